@@ -1,0 +1,62 @@
+# `make help` lists the targets. Every target that needs the environment sets it up where it is missing.
+VENV ?= .venv
+PYTHON ?= python3
+PIP_ARGS ?=
+
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+# The commands in dvc.yaml say `python`: it must be the environment's, whether or not that is activated.
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce summary verify dag prune check format test test-all
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make the environment in .venv; PIP_ARGS is handed to pip (for instance to choose CPU builds of torch)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "error: found $$($(PYTHON) --version); expected Python 3.11 or later; name one with: make setup PYTHON=python3.11" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pessimism.reporting.offline_plots
+	@touch $@
+
+reproduce: $(READY)  ## Check the parameters, run the whole pipeline, show where the report is and a summary
+	$(BIN)/pessimism check
+	$(BIN)/pessimism prune
+	$(BIN)/dvc repro
+	$(BIN)/pessimism summary
+
+summary: $(READY)  ## Show where the report is, the main numbers per beta, and the time each stage took
+	@$(BIN)/pessimism summary
+
+verify: $(READY)  ## Compare the metrics of this run with the committed ones, within stated tolerances
+	@$(BIN)/pessimism verify
+
+dag: $(READY)  ## Draw the pipeline, one node per stage
+	@$(BIN)/pessimism dag
+
+prune: $(READY)  ## Remove files and dvc.lock entries of cells that params.yaml no longer lists
+	@$(BIN)/pessimism prune
+
+check: $(READY)  ## Lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)  ## Sort imports and format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Two processes, one file at a time each: tests/test_smoke.py runs the pipeline while the other does the rest.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test: $(READY)  ## The tests, with one small run of the whole pipeline among them
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY)  ## Every test, the slow ones included
+	$(PYTEST)

@@ -1,0 +1,53 @@
+"""Cells of the experiment's grid. The only place that spells their keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pessimism.params import Params
+
+
+@dataclass(frozen=True, order=True)
+class DpoCell:
+    """One offline training run: a beta percentile and a seed."""
+
+    beta_percentile: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"p{self.beta_percentile}-s{self.seed}"
+
+
+@dataclass(frozen=True, order=True)
+class OnlineCell:
+    """One online run: a DPO checkpoint and the arm that adapts it."""
+
+    beta_percentile: int
+    seed: int
+    arm: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.dpo.key}-{self.arm}"
+
+    @property
+    def dpo(self) -> DpoCell:
+        return DpoCell(self.beta_percentile, self.seed)
+
+
+def percentile_key(beta_percentile: int) -> str:
+    """Key of a percentile in metrics/beta_grid.json; it has no dot, which DVC could not address."""
+    return f"p{beta_percentile}"
+
+
+def dpo_cells(params: Params) -> list[DpoCell]:
+    """Every DPO cell of the design, percentiles outermost, in the order of params.yaml."""
+    return [DpoCell(percentile, seed) for percentile in params.beta_percentiles for seed in params.seeds]
+
+
+def online_cells(params: Params) -> list[OnlineCell]:
+    """Every online cell of the design; the arm varies fastest."""
+    return [OnlineCell(cell.beta_percentile, cell.seed, arm) for cell in dpo_cells(params) for arm in params.arms]

@@ -1,0 +1,368 @@
+"""The experiment's parameters: params.yaml, one scale file, one protocol file, validated once.
+
+A value of None in a scale is derived by the paper's formula where it is used
+(``pessimism.models.hyperparameters``); the file's own comments say what each key means.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pessimism import layout
+from pessimism.errors import ParamsError
+
+Source = Literal["embedded", "hub", "path"]
+Arm = Literal["proxy", "placebo", "oracle"]
+Aggregation = Literal["mean", "min", "uwo"]
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    source: Source
+    name: str
+    revision: str | None
+    dtype: Literal["float32", "bfloat16"]
+    quantization: Literal["none", "nf4"]
+    lora_targets: tuple[str, ...]
+    lora_rank: int | None
+    lora_dropout: float | None
+
+
+@dataclass(frozen=True)
+class EmbeddedParams:
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    attention_heads: int
+    key_value_heads: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class PreferenceParams:
+    source: Source
+    name: str
+    revision: str | None
+    split: str
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class TaskParams:
+    source: Source
+    name: str
+    config: str
+    revision: str | None
+    train_limit: int | None
+    test_limit: int | None
+    heldout: int
+    prompt_template: str
+
+
+@dataclass(frozen=True)
+class LengthParams:
+    prompt: int
+    response: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class DpoParams:
+    epochs: int
+    batch_size: int | None
+    accumulation: int | None
+    learning_rate: float | None
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class RewardTrainingParams:
+    epochs: int
+    batch_size: int | None
+    learning_rate: float | None
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class OnlineParams:
+    batch_size: int | None
+    steps: int | None
+    learning_rate: float | None
+    measure_every: int | None
+    heldout_every: int
+
+
+@dataclass(frozen=True)
+class ProbeParams:
+    prompts: int | None
+    references: int | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How big: models, data, steps and batches of scales/<name>.yaml."""
+
+    gpu_memory_gb: float
+    policy: ModelParams
+    reward: ModelParams
+    embedded: EmbeddedParams | None
+    preferences: PreferenceParams
+    tasks: TaskParams
+    lengths: LengthParams
+    evaluation_batch_size: int
+    dpo: DpoParams
+    reward_training: RewardTrainingParams
+    online: OnlineParams
+    probes: ProbeParams
+
+    def model(self, role: str) -> ModelParams:
+        """The model of ``role``: policy or reward."""
+        return {"policy": self.policy, "reward": self.reward}[role]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How it is measured: every switch of protocols/<name>.yaml."""
+
+    kl_coupling: Literal["coupled", "fixed"]
+    kl_numerator: float | None
+    kl_percentile: float
+    kl_noise_floor: float
+    prompt_split: Literal["train", "test"]
+    paired_seeds: bool
+    policy_dropout: bool
+    reward_dropout: bool
+    normalize_rewards: bool
+    temperature: float
+    top_p: float
+    top_k: int | None
+    grid_precision: Literal["bfloat16", "float32"]
+    uwo_weight: float
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole experiment. ``scale`` and ``protocol`` hold the files' contents, ``*_name`` their names."""
+
+    scale_name: str
+    protocol_name: str
+    root_seed: int
+    beta_percentiles: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ensemble_members: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    aggregation: Aggregation
+    scale: Scale
+    protocol: Protocol
+
+    @property
+    def primary_arm(self) -> str:
+        """The arm that claims, probes and figures are about: the first listed."""
+        return self.arms[0]
+
+
+@dataclass(frozen=True)
+class _Design:
+    """params.yaml as written."""
+
+    scale: str
+    protocol: str
+    root_seed: int
+    beta_percentiles: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ensemble_members: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    aggregation: Aggregation
+
+
+def load_params(root: Path = Path()) -> Params:
+    """Read and validate params.yaml, its scale file and its protocol file under ``root``.
+
+    Raises:
+        ParamsError: one message that lists every problem of the three files.
+    """
+    problems: list[str] = []
+    design = _read(_Design, root, layout.PARAMS, problems)
+    if design is None:
+        raise _error(problems)
+    scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
+    protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
+    scale = _read(Scale, root, scale_file, problems) if scale_file else None
+    protocol = _read(Protocol, root, protocol_file, problems) if protocol_file else None
+    problems += _design_problems(design)
+    if scale and scale_file:
+        problems += [f"{scale_file}: {problem}" for problem in _scale_problems(scale)]
+    if protocol and protocol_file:
+        problems += [f"{protocol_file}: {problem}" for problem in _protocol_problems(protocol)]
+    if problems or scale is None or protocol is None:
+        raise _error(problems)
+    return Params(
+        scale_name=design.scale,
+        protocol_name=design.protocol,
+        root_seed=design.root_seed,
+        beta_percentiles=design.beta_percentiles,
+        seeds=design.seeds,
+        ensemble_members=design.ensemble_members,
+        arms=design.arms,
+        aggregation=design.aggregation,
+        scale=scale,
+        protocol=protocol,
+    )
+
+
+def _error(problems: list[str]) -> ParamsError:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return ParamsError(f"{len(problems)} problem(s) in the parameters:\n{lines}")
+
+
+def _named_file(root: Path, path: Path, key: str, problems: list[str]) -> Path | None:
+    if (root / path).is_file():
+        return path
+    known = sorted(file.stem for file in (root / path.parent).glob("*.yaml"))
+    problems.append(f"params.yaml: {key}: found {path.stem!r}; expected one of {known}")
+    return None
+
+
+def _design_problems(design: _Design) -> list[str]:
+    problems = []
+    for key in ("beta_percentiles", "seeds", "ensemble_members", "arms"):
+        values = getattr(design, key)
+        if not values:
+            problems.append(f"params.yaml: {key}: found an empty list; expected at least one value")
+        if len(set(values)) < len(values):
+            problems.append(f"params.yaml: {key}: found duplicates in {list(values)}; expected each value once")
+    outside = [p for p in design.beta_percentiles if not 1 <= p <= 99]
+    if outside:
+        problems.append(f"params.yaml: beta_percentiles: found {outside}; expected integers in 1..99")
+    for key in ("seeds", "ensemble_members"):
+        negative = [value for value in getattr(design, key) if value < 0]
+        if negative:
+            problems.append(f"params.yaml: {key}: found {negative}; expected integers of 0 or more")
+    if len(design.ensemble_members) == 1:
+        problems.append("params.yaml: ensemble_members: found 1 member; expected 2 or more, or it cannot disagree")
+    if design.root_seed < 0:
+        problems.append(f"params.yaml: root_seed: found {design.root_seed}; expected an integer of 0 or more")
+    return problems
+
+
+_MAY_BE_ZERO = {"lora_dropout", "kl_noise_floor", "uwo_weight", "top_k"}
+
+
+def _scale_problems(scale: Scale) -> list[str]:
+    problems = [f"{name}: found {value}; expected a number above 0" for name, value in _non_positive(scale)]
+    uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
+    if uses_embedded and scale.embedded is None:
+        problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    lengths = scale.lengths
+    if lengths.sequence < lengths.prompt + 1:
+        problems.append(
+            f"lengths.sequence: found {lengths.sequence}; expected more than lengths.prompt ({lengths.prompt})"
+        )
+    for role in ("policy", "reward"):
+        if not scale.model(role).lora_targets:
+            problems.append(f"{role}.lora_targets: found an empty list; expected names of linear layers")
+    if "{question}" not in scale.tasks.prompt_template:
+        problems.append("tasks.prompt_template: found no {question}; expected a text that holds it")
+    tasks = scale.tasks
+    if tasks.train_limit is not None and tasks.train_limit <= tasks.heldout:
+        problems.append(
+            f"tasks.train_limit: found {tasks.train_limit}; expected more than tasks.heldout ({tasks.heldout})"
+        )
+    return problems
+
+
+def _protocol_problems(protocol: Protocol) -> list[str]:
+    problems = [f"{name}: found {value}; expected a number above 0" for name, value in _non_positive(protocol)]
+    if protocol.kl_coupling == "fixed" and protocol.kl_numerator is None:
+        problems.append("kl_numerator: found null; expected a number, because kl_coupling is fixed")
+    if not 0 < protocol.kl_percentile <= 100:
+        problems.append(f"kl_percentile: found {protocol.kl_percentile}; expected a number in (0, 100]")
+    if not 0 < protocol.top_p <= 1:
+        problems.append(f"top_p: found {protocol.top_p}; expected a number in (0, 1]")
+    return problems
+
+
+def _non_positive(section: Any, prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            found += _non_positive(value, f"{prefix}{field.name}.")
+        elif type(value) in (int, float) and (value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO)):
+            found.append((f"{prefix}{field.name}", value))
+    return found
+
+
+def _read(kind: Any, root: Path, path: Path, problems: list[str]) -> Any:
+    """Read ``path`` as the dataclass ``kind``; add what is wrong to ``problems`` and return None then."""
+    try:
+        raw = yaml.safe_load((root / path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path} is missing; expected it in the project's root ({(root / path).absolute().parent})")
+        return None
+    except yaml.YAMLError as error:
+        problems.append(f"{path} is not YAML: {error}")
+        return None
+    before = len(problems)
+    value = _build(kind, raw, f"{path}: ", "", problems)
+    return value if len(problems) == before else None
+
+
+def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> Any:
+    """Build dataclass ``kind`` from a mapping, checking every key and type."""
+    if not isinstance(raw, Mapping):
+        problems.append(f"{where}{name or 'the file'}: found {raw!r}; expected a mapping")
+        return None
+    hints = typing.get_type_hints(kind)
+    prefix = f"{name}." if name else ""
+    for key in raw.keys() - hints.keys():
+        problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
+    values = {}
+    for key, hint in hints.items():
+        if key not in raw:
+            problems.append(f"{where}{prefix}{key}: missing; expected {_spell(hint)}")
+        else:
+            values[key] = _convert(hint, raw[key], where, f"{prefix}{key}", problems)
+    return kind(**values) if len(values) == len(hints) else None
+
+
+def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(arguments[0], value, where, name, problems)
+    if is_dataclass(hint):
+        return _build(hint, value, where, name, problems)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, where, name, problems) for item in value)
+    if origin is Literal and value in arguments:
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    problems.append(f"{where}{name}: found {value!r}; expected {_spell(hint)}")
+    return None
+
+
+def _spell(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return f"{_spell(arguments[0])} or null"
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is tuple:
+        return f"a list, each item {_spell(arguments[0])}"
+    if is_dataclass(hint):
+        return "a mapping"
+    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[hint]

@@ -1,0 +1,36 @@
+"""Independent random streams from one root seed and the names of what they drive.
+
+Two streams with different names are independent; the same root seed and names always give the same stream,
+whatever else the process has drawn.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _sequence(root_seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence:
+    return np.random.SeedSequence([root_seed, *(zlib.crc32(repr(name).encode()) for name in names)])
+
+
+def generator(root_seed: int, *names: str | int) -> np.random.Generator:
+    """NumPy generator of the stream called ``names``."""
+    return np.random.default_rng(_sequence(root_seed, names))
+
+
+def seed(root_seed: int, *names: str | int) -> int:
+    """Seed in [0, 2**31) of the stream called ``names``, for libraries that take an integer."""
+    return int(_sequence(root_seed, names).generate_state(1)[0] >> 1)
+
+
+def seed_torch(root_seed: int, *names: str | int) -> torch.Generator:
+    """Seed torch's global generator, which Hugging Face sampling and initialisation draw from."""
+    import torch
+
+    return torch.manual_seed(seed(root_seed, *names))
