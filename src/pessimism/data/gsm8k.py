@@ -1,0 +1,132 @@
+"""Verifiable problems in GSM8K's format: loading, checking, and the exact-match reward r*."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pessimism import rng
+from pessimism.data import arithmetic, sources
+from pessimism.data.sources import Section
+from pessimism.errors import DataError, ParamsError
+
+if TYPE_CHECKING:
+    from pessimism.params import TaskParams
+
+MARKER = "####"
+SPLITS = ("train", "heldout", "test")
+_Raw = tuple[list[dict[str, str]], list[dict[str, str]], dict[str, Any]]
+_NUMBER = re.compile(r"(?:(?<![0-9])-)?[0-9]+(?:\.[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Problems by split (train, heldout, test) and the record of where they came from.
+
+    A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer`` (its number, as text).
+    """
+
+    rows: dict[str, list[dict[str, str]]]
+    record: dict[str, Any]
+
+
+def extract_answer(text: str) -> str | None:
+    """The number a solution gives as its answer, without commas, or None where the text holds no number.
+
+    The rule asks for the last number after the last ``####``, and where there is none, for the last number of the text.
+    Both are the last number of the text.
+    """
+    numbers = _NUMBER.findall(text.replace(",", ""))
+    return numbers[-1] if numbers else None
+
+
+def true_reward(response: str, answer: str) -> float:
+    """Exact-match reward r* of a response: 1.0 where its number equals ``answer`` as text, else 0.0.
+
+    Args:
+        response: the generated text.
+        answer: the reference's number, as :func:`extract_answer` gives it.
+    """
+    return float(extract_answer(response) == answer.replace(",", ""))
+
+
+def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
+    """Load the problems that ``params`` names and set the held-out rows apart.
+
+    Limits are applied first; the held-out rows are then the last ``params.heldout`` of the train split.
+
+    Raises:
+        SourceError: the hub is out of reach or a file is missing.
+        DataError: a row lacks a column, a text or its ``####`` answer, or there are too few rows.
+    """
+    section = Section(scale_file, "tasks")
+    train, test, record = _read(params, root_seed, section)
+    record["rows_read"] = {"train": len(train), "test": len(test)}
+    train, test = train[: params.train_limit], test[: params.test_limit]
+    if len(train) <= params.heldout:
+        raise DataError(
+            f"{section}: found {len(train)} train problems; expected more than tasks.heldout ({params.heldout}): "
+            f"lower tasks.heldout in {scale_file} or give more problems"
+        )
+    rows = {"train": train[: -params.heldout], "heldout": train[-params.heldout :], "test": test}
+    record["rows"] = {split: len(rows[split]) for split in SPLITS}
+    return Tasks(rows, record)
+
+
+def task_row(row: Mapping[str, Any], task_id: str, where: str) -> dict[str, str]:
+    """Check one raw row (``question``, ``answer``) and give it the project's columns.
+
+    Raises:
+        DataError: a column is missing or empty, or the answer has no number after ``####``.
+    """
+    sources.check_columns(row, ("question", "answer"), where)
+    for column in ("question", "answer"):
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise DataError(f"{where}: found {row[column]!r} in column {column}; expected a text")
+    solution = row["answer"].strip()
+    _, marker, tail = solution.rpartition(MARKER)
+    answer = extract_answer(tail) if marker else None
+    if answer is None:
+        raise DataError(f"{where}: found a reference that ends in {solution[-60:]!r}; expected a number after {MARKER}")
+    return {"task_id": task_id, "question": row["question"].strip(), "solution": solution, "answer": answer}
+
+
+def _read(params: TaskParams, root_seed: int, section: Section) -> _Raw:
+    """Checked rows of the train and the test split, and the record of their source."""
+    if params.source == "embedded":
+        return _generate(params, root_seed, section)
+    record: dict[str, Any] = {"source": params.source, "name": params.name}
+    splits = {}
+    if params.source == "hub":
+        record["revision"] = sources.hub_revision("dataset", params.name, params.revision, section)
+    for split in ("train", "test"):
+        if params.source == "hub":
+            where = f"{params.name} at {record['revision'][:12]}, {split}"
+            raw = sources.hub_rows(params.name, params.config, split, record["revision"], section)
+        else:
+            path = Path(params.name) / f"gsm8k_{split}.jsonl"
+            where, raw = str(path), sources.read_jsonl(path, section)
+        record[f"sha256_{split}"] = sources.rows_hash(raw)
+        splits[split] = _checked(raw, split, where)
+    return splits["train"], splits["test"], record
+
+
+def _checked(raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
+    return [task_row(row, f"{split}-{number}", f"{where}, row {number}") for number, row in enumerate(raw, 1)]
+
+
+def _generate(params: TaskParams, root_seed: int, section: Section) -> _Raw:
+    if params.train_limit is None or params.test_limit is None:
+        raise ParamsError(
+            f"{section}: found a limit of null; expected train_limit and test_limit as numbers, "
+            "for the embedded world has no end"
+        )
+    raw = arithmetic.task_rows(rng.generator(root_seed, "tasks"), params.train_limit + params.test_limit)
+    train = _checked(raw[: params.train_limit], "train", "embedded problems")
+    test = _checked(raw[params.train_limit :], "test", "embedded problems")
+    record = {"source": "embedded", "name": params.name, "sha256_train": sources.rows_hash(raw[: params.train_limit])}
+    record["sha256_test"] = sources.rows_hash(raw[params.train_limit :])
+    return train, test, record

@@ -1,0 +1,97 @@
+"""How prompts and responses become token ids, for every model and stage.
+
+Prompt and response of a policy are tokenised apart and then joined: the ids of a prompt do not depend on what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pessimism.errors import SourceError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from pessimism.params import LengthParams
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Token ids of one preference pair; the two responses share the prompt."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+def math_prompt(question: str, template: str) -> str:
+    """Prompt of a verifiable problem, for the online phase and the probes.
+
+    Args:
+        question: the problem.
+        template: text that holds ``{question}`` (``tasks.prompt_template`` of the scale); other braces are left alone.
+    """
+    return template.replace("{question}", question.strip())
+
+
+def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Ids of a preference prompt: one user turn of the tokenizer's chat template, or plain text and a blank line.
+
+    The template writes its own special tokens, so the tokenizer must not add them a second time.
+    """
+    if not tokenizer.chat_template:
+        return plain_ids(tokenizer, prompt.strip() + "\n\n")
+    turns = [{"role": "user", "content": prompt.strip()}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a text that opens a sequence, with the special tokens that the tokenizer puts in front by itself."""
+    ids = list(tokenizer(text)["input_ids"])
+    return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, chosen: str, rejected: str, lengths: LengthParams
+) -> EncodedPair:
+    """Ids of one preference pair in the format DPO trains on (Eq. 1): every response ends in EOS unless it was cut.
+
+    Prompt and response together are cut to ``lengths.sequence`` tokens from the right.
+
+    Raises:
+        SourceError: the tokenizer has no EOS token.
+    """
+    prompt_ids = dpo_prompt_ids(tokenizer, prompt)
+    if len(prompt_ids) >= lengths.sequence:
+        # Deviation: a prompt that leaves no room for a response keeps its last tokens; TRL would drop the pair unseen.
+        prompt_ids = prompt_ids[-lengths.prompt :]
+    room = lengths.sequence - len(prompt_ids)
+    return EncodedPair(
+        prompt_ids=prompt_ids,
+        chosen_ids=_response_ids(tokenizer, chosen)[:room],
+        rejected_ids=_response_ids(tokenizer, rejected)[:room],
+    )
+
+
+def reward_text(prompt: str, response: str) -> str:
+    """What a reward model reads: prompt, blank line, response."""
+    return f"{prompt.strip()}\n\n{response.strip()}"
+
+
+def encode_reward_text(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, lengths: LengthParams
+) -> list[int]:
+    """Ids of :func:`reward_text`, cut to ``lengths.sequence`` tokens from the right, without EOS."""
+    return plain_ids(tokenizer, reward_text(prompt, response))[: lengths.sequence]
+
+
+def _response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
+    if tokenizer.eos_token_id is None:
+        raise SourceError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token; expected one that ends responses: "
+            "choose another model under policy.name of the scale file"
+        )
+    ids = list(tokenizer(response.strip(), add_special_tokens=False)["input_ids"])
+    return [*ids, tokenizer.eos_token_id]

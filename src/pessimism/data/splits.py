@@ -1,0 +1,54 @@
+"""Splitting of preference pairs so that no prompt is in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pessimism import rng
+from pessimism.errors import DataError
+
+SPLITS = ("train", "val", "test")
+TRAIN_TENTHS, VAL_TENTHS = 8, 1  # the rest is test
+
+
+def normalize_prompt(prompt: str) -> str:
+    """What counts as the same prompt: case and white space do not matter."""
+    return " ".join(prompt.casefold().split())
+
+
+def split_by_prompt(rows: Sequence[Mapping[str, Any]], root_seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Split rows 80/10/10 at random, all rows of one normalised prompt together; a split keeps the order of ``rows``.
+
+    Raises:
+        DataError: a split would be empty.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(normalize_prompt(row["prompt"]), []).append(number)
+    prompts = list(groups)
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    placed = 0
+    for at in rng.generator(root_seed, "preference-split").permutation(len(prompts)):
+        members[_split_at(placed, len(rows))] += groups[prompts[at]]
+        placed += len(groups[prompts[at]])
+    empty = [split for split in SPLITS if not members[split]]
+    if empty:
+        raise DataError(
+            f"found {len(rows)} preference pairs on {len(prompts)} prompts, which leaves {', '.join(empty)} empty; "
+            "expected at least 10 prompts: raise preferences.limit of the scale file or give more pairs"
+        )
+    return {split: [dict(rows[number]) for number in sorted(members[split])] for split in SPLITS}
+
+
+def shared_prompts(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """How many normalised prompts are in more than one split; 0 after :func:`split_by_prompt`."""
+    prompts = [{normalize_prompt(row["prompt"]) for row in rows} for rows in splits.values()]
+    return sum(map(len, prompts)) - len(set().union(*prompts))
+
+
+def _split_at(placed: int, total: int) -> str:
+    """Split of the next prompt, where ``placed`` of ``total`` rows have one already."""
+    if 10 * placed < TRAIN_TENTHS * total:
+        return "train"
+    return "val" if 10 * placed < (TRAIN_TENTHS + VAL_TENTHS) * total else "test"

@@ -1,0 +1,65 @@
+"""What a base model is: found once, loaded once to see that it is complete, and recorded for all that load it later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pessimism import layout, records
+from pessimism.data import sources
+from pessimism.data.sources import Section
+from pessimism.errors import PessimismError, SourceError
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.params import ModelParams, Params
+
+LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
+
+
+def record_base(params: Params, role: str) -> None:
+    """Find the base of ``role``, load it as that role will, and write models/base/<role>.json.
+
+    Its ``revision`` is set for a hub model only, its ``content_sha256`` for the others.
+
+    Raises:
+        SourceError: the model is missing or out of reach, or does not load completely.
+    """
+    section = Section(str(layout.scale_file(params.scale_name)), role)
+    identity = _identify(params.scale.model(role), section)
+    records.write_json(layout.base_record(role), identity)
+    records.write_json(layout.base_record(role), identity | _describe(params, role, section))
+
+
+def _identify(model: ModelParams, section: Section) -> dict[str, Any]:
+    identity: dict[str, Any] = {"source": model.source, "name": model.name, "revision": None, "content_sha256": None}
+    if model.source == "hub":
+        return identity | {"revision": sources.hub_revision("model", model.name, model.revision, section)}
+    directory = layout.BASE_WEIGHTS if model.source == "embedded" else Path(model.name)
+    if not directory.is_dir():
+        raise SourceError(
+            f"{section}.name: found no directory {directory.absolute()}; expected one that holds a Hugging Face model: "
+            f"change it in {section.scale_file}"
+        )
+    return identity | {"content_sha256": sources.content_hash(directory)}
+
+
+def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
+    try:
+        model, tokenizer = LOADERS[role](params), load_tokenizer(params, role)
+    except PessimismError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{section}: {params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
+            f"Expected a complete Hugging Face causal language model: check {section.name}.name in {section.scale_file}"
+        ) from error
+    return {
+        "architecture": type(model).__name__,
+        "parameters": model.num_parameters(),
+        "hidden_size": model.config.get_text_config().hidden_size,
+        "vocabulary": model.config.get_text_config().vocab_size,
+        "tokenizer": type(tokenizer).__name__,
+        "tokenizer_vocabulary": len(tokenizer),
+        "chat_template": bool(tokenizer.chat_template),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }

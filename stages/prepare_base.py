@@ -1,0 +1,32 @@
+"""The base models of the policy and of the reward ensemble.
+
+Paper: section 4 (models). Reads: the sources that the scale names.
+Writes: models/base/policy.json and reward.json (revision or content hash, size, tokenizer) and, where a source is
+embedded, the weights of the base that is trained here.
+"""
+
+from pessimism import layout, records, stage
+from pessimism.models.embedded import train_base
+from pessimism.models.resolving import LOADERS, record_base
+from pessimism.params import Params, load_params
+
+
+def train_embedded(params: Params) -> None:
+    """Train the embedded base and save it with its tokenizer, if a role uses it."""
+    if params.scale.embedded is None or "embedded" not in {params.scale.model(role).source for role in LOADERS}:
+        return
+    model, tokenizer = train_base(params.scale.embedded, params.root_seed)
+    model.save_pretrained(layout.BASE_WEIGHTS)
+    tokenizer.save_pretrained(layout.BASE_WEIGHTS)
+
+
+def main() -> None:
+    with records.run_record("prepare_base"):
+        params = load_params()
+        train_embedded(params)
+        for role in LOADERS:
+            record_base(params, role)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,30 @@
+"""Preference pairs and verifiable problems, split by prompt.
+
+Paper: section 4 (data). Reads: the sources that the scale names.
+Writes: data/preferences/, data/tasks/, and data/sources.json: where every row came from, content hashes, what was
+dropped and why, and what the pairs cover.
+"""
+
+import pandas as pd
+
+from pessimism import layout, records, stage
+from pessimism.data.gsm8k import load_tasks
+from pessimism.data.preferences import load_preferences
+from pessimism.params import load_params
+
+
+def main() -> None:
+    with records.run_record("prepare_data"):
+        params = load_params()
+        scale_file = str(layout.scale_file(params.scale_name))
+        pairs = load_preferences(params.scale.preferences, params.root_seed, scale_file)
+        problems = load_tasks(params.scale.tasks, params.root_seed, scale_file)
+        for split, rows in pairs.rows.items():
+            records.write_table(layout.preferences(split), pd.DataFrame(rows))
+        for split, rows in problems.rows.items():
+            records.write_table(layout.tasks(split), pd.DataFrame(rows))
+        records.write_json(layout.DATA_RECORD, {"preferences": pairs.record, "tasks": problems.record})
+
+
+if __name__ == "__main__":
+    stage.run(main)
