@@ -1,0 +1,144 @@
+"""LoRA adapters on one frozen base: configuration, attaching, switching, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from pessimism import records
+from pessimism.errors import SourceError
+from pessimism.models import hyperparameters as derive
+from pessimism.params import ModelParams
+
+DEFAULT = "default"  # what PEFT and TRL call the one adapter they make
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def lora_config(
+    params: ModelParams, hidden_size: int, n_train: int, task_type: str, modules_to_save: list[str] | None = None
+) -> LoraConfig:
+    """LoRA on ``params.lora_targets`` without biases; rank and dropout by formula where the scale has null (App. C).
+
+    Args:
+        hidden_size: width of the base.
+        n_train: training rows, for the dropout formula.
+        task_type: CAUSAL_LM or SEQ_CLS.
+        modules_to_save: modules trained in full and saved with the adapter.
+    """
+    rank = derive.lora_rank(hidden_size) if params.lora_rank is None else params.lora_rank
+    return LoraConfig(
+        r=rank,
+        lora_alpha=derive.lora_alpha(rank),
+        lora_dropout=derive.lora_dropout(n_train) if params.lora_dropout is None else params.lora_dropout,
+        target_modules=list(params.lora_targets),
+        modules_to_save=modules_to_save,
+        bias="none",
+        task_type=task_type,
+    )
+
+
+def count_trainable(base: PreTrainedModel, config: LoraConfig) -> int:
+    """Number of parameters that an adapter of ``config`` would train, before it exists.
+
+    Raises:
+        SourceError: a target names no linear layer of the base.
+    """
+    targets = set(config.target_modules or ())
+    total = 0
+    found = set()
+    for path, module in base.named_modules():
+        name = path.rsplit(".", 1)[-1]
+        if name in targets and isinstance(module, torch.nn.Linear):
+            total += config.r * (module.in_features + module.out_features)
+            found.add(name)
+        elif name in (config.modules_to_save or ()):
+            total += sum(parameter.numel() for parameter in module.parameters())
+    if found != targets:
+        raise SourceError(
+            f"{type(base).__name__} has no linear layers called {sorted(targets - found)}; expected every name in "
+            "lora_targets of the scale file to match some"
+        )
+    return total
+
+
+def attach(base: PreTrainedModel, adapters: Mapping[str, Path], trainable: str | None) -> PeftModel:
+    """Load adapters from disk onto ``base``, by name; the first, or the trainable one, is active.
+
+    Args:
+        adapters: name -> directory written by :func:`save_adapter`. Two names may share a directory.
+        trainable: the one adapter whose parameters get gradients; None = no parameter does.
+
+    Raises:
+        SourceError: a directory holds no adapter. PEFT would look for it on the hub.
+    """
+    for directory in adapters.values():
+        if not (directory / CONFIG_FILE).is_file():
+            raise SourceError(
+                f"found no {CONFIG_FILE} in {directory}; expected an adapter: run `dvc repro` to train it"
+            )
+    names = list(adapters)
+    first, *others = names
+    model = PeftModel.from_pretrained(base, str(adapters[first]), adapter_name=first)
+    for name in others:
+        model.load_adapter(str(adapters[name]), adapter_name=name)
+    model.set_adapter(first if trainable is None else trainable, inference_mode=trainable is None)
+    return model.eval()
+
+
+@contextmanager
+def use_adapter(model: PeftModel, name: str | None) -> Iterator[None]:
+    """Run the body with one adapter active, or with none: the base alone. May be nested.
+
+    Unlike PEFT's own switching, it changes no parameter's ``requires_grad``, so an optimiser's parameters stay
+    trainable. With gradient checkpointing, ``backward`` runs layers again: call it inside the same context.
+    """
+    before = active_adapter(model)
+    _activate(model, name)
+    try:
+        yield
+    finally:
+        _activate(model, before)
+
+
+def active_adapter(model: PeftModel) -> str | None:
+    """Name of the active adapter; None where adapters are off."""
+    layer = next(module for module in model.modules() if isinstance(module, BaseTunerLayer))
+    return None if layer.disable_adapters else model.active_adapter
+
+
+def _activate(model: PeftModel, name: str | None) -> None:
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    if name is None:
+        model.base_model.disable_adapter_layers()
+    else:
+        model.base_model.enable_adapter_layers()
+        model.set_adapter(name, inference_mode=True)
+    for parameter, requires_grad in trainable:
+        parameter.requires_grad_(requires_grad)
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Parameters that get gradients, in the model's order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def save_adapter(model: PeftModel, name: str, directory: Path) -> None:
+    """Write one adapter: LoRA weights, fully trained modules and configuration, byte for byte reproducible.
+
+    PEFT's own method adds a model card, the base's path and sets in the interpreter's hash order.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    save_file({key: tensor.contiguous().cpu() for key, tensor in weights.items()}, str(directory / WEIGHTS_FILE))
+    config = model.peft_config[name].to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    config |= {"inference_mode": True, "base_model_name_or_path": None}
+    records.write_json(directory / CONFIG_FILE, config)

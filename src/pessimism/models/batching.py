@@ -1,0 +1,21 @@
+"""Batches of sequences of similar length, and right padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches of neighbours by length, longest first: little padding, and memory peaks at once."""
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask (1 = real token), both (B, T) with T the longest row."""
+    width = max(map(len, rows))
+    ids = [[*row, *[pad_id] * (width - len(row))] for row in rows]
+    mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

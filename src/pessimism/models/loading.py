@@ -1,0 +1,182 @@
+"""Loading of tokenizers and frozen base models, checked against what prepare_base recorded.
+
+``dtype`` is the dtype of everything that is not quantised. ``nf4`` with ``float32`` is therefore what the published
+notebook gets from its k-bit preparation: norms, embeddings and heads in float32, linear layers in 4 bits.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pessimism import layout, records
+from pessimism.data.sources import content_hash
+from pessimism.errors import SourceError
+from pessimism.params import ModelParams, Params
+
+SCORE_HEAD = "score"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Float32Linear(torch.nn.Linear):
+    """A float32 score head on hidden states of any dtype: bfloat16 rewards near 4 would be multiples of 1/32."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return super().forward(hidden.float())
+
+
+def device() -> torch.device:
+    """Where models run: the first CUDA device, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
+    """Tokenizer of ``role``, with a padding token that is not its EOS token.
+
+    Raises:
+        SourceError: the source changed since prepare_base, or the tokenizer has no token to pad with.
+    """
+    location, revision = _checked_location(params, role)
+    tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+    set_padding_token(tokenizer)
+    return tokenizer
+
+
+def load_policy_base(params: Params) -> PreTrainedModel:
+    """Frozen causal language model of the policy, in eval mode on :func:`device`.
+
+    Raises:
+        SourceError: the source changed since prepare_base, or its files lack weights.
+    """
+    return _load(params, "policy", AutoModelForCausalLM, new_weights=set())
+
+
+def load_reward_base(params: Params) -> PreTrainedModel:
+    """Frozen one-score classifier of the reward ensemble, in eval mode on :func:`device`.
+
+    The head is float32, never quantised, and zero: each member brings its own.
+
+    Raises:
+        SourceError: the source changed since prepare_base, or its files lack weights.
+    """
+    head_weight = f"{SCORE_HEAD}.weight"
+    model = _load(params, "reward", AutoModelForSequenceClassification, new_weights={head_weight}, num_labels=1)
+    old_head = getattr(model, SCORE_HEAD)
+    head = Float32Linear(old_head.in_features, 1, bias=False, device=model.device, dtype=torch.float32)
+    torch.nn.init.zeros_(head.weight)
+    setattr(model, SCORE_HEAD, head.requires_grad_(False))
+    return model
+
+
+def set_padding_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Choose a padding token other than EOS, or padding would be taken for the end of a response and the reverse.
+
+    A special token that the tokenizer already has is reused, one called "pad" first, then the lowest id: new tokens
+    would need new embedding rows.
+
+    Raises:
+        SourceError: there is no such token.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    taken = {tokenizer.eos_token_id, tokenizer.bos_token_id}
+    special = [
+        (("pad" not in token.content.lower(), index), token.content)
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if token.special and index not in taken
+    ]
+    if not special:
+        raise SourceError(
+            f"the tokenizer of {tokenizer.name_or_path!r} pads with {tokenizer.pad_token!r} and ends with "
+            f"{tokenizer.eos_token!r}; expected a padding token of its own, or a spare special token to use as one: "
+            "add a pad_token to a local copy of its tokenizer_config.json and load that (source: path)"
+        )
+    tokenizer.pad_token = min(special)[1]
+
+
+@cache
+def hash_once(directory: Path) -> str:
+    """Content hash of a model directory, read once per process: tens of gigabytes at the paper's scale."""
+    return content_hash(directory)
+
+
+def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
+    """Where ``role``'s files are, and which hub commit; refuses a source that is not what prepare_base recorded."""
+    model = params.scale.model(role)
+    record = records.read_json(layout.base_record(role))
+    section = f"scales/{params.scale_name}.yaml: {role}"
+    for key, expected in (("source", model.source), ("name", model.name)):
+        if record[key] != expected:
+            raise _changed(section, f"{key} {expected!r}", repr(record[key]))
+    if model.source == "embedded":
+        return str(layout.BASE_WEIGHTS), None
+    if model.source == "hub":
+        return model.name, record["revision"]
+    if not Path(model.name).is_dir():
+        raise SourceError(f"{section}.name: found no directory {model.name!r}; expected a Hugging Face model directory")
+    found = hash_once(Path(model.name))
+    if found != record["content_sha256"]:
+        raise _changed(section, f"content {found}", record["content_sha256"])
+    return model.name, None
+
+
+def _changed(section: str, found: str, expected: str) -> SourceError:
+    return SourceError(
+        f"{section}: found {found}; expected {expected}, which prepare_base recorded: put the old files back, or run "
+        "`dvc repro prepare_base --force` to accept the new ones (everything trained on them runs again)"
+    )
+
+
+def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
+    location, revision = _checked_location(params, role)
+    chosen = params.scale.model(role)
+    model, info = kind.from_pretrained(
+        location,
+        revision=revision,
+        dtype=DTYPES[chosen.dtype],
+        quantization_config=_quantization(chosen),
+        device_map={"": device()},
+        output_loading_info=True,
+        **options,
+    )
+    missing = set(info["missing_keys"]) - new_weights
+    if missing:
+        raise SourceError(
+            f"{location}: found no weights for {sorted(missing)}; expected a complete model ({role}.name)"
+        )
+    model.config.get_text_config().pad_token_id = load_tokenizer(params, role).pad_token_id
+    _keep_gradients_on_cpu(model)
+    return model.requires_grad_(False).eval()
+
+
+def _quantization(model: ModelParams) -> BitsAndBytesConfig | None:
+    """NF4 with double quantisation and bfloat16 compute; transformers leaves output heads as they are."""
+    if model.quantization == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _keep_gradients_on_cpu(model: PreTrainedModel) -> None:
+    """Switch off bitsandbytes' repacking of 4-bit weights on CPUs with AVX512-BF16.
+
+    An eval-mode forward repacks them for a kernel without a backward: from then on no gradient passes the layer.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

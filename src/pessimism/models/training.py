@@ -1,0 +1,98 @@
+"""What both trainers share: arguments that leave nothing to a default, a quiet progress bar, the loss curve."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+
+from pessimism.errors import NonFiniteError
+from pessimism.models.adapters import trainable_parameters
+
+
+def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
+    """Arguments of TRL's configurations that are the same for DPO and reward training.
+
+    Nothing is saved, evaluated or sent by the trainer itself: stages do that.
+
+    Args:
+        directory: the trainer insists on making it; it stays empty until the stage saves.
+        seed: of adapter initialisation, row order and dropout.
+    """
+    return {
+        "output_dir": str(directory),
+        "seed": seed,
+        "data_seed": seed,
+        # Transformers would take any accelerator it finds, pessimism.models.loading.device only CUDA.
+        "use_cpu": not torch.cuda.is_available(),
+        # TRL's default is bfloat16 autocast: the policy would compute in another precision than its reference did.
+        "bf16": False,
+        "fp16": False,
+        # TRL's default silences the derived LoRA dropout.
+        "disable_dropout": False,
+        # Sequences are cut before; TRL would drop or cut rows in silence.
+        "max_length": None,
+        "optim": "adamw_torch_fused",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "push_to_hub": False,
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_drop_last": False,
+        "remove_unused_columns": False,
+    }
+
+
+class ProgressBar(TrainerCallback):
+    """One bar over the optimiser steps with the current loss, where transformers' own prints every log as a dict."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, desc=self.description, unit="step", mininterval=1)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
+    ) -> None:
+        if self.bar is not None and "loss" in logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def prepare(trainer: Trainer, description: str) -> None:
+    """Give a built trainer the bar of this project, and float32 trainable weights."""
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(ProgressBar(description))
+    # Deviation: on a quantised base TRL rounds the adapter to bfloat16, where a step of AdamW at these learning rates
+    # is often lost in rounding.
+    for parameter in trainable_parameters(trainer.model):
+        parameter.data = parameter.data.float()
+
+
+def loss_curve(trainer: Trainer) -> list[float]:
+    """Training loss of every optimiser step, nats.
+
+    Raises:
+        NonFiniteError: a loss is nan or infinite.
+    """
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    for step, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            raise NonFiniteError(f"the loss of step {step} is {loss}; expected a finite number: lower learning_rate")
+    return losses

@@ -1,0 +1,65 @@
+"""The beta grid: percentiles of the base's log-ratios between chosen and rejected responses (Eq. 6, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from pessimism.cells import percentile_key
+from pessimism.errors import DataError
+
+EPS = float(np.finfo(np.float32).eps)
+PRECISIONS = ("float32", "bfloat16")
+QUANTILES = np.linspace(0, 1, 101)
+
+
+def log_ratio_sizes(table: pd.DataFrame, precision: str) -> np.ndarray:
+    """(N,) delta of Eq. 6: |log-prob of chosen - log-prob of rejected|, nats, at least 0."""
+    difference = table[f"chosen_{precision}"].to_numpy(float) - table[f"rejected_{precision}"].to_numpy(float)
+    return np.abs(difference)
+
+
+def beta_grid(deltas: np.ndarray, percentiles: Sequence[int]) -> dict[str, float]:
+    """Beta of each percentile, Eq. 7: percentile of delta / (median of delta + eps). The 50th gives 1."""
+    scale = np.median(deltas) + EPS
+    return {percentile_key(p): float(np.percentile(deltas, p) / scale) for p in percentiles}
+
+
+def grid_record(table: pd.DataFrame, percentiles: Sequence[int], precision: str) -> dict[str, object]:
+    """The grid in use, at the top level, and what either precision gives.
+
+    Args:
+        table: columns chosen_ and rejected_ of both precisions.
+        precision: which of the two the protocol uses.
+
+    Raises:
+        DataError: a beta in use is 0, which would train nothing.
+    """
+    deltas = {name: log_ratio_sizes(table, name) for name in PRECISIONS}
+    grids = {name: beta_grid(deltas[name], percentiles) for name in PRECISIONS}
+    zero = [key for key, beta in grids[precision].items() if beta == 0]
+    if zero:
+        raise DataError(
+            f"beta is 0 at {zero}: that share of the {len(table)} pairs has log-ratio 0 in {precision}; expected pairs "
+            "that the base tells apart: raise beta_percentiles in params.yaml, or set grid_precision: float32 in the "
+            "protocol"
+        )
+    medians = {name: {"median_delta": float(np.median(deltas[name]))} for name in PRECISIONS}
+    return {**grids[precision], **{name: grids[name] | medians[name] for name in PRECISIONS}, "pairs": len(table)}
+
+
+def quantile_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Quantile function of delta in either precision, for plots: columns precision, quantile (0..1), delta (nats)."""
+    tables = [
+        pd.DataFrame(
+            {
+                "precision": name,
+                "quantile": QUANTILES.round(2),
+                "delta": np.quantile(log_ratio_sizes(table, name), QUANTILES),
+            }
+        )
+        for name in PRECISIONS
+    ]
+    return pd.concat(tables, ignore_index=True)

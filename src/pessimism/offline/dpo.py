@@ -1,0 +1,259 @@
+"""Offline preference optimisation: one LoRA adapter per beta and seed, by TRL's DPOTrainer (Eq. 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
+from trl import DPOConfig, DPOTrainer
+
+from pessimism import rng
+from pessimism.cells import DpoCell
+from pessimism.data.prompts import EncodedPair
+from pessimism.errors import DataError
+from pessimism.models import hyperparameters as derive
+from pessimism.models.adapters import count_trainable, lora_config
+from pessimism.models.training import loss_curve, prepare, shared_arguments
+from pessimism.offline.reference import encode_pairs, pair_logps
+from pessimism.params import ModelParams, Params
+
+# |first loss - ln 2|, nats, that may come from rounding alone. In bfloat16 a response of 100 tokens is uncertain by
+# tenths of a nat where two kernels differ.
+FLOAT32_TOLERANCE, BFLOAT16_TOLERANCE = 1e-3, 5e-2
+
+
+@dataclass(frozen=True)
+class DpoHyperparameters:
+    """Values of one training: the scale file's where it sets them, else derived (App. C)."""
+
+    beta: float
+    epochs: int
+    batch_size: int
+    accumulation: int
+    steps: int
+    warmup_steps: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+    lora_rank: int
+    lora_dropout: float
+    trainable_parameters: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ReferencedPairs:
+    """Token ids of N pairs and their log-probabilities under the base, (N,) nats each."""
+
+    pairs: list[EncodedPair]
+    chosen_logps: np.ndarray
+    rejected_logps: np.ndarray
+
+    def dataset(self) -> Dataset:
+        """Columns that TRL's collator and loss read."""
+        return Dataset.from_dict(
+            {
+                "prompt_ids": [pair.prompt_ids for pair in self.pairs],
+                "chosen_ids": [pair.chosen_ids for pair in self.pairs],
+                "rejected_ids": [pair.rejected_ids for pair in self.pairs],
+                "ref_chosen_logps": self.chosen_logps,
+                "ref_rejected_logps": self.rejected_logps,
+            }
+        )
+
+
+class ReferencedDpoTrainer(DPOTrainer):
+    """DPOTrainer on ready token ids and ready reference log-probabilities: no tokenisation, no reference forward."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Set after construction: TRL would measure the reference by itself, on a cache key that never hits.
+        self.precompute_ref_logps = True
+        self.pairs_trained = 0
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
+        self.pairs_trained += len(inputs["input_ids"]) // 2
+        return super().training_step(model, inputs, *rest)
+
+
+class FirstLossCheck(TrainerCallback):
+    """Stops a training whose first loss is not ln 2: policy and reference then differ before any update."""
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
+    ) -> None:
+        if state.global_step == 1 and "loss" in logs and not abs(logs["loss"] - math.log(2)) <= self.tolerance:
+            raise DataError(
+                f"the first DPO loss is {logs['loss']:.6f}; expected ln 2 = {math.log(2):.6f} within {self.tolerance}: "
+                "the policy does not compute what the reference table holds: run `dvc repro measure_reference --force` "
+                "and check that the base has no dropout of its own"
+            )
+
+
+def first_loss_tolerance(policy: ModelParams) -> float:
+    """Tolerance of :class:`FirstLossCheck`; 4-bit layers compute in bfloat16 whatever the dtype of the rest."""
+    return FLOAT32_TOLERANCE if (policy.dtype, policy.quantization) == ("float32", "none") else BFLOAT16_TOLERANCE
+
+
+def join_reference(
+    tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, reference: pd.DataFrame, params: Params
+) -> ReferencedPairs:
+    """Match pairs with their reference rows by ``pair_id``.
+
+    Raises:
+        DataError: a pair has no reference, or the two were tokenised differently.
+    """
+    encoded = encode_pairs(tokenizer, pairs, params.scale.lengths)
+    rows = reference.set_index("pair_id").reindex(pairs["pair_id"])
+    if rows["chosen_logps"].isna().any():
+        missing = rows.index[rows["chosen_logps"].isna()].tolist()
+        raise DataError(f"{len(missing)} pairs have no reference ({missing[:3]}); expected all: run `dvc repro`")
+    for side in ("chosen", "rejected"):
+        lengths = np.array([len(getattr(pair, f"{side}_ids")) for pair in encoded])
+        different = np.flatnonzero(lengths != rows[f"{side}_tokens"].to_numpy())
+        if different.size:
+            raise DataError(
+                f"{different.size} {side} responses have other token counts than in the reference table, the first in "
+                f"pair {pairs['pair_id'].iloc[different[0]]!r}; expected the same tokenizer: run `dvc repro`"
+            )
+    return ReferencedPairs(
+        pairs=encoded,
+        chosen_logps=rows["chosen_logps"].to_numpy(np.float32),
+        rejected_logps=rows["rejected_logps"].to_numpy(np.float32),
+    )
+
+
+def dpo_hyperparameters(
+    params: Params, cell: DpoCell, beta: float, n_train: int, parameters: int, lora: LoraConfig, trainable: int
+) -> DpoHyperparameters:
+    """Values of one cell; betas of one seed share every stream where the protocol pairs them.
+
+    Args:
+        parameters: number of the base's parameters.
+        trainable: number of the adapter's parameters.
+    """
+    scale, dpo = params.scale, params.scale.dpo
+    batch = dpo.batch_size or derive.batch_size(
+        scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
+    )
+    accumulation = dpo.accumulation or derive.accumulation(n_train, batch)
+    steps = derive.optimizer_steps(n_train, batch, accumulation, dpo.epochs)
+    stream = (cell.seed,) if params.protocol.paired_seeds else (cell.beta_percentile, cell.seed)
+    return DpoHyperparameters(
+        beta=beta,
+        epochs=dpo.epochs,
+        batch_size=batch,
+        accumulation=accumulation,
+        steps=steps,
+        warmup_steps=derive.warmup_steps(steps),
+        learning_rate=derive.learning_rate(trainable) if dpo.learning_rate is None else dpo.learning_rate,
+        weight_decay=derive.weight_decay(n_train),
+        clip_norm=derive.clip_norm(trainable),
+        lora_rank=lora.r,
+        lora_dropout=lora.lora_dropout,
+        trainable_parameters=trainable,
+        seed=rng.seed(params.root_seed, "dpo", *stream),
+    )
+
+
+def train_dpo(
+    params: Params,
+    cell: DpoCell,
+    beta: float,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: ReferencedPairs,
+    validation: ReferencedPairs,
+    directory: Path,
+) -> tuple[PeftModel, dict[str, Any]]:
+    """Train one adapter on ``base`` and measure it on the validation pairs.
+
+    Returns:
+        The base with the trained adapter, and the record of the training: hyperparameters, loss of every step, and
+        loss, reward accuracy and reward margin (nats) on validation pairs.
+
+    Raises:
+        DataError: the first loss is not ln 2, or rows were lost on the way to the loss.
+        NonFiniteError: a later loss is not finite.
+    """
+    parameters = base.num_parameters()
+    lora = lora_config(params.scale.policy, base.config.get_text_config().hidden_size, len(train.pairs), "CAUSAL_LM")
+    chosen = dpo_hyperparameters(params, cell, beta, len(train.pairs), parameters, lora, count_trainable(base, lora))
+    trainer = build_trainer(params, chosen, base, tokenizer, train, lora, directory)
+    prepare(trainer, f"train_dpo {cell.key}")
+    trainer.train()
+    if trainer.pairs_trained != chosen.epochs * len(train.pairs):
+        raise DataError(
+            f"trained on {trainer.pairs_trained} pairs; expected {len(train.pairs)} in each of {chosen.epochs} epoch(s)"
+        )
+    model = trainer.model.eval()
+    record = {
+        "hyperparameters": asdict(chosen),
+        "pairs": len(train.pairs),
+        "losses": loss_curve(trainer),
+        "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, params.scale.evaluation_batch_size),
+    }
+    return model, record
+
+
+def build_trainer(
+    params: Params,
+    chosen: DpoHyperparameters,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: ReferencedPairs,
+    lora: LoraConfig,
+    directory: Path,
+) -> ReferencedDpoTrainer:
+    """TRL's trainer with every argument that matters set here."""
+    arguments = DPOConfig(
+        **shared_arguments(directory, chosen.seed),
+        beta=chosen.beta,
+        loss_type=["sigmoid"],
+        precompute_ref_log_probs=False,
+        num_train_epochs=chosen.epochs,
+        per_device_train_batch_size=chosen.batch_size,
+        gradient_accumulation_steps=chosen.accumulation,
+        learning_rate=chosen.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=chosen.warmup_steps,
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=chosen.clip_norm,
+        activation_checkpointing=params.scale.dpo.gradient_checkpointing,
+    )
+    return ReferencedDpoTrainer(
+        model=base,
+        args=arguments,
+        train_dataset=train.dataset(),
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[FirstLossCheck(first_loss_tolerance(params.scale.policy))],
+    )
+
+
+def evaluate(
+    model: PreTrainedModel, beta: float, validation: ReferencedPairs, pad_id: int, batch_size: int
+) -> dict[str, float]:
+    """Loss (nats), reward accuracy (share of pairs, 0..1) and mean reward margin (nats), dropout off."""
+    chosen, rejected = pair_logps(model, validation.pairs, pad_id, batch_size, "validation log-probs")
+    margins = beta * ((chosen - validation.chosen_logps) - (rejected - validation.rejected_logps)).astype(float)
+    return {
+        "pairs": len(validation.pairs),
+        "loss": float(np.logaddexp(0, -margins).mean()),
+        "reward_accuracy": float((margins > 0).mean()),
+        "reward_margin": float(margins.mean()),
+    }

@@ -1,0 +1,161 @@
+"""Log-probabilities of preference pairs under the frozen base, measured once for all betas and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pessimism import rng
+from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
+from pessimism.errors import DataError, NonFiniteError
+from pessimism.models.batching import length_batches, pad_right
+from pessimism.models.hyperparameters import beta_grid_pairs
+from pessimism.params import LengthParams, Params
+
+REFERENCE_COLUMNS = ("pair_id", "split", "chosen_logps", "rejected_logps", "chosen_tokens", "rejected_tokens")
+
+
+def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, lengths: LengthParams) -> list[EncodedPair]:
+    """Token ids of every pair in the format DPO trains on, in the table's order."""
+    rows = zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
+    return [encode_pair(tokenizer, *row, lengths=lengths) for row in rows]
+
+
+def pair_logps(
+    model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int, batch_size: int, description: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats."""
+    sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
+    sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
+    contexts = 2 * [len(pair.prompt_ids) for pair in pairs]
+    logps = sequence_logps(model, sequences, contexts, pad_id, batch_size, description)[:, 0]
+    return logps[: len(pairs)], logps[len(pairs) :]
+
+
+def dpo_reference(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pd.DataFrame], params: Params
+) -> pd.DataFrame:
+    """Reference term of Eq. 1 for every pair of every split; columns REFERENCE_COLUMNS.
+
+    Tokens count the response with its EOS.
+    """
+    tables = []
+    for split, table in splits.items():
+        pairs = encode_pairs(tokenizer, table, params.scale.lengths)
+        chosen, rejected = pair_logps(
+            model, pairs, tokenizer.pad_token_id, params.scale.evaluation_batch_size, f"reference log-probs of {split}"
+        )
+        tables.append(
+            pd.DataFrame(
+                {
+                    "pair_id": table["pair_id"].to_numpy(),
+                    "split": split,
+                    "chosen_logps": chosen,
+                    "rejected_logps": rejected,
+                    "chosen_tokens": [len(pair.chosen_ids) for pair in pairs],
+                    "rejected_tokens": [len(pair.rejected_ids) for pair in pairs],
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def grid_reference(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: pd.DataFrame, params: Params
+) -> pd.DataFrame:
+    """Log-probabilities that the beta grid is made of, as published: plain text, prompt and response together.
+
+    Measured on floor(sqrt(n) ln n) shuffled training pairs; the first token of a text has no predecessor and no share.
+    Columns pair_id and, for chosen and rejected, ``_float32``, ``_bfloat16`` and ``_tokens``.
+    """
+    scale = params.scale
+    order = rng.generator(params.root_seed, "beta-grid").permutation(len(train))
+    drawn = train.iloc[order[: max(1, beta_grid_pairs(len(train)))]]
+    columns: dict[str, object] = {"pair_id": drawn["pair_id"].to_numpy()}
+    for side in ("chosen", "rejected"):
+        texts = zip(drawn["prompt"], drawn[side], strict=True)
+        sequences = [encode_reward_text(tokenizer, prompt, text, scale.lengths) for prompt, text in texts]
+        logps = sequence_logps(
+            model,
+            sequences,
+            [1] * len(sequences),
+            tokenizer.pad_token_id,
+            scale.evaluation_batch_size,
+            f"beta grid log-probs of {side}",
+            dtypes=(torch.float32, torch.bfloat16),
+        )
+        columns[f"{side}_float32"] = logps[:, 0]
+        columns[f"{side}_bfloat16"] = logps[:, 1]
+        columns[f"{side}_tokens"] = [len(sequence) for sequence in sequences]
+    return pd.DataFrame(columns)
+
+
+def sequence_logps(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    contexts: Sequence[int],
+    pad_id: int,
+    batch_size: int,
+    description: str,
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+) -> np.ndarray:
+    """Sum of log p(token | all before it) over each sequence's tokens after its context.
+
+    Args:
+        sequences: token ids, each longer than its context.
+        contexts: number of leading tokens that are given rather than scored; at least 1.
+        description: of the progress bar.
+        dtypes: of log-softmax and sum.
+
+    Returns:
+        (N, D) nats, one column per dtype.
+
+    Raises:
+        DataError: a sequence has no token to score.
+        NonFiniteError: a sum is not finite.
+    """
+    lengths = [len(ids) for ids in sequences]
+    empty = [row for row, context in enumerate(contexts) if not 0 < context < lengths[row]]
+    if empty:
+        raise DataError(
+            f"{description}: found no token after the context in sequences {empty[:5]}; expected at least 1"
+        )
+    sums_N_D = np.full((len(sequences), len(dtypes)), np.nan, dtype=np.float32)
+    with torch.no_grad():
+        for rows in tqdm(length_batches(lengths, batch_size), desc=description, unit="batch", mininterval=1):
+            batch = [sequences[row] for row in rows]
+            sums_N_D[rows] = _batch_sums(model, batch, [contexts[row] for row in rows], pad_id, dtypes)
+    bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
+    if bad.size:
+        raise NonFiniteError(
+            f"{description}: found no finite sum in sequences {bad[:5].tolist()}; expected finite nats"
+        )
+    return sums_N_D
+
+
+def _batch_sums(
+    model: PreTrainedModel,
+    sequences: list[Sequence[int]],
+    contexts: list[int],
+    pad_id: int,
+    dtypes: Sequence[torch.dtype],
+) -> np.ndarray:
+    """(B, D) sums over one padded batch."""
+    input_ids, attention_mask = pad_right(sequences, pad_id, model.device)
+    given, width = min(contexts), input_ids.shape[1]
+    logits_B_S_V = model(
+        input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width - given + 1, use_cache=False
+    ).logits[:, :-1]
+    targets_B_S_1 = input_ids[:, given:].unsqueeze(-1)
+    after_context_B_S = torch.arange(given, width) >= torch.tensor(contexts)[:, None]
+    scored_B_S = attention_mask[:, given:] * after_context_B_S.to(model.device)
+    sums = []
+    for dtype in dtypes:
+        logps_B_S = logits_B_S_V.to(dtype).log_softmax(dim=-1).gather(-1, targets_B_S_1).squeeze(-1)
+        sums.append((logps_B_S * scored_B_S.to(dtype)).sum(dim=1).float())
+    return torch.stack(sums, dim=1).cpu().numpy()

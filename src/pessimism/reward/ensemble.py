@@ -1,0 +1,160 @@
+"""The reward ensemble: one base, K adapters with their heads, and every way to combine their scores.
+
+Scores are (K, B): K members, B responses; higher = the member prefers the response more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from pessimism import layout, records, rng
+from pessimism.data.prompts import encode_reward_text
+from pessimism.errors import DataError
+from pessimism.models.adapters import attach, use_adapter
+from pessimism.models.batching import length_batches, pad_right
+from pessimism.models.loading import load_reward_base, load_tokenizer
+from pessimism.params import Aggregation, LengthParams, Params
+
+
+def aggregate(scores_K_B: np.ndarray, aggregation: Aggregation, uwo_weight: float) -> np.ndarray:
+    """(B,) proxy reward: the members' mean, their minimum (worst case), or mean - weight * variance (UWO).
+
+    The variance of the uncertainty-weighted objective is the population's (ddof 0), as in Coste et al. 2024.
+    """
+    if aggregation == "min":
+        return scores_K_B.min(axis=0)
+    mean_B = scores_K_B.mean(axis=0)
+    return mean_B - uwo_weight * scores_K_B.var(axis=0) if aggregation == "uwo" else mean_B
+
+
+def disagreement(scores_K_B: np.ndarray) -> np.ndarray:
+    """(B,) standard deviation over members, ddof 1 (Eq. 13); at least 0, higher = less agreement."""
+    return scores_K_B.std(axis=0, ddof=1)
+
+
+def normalize(scores_K_B: np.ndarray, mean_K: np.ndarray, sd_K: np.ndarray) -> np.ndarray:
+    """Each member's scores in units of its own standard deviation on validation pairs, around its mean there.
+
+    Raises:
+        DataError: a member gives every validation text the same score.
+    """
+    if not (sd_K > 0).all():
+        raise DataError(
+            f"score_sd is {sd_K.tolist()} in {layout.ENSEMBLE}; expected numbers above 0: train the members"
+        )
+    return (scores_K_B - mean_K[:, None]) / sd_K[:, None]
+
+
+def member_name(member: int) -> str:
+    """Name of a member's adapter on the shared base."""
+    return f"member-{member}"
+
+
+@dataclass
+class RewardEnsemble:
+    """K reward models on one frozen base.
+
+    Attributes:
+        model: the base with one adapter and one head per member, in eval mode.
+        statistics: per member ``score_mean`` and ``score_sd`` on validation pairs; None = raw scores.
+        dropout_stream: seeds of the dropout of successive calls to :meth:`score`; None = dropout off.
+    """
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    members: tuple[int, ...]
+    lengths: LengthParams
+    batch_size: int
+    statistics: Mapping[str, Mapping[str, float]] | None = None
+    dropout_stream: np.random.Generator | None = None
+
+    @classmethod
+    def load_raw(cls, params: Params) -> RewardEnsemble:
+        """The members as trained: raw scores, dropout off, whatever the protocol says."""
+        adapters = {member_name(member): layout.reward_member(member) for member in params.ensemble_members}
+        return cls(
+            model=attach(load_reward_base(params), adapters, trainable=None),
+            tokenizer=load_tokenizer(params, "reward"),
+            members=params.ensemble_members,
+            lengths=params.scale.lengths,
+            batch_size=params.scale.evaluation_batch_size,
+        )
+
+    @classmethod
+    def load(cls, params: Params) -> RewardEnsemble:
+        """The members as the protocol measures them: ``reward_dropout``, ``normalize_rewards``."""
+        ensemble = cls.load_raw(params)
+        if params.protocol.normalize_rewards:
+            ensemble.statistics = records.read_json(layout.ENSEMBLE)["members"]
+        if params.protocol.reward_dropout:
+            ensemble.dropout_stream = rng.generator(params.root_seed, "reward-dropout")
+        return ensemble
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """Every member's score of every response, in the caller's order.
+
+        Torch's global random stream is left as it was, with dropout too.
+
+        Returns:
+            (K, B) float32 logits, or multiples of each member's standard deviation where statistics are set.
+        """
+        ids = self._encode(prompts, responses)
+        scores_K_B = np.empty((len(self.members), len(ids)), dtype=np.float32)
+        with torch.no_grad(), self._dropout():
+            for rows in length_batches([len(row) for row in ids], self.batch_size):
+                inputs = self._inputs([ids[row] for row in rows])
+                for k, member in enumerate(self.members):
+                    with use_adapter(self.model, member_name(member)):
+                        logits_B_1 = self.model(**inputs, use_cache=False).logits
+                    scores_K_B[k, rows] = logits_B_1[:, 0].float().cpu().numpy()
+        if self.statistics is None:
+            return scores_K_B
+        return normalize(scores_K_B, self._statistic("score_mean"), self._statistic("score_sd"))
+
+    def representations(self, member: int, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """(B, H) float64 penultimate-layer states of one member, averaged over each text's tokens, dropout off."""
+        ids = self._encode(prompts, responses)
+        states_B_H: list[np.ndarray] = [np.empty(0)] * len(ids)
+        with torch.no_grad(), use_adapter(self.model, member_name(member)):
+            for rows in length_batches([len(row) for row in ids], self.batch_size):
+                inputs = self._inputs([ids[row] for row in rows])
+                hidden_B_T_H = self.model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[-2]
+                mask_B_T_1 = inputs["attention_mask"].unsqueeze(-1).double()
+                means_B_H = (hidden_B_T_H.double() * mask_B_T_1).sum(dim=1) / mask_B_T_1.sum(dim=1)
+                for row, mean_H in zip(rows, means_B_H.cpu().numpy(), strict=True):
+                    states_B_H[row] = mean_H
+        return np.stack(states_B_H)
+
+    def _encode(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+        pairs = zip(prompts, responses, strict=True)
+        return [encode_reward_text(self.tokenizer, prompt, response, self.lengths) for prompt, response in pairs]
+
+    def _inputs(self, ids: list[list[int]]) -> dict[str, Any]:
+        input_ids, attention_mask = pad_right(ids, self.tokenizer.pad_token_id, self.model.device)
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def _statistic(self, name: str) -> np.ndarray:
+        assert self.statistics is not None
+        return np.array([self.statistics[str(member)][name] for member in self.members], dtype=np.float32)
+
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        """Dropout of the adapters, on its own random stream, where the protocol scores in training mode."""
+        if self.dropout_stream is None:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(int(self.dropout_stream.integers(2**31)))
+            self.model.train()
+            try:
+                yield
+            finally:
+                self.model.eval()

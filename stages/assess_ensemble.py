@@ -1,0 +1,24 @@
+"""Assess the reward ensemble on validation pairs, dropout off, raw scores (paper section 4, Eq. 13).
+
+Reads: data/preferences/val.parquet, the reward base, models/reward/.
+Writes: metrics/ensemble.json (accuracy, calibration, disagreement, and the statistics that normalise rewards).
+"""
+
+from pessimism import layout, records, stage
+from pessimism.params import load_params
+from pessimism.reward.assessment import assess
+from pessimism.reward.ensemble import RewardEnsemble
+
+
+def main() -> None:
+    with records.run_record("assess_ensemble"):
+        params = load_params()
+        pairs = records.read_table(layout.preferences("val"))
+        ensemble = RewardEnsemble.load_raw(params)
+        chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
+        rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
+        records.write_json(layout.ENSEMBLE, assess(chosen_K_B, rejected_K_B, ensemble.members))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,23 @@
+"""Measure every preference pair under the frozen policy base, once for all betas and seeds (paper section 4, Eq. 1, 6).
+
+Reads: data/preferences/{train,val}.parquet, the policy base.
+Writes: data/reference/dpo_logps.parquet (reference term of DPO), data/reference/grid_logps.parquet (beta grid).
+"""
+
+from pessimism import layout, records, stage
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.offline.reference import dpo_reference, grid_reference
+from pessimism.params import load_params
+
+
+def main() -> None:
+    with records.run_record("measure_reference"):
+        params = load_params()
+        splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
+        model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+        records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params))
+        records.write_table(layout.GRID_LOGPS, grid_reference(model, tokenizer, splits["train"], params))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,36 @@
+"""Train one reward model on its bootstrap sample of the preference pairs (paper section 4, Eq. 5).
+
+Reads: data/preferences/train.parquet, the reward base.
+Writes: models/reward/member-<k>/ (adapter with score head, training.json).
+"""
+
+import argparse
+
+from pessimism import layout, records, stage
+from pessimism.models.adapters import DEFAULT, save_adapter
+from pessimism.models.loading import load_reward_base, load_tokenizer
+from pessimism.params import load_params
+from pessimism.reward.bradley_terry import train_member
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--member", type=int, required=True)
+    member = parser.parse_args().member
+    with records.run_record("train_reward_model", str(member)):
+        params = load_params()
+        directory = layout.reward_member(member)
+        model, record = train_member(
+            params,
+            member,
+            base=load_reward_base(params),
+            tokenizer=load_tokenizer(params, "reward"),
+            pairs=records.read_table(layout.preferences("train")),
+            directory=directory,
+        )
+        save_adapter(model, DEFAULT, directory)
+        records.write_json(directory / "training.json", record)
+
+
+if __name__ == "__main__":
+    stage.run(main)
