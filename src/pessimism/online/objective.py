@@ -1,0 +1,62 @@
+"""The online objective as pure functions of log-probabilities and rewards (Eq. 8-10)."""
+
+from __future__ import annotations
+
+import torch
+
+EPS = torch.finfo(torch.float32).eps
+
+
+def normalized_advantages(rewards_B: torch.Tensor) -> torch.Tensor:
+    """Advantages of a batch, Eq. 9: (reward - mean) / (std + eps), std with ddof 1.
+
+    Raises:
+        ValueError: fewer than two rewards, whose deviation is undefined.
+    """
+    if rewards_B.numel() < 2:
+        raise ValueError(f"found {rewards_B.numel()} reward(s); expected 2 or more (online.batch_size)")
+    return (rewards_B - rewards_B.mean()) / (rewards_B.std(correction=1) + EPS)
+
+
+def kl_coefficient(numerator: float, log_ratios_B: torch.Tensor, percentile: float, noise_floor: float) -> torch.Tensor:
+    """Penalty coefficient kappa, Eq. 10: numerator / (percentile of |log ratio| over the batch + eps).
+
+    Args:
+        numerator: beta of the checkpoint where the coupling is the paper's.
+        log_ratios_B: (B,) log pi_theta - log pi_ref of whole responses, nats.
+        percentile: in (0, 100].
+        noise_floor: nats. Where the percentile lies below it, policy and reference differ by rounding alone
+            and the scale-free coefficient would amplify that: the penalty is 0.
+
+    Returns:
+        Scalar without gradient, 1/nats, at least 0.
+    """
+    scale = torch.quantile(log_ratios_B.detach().abs().float(), percentile / 100)
+    if scale < noise_floor:
+        return torch.zeros_like(scale)
+    return numerator / (scale + EPS)
+
+
+def online_loss(
+    logps_B: torch.Tensor, reference_logps_B: torch.Tensor, advantages_B: torch.Tensor, coefficient: torch.Tensor
+) -> torch.Tensor:
+    """Loss of one batch, Eq. 8: -E[A log pi] + kappa E[(log pi - log pi_ref)^2], of whole-response sums in nats."""
+    penalty = (logps_B - reference_logps_B).square().mean()
+    return -(advantages_B.detach() * logps_B).mean() + coefficient.detach() * penalty
+
+
+def penalty_ratio(log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, coefficient: torch.Tensor) -> float:
+    """Mean weight of the penalty on grad log pi, 2 kappa |log ratio|, over the mean |advantage|."""
+    penalty_weight = (2 * coefficient * log_ratios_B.detach().abs()).mean()
+    return float(penalty_weight / (advantages_B.abs().mean() + EPS))
+
+
+def kl_k1(logps_B_R: torch.Tensor, reference_logps_B_R: torch.Tensor) -> torch.Tensor:
+    """(B,) unbiased estimate of KL(policy || reference) on the policy's samples, nats per response; may be negative."""
+    return (logps_B_R - reference_logps_B_R).sum(dim=1)
+
+
+def kl_k3(logps_B_R: torch.Tensor, reference_logps_B_R: torch.Tensor) -> torch.Tensor:
+    """(B,) estimate sum_t (exp(d_t) - 1 - d_t), d_t = reference - policy log-prob; nats per response, at least 0."""
+    difference = reference_logps_B_R - logps_B_R
+    return (torch.expm1(difference) - difference).sum(dim=1)

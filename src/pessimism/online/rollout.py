@@ -1,0 +1,84 @@
+"""Responses with their proxy and true rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from pessimism.data.gsm8k import true_reward
+from pessimism.data.prompts import math_prompt
+from pessimism.models.generation import Rollouts, sample_responses
+from pessimism.models.logprobs import ResponseBatch, pad_pairs
+from pessimism.params import Params
+from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
+
+
+@dataclass(frozen=True)
+class ScoredRollouts:
+    """One response per problem with its rewards, arrays of shape (B,)."""
+
+    task_ids: list[str]
+    prompts: list[str]
+    rollouts: Rollouts
+    proxy_reward: np.ndarray
+    ensemble_std: np.ndarray
+    true_reward: np.ndarray
+
+    @property
+    def response_tokens(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.rollouts.response_ids])
+
+
+def roll_out(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ensemble: RewardEnsemble,
+    tasks: pd.DataFrame,
+    params: Params,
+) -> ScoredRollouts:
+    """Sample a response to every problem and score it: ensemble (Eq. 13) and exact match."""
+    scale = params.scale
+    prompts = [math_prompt(question, scale.tasks.prompt_template) for question in tasks["question"]]
+    rollouts = sample_responses(
+        model, tokenizer, prompts, params.protocol, scale.lengths, batch_size=scale.evaluation_batch_size
+    )
+    scores_K_B = ensemble.score(prompts, rollouts.texts)
+    return ScoredRollouts(
+        task_ids=list(tasks["task_id"]),
+        prompts=prompts,
+        rollouts=rollouts,
+        proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
+        ensemble_std=disagreement(scores_K_B),
+        true_reward=np.array(
+            [true_reward(text, answer) for text, answer in zip(rollouts.texts, tasks["answer"], strict=True)]
+        ),
+    )
+
+
+def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
+    """Means and spreads (ddof 1) over the prompts of one batch or evaluation."""
+    return {
+        "prompts": len(scored.task_ids),
+        "proxy_reward": float(scored.proxy_reward.mean()),
+        "proxy_reward_sd": float(scored.proxy_reward.std(ddof=1)),
+        "true_reward": float(scored.true_reward.mean()),
+        "true_reward_sd": float(scored.true_reward.std(ddof=1)),
+        "ensemble_std": float(scored.ensemble_std.mean()),
+        "response_length": float(scored.response_tokens.mean()),
+        "finished_fraction": float(np.mean(scored.rollouts.finished)),
+        "tokens": int(scored.response_tokens.sum()),
+    }
+
+
+def response_batches(
+    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, device: torch.device, batch_size: int
+) -> Iterator[ResponseBatch]:
+    """The responses of ``rollouts`` as padded batches, in order."""
+    for start in range(0, len(rollouts.prompt_ids), batch_size):
+        rows = slice(start, start + batch_size)
+        yield pad_pairs(rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, device)

@@ -1,0 +1,64 @@
+"""Adapt one DPO checkpoint online in one arm (paper sections 3 and 4.4, Eq. 8-10).
+
+Reads: the DPO adapter, the base, the reward ensemble, the problems, the checkpoint's beta.
+Writes: data/online/<cell>/ (trajectory, held-out samples, rollouts), models/online/<cell>/ (the adapted policy).
+"""
+
+import argparse
+from dataclasses import asdict
+
+import pandas as pd
+
+from pessimism import layout, records
+from pessimism.cells import OnlineCell, percentile_key
+from pessimism.models.adapters import attach, save_adapter, trainable_parameters
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online.hyperparameters import online_hyperparameters
+from pessimism.online.loop import POLICY, REFERENCE, OnlineRun
+from pessimism.params import load_params
+from pessimism.reward.ensemble import RewardEnsemble
+
+
+def parse_cell() -> OnlineCell:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beta-percentile", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--arm", choices=["proxy", "placebo", "oracle"], required=True)
+    arguments = parser.parse_args()
+    return OnlineCell(arguments.beta_percentile, arguments.seed, arguments.arm)
+
+
+def main() -> None:
+    cell = parse_cell()
+    with records.run_record("adapt_online", cell.key):
+        params = load_params()
+        checkpoint = layout.dpo_adapter(cell.dpo)
+        model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
+        hyperparameters = online_hyperparameters(
+            params.scale,
+            cell.arm,
+            parameters=records.read_json(layout.base_record("policy"))["parameters"],
+            trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
+            test_problems=len(records.read_table(layout.tasks("test"))),
+        )
+        run = OnlineRun(
+            params=params,
+            cell=cell,
+            beta=records.read_json(layout.BETA_GRID)[percentile_key(cell.beta_percentile)],
+            model=model,
+            tokenizer=load_tokenizer(params, "policy"),
+            ensemble=RewardEnsemble.load(params),
+            training_tasks=records.read_table(layout.tasks(params.protocol.prompt_split)),
+            heldout_tasks=records.read_table(layout.tasks("heldout")),
+            hyperparameters=hyperparameters,
+        )
+        run.train()
+        records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
+        records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))
+        records.write_jsonl(layout.rollouts(cell), run.rollouts)
+        records.write_json(layout.online_run(cell) / "hyperparameters.json", asdict(hyperparameters))
+        save_adapter(model, POLICY, layout.online_adapter(cell))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Measure the base policy's proxy and true reward on the held-out problems, once for all cells.
+
+Reads: the base, the reward ensemble, the held-out problems.
+Writes: metrics/base.json: means and standard deviations over problems, ddof 1.
+"""
+
+from pessimism import layout, records, rng
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online.rollout import reward_summary, roll_out
+from pessimism.params import load_params
+from pessimism.reward.ensemble import RewardEnsemble
+
+
+def main() -> None:
+    with records.run_record("measure_base"):
+        params = load_params()
+        ensemble = RewardEnsemble.load(params)
+        rng.seed_torch(params.root_seed, "measure-base")
+        scored = roll_out(
+            load_policy_base(params),
+            load_tokenizer(params, "policy"),
+            ensemble,
+            records.read_table(layout.tasks("heldout")),
+            params,
+        )
+        summary = reward_summary(scored)
+        kept = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward", "true_reward_sd", "response_length")
+        records.write_json(layout.BASE_METRICS, {key: summary[key] for key in kept})
+
+
+if __name__ == "__main__":
+    main()

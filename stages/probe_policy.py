@@ -1,0 +1,47 @@
+"""Probe one checkpoint before and after its online run (paper section 5, Eq. 11, 12).
+
+Reads: the DPO adapter and the adapter of the primary arm's online run, the first reward member, problems, pairs.
+Writes: data/probes/<cell>.json.
+"""
+
+import argparse
+
+from pessimism import layout, records
+from pessimism.cells import DpoCell, OnlineCell
+from pessimism.models.adapters import attach
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.params import load_params
+from pessimism.probes.policy import DPO, ONLINE, probe_checkpoint, probe_set
+from pessimism.reward.ensemble import RewardEnsemble
+
+
+def parse_cell() -> DpoCell:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beta-percentile", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    arguments = parser.parse_args()
+    return DpoCell(arguments.beta_percentile, arguments.seed)
+
+
+def main() -> None:
+    cell = parse_cell()
+    with records.run_record("probe_policy", cell.key):
+        params = load_params()
+        online_cell = OnlineCell(cell.beta_percentile, cell.seed, params.primary_arm)
+        adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}
+        ensemble = RewardEnsemble.load(params)
+        tasks = records.read_table(layout.tasks("test"))
+        pairs = records.read_table(layout.preferences("train"))
+        record = probe_checkpoint(
+            model=attach(load_policy_base(params), adapters, trainable=None),
+            tokenizer=load_tokenizer(params, "policy"),
+            ensemble=ensemble,
+            probes=probe_set(params, tasks, pairs, ensemble),
+            params=params,
+            seed=cell.seed,
+        )
+        records.write_json(layout.probe(cell), record)
+
+
+if __name__ == "__main__":
+    main()
