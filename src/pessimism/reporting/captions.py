@@ -1,0 +1,105 @@
+"""Sentences under the figures. Each states what was computed; none draws a conclusion from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import factorial
+from typing import Any
+
+import pandas as pd
+
+from pessimism.analysis.power_law import DANGER_RATIO, Refusal
+from pessimism.reporting.tables import number
+
+
+def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], primary_arm: str) -> str:
+    """How the threshold came about, how often it was passed, and in how many runs the baseline is degenerate."""
+    runs = cells[cells["arm"] == primary_arm]
+    threshold = hacking.get("hacking_threshold")
+    if threshold is None:
+        onsets = f"No gap of arm {primary_arm} was above 0, so there is no hacking threshold and no onset."
+    else:
+        onsets = (
+            f"Threshold {number(threshold)}: 75th percentile of all positive gaps of arm {primary_arm}, all betas and "
+            f"seeds together. Onset in {runs['onset_step'].notna().sum()} of {len(runs)} runs."
+        )
+    return (
+        f"Goodhart gap (Eq. 2) of each measured batch, {runs['measured_points'].iloc[0]} points per run. "
+        f"{onsets}{_baselines(runs)}"
+    )
+
+
+def _baselines(runs: pd.DataFrame) -> str:
+    """The two ways in which the paper's baseline, the first batch, breaks the gap."""
+    negative = int((runs["baseline_proxy_reward"] < 0).sum())
+    none_correct = int((runs["baseline_true_reward"] == 0).sum())
+    sentences = ""
+    if negative:
+        sentences += (
+            f" In {negative} of {len(runs)} runs the first batch's mean proxy reward is negative: the gap starts "
+            "near -2 there. A reward model's zero is arbitrary."
+        )
+    if none_correct:
+        sentences += (
+            f" In {none_correct} of {len(runs)} runs the first batch has no correct answer: the gap divides by "
+            "machine epsilon there."
+        )
+    return sentences
+
+
+def trend_caption(hacking: Mapping[str, Any], betas: int) -> str:
+    """Rank correlation of beta and AUGC with its exact p, or why there is none."""
+    rho = hacking.get("spearman_beta_augc")
+    if rho is None:
+        return f"No rank correlation of β with AUGC: it needs two betas with different AUGC, there are {betas} betas."
+    p = hacking.get("spearman_p_one_sided")
+    smallest = number(1 / factorial(betas))
+    exact = "" if p is None else f" (exact one-sided p {number(p)}, of which {smallest} is the smallest possible)"
+    return f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}{exact}."
+
+
+def power_law_caption(power_law: Mapping[str, float], curve: pd.DataFrame) -> str:
+    """The fit and both readings of beta*, or what is missing for them."""
+    if power_law["refusal"]:
+        return f"No curve: {Refusal(int(power_law['refusal'])).reason}. β* is not identified."
+    fit = (
+        f"a = {number(power_law['a'])}, b = {number(power_law['b'])}, c = {number(power_law['c'])}, "
+        "fitted to the means over seeds (Eq. 14)."
+    )
+    if power_law["saturated"]:
+        fit += " Three parameters on three betas leave nothing to judge the form by: the curve is an interpolation."
+    return f"{fit} {_beta_star(power_law, curve)}"
+
+
+def _beta_star(power_law: Mapping[str, float], curve: pd.DataFrame) -> str:
+    star, other = power_law.get("beta_star_over_grid"), power_law.get("beta_star_over_observed")
+    if star is None:
+        return (
+            f"β* is not identified: up to twice the largest β the curve stays within {DANGER_RATIO} times its minimum."
+        )
+    height = curve.loc[curve["kind"] == "beta_star", "augc"].iloc[0]
+    second = "is not identified" if other is None else f"is {number(other)}"
+    low, high = curve.loc[curve["kind"] == "mean", "beta"].agg(["min", "max"])
+    outside = "" if low <= star <= high else " The first lies outside the observed betas: an extrapolation."
+    return (
+        f"β* = {number(star)} with AUGC {number(height)} (Eq. 15, minimum over the dense grid); with the minimum at "
+        f"the smallest observed β it {second}.{outside}"
+    )
+
+
+def heldout_caption(base: Mapping[str, Any], primary_arm: str, arms: Sequence[str]) -> str:
+    """What the lines are and how large a step by chance is."""
+    others = "".join(f", {arm}: {_ARMS[arm]}" for arm in arms[1:])
+    standard_error = base["true_reward_sd"] / base["prompts"] ** 0.5
+    return (
+        f"Means over {int(base['prompts'])} held-out problems; dotted: the base policy before DPO, proxy "
+        f"{number(base['proxy_reward'])}, true {number(base['true_reward'])} "
+        f"(standard error {number(standard_error)}). {primary_arm}: {_ARMS[primary_arm]}{others}."
+    )
+
+
+_ARMS = {
+    "proxy": "trained on the ensemble's reward",
+    "placebo": "the same run with learning rate 0",
+    "oracle": "trained on the true reward",
+}

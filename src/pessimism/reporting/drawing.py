@@ -1,0 +1,181 @@
+"""Marks that several figures share: lines per arm, dots per seed, mean bars, panels, scales and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pessimism.reporting.curves import (
+    GREY,
+    INK,
+    PLACEBO,
+    BetaLevel,
+    Series,
+    beta_levels,
+    contrast_arms,
+    seed_offsets,
+    series,
+    values_per_beta,
+)
+
+FIGURE_DPI = 150
+COLUMNS = 4
+PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
+INCHES_PER_LEGEND_ENTRY = 1.9
+SYMLOG_ABOVE = 100
+DANGER = "#c0392b"
+SAFE = "#2e8b57"
+DASHES: Any = (0, (4, 2))
+
+
+def make_panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` panels, at most four to a row."""
+    columns = min(COLUMNS, count)
+    figure, grid = make_grid(-(-count // columns), columns)
+    used = list(grid.flat)[:count]
+    for axes in list(grid.flat)[count:]:
+        axes.remove()
+    return figure, used
+
+
+def make_grid(
+    rows: int, columns: int, width: float = PANEL_WIDTH, height: float = PANEL_HEIGHT
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its (rows, columns) panels; width and height of one panel in inches."""
+    figure = Figure(figsize=(max(width * columns, 6.0), height * rows + 0.5), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def drop_unused(grid: np.ndarray) -> None:
+    """Remove the panels of ``grid`` in which nothing was drawn."""
+    for axes in grid.flat:
+        if not axes.lines:
+            axes.remove()
+
+
+def draw_arms(axes: Axes, table: pd.DataFrame, column: str, level: BetaLevel, arms: Sequence[str]) -> None:
+    """One beta's runs over steps: the primary arm in the beta's colour over the other arms."""
+    for arm in contrast_arms(arms):
+        style = {"color": GREY} if arm == PLACEBO else {"color": INK, "linestyle": (0, (4, 1.5))}
+        draw_series(axes, series(table, column, level.beta_percentile, arm), **style)
+    draw_series(axes, series(table, column, level.beta_percentile, arms[0]), color=level.colour)
+
+
+def draw_series(axes: Axes, runs: Series, **style: Any) -> None:
+    if len(runs.values_S_T) > 1:
+        axes.plot(runs.steps_T, runs.values_S_T.T, linewidth=0.8, alpha=0.55, **style)
+    marker = "o" if len(runs.steps_T) == 1 else None
+    axes.plot(runs.steps_T, runs.mean_T, linewidth=2.1, marker=marker, **style)
+
+
+def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after: str | None = None) -> None:
+    """Every seed as a dot and their mean as a bar, at one tick per beta; ``after`` beside it as hollow dots."""
+    levels = beta_levels(cells)
+    ticks = np.arange(len(levels), dtype=float)
+    shift = 0.0 if after is None else 0.17
+    scatter(axes, cells, levels, arm, ticks - shift, 0.07, column=column)
+    draw_means(axes, values_per_beta(cells, column, levels, arm), levels, ticks - shift, 0.13)
+    if after is not None:
+        scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
+        draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
+    axes.set_xticks(ticks, [f"{level.beta:.3g}\np{level.beta_percentile}" for level in levels])
+    axes.set(xlabel="β, and its percentile", xlim=(-0.6, len(levels) - 0.4))
+    axes.grid(axis="x", visible=False)
+
+
+def scatter(
+    axes: Axes,
+    cells: pd.DataFrame,
+    levels: Sequence[BetaLevel],
+    arm: str,
+    positions: Sequence[float] | np.ndarray,
+    width: float,
+    column: str = "augc",
+    colour: str | None = None,
+    filled: bool = True,
+) -> None:
+    """One dot per seed at each beta's position."""
+    for level, position, values_S in zip(levels, positions, values_per_beta(cells, column, levels, arm), strict=True):
+        ink = colour or level.colour
+        axes.scatter(
+            position + seed_offsets(len(values_S), width),
+            values_S,
+            s=26,
+            facecolor=ink if filled else "white",
+            edgecolor="white" if filled else ink,
+            linewidth=0.6 if filled else 1.3,
+            zorder=3,
+        )
+
+
+def draw_means(
+    axes: Axes,
+    values: Sequence[np.ndarray],
+    levels: Sequence[BetaLevel],
+    positions: Sequence[float] | np.ndarray,
+    width: float,
+) -> None:
+    """A bar at each beta's mean over seeds, where there are seeds to average."""
+    for level, position, values_S in zip(levels, positions, values, strict=True):
+        if len(values_S) > 1 and not np.isnan(values_S).all():
+            mean = np.nanmean(values_S)
+            axes.plot([position - width, position + width], [mean, mean], color=level.colour, linewidth=2.2)
+
+
+def share_y(panels: Sequence[Axes], values: np.ndarray) -> None:
+    """One vertical scale for all panels; symmetric-logarithmic where a value is too large for a linear one."""
+    low, high = float(values.min()), float(values.max())
+    symlog = max(abs(low), abs(high)) > SYMLOG_ABOVE
+    margin = 0.06 * (high - low) or 0.5
+    for axes in panels:
+        if symlog:
+            axes.set_yscale("symlog", linthresh=1.0)
+            axes.set_ylim(min(1.5 * low, -0.5) if low < 0 else -0.1, max(3 * high, 1.0))
+        else:
+            axes.set_ylim(low - margin, high + margin)
+
+
+def label_edges(panels: Sequence[Axes], x_label: str, y_label: str) -> None:
+    """Name the x axis of every panel and the y axis of the first of each row."""
+    for index, axes in enumerate(panels):
+        axes.set_xlabel(x_label)
+        if index % COLUMNS == 0:
+            axes.set_ylabel(y_label)
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """One legend for the whole figure, under its panels."""
+    columns = min(len(handles), int(figure.get_figwidth() / INCHES_PER_LEGEND_ENTRY))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=8.5)
+
+
+def arm_handles(levels: Sequence[BetaLevel], arms: Sequence[str], seeds: int) -> list[Line2D]:
+    """Legend entries of ``draw_arms``; the primary arm's stand in the middle beta's colour."""
+    colour = levels[len(levels) // 2].colour
+    handles = [Line2D([], [], color=colour, linewidth=2.1, label=f"{arms[0]}, mean" if seeds > 1 else arms[0])]
+    if seeds > 1:
+        handles.append(Line2D([], [], color=colour, linewidth=0.8, alpha=0.7, label=f"{arms[0]}, one seed"))
+    for arm in contrast_arms(arms):
+        handles.append(Line2D([], [], color=GREY, linewidth=2.1, label=arm) if arm == PLACEBO else dash(arm, INK))
+    return handles
+
+
+def dash(label: str, colour: str, style: Any = DASHES) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=style, linewidth=1.2, label=label)
+
+
+def dot(label: str, colour: str, filled: bool = True) -> Line2D:
+    face = colour if filled else "white"
+    return Line2D([], [], linestyle="", marker="o", color=colour, markerfacecolor=face, markersize=5, label=label)
+
+
+def mean_handles(cells: pd.DataFrame) -> list[Line2D]:
+    """Legend entry of ``draw_means``, where there are seeds to average."""
+    several = cells["seed"].nunique() > 1
+    return [Line2D([], [], color=INK, linewidth=2.2, label="mean over seeds")] if several else []

@@ -1,0 +1,23 @@
+"""Fit AUGC as a power law of beta and find beta* by both readings of its rule (paper section 6, Eq. 14, 15, App. E).
+
+Reads: plots/cells.csv.
+Writes: metrics/power_law.json, plots/power_law.csv (the curve, and every point with its mean).
+"""
+
+from pessimism import layout, records
+from pessimism.analysis import power_law, scores
+from pessimism.params import load_params
+
+
+def main() -> None:
+    with records.run_record("fit_power_law"):
+        params = load_params()
+        cells = scores.read_cells(params)
+        means = scores.augc_means(cells, params.primary_arm)
+        law = power_law.fit_power_law(means["beta"], means["augc"])
+        records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
+        records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
+
+
+if __name__ == "__main__":
+    main()
