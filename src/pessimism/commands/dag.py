@@ -1,0 +1,31 @@
+"""The pipeline drawn with one node per stage, however many cells a matrix has."""
+
+from __future__ import annotations
+
+from pessimism import pipeline
+
+
+def draw(form: str) -> str:
+    """Draw dvc.yaml as ``text`` for a terminal or as ``mermaid`` for a page, without edges that others imply."""
+    stages = pipeline.load_stages()
+    pairs = sorted(pipeline.reduced(pipeline.edges(stages)))
+    return _mermaid(stages, pairs) if form == "mermaid" else _text(stages, pairs)
+
+
+def _mermaid(stages: list[pipeline.Stage], pairs: list[tuple[str, str]]) -> str:
+    nodes = [f'    {stage.name}["{_two_lines(stage)}"]' for stage in stages]
+    return "\n".join(["flowchart TD", *nodes, *(f"    {earlier} --> {later}" for earlier, later in pairs)])
+
+
+def _two_lines(stage: pipeline.Stage) -> str:
+    return f"{stage.name}<br/>per {' x '.join(stage.axes)}" if stage.axes else stage.name
+
+
+def _text(stages: list[pipeline.Stage], pairs: list[tuple[str, str]]) -> str:
+    from dvc.dagascii import draw as draw_ascii
+
+    label = {stage.name: stage.label for stage in stages}
+    picture = draw_ascii(list(label.values()), [(label[later], label[earlier]) for earlier, later in pairs])
+    width = max(len(stage.name) for stage in stages)
+    legend = [f"{stage.name:<{width}}  {stage.description}" for stage in stages]
+    return "\n".join([*(line.rstrip() for line in picture.splitlines()), "", *legend])

@@ -1,0 +1,91 @@
+"""Removal of what a sweep leaves behind once params.yaml no longer lists its cells.
+
+DVC deletes the outputs of stages that it runs again, not those of cells that left a matrix. Whatever is removed here
+stays in DVC's cache: listing the cell again brings it back without running it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from pessimism import layout, pipeline, records
+from pessimism.cells import dpo_cells, online_cells
+from pessimism.errors import DataError
+from pessimism.params import Params, load_params
+
+_CELL_NAME = re.compile(r"p\d+-s\d+(-[a-z]+)?(\.json)?|member-\d+")
+
+
+def prune() -> list[str]:
+    """Remove left-over cells and lock entries; return what was removed.
+
+    Raises:
+        ParamsError: the parameters are not usable, so that what is left over cannot be told.
+    """
+    params = load_params()
+    removed = left_over_files(params)
+    for path in removed:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return [*map(str, removed), *(f"{layout.LOCK}: {name}" for name in _prune_lock(params))]
+
+
+def left_over_files(params: Params) -> list[Path]:
+    """Outputs and run records of cells that ``params`` does not list. Names that are no cell's are not touched."""
+    paths = _wanted_paths(params)
+    parents = {path.parent for path in paths}
+    found = [path for parent in sorted(parents) if parent.is_dir() for path in sorted(parent.iterdir())]
+    outputs = [path for path in found if _CELL_NAME.fullmatch(path.name) and path not in paths]
+    return outputs + _left_over_records({path.stem for path in paths} | set(map(str, params.ensemble_members)))
+
+
+def _wanted_paths(params: Params) -> set[Path]:
+    members = {layout.reward_member(member) for member in params.ensemble_members}
+    dpo = {path(cell) for cell in dpo_cells(params) for path in (layout.dpo_adapter, layout.probe)}
+    online = {path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)}
+    return members | dpo | online
+
+
+def _left_over_records(keys: set[str]) -> list[Path]:
+    records = sorted(layout.RUN_RECORDS.glob("*@*.json"))
+    return [record for record in records if record.stem.partition("@")[2] not in keys]
+
+
+def _prune_lock(params: Params) -> list[str]:
+    """Remove entries of dvc.lock that dvc.yaml and ``params`` no longer imply; return their names."""
+    if not layout.LOCK.is_file():
+        return []
+    lists = {key: list(value) for key, value in asdict(params).items() if isinstance(value, tuple)}
+    wanted = pipeline.lock_names(pipeline.load_stages(), lists)
+    text = layout.LOCK.read_text(encoding="utf-8")
+    orphans = [name for name in yaml.safe_load(text)["stages"] if name not in wanted]
+    if orphans:
+        records.write_text(layout.LOCK, without_entries(text, orphans))
+    return orphans
+
+
+def without_entries(text: str, names: Iterable[str]) -> str:
+    """Drop ``names`` from the text of a dvc.lock and leave every other byte as DVC wrote it.
+
+    Raises:
+        DataError: the text is not laid out as DVC writes it, so that lines cannot be told apart safely.
+    """
+    dropped = set(names)
+    kept, drop = [], False
+    for line in text.splitlines(keepends=True):
+        if re.match(r"  \S", line):
+            drop = line.strip().removesuffix(":").strip("'\"") in dropped
+        elif re.match(r"\S", line):
+            drop = False
+        if not drop:
+            kept.append(line)
+    result = "".join(kept)
+    before, after = yaml.safe_load(text), yaml.safe_load(result)
+    if (after["stages"] or {}) != {name: entry for name, entry in before["stages"].items() if name not in dropped}:
+        raise DataError(f"{layout.LOCK} is not laid out as DVC writes it; remove {sorted(dropped)} from it by hand")
+    return result

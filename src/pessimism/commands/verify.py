@@ -1,0 +1,179 @@
+"""Comparison of the metrics in the working tree with the committed ones, for users on other machines.
+
+On one machine the pipeline is repeatable to the last digit. Another processor or library build rounds differently, and
+training on sampled responses amplifies that, so every metric has a tolerance of its own kind.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pessimism import layout, records
+from pessimism.commands.table import aligned
+from pessimism.errors import DataError
+from pessimism.params import load_params
+
+FILES = (layout.BETA_GRID, layout.ENSEMBLE, layout.BASE_METRICS, layout.HACKING, layout.POWER_LAW)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Accepted difference: ``absolute`` (in the metric's own unit) plus ``relative`` times the committed value."""
+
+    pattern: str
+    absolute: float
+    relative: float
+    reason: str
+
+    def __str__(self) -> str:
+        return "any" if math.isinf(self.absolute) else f"{self.absolute:g} + {self.relative:.0%}"
+
+    def accepts(self, here: float, committed: float) -> bool:
+        return abs(here - committed) <= self.absolute + self.relative * abs(committed)
+
+
+_COUNT = "a count or a flag"
+_TRAINED = "trained on one machine, repeated on another"
+_SAMPLED = "share or mean over sampled responses"
+_RATIO = "ratio of sampled means"
+_FIT = "three parameters on few points"
+
+# The first pattern that matches `file: key` decides. An infinite tolerance says that the number is shown, not compared.
+TOLERANCES = (
+    Tolerance("*: pairs", 0, 0, _COUNT),
+    Tolerance("*: prompts", 0, 0, _COUNT),
+    Tolerance("beta_grid.json: *median_delta", 1.0, 0.10, _TRAINED),
+    Tolerance("beta_grid.json: *", 0.05, 0.10, _TRAINED),
+    Tolerance("ensemble.json: *", 0.10, 0.25, _TRAINED),
+    Tolerance("base.json: true_reward*", 0.10, 0, _SAMPLED),
+    Tolerance("base.json: response_length", 3.0, 0.10, _SAMPLED),
+    Tolerance("base.json: proxy_reward*", 0.25, 0.25, _SAMPLED),
+    Tolerance("hacking.json: heldout_true_change.*", 0.15, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_proxy_change.*", 0.25, 0.5, _SAMPLED),
+    Tolerance("hacking.json: final_kl_k1", 0.5, 0.5, _SAMPLED),
+    Tolerance("hacking.json: onset_fraction", 0.5, 0, _RATIO),
+    Tolerance("hacking.json: *", math.inf, 0, _RATIO),
+    Tolerance("power_law.json: *", math.inf, 0, _FIT),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric here and in the commit; None where it is absent."""
+
+    name: str
+    here: Any
+    committed: Any
+    tolerance: Tolerance
+
+    @property
+    def agrees(self) -> bool:
+        if _is_number(self.here) and _is_number(self.committed):
+            return self.tolerance.accepts(self.here, self.committed)
+        return math.isinf(self.tolerance.absolute) or bool(self.here == self.committed)
+
+
+def verify(revision: str) -> str:
+    """Compare every metric; return the table of all.
+
+    Raises:
+        DataError: a metric is outside its tolerance, a file is missing, or the parameters are not the committed ones.
+    """
+    _check_parameters(revision)
+    comparisons = [comparison for path in FILES for comparison in compare(path, revision)]
+    outside = [comparison for comparison in comparisons if not comparison.agrees]
+    if outside:
+        raise DataError(
+            f"{len(outside)} of {len(comparisons)} metrics differ from {revision} by more than their tolerance\n"
+            + _table(outside)
+        )
+    return f"{_table(comparisons)}\nAll {len(comparisons)} metrics agree with {revision} within their tolerances."
+
+
+def _check_parameters(revision: str) -> None:
+    params = load_params()
+    files = (layout.PARAMS, layout.scale_file(params.scale_name), layout.protocol_file(params.protocol_name))
+    committed = {path: yaml.safe_load(committed_text(path, revision)) for path in files}
+    changed = [str(path) for path in files if yaml.safe_load(path.read_text(encoding="utf-8")) != committed[path]]
+    if changed:
+        raise DataError(
+            f"found {', '.join(changed)} changed since {revision}; expected the committed parameters, for other ones "
+            f"give other metrics: git restore --source {revision} {' '.join(changed)}"
+        )
+
+
+def compare(path: Path, revision: str) -> list[Comparison]:
+    """Compare one metrics file, key by key."""
+    here = dict(leaves(records.read_json(path)))
+    committed = dict(leaves(json.loads(committed_text(path, revision))))
+    return [
+        Comparison(f"{path.name}: {key}", here.get(key), committed.get(key), tolerance(f"{path.name}: {key}"))
+        for key in sorted(here.keys() | committed.keys())
+    ]
+
+
+def tolerance(name: str) -> Tolerance:
+    """Tolerance of the metric called ``name``.
+
+    Raises:
+        DataError: none is stated.
+    """
+    for candidate in TOLERANCES:
+        if fnmatch.fnmatchcase(name, candidate.pattern):
+            return candidate
+    raise DataError(f"{name}: found no tolerance for this metric; add one to TOLERANCES in {__name__}")
+
+
+def leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a nested record."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def committed_text(path: Path, revision: str) -> str:
+    """Content of ``path`` in a Git revision.
+
+    Raises:
+        DataError: there is none.
+    """
+    command = ["git", "show", f"{revision}:./{path.as_posix()}"]
+    shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if shown.returncode:
+        raise DataError(
+            f"found no {path} in Git revision {revision!r}; expected a committed one: {shown.stderr.strip()}"
+        )
+    return shown.stdout
+
+
+def _table(comparisons: list[Comparison]) -> str:
+    rows = [
+        (
+            comparison.name,
+            _spell(comparison.here),
+            _spell(comparison.committed),
+            str(comparison.tolerance),
+            comparison.tolerance.reason,
+        )
+        for comparison in comparisons
+    ]
+    return aligned([("metric", "here", "committed", "tolerance", "reason"), *rows])
+
+
+def _spell(value: Any) -> str:
+    return f"{value:.6g}" if _is_number(value) else "absent" if value is None else json.dumps(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
