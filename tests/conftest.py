@@ -1,0 +1,122 @@
+"""What several test files need: the checkout, and a project directory whose parameters a test may spoil."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pessimism.params import Params, load_params
+
+# Before torch is imported: models as small as the tests' run fastest on one thread, and test processes side by side
+# do not get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+Edit = Callable[..., None]
+
+TINY_WORLD = {
+    "embedded.hidden_size": 32,
+    "embedded.intermediate_size": 64,
+    "embedded.layers": 2,
+    "embedded.attention_heads": 2,
+    "embedded.key_value_heads": 1,
+    "policy.lora_rank": 4,
+    "policy.lora_dropout": 0.0,
+    "reward.lora_rank": 4,
+    "reward.lora_dropout": 0.0,
+    "lengths": {"prompt": 96, "response": 64, "sequence": 160},
+    "evaluation_batch_size": 16,
+    "dpo": {"epochs": 1, "batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "gradient_checkpointing": False},
+    "reward_training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.01, "gradient_checkpointing": False},
+}
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    return CHECKOUT
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the checkout's parameters and dvc.yaml, as working directory."""
+    for name in ("params.yaml", "dvc.yaml", "scales", "protocols"):
+        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+        copy(CHECKOUT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def edit(project: Path) -> Edit:
+    """Set one key, given by its dotted name, of a YAML file of ``project``; ``...`` removes the key."""
+
+    def set_key(name: str, key: str, value: Any) -> None:
+        path = project / name
+        content = yaml.safe_load(path.read_text())
+        *parents, last = key.split(".")
+        section = content
+        for parent in parents:
+            section = section[parent]
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+        path.write_text(yaml.safe_dump(content))
+
+    return set_key
+
+
+@pytest.fixture
+def tiny_world(project: Path, edit: Edit) -> Params:
+    """Parameters of a project with a random embedded base of two layers and 64 pairs, ready for every training stage.
+
+    Dropout is off and every formula that a test does not ask for is replaced by a small number.
+    """
+    import pandas as pd
+
+    from pessimism import layout, records, rng
+    from pessimism.data import arithmetic
+    from pessimism.models.embedded import make_model, make_tokenizer
+
+    for key, value in TINY_WORLD.items():
+        edit("scales/tiny.yaml", key, value)
+    params = load_params()
+    assert params.scale.embedded is not None
+    tokenizer = make_tokenizer()
+    rng.seed_torch(0, "tiny-world")
+    base = make_model(params.scale.embedded, tokenizer)
+    base.save_pretrained(layout.BASE_WEIGHTS)
+    tokenizer.save_pretrained(layout.BASE_WEIGHTS)
+    for role in ("policy", "reward"):
+        chosen = params.scale.model(role)
+        records.write_json(layout.base_record(role), {"source": chosen.source, "name": chosen.name, "revision": None})
+    pairs = pd.DataFrame(arithmetic.preference_rows(rng.generator(0, "tiny-world"), 64))
+    pairs.insert(0, "pair_id", [f"pair-{row}" for row in range(len(pairs))])
+    records.write_table(layout.preferences("train"), pairs[:48])
+    records.write_table(layout.preferences("val"), pairs[48:])
+    return params
+
+
+def save_random_adapter(params: Params, directory: Path, seed: int, role: str = "policy") -> None:
+    """Write an adapter with every weight drawn at random, as if it had been trained on the tiny world's base."""
+    import torch
+    from peft import get_peft_model
+
+    from pessimism.models.adapters import DEFAULT, lora_config, save_adapter, trainable_parameters
+    from pessimism.models.loading import load_policy_base, load_reward_base
+
+    base = load_policy_base(params) if role == "policy" else load_reward_base(params)
+    heads = None if role == "policy" else ["score"]
+    task = "CAUSAL_LM" if role == "policy" else "SEQ_CLS"
+    model = get_peft_model(base, lora_config(params.scale.model(role), 32, 100, task, heads))
+    torch.manual_seed(seed)
+    for parameter in trainable_parameters(model):
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_adapter(model, DEFAULT, directory)

@@ -1,0 +1,57 @@
+"""Keys of cells and the paths built from them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pessimism import layout
+from pessimism.cells import DpoCell, OnlineCell, dpo_cells, online_cells, percentile_key
+from pessimism.params import load_params
+
+
+def test_keys() -> None:
+    cell = OnlineCell(50, 0, "proxy")
+    assert cell.key == "p50-s0-proxy"
+    assert cell.dpo == DpoCell(50, 0)
+    assert cell.dpo.key == "p50-s0"
+    assert "." not in percentile_key(50), "DVC cannot address a params key that holds a dot"
+
+
+def test_every_cell_of_the_design_once(project: Path) -> None:
+    params = load_params()
+    assert len(dpo_cells(params)) == len(set(dpo_cells(params))) == 9
+    assert len(online_cells(params)) == len(set(online_cells(params))) == 18
+    assert [cell.key for cell in online_cells(params)[:3]] == ["p20-s0-proxy", "p20-s0-placebo", "p20-s1-proxy"]
+
+
+def test_no_two_cells_share_a_path(project: Path) -> None:
+    params = load_params()
+    paths = [path(cell) for cell in dpo_cells(params) for path in (layout.dpo_adapter, layout.probe)]
+    paths += [path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)]
+    paths += [layout.reward_member(member) for member in params.ensemble_members]
+    assert len(paths) == len(set(paths))
+
+
+def test_paths_of_a_cell() -> None:
+    cell = OnlineCell(50, 0, "proxy")
+    assert layout.trajectory(cell) == Path("data/online/p50-s0-proxy/trajectory.csv")
+    assert layout.dpo_adapter(cell.dpo) == Path("models/dpo/p50-s0")
+    assert layout.probe(cell.dpo) == Path("data/probes/p50-s0.json")
+    assert layout.reward_member(2) == Path("models/reward/member-2")
+    assert layout.heldout_samples(cell).parent == layout.rollouts(cell).parent == layout.online_run(cell)
+
+
+@pytest.mark.parametrize("folder", ["src", "stages"])
+def test_only_layout_spells_paths(checkout: Path, folder: str) -> None:
+    """A file name of data/, models/, metrics/ or plots/ spelled elsewhere would drift from the layout."""
+    spelled = re.compile(r"""["'](data|models|metrics|plots)/[^"'\s]*["']""")
+    offenders = [
+        f"{path.relative_to(checkout)}: {match.group()}"
+        for path in sorted((checkout / folder).rglob("*.py"))
+        if path.name != "layout.py"
+        for match in spelled.finditer(path.read_text())
+    ]
+    assert offenders == []

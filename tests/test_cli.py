@@ -1,0 +1,320 @@
+"""The console script: what each command prints, what it refuses, and that refusals are short."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import CHECKOUT, Edit
+from pessimism import cli, layout, pipeline, records, stage
+from pessimism.cells import dpo_cells, online_cells
+from pessimism.commands import prune, verify
+from pessimism.errors import DataError, ParamsError
+from pessimism.params import Params, load_params
+
+
+def failure(*arguments: str) -> str:
+    """Message of a command that must fail."""
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert isinstance(raised.value.code, str) and raised.value.code.startswith("error: ")
+    return raised.value.code
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.main(arguments)
+    return capsys.readouterr().out
+
+
+def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: Edit) -> None:
+    edit("params.yaml", "beta_percentiles", 50)
+    command = [sys.executable, "-m", "pessimism.cli", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 1 problem(s) in the parameters:\n  - params.yaml: beta_percentiles: found 50")
+    assert "Traceback" not in done.stderr
+
+
+def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        stage.run(lambda: 1 / 0)
+
+
+def test_no_command_needs_torch() -> None:
+    code = "import sys, pessimism.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CHECKOUT / "src")}).returncode == 0
+
+
+# check
+
+
+def test_check_passes_the_committed_parameters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "3 betas x 3 seeds x 2 arms" in output(capsys, "check")
+
+
+@pytest.mark.parametrize(("percentiles", "found"), [([], "an empty list"), ([20, 20], "duplicates"), ([100], "[100]")])
+def test_check_refuses_bad_percentiles(project: Path, edit: Edit, percentiles: list[int], found: str) -> None:
+    edit("params.yaml", "beta_percentiles", percentiles)
+    text = failure("check")
+    assert "params.yaml: beta_percentiles" in text and found in text
+
+
+# dag
+
+
+def test_dag_has_one_node_per_stage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "dag")
+    boxes = re.findall(r"\| (\w+)(?: \[[\w, ]+\])? \|", text)
+    assert sorted(boxes) == sorted(stage.name for stage in pipeline.load_stages())
+    assert max(map(len, text.splitlines())) <= 120
+    assert text.index("| check_params |") < text.index("| report |")
+
+
+def test_dag_as_mermaid(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, "dag", "--format", "mermaid").splitlines()
+    assert lines[0] == "flowchart TD"
+    assert '    train_dpo["train_dpo<br/>per beta_percentile x seed"]' in lines
+    assert "    train_dpo --> adapt_online" in lines
+    assert "    train_dpo --> report" not in lines
+
+
+def test_readme_shows_the_dag_as_it_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "dag", "--format", "mermaid") in (CHECKOUT / "README.md").read_text()
+
+
+def test_reduction_keeps_the_order_and_nothing_more() -> None:
+    full = {("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d"), ("a", "e")}
+    assert pipeline.reduced(full) == {("a", "b"), ("b", "c"), ("c", "d"), ("a", "e")}
+
+
+def test_edges_see_directories_templates_and_parameter_files(project: Path) -> None:
+    pairs = pipeline.edges(pipeline.load_stages())
+    assert ("train_reward_model", "assess_ensemble") in pairs, "a directory that holds the cells"
+    assert ("adapt_online", "probe_policy") in pairs, "a cell of another matrix"
+    assert ("derive_beta_grid", "train_dpo") in pairs, "a key of a file"
+    assert ("report", "train_dpo") not in pairs
+
+
+# prune
+
+
+def make_cells(params: Params) -> set[Path]:
+    """Every matrix output and one run record per cell."""
+    directories = [layout.reward_member(member) for member in params.ensemble_members]
+    directories += [layout.dpo_adapter(cell) for cell in dpo_cells(params)]
+    directories += [path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)]
+    files = [path / "content" for path in directories] + [layout.probe(cell) for cell in dpo_cells(params)]
+    files += [layout.RUN_RECORDS / f"adapt_online@{cell.key}.json" for cell in online_cells(params)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    return set(files)
+
+
+def make_lock(params: Params) -> list[str]:
+    """A dvc.lock as DVC lays it out."""
+    names = pipeline.lock_names(
+        pipeline.load_stages(),
+        {key: list(getattr(params, key)) for stage in pipeline.load_stages() for key in stage.axes.values()},
+    )
+    entry = (
+        "    cmd: python stage.py\n    deps:\n    - path: data/a\n      hash: md5\n      md5: aa.dir\n      size: 3\n"
+    )
+    layout.LOCK.write_text("schema: '2.0'\nstages:\n" + "".join(f"  {name}:\n{entry}" for name in names))
+    return names
+
+
+def everything() -> set[Path]:
+    return {path for folder in ("data", "models", "run_records") for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("beta_percentiles", [20, 50]),
+        ("seeds", [1]),
+        ("arms", ["proxy"]),
+        ("ensemble_members", [0, 2]),
+        ("beta_percentiles", [5, 20]),
+    ],
+)
+def test_prune_leaves_the_listed_cells_and_what_is_no_cell(project: Path, edit: Edit, key: str, value: list) -> None:
+    before = load_params()
+    make_cells(before)
+    make_lock(before)
+    foreign = {Path("data/online/notes.txt"), Path("models/dpo/README.md"), Path("data/preferences/train.parquet")}
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    edit("params.yaml", key, value)
+    after = load_params()
+    wanted_lock = set(pipeline.lock_names(pipeline.load_stages(), {**_axes(before), key: value})) & set(_lock())
+    kept = _matching(everything() - foreign, after)
+
+    removed = prune.prune()
+
+    assert everything() == kept | foreign
+    assert set(_lock()) == wanted_lock
+    assert removed and all(not Path(name).exists() for name in removed)
+    assert prune.prune() == []
+
+
+def _axes(params: Params) -> dict[str, list]:
+    return {key: list(getattr(params, key)) for key in ("beta_percentiles", "seeds", "arms", "ensemble_members")}
+
+
+def _lock() -> dict[str, dict]:
+    return yaml.safe_load(layout.LOCK.read_text())["stages"]
+
+
+def _matching(files: set[Path], params: Params) -> set[Path]:
+    """Files whose every part is spelled with listed values only; told without the package's own rules."""
+    products = itertools.product(params.beta_percentiles, params.seeds)
+    names = [f"p{percentile}-s{seed}" for percentile, seed in products]
+    names += [f"{name}-{arm}" for name in names for arm in params.arms]
+    names += [f"member-{member}" for member in params.ensemble_members]
+    return {file for file in files if {file.parent.name, file.stem, file.stem.partition("@")[2]} & set(names)}
+
+
+def test_prune_of_a_complete_run_removes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = make_cells(load_params())
+    make_lock(load_params())
+    text = layout.LOCK.read_text()
+    assert output(capsys, "prune") == "nothing left over\n"
+    assert everything() == files and layout.LOCK.read_text() == text
+
+
+def test_prune_with_bad_parameters_removes_nothing(project: Path, edit: Edit) -> None:
+    files = make_cells(load_params())
+    edit("params.yaml", "beta_percentiles", [])
+    with pytest.raises(ParamsError):
+        prune.prune()
+    assert everything() == files
+
+
+def test_prune_keeps_the_bytes_of_other_lock_entries() -> None:
+    text = (
+        "schema: '2.0'\nstages:\n  a@1:\n    cmd: x\n  a@2:\n    cmd: y\n    outs:\n    - path: p\n  b:\n    cmd: z\n"
+    )
+    assert prune.without_entries(text, ["a@2"]) == text.replace("  a@2:\n    cmd: y\n    outs:\n    - path: p\n", "")
+    assert yaml.safe_load(prune.without_entries(text, ["a@1", "a@2", "b"])) == {"schema": "2.0", "stages": None}
+
+
+def test_prune_refuses_a_lock_that_it_cannot_tell_apart() -> None:
+    with pytest.raises(DataError, match="by hand"):
+        prune.without_entries("schema: '2.0'\nstages: {a@1: {cmd: x}, b: {cmd: y}}\n", ["a@1"])
+
+
+# summary
+
+
+def make_results() -> None:
+    rows = [
+        {
+            "beta_percentile": percentile,
+            "beta": percentile / 50,
+            "arm": arm,
+            "seed": seed,
+            "augc": percentile + seed,
+            "onset_step": 4 if seed == 0 and arm == "proxy" else None,
+            "heldout_proxy_reward_change": 0.25,
+            "heldout_true_reward_start": 0.75,
+            "heldout_true_reward_change": -0.5,
+        }
+        for percentile, seed, arm in itertools.product([20, 50], [0, 1, 2], ["proxy", "placebo"])
+    ]
+    records.write_table(layout.CELL_SCORES, pd.DataFrame(rows))
+    layout.REPORT_PAGE.parent.mkdir(parents=True)
+    layout.REPORT_PAGE.write_text("<html></html>")
+
+
+def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_results()
+    for key, seconds in (("p20-s0", 30.0), ("p50-s0", 90.0), ("p95-s0", 1000.0)):
+        record = {"stage": "train_dpo", "cell": key, "seconds": seconds, "peak_memory_mib": 700.0}
+        records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
+    text = output(capsys, "summary")
+    assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
+    lines = {tuple(line.split()[:3]): line for line in text.splitlines() if line}
+    assert "21.00 (20.00 to 22.00)" in lines["0.400", "20", "proxy"]
+    assert "4 (1 of 3)" in lines["0.400", "20", "proxy"]
+    assert "none of 3" in lines["0.400", "20", "placebo"]
+    assert "+0.250" in lines["1.000", "50", "proxy"] and "-0.500 from 0.750" in lines["1.000", "50", "proxy"]
+    assert re.search(r"train_dpo +2 +120 s +700 MiB", text)
+    assert "Total: 2.0 minutes" in text, "cells that are no longer listed do not count"
+
+
+def test_summary_before_a_run(project: Path) -> None:
+    assert "plots/cells.csv is missing; run `dvc repro`" in failure("summary")
+
+
+# verify
+
+
+@pytest.fixture
+def committed(project: Path) -> Path:
+    """A repository whose last commit holds one value per metrics file."""
+    for path in verify.FILES:
+        records.write_json(path, {})
+    records.write_json(layout.BETA_GRID, {"p50": 1.0})
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    return project
+
+
+def test_verify_agrees_with_itself(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, "verify")
+    assert "beta_grid.json: p50" in text
+    assert "All 1 metrics agree with HEAD" in text
+
+
+def test_verify_tells_what_differs(committed: Path) -> None:
+    records.write_json(layout.BETA_GRID, {"p50": 3.0})
+    text = failure("verify")
+    assert "1 of 1 metrics differ from HEAD" in text
+    assert re.search(r"beta_grid.json: p50 +3 +1 ", text)
+
+
+def test_verify_tells_what_is_absent(committed: Path) -> None:
+    records.write_json(layout.BETA_GRID, {"p80": 1.0})
+    text = failure("verify")
+    assert re.search(r"p50 +absent +1 ", text) and re.search(r"p80 +1 +absent ", text)
+
+
+def test_verify_compares_runs_of_the_same_parameters_only(committed: Path, edit: Edit) -> None:
+    edit("params.yaml", "beta_percentiles", [20, 50, 80])
+    verify.verify("HEAD")  # reformatted by the edit, not changed
+    edit("params.yaml", "seeds", [0])
+    assert "found params.yaml changed since HEAD; expected the committed parameters" in failure("verify")
+    assert "found no params.yaml in Git revision 'v9'; expected a committed one" in failure(
+        "verify", "--revision", "v9"
+    )
+
+
+def test_tolerance_is_absolute_plus_relative() -> None:
+    tolerance = verify.Tolerance("*", absolute=0.1, relative=0.5, reason="")
+    assert tolerance.accepts(1.59, 1.0) and not tolerance.accepts(1.61, 1.0)
+    assert tolerance.accepts(-0.09, 0.0) and not tolerance.accepts(-0.11, 0.0)
+    assert tolerance.accepts(-1.59, -1.0)
+
+
+def test_a_metric_without_a_tolerance_is_refused() -> None:
+    with pytest.raises(DataError, match="found no tolerance"):
+        verify.tolerance("new.json: score")
+
+
+def test_every_committed_metric_has_a_tolerance(checkout: Path) -> None:
+    present = [path for path in verify.FILES if (checkout / path).is_file()]
+    if not present:
+        pytest.skip("metrics/ is empty: run `dvc repro`")
+    for path in present:
+        for key, _ in verify.leaves(records.read_json(checkout / path)):
+            verify.tolerance(f"{path.name}: {key}")

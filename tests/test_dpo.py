@@ -1,0 +1,270 @@
+"""DPO training on a tiny model: what it changes, what it must not change, and that it repeats."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from trl import DPOConfig
+
+from pessimism import layout, records
+from pessimism.cells import DpoCell
+from pessimism.errors import DataError, NonFiniteError
+from pessimism.models import training
+from pessimism.models.adapters import WEIGHTS_FILE, count_trainable, lora_config, save_adapter, trainable_parameters
+from pessimism.models.loading import device, load_policy_base, load_tokenizer
+from pessimism.offline import dpo
+from pessimism.offline.reference import dpo_reference
+from pessimism.params import Params
+
+CELL = DpoCell(50, 0)
+BETA = 0.7
+
+
+@pytest.fixture
+def world(tiny_world: Params) -> Params:
+    """The tiny world with its reference table."""
+    splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
+    table = dpo_reference(load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy"), splits, tiny_world)
+    records.write_table(layout.REFERENCE_LOGPS, table)
+    return tiny_world
+
+
+def with_dpo(params: Params, **changes: object) -> Params:
+    scale = dataclasses.replace(params.scale, dpo=dataclasses.replace(params.scale.dpo, **changes))
+    return dataclasses.replace(params, scale=scale)
+
+
+def with_dropout(params: Params, rate: float) -> Params:
+    policy = dataclasses.replace(params.scale.policy, lora_dropout=rate)
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, policy=policy))
+
+
+def referenced(params: Params, split: str, table: pd.DataFrame | None = None) -> dpo.ReferencedPairs:
+    table = records.read_table(layout.REFERENCE_LOGPS) if table is None else table
+    return dpo.join_reference(
+        load_tokenizer(params, "policy"), records.read_table(layout.preferences(split)), table, params
+    )
+
+
+def train(params: Params, directory: str = "out", base: PreTrainedModel | None = None, **overrides):
+    arguments = {
+        "beta": BETA,
+        "base": load_policy_base(params) if base is None else base,
+        "tokenizer": load_tokenizer(params, "policy"),
+        "train": referenced(params, "train"),
+        "validation": referenced(params, "val"),
+        "directory": Path(directory),
+    }
+    return dpo.train_dpo(params, CELL, **arguments | overrides)
+
+
+def build(params: Params) -> dpo.ReferencedDpoTrainer:
+    base = load_policy_base(params)
+    pairs = referenced(params, "train")
+    lora = lora_config(params.scale.policy, 32, len(pairs.pairs), "CAUSAL_LM")
+    chosen = dpo.dpo_hyperparameters(params, CELL, BETA, 48, 10_000, lora, count_trainable(base, lora))
+    return dpo.build_trainer(params, chosen, base, load_tokenizer(params, "policy"), pairs, lora, Path("out"))
+
+
+def test_training_changes_every_adapter_weight_and_no_base_weight(world: Params) -> None:
+    base = load_policy_base(world)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    model, record = train(with_dropout(world, 0.1), base=base)
+    after = {name.replace(".base_layer", ""): tensor for name, tensor in model.get_base_model().state_dict().items()}
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 2 * 4 * 2
+    start = build(with_dropout(world, 0.1)).model.state_dict()
+    for name, parameter in trained.items():
+        assert (parameter.detach() != start[name]).float().mean() > 0.9, name
+    assert record["hyperparameters"]["trainable_parameters"] == sum(parameter.numel() for parameter in trained.values())
+    assert record["hyperparameters"]["steps"] == len(record["losses"]) == 6
+    assert record["pairs"] == 48
+
+
+def test_first_loss_is_ln_2_with_dropout_on_and_training_lowers_the_loss(world: Params) -> None:
+    params = with_dpo(with_dropout(world, 0.1), epochs=4)
+    _, record = train(params)
+    assert record["losses"][0] == pytest.approx(math.log(2), abs=1e-4)
+    assert np.mean(record["losses"][-6:]) < 0.6
+
+
+@pytest.mark.parametrize("shift", [0.5, float("nan")])
+def test_a_reference_that_is_not_the_bases_is_refused(world: Params, shift: float) -> None:
+    wrong = dataclasses.replace(
+        referenced(world, "train"), chosen_logps=referenced(world, "train").chosen_logps + shift
+    )
+    with pytest.raises(DataError, match=r"first DPO loss is .*; expected ln 2 = 0.693147"):
+        train(world, train=wrong)
+
+
+def test_trainer_computes_no_reference_of_its_own(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = build(world)
+    forwards = []
+    original = trainer.model.forward
+    monkeypatch.setattr(trainer.model, "forward", lambda *a, **k: forwards.append(1) or original(*a, **k))
+    trainer.train()
+    assert len(forwards) == 6
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch(world: Params) -> None:
+    large_model, large = train(with_dpo(world, batch_size=16, accumulation=1))
+    small_model, small = train(with_dpo(world, batch_size=4, accumulation=4))
+    assert large["hyperparameters"]["steps"] == small["hyperparameters"]["steps"] == 3
+    assert small["losses"] == pytest.approx(large["losses"], abs=1e-5)
+    for a, b in zip(trainable_parameters(large_model), trainable_parameters(small_model), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing(world: Params) -> None:
+    plain_model, plain = train(world)
+    checkpointed_model, checkpointed = train(with_dpo(world, gradient_checkpointing=True))
+    assert checkpointed["losses"] == pytest.approx(plain["losses"], abs=1e-6)
+    for a, b in zip(trainable_parameters(plain_model), trainable_parameters(checkpointed_model), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_two_trainings_write_the_same_bytes_whatever_ran_before(world: Params) -> None:
+    params = with_dropout(world, 0.1)
+    for directory in ("first", "second"):
+        torch.rand(7)
+        np.random.rand(3)
+        model, record = train(params, directory)
+        save_adapter(model, "default", Path(directory))
+        records.write_json(Path(directory) / "training.json", record)
+    files = sorted(path.name for path in Path("first").iterdir())
+    assert files == ["adapter_config.json", WEIGHTS_FILE, "training.json"]
+    for name in files:
+        assert (Path("first") / name).read_bytes() == (Path("second") / name).read_bytes()
+
+
+def test_seeds_are_paired_over_betas_where_the_protocol_says_so(world: Params) -> None:
+    lora = lora_config(world.scale.policy, 32, 48, "CAUSAL_LM")
+
+    def seed(percentile: int, number: int, paired: bool) -> int:
+        params = dataclasses.replace(world, protocol=dataclasses.replace(world.protocol, paired_seeds=paired))
+        return dpo.dpo_hyperparameters(params, DpoCell(percentile, number), BETA, 48, 10_000, lora, 100).seed
+
+    assert seed(20, 0, paired=True) == seed(80, 0, paired=True) != seed(20, 1, paired=True)
+    assert len({seed(20, 0, paired=False), seed(80, 0, paired=False), seed(20, 1, paired=False)}) == 3
+
+
+def test_nulls_of_the_scale_become_the_papers_values(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = with_dpo(world, batch_size=None, accumulation=None, learning_rate=None)
+    lengths = dataclasses.replace(params.scale.lengths, sequence=640)
+    params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, lengths=lengths))
+    lora = lora_config(dataclasses.replace(params.scale.policy, lora_rank=None), 5120, 48_504, "CAUSAL_LM")
+    chosen = dpo.dpo_hyperparameters(params, CELL, BETA, 48_504, 14_000_000_000, lora, 83_886_080)
+    assert (chosen.batch_size, chosen.accumulation, chosen.steps, chosen.warmup_steps) == (8, 28, 217, 14)
+    assert chosen.learning_rate == pytest.approx(6.905e-5, rel=1e-4)
+    assert chosen.clip_norm == pytest.approx(1.1320, abs=5e-5)
+    assert chosen.weight_decay == pytest.approx(0.004541, abs=5e-7)
+    assert (chosen.lora_rank, chosen.beta) == (64, BETA)
+
+
+def test_defaults_of_trl_that_would_change_results_are_overridden(world: Params) -> None:
+    defaults, ours = DPOConfig(output_dir="defaults", use_cpu=True), build(world).args
+    # Where a default has changed, read the trainer again before changing the number here.
+    assert (defaults.bf16, defaults.disable_dropout, defaults.max_length) == (True, True, 1024)
+    assert (defaults.gradient_checkpointing, defaults.learning_rate, defaults.save_strategy) == (True, 1e-6, "steps")
+    assert (ours.bf16, ours.fp16, ours.disable_dropout, ours.max_length) == (False, False, False, None)
+    assert (ours.loss_type, ours.beta, ours.label_smoothing, ours.use_weighting) == (["sigmoid"], BETA, 0.0, False)
+    assert (ours.ld_alpha, ours.f_divergence_type, ours.loss_weights) == (None, "reverse_kl", None)
+    assert (ours.activation_checkpointing, ours.save_strategy, ours.eval_strategy) == (False, "no", "no")
+    assert (ours.lr_scheduler_type, ours.warmup_steps, ours.weight_decay) == ("linear", 2, pytest.approx(48**-0.5))
+    assert (ours.max_grad_norm, ours.num_train_epochs) == (0.5, 1)
+    assert (ours.report_to, ours.push_to_hub, ours.dataloader_drop_last) == ([], False, False)
+
+
+def test_no_trainer_reports_to_the_hub(world: Params) -> None:
+    from huggingface_hub import constants
+
+    assert constants.HF_HUB_DISABLE_TELEMETRY
+
+
+def test_trainer_runs_where_the_reference_was_measured(world: Params) -> None:
+    assert build(world).args.device.type == device().type
+
+
+def test_lora_dropout_is_alive_in_training(world: Params) -> None:
+    layers = [
+        module for module in build(with_dropout(world, 0.1)).model.modules() if isinstance(module, torch.nn.Dropout)
+    ]
+    assert {layer.p for layer in layers} == {0.1}
+
+
+def test_adapter_is_float32_even_where_trl_rounds_it(world: Params) -> None:
+    trainer = build(world)
+    for parameter in trainable_parameters(trainer.model):
+        parameter.data = parameter.data.bfloat16()
+    training.prepare(trainer, "test")
+    assert {parameter.dtype for parameter in trainable_parameters(trainer.model)} == {torch.float32}
+
+
+def test_validation_is_eq_1_on_the_trained_policy(world: Params) -> None:
+    model, record = train(with_dpo(world, epochs=2))
+    val, tokenizer = referenced(world, "val"), load_tokenizer(world, "policy")
+    margins = []
+    for pair, ref_chosen, ref_rejected in zip(val.pairs, val.chosen_logps, val.rejected_logps, strict=True):
+        ratios = []
+        for ids, ref in ((pair.chosen_ids, ref_chosen), (pair.rejected_ids, ref_rejected)):
+            tokens = torch.tensor([pair.prompt_ids + ids])
+            with torch.no_grad():
+                logps = model(input_ids=tokens).logits[0, :-1].log_softmax(dim=-1)
+            start = len(pair.prompt_ids)
+            ratios.append(float(logps[start - 1 :].gather(1, tokens[0, start:, None]).sum()) - ref)
+        margins.append(BETA * (ratios[0] - ratios[1]))
+    expected = {
+        "pairs": len(val.pairs),
+        "loss": np.mean([math.log1p(math.exp(-margin)) for margin in margins]),
+        "reward_accuracy": np.mean([margin > 0 for margin in margins]),
+        "reward_margin": np.mean(margins),
+    }
+    assert record["validation"] == pytest.approx(expected, abs=1e-3)
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+def test_pairs_and_reference_are_matched_by_id(world: Params) -> None:
+    table = records.read_table(layout.REFERENCE_LOGPS)
+    shuffled = referenced(world, "train", table.sample(frac=1, random_state=0))
+    assert (shuffled.chosen_logps == referenced(world, "train").chosen_logps).all()
+    with pytest.raises(DataError, match="1 pairs have no reference"):
+        referenced(world, "train", table[1:])
+    with pytest.raises(DataError, match="1 rejected responses have other token counts"):
+        referenced(world, "train", table.assign(rejected_tokens=table["rejected_tokens"] + (table.index == 3)))
+
+
+def test_lost_rows_are_noticed(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        dpo.ReferencedDpoTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset.select(range(40))
+    )
+    with pytest.raises(DataError, match="trained on 40 pairs; expected 48"):
+        train(world)
+
+
+def test_a_diverging_loss_is_refused(world: Params) -> None:
+    with pytest.raises(NonFiniteError, match=r"the loss of step \d+ is (nan|inf)"):
+        train(with_dpo(world, learning_rate=1e30))
+
+
+def test_the_stage_shows_a_bar_and_no_logs(world: Params, checkout: Path, monkeypatch, capfd) -> None:
+    import runpy
+    import sys
+
+    records.write_json(layout.BETA_GRID, {"p50": BETA})
+    monkeypatch.setattr(sys, "argv", ["train_dpo", "--beta-percentile", "50", "--seed", "0"])
+    runpy.run_path(str(checkout / "stages/train_dpo.py"), run_name="__main__")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "train_dpo p50-s0: 100%" in captured.err
+    assert "'loss'" not in captured.err
+    directory = layout.dpo_adapter(CELL)
+    assert sorted(path.name for path in directory.iterdir()) == ["adapter_config.json", WEIGHTS_FILE, "training.json"]
+    assert len(load_file(directory / WEIGHTS_FILE)) == 16
+    assert records.read_json(directory / "training.json")["hyperparameters"]["beta"] == BETA

@@ -1,0 +1,339 @@
+"""The reward ensemble: aggregation by hand, members that survive the disk, scores that depend on the text alone."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from transformers import PreTrainedModel
+from trl import RewardConfig
+
+from conftest import save_random_adapter
+from pessimism import layout, records
+from pessimism.errors import DataError
+from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
+from pessimism.models.loading import load_reward_base, load_tokenizer
+from pessimism.params import Params
+from pessimism.reward import assessment, bradley_terry
+from pessimism.reward.bootstrap import bootstrap_rows
+from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement, normalize
+
+SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
+
+
+# Aggregation
+
+
+def test_mean_minimum_and_uncertainty_weighted_scores_by_hand() -> None:
+    assert aggregate(SCORES, "mean", 0.5).tolist() == [3.0, 1.0]
+    assert aggregate(SCORES, "min", 0.5).tolist() == [1.0, -1.0]
+    # Population variances: (4 + 1 + 9) / 3 and (9 + 1 + 4) / 3.
+    assert aggregate(SCORES, "uwo", 0.5) == pytest.approx([3 - 7 / 3, 1 - 7 / 3])
+
+
+def test_a_weight_of_zero_is_a_weight_and_gives_the_mean() -> None:
+    assert aggregate(SCORES, "uwo", 0.0).tolist() == [3.0, 1.0]
+
+
+def test_disagreement_divides_by_members_minus_one() -> None:
+    assert disagreement(SCORES) == pytest.approx([math.sqrt(7), math.sqrt(7)])
+
+
+@given(hnp.arrays(float, st.tuples(st.integers(2, 5), st.integers(1, 6)), elements=st.floats(-50, 50)))
+def test_pessimistic_aggregations_never_exceed_the_mean(scores: np.ndarray) -> None:
+    mean = aggregate(scores, "mean", 1.0)
+    for aggregation in ("min", "uwo"):
+        assert (aggregate(scores, aggregation, 1.0) <= mean + 1e-9).all()
+
+
+def test_normalisation_is_per_member() -> None:
+    standard = normalize(SCORES, np.array([1.0, 0.0, 2.0]), np.array([1.0, 2.0, 4.0]))
+    assert standard.tolist() == [[0.0, 3.0], [1.0, 0.0], [1.0, -0.75]]
+    with pytest.raises(DataError, match=r"score_sd is \[1.0, 0.0, 1.0\]"):
+        normalize(SCORES, np.zeros(3), np.array([1.0, 0.0, 1.0]))
+
+
+# Bootstrap
+
+
+def test_bootstrap_draws_n_of_n_with_replacement_and_differs_between_members() -> None:
+    rows = bootstrap_rows(1000, 42, 0)
+    assert rows.shape == (1000,)
+    assert (rows.min() >= 0, rows.max() < 1000) == (True, True)
+    assert 600 < len(np.unique(rows)) < 665  # 1 - 1/e = 632 are expected
+    assert (rows == bootstrap_rows(1000, 42, 0)).all()
+    assert (rows != bootstrap_rows(1000, 42, 1)).any()
+
+
+# Training
+
+
+@pytest.fixture
+def train(tiny_world: Params) -> Callable[..., tuple]:
+    """Train and save one member of the tiny world."""
+
+    def train_member(member: int, params: Params = tiny_world, base: PreTrainedModel | None = None) -> tuple:
+        directory = layout.reward_member(member)
+        model, record = bradley_terry.train_member(
+            params,
+            member,
+            base=load_reward_base(params) if base is None else base,
+            tokenizer=load_tokenizer(params, "reward"),
+            pairs=records.read_table(layout.preferences("train")),
+            directory=directory,
+        )
+        save_adapter(model, DEFAULT, directory)
+        records.write_json(directory / "training.json", record)
+        return model, record
+
+    return train_member
+
+
+def with_training(params: Params, dropout: float = 0.0, **changes: object) -> Params:
+    training = dataclasses.replace(params.scale.reward_training, **changes)
+    reward = dataclasses.replace(params.scale.reward, lora_dropout=dropout)
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, reward_training=training, reward=reward))
+
+
+def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params, train) -> None:
+    base = load_reward_base(tiny_world)
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    model, record = train(0, base=base)
+    after = model.get_base_model().model.state_dict()
+    after = {name.replace(".base_layer", ""): tensor for name, tensor in after.items()}
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert len(names) == 2 * 4 * 2 + 1
+    assert sum("score" in name for name in names) == 1
+    start = fresh_trainer(tiny_world).model.state_dict()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert (parameter.detach() != start[name]).float().mean() > 0.9, name
+    trained = sum(parameter.numel() for parameter in trainable_parameters(model))
+    assert record["hyperparameters"]["trainable_parameters"] == trained
+    assert record["pairs"] == 48
+    assert record["distinct_pairs"] == len(np.unique(bootstrap_rows(48, 42, 0)))
+
+
+def fresh_trainer(params: Params) -> bradley_terry.CountingRewardTrainer:
+    """The trainer of member 0 as it is before its first step."""
+    base, tokenizer = load_reward_base(params), load_tokenizer(params, "reward")
+    lora = lora_config(params.scale.reward, 32, 48, "SEQ_CLS", ["score"])
+    chosen = bradley_terry.reward_hyperparameters(params, 0, 48, 10_000, lora, 2_464)
+    bradley_terry.draw_head(base, chosen.seed)
+    pairs = records.read_table(layout.preferences("train"))
+    dataset = bradley_terry.reward_dataset(tokenizer, pairs, params.scale.lengths)
+    return bradley_terry.build_trainer(params, chosen, base, tokenizer, dataset, lora, Path("out"))
+
+
+def test_loss_starts_near_ln_2_and_falls(tiny_world: Params, train) -> None:
+    _, record = train(0, with_training(tiny_world, epochs=8))
+    assert record["losses"][0] == pytest.approx(math.log(2), abs=0.1)
+    assert np.mean(record["losses"][-6:]) < 0.5
+
+
+def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Params, train) -> None:
+    params = with_training(tiny_world, dropout=0.1)
+    written = []
+    for _ in range(2):
+        torch.rand(5)
+        train(0, params)
+        written.append({path.name: path.read_bytes() for path in layout.reward_member(0).iterdir()})
+    assert written[0] == written[1]
+    assert sorted(written[0]) == ["adapter_config.json", "adapter_model.safetensors", "training.json"]
+
+
+def test_every_member_starts_from_a_head_of_its_own(tiny_world: Params, train) -> None:
+    params = with_training(tiny_world, learning_rate=1e-12)
+    first, second = (train(member, params)[0].get_base_model().score.weight for member in (0, 1))
+    assert 0.01 < first.std() < 0.04  # initializer_range is 0.02
+    assert not torch.allclose(first, second, atol=1e-3)
+
+
+def test_lost_rows_are_noticed(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bradley_terry.CountingRewardTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset.select(range(40))
+    )
+    with pytest.raises(DataError, match="trained on 40 pairs; expected 48"):
+        train(0)
+
+
+def test_defaults_of_trl_that_would_change_results_are_overridden(tiny_world: Params) -> None:
+    defaults, ours = RewardConfig(output_dir="defaults", use_cpu=True), fresh_trainer(tiny_world).args
+    # Where a default has changed, read the trainer again before changing the number here.
+    assert (defaults.bf16, defaults.disable_dropout, defaults.max_length) == (True, True, 1024)
+    assert (defaults.lr_scheduler_type, defaults.learning_rate) == ("linear", 1e-4)
+    assert (ours.bf16, ours.fp16, ours.disable_dropout, ours.max_length) == (False, False, False, None)
+    assert (ours.center_rewards_coefficient, ours.lr_scheduler_type, ours.warmup_steps) == (None, "cosine", 2)
+    assert (ours.activation_checkpointing, ours.save_strategy, ours.eval_strategy) == (False, "no", "no")
+    assert (ours.weight_decay, ours.max_grad_norm) == (pytest.approx(48**-0.5), 0.5)
+
+
+def test_nulls_of_the_scale_become_the_papers_values(tiny_world: Params) -> None:
+    params = with_training(tiny_world, epochs=2, batch_size=None, learning_rate=None)
+    lengths = dataclasses.replace(params.scale.lengths, sequence=640)
+    params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, lengths=lengths))
+    lora = lora_config(params.scale.reward, 2048, 48_504, "SEQ_CLS", ["score"])
+    chosen = bradley_terry.reward_hyperparameters(params, 0, 48_504, 1_700_000_000, lora, 12_847_104)
+    assert (chosen.batch_size, chosen.steps, chosen.warmup_steps) == (64, 1516, 38)
+    assert chosen.learning_rate == pytest.approx(1.7645e-4, rel=1e-4)
+    assert chosen.clip_norm == pytest.approx(1.0155, abs=5e-5)
+
+
+# Scoring
+
+
+@pytest.fixture
+def members(tiny_world: Params, edit) -> Params:
+    """Parameters of a design with members 1 and 10, both on disk: one adapter name begins with the other."""
+    for member in (1, 10):
+        save_random_adapter(tiny_world, layout.reward_member(member), seed=member, role="reward")
+    edit("params.yaml", "ensemble_members", [1, 10])
+    return dataclasses.replace(tiny_world, ensemble_members=(1, 10))
+
+
+def texts(split: str = "val") -> tuple[list[str], list[str]]:
+    pairs = records.read_table(layout.preferences(split))
+    return list(pairs["prompt"]), list(pairs["chosen"])
+
+
+def test_a_reloaded_member_scores_identically(tiny_world: Params, train) -> None:
+    trained = train(0)[0]
+    loaded = RewardEnsemble.load_raw(dataclasses.replace(tiny_world, ensemble_members=(0,)))
+    prompts, responses = texts()
+    inputs = loaded._inputs(loaded._encode(prompts, responses))
+    with torch.no_grad():
+        expected = trained(**inputs).logits
+        assert torch.equal(loaded.model(**inputs).logits, expected)
+    assert expected.std() > 0.01
+    loaded.batch_size = len(prompts)
+    assert loaded.score(prompts, responses)[0] == pytest.approx(expected[:, 0].numpy(), abs=1e-6)
+
+
+def test_scores_depend_neither_on_batch_size_nor_on_order(members: Params) -> None:
+    prompts, responses = texts()
+    ensemble = RewardEnsemble.load_raw(members)
+    together = ensemble.score(prompts, responses)
+    assert together.shape == (2, len(prompts))
+    assert together.dtype == np.float32
+    ensemble.batch_size = 1
+    assert ensemble.score(prompts, responses) == pytest.approx(together, abs=1e-4)
+    ensemble.batch_size = 3
+    assert ensemble.score(prompts[::-1], responses[::-1])[:, ::-1] == pytest.approx(together, abs=1e-4)
+
+
+def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
+    prompts, responses = texts()
+    both = RewardEnsemble.load_raw(members).score(prompts, responses)
+    for row, member in enumerate((1, 10)):
+        alone = RewardEnsemble.load_raw(dataclasses.replace(members, ensemble_members=(member,)))
+        assert (alone.score(prompts, responses)[0] == both[row]).all()
+    assert (both[0] != both[1]).all()
+
+
+def test_scoring_with_dropout_is_noisy_and_leaves_the_callers_random_stream(members: Params) -> None:
+    for member in (1, 10):
+        config = records.read_json(layout.reward_member(member) / "adapter_config.json")
+        records.write_json(layout.reward_member(member) / "adapter_config.json", config | {"lora_dropout": 0.5})
+    noisy = RewardEnsemble.load(members)  # the paper's protocol scores in training mode
+    raw = RewardEnsemble.load_raw(members)
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    first, second = noisy.score(*texts()), noisy.score(*texts())
+    assert torch.rand(1) == expected
+    assert not noisy.model.training
+    assert (first != second).any()
+    assert (RewardEnsemble.load(members).score(*texts()) == first).all()
+    assert (raw.score(*texts()) == raw.score(*texts())).all()
+
+
+def test_statistics_are_used_only_where_the_protocol_says_so(members: Params) -> None:
+    prompts, responses = texts()
+    statistics = {"1": {"score_mean": 0.5, "score_sd": 2.0}, "10": {"score_mean": -1.0, "score_sd": 0.5}}
+    records.write_json(layout.ENSEMBLE, {"members": statistics})
+    protocol = dataclasses.replace(members.protocol, reward_dropout=False)
+    raw = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol)).score(prompts, responses)
+    protocol = dataclasses.replace(protocol, normalize_rewards=True)
+    normal = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol)).score(prompts, responses)
+    assert normal[0] == pytest.approx((raw[0] - 0.5) / 2, abs=1e-6)
+    assert normal[1] == pytest.approx((raw[1] + 1) / 0.5, abs=1e-5)
+
+
+def test_representations_are_penultimate_states_averaged_over_real_tokens(members: Params) -> None:
+    prompts, responses = texts()
+    ensemble = RewardEnsemble.load_raw(members)
+    states = ensemble.representations(10, prompts, responses)
+    assert states.shape == (len(prompts), 32)
+    alone = attach(load_reward_base(members), {"m": layout.reward_member(10)}, trainable=None)
+    for row in (0, 7):
+        ids = torch.tensor([ensemble._encode(prompts[row : row + 1], responses[row : row + 1])[0]])
+        with torch.no_grad():
+            hidden = alone(input_ids=ids, output_hidden_states=True).hidden_states[-2][0]
+        assert states[row] == pytest.approx(hidden.mean(dim=0).numpy(), abs=1e-5)
+
+
+# Assessment
+
+
+def test_pair_accuracy_counts_ties_as_half() -> None:
+    assert assessment.pair_accuracy(np.array([1.0, -1.0, 0.0, 2.0])) == 0.625
+
+
+def test_brier_score_and_calibration_error_by_hand() -> None:
+    margins = np.array([math.log(4), math.log(4), math.log(4), math.log(4), -math.log(4)])  # p = 0.8, 0.2
+    assert assessment.brier_score(margins) == pytest.approx((4 * 0.04 + 0.64) / 5)
+    assert assessment.calibration_error(margins) == pytest.approx(0.0, abs=1e-12)  # 80 % sure, 80 % right
+    assert assessment.calibration_error(np.full(10, math.log(4))) == pytest.approx(0.2)
+    assert assessment.calibration_error(np.full(10, 1e9)) == pytest.approx(0.0)
+    assert assessment.calibration_error(np.zeros(10)) == 0.0
+
+
+def test_assessment_of_two_members_by_hand() -> None:
+    chosen = np.array([[2.0, 0.0], [4.0, 3.0]], dtype=np.float32)
+    rejected = np.array([[1.0, 1.0], [0.0, 1.0]], dtype=np.float32)
+    record = assessment.assess(chosen, rejected, (0, 4))
+    assert record["pair_accuracy"] == 1.0  # mean margins 2.5 and 0.5
+    assert record["members"]["0"] == {
+        "pair_accuracy": 0.5,
+        "score_mean": 1.0,
+        "score_sd": pytest.approx(math.sqrt(2 / 3)),
+    }
+    assert record["members"]["4"]["pair_accuracy"] == 1.0
+    # Members' scores per text: (2, 4), (0, 3), (1, 0), (1, 1).
+    assert record["disagreement"] == pytest.approx((2 + 3 + 1 + 0) / math.sqrt(2) / 4)
+    assert record["pairs"] == 2
+
+
+def test_the_stages_train_and_assess(tiny_world: Params, checkout: Path, edit, monkeypatch, capfd) -> None:
+    import runpy
+
+    edit("params.yaml", "ensemble_members", [0, 1])
+    for member in ("0", "1"):
+        monkeypatch.setattr(sys, "argv", ["train_reward_model", "--member", member])
+        runpy.run_path(str(checkout / "stages/train_reward_model.py"), run_name="__main__")
+    runpy.run_path(str(checkout / "stages/assess_ensemble.py"), run_name="__main__")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "'loss'" not in captured.err
+    record = records.read_json(layout.ENSEMBLE)
+    assert set(record["members"]) == {"0", "1"}
+    assert 0 <= record["pair_accuracy"] <= 1
+
+
+def test_head_is_saved_in_full(train) -> None:
+    from safetensors.torch import load_file
+
+    model, _ = train(0)
+    saved = load_file(layout.reward_member(0) / "adapter_model.safetensors")
+    (name,) = [name for name in saved if "score" in name]
+    trained = [parameter for parameter in trainable_parameters(model) if parameter.shape == (1, 32)]
+    assert torch.equal(saved[name], trained[0])
+    assert saved[name].dtype == torch.float32

@@ -1,0 +1,151 @@
+"""The exact-match rule on texts worked by hand, and the loading of problems."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pessimism.data import sources
+from pessimism.data.gsm8k import extract_answer, load_tasks, task_row, true_reward
+from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.params import TaskParams
+
+EMBEDDED = TaskParams("embedded", "arithmetic", "main", None, 20, 10, 5, "{question}\n\n")
+SCALE = "scales/tiny.yaml"
+
+
+def write_rows(directory: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> TaskParams:
+    for split, rows in (("train", train), ("test", test)):
+        (directory / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return replace(EMBEDDED, source="path", name=str(directory), train_limit=None, test_limit=None, heldout=2)
+
+
+def rows(n: int) -> list[dict[str, str]]:
+    return [{"question": f"What is {i} + 1?", "answer": f"{i}+1={i + 1}\n#### {i + 1}"} for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("5+3=8\n#### 8", "8"),
+        ("#### 1,234", "1234"),
+        ("#### 3 apples and 4 pears", "4"),
+        ("#### 3\nQuestion\n#### 9", "9"),
+        ("so it is 12", "12"),
+        ("12 and then #### none", "12"),
+        ("#### -7", "-7"),
+        ("10-4", "4"),
+        ("costs $2.50.", "2.50"),
+        ("no number", None),
+        ("", None),
+    ],
+)
+def test_extract_answer(text: str, answer: str | None) -> None:
+    assert extract_answer(text) == answer
+
+
+def test_true_reward_compares_texts() -> None:
+    assert true_reward("#### 1,000", "1000") == 1.0
+    assert true_reward("#### 5.0", "5") == 0.0
+    assert true_reward("no number", "5") == 0.0
+
+
+def test_heldout_rows_are_the_last_of_train_and_no_row_is_lost(tmp_path: Path) -> None:
+    tasks = load_tasks(write_rows(tmp_path, rows(7), rows(3)), 42, SCALE)
+    assert [row["task_id"] for row in tasks.rows["train"]] == [f"train-{i}" for i in range(1, 6)]
+    assert [row["task_id"] for row in tasks.rows["heldout"]] == ["train-6", "train-7"]
+    assert [row["answer"] for row in tasks.rows["test"]] == ["1", "2", "3"]
+    assert tasks.record["rows"] == {"train": 5, "heldout": 2, "test": 3}
+
+
+def test_limits_apply_before_the_heldout_rows_are_set_apart(tmp_path: Path) -> None:
+    params = replace(write_rows(tmp_path, rows(7), rows(3)), train_limit=4, test_limit=1)
+    tasks = load_tasks(params, 42, SCALE)
+    assert [row["task_id"] for row in tasks.rows["heldout"]] == ["train-3", "train-4"]
+    assert len(tasks.rows["test"]) == 1
+
+
+def test_embedded_problems_are_shared_by_no_two_splits() -> None:
+    tasks = load_tasks(EMBEDDED, 42, SCALE)
+    questions = [row["question"] for split in tasks.rows.values() for row in split]
+    assert len(questions) == len(set(questions)) == 30
+    assert {split: len(found) for split, found in tasks.rows.items()} == {"train": 15, "heldout": 5, "test": 10}
+    assert tasks == load_tasks(EMBEDDED, 42, SCALE)
+    assert tasks.rows != load_tasks(EMBEDDED, 43, SCALE).rows
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "q"}, r"expected also \['answer'\]"),
+        ({"question": " ", "answer": "#### 1"}, "in column question; expected a text"),
+        ({"question": "q", "answer": None}, "found None in column answer"),
+        ({"question": "q", "answer": "it is 4"}, "expected a number after ####"),
+        ({"question": "q", "answer": "4 is ####"}, "expected a number after ####"),
+    ],
+)
+def test_bad_row_is_named(row: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=f"problems, row 3.*{message}"):
+        task_row(row, "train-3", "problems, row 3")
+
+
+def test_bad_row_of_a_file_is_named_with_its_file(tmp_path: Path) -> None:
+    params = write_rows(tmp_path, rows(7), [*rows(1), {"question": "q", "answer": "no marker"}])
+    with pytest.raises(DataError, match=r"gsm8k_test\.jsonl, row 2"):
+        load_tasks(params, 42, SCALE)
+
+
+def test_missing_file_and_missing_limit_say_what_to_change(tmp_path: Path) -> None:
+    params = write_rows(tmp_path, rows(7), rows(3))
+    (tmp_path / "gsm8k_test.jsonl").unlink()
+    with pytest.raises(SourceError, match=r"scales/tiny\.yaml: tasks: found no file .*gsm8k_test\.jsonl"):
+        load_tasks(params, 42, SCALE)
+    with pytest.raises(ParamsError, match="train_limit and test_limit"):
+        load_tasks(replace(EMBEDDED, test_limit=None), 42, SCALE)
+
+
+def test_too_few_rows_for_the_heldout_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found 2 train problems; expected more than tasks\.heldout \(2\)"):
+        load_tasks(write_rows(tmp_path, rows(2), rows(1)), 42, SCALE)
+
+
+def test_hub_out_of_reach_names_the_flags_for_local_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **options: object) -> None:
+        assert options["timeout"] == sources.HUB_TIMEOUT_SECONDS
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
+    with pytest.raises(SourceError) as caught:
+        load_tasks(replace(EMBEDDED, source="hub", name="openai/gsm8k"), 42, SCALE)
+    message = str(caught.value)
+    assert "openai/gsm8k" in message and "Name or service not known" in message
+    assert "-S 'scales/tiny.yaml:tasks.source=path' -S 'scales/tiny.yaml:tasks.name=" in message
+
+
+def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    asked = []
+
+    def load(name: str, config: str, split: str, revision: str, section: object) -> list[dict[str, str]]:
+        asked.append((name, config, split, revision))
+        return rows(9)
+
+    monkeypatch.setattr(sources, "hub_rows", load)
+    tasks = load_tasks(replace(EMBEDDED, source="hub", name="openai/gsm8k", train_limit=None), 42, SCALE)
+    assert asked == [("openai/gsm8k", "main", split, "c0ffee") for split in ("train", "test")]
+    assert tasks.record["revision"] == "c0ffee"
+
+
+def test_all_of_gsm8k() -> None:
+    folder = Path(os.environ.get("PESSIMISM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
+    params = replace(EMBEDDED, source="path", name=str(folder), train_limit=None, test_limit=None, heldout=256)
+    tasks = load_tasks(params, 42, SCALE)
+    assert tasks.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}
+    assert all(true_reward(row["solution"], row["answer"]) == 1.0 for split in tasks.rows.values() for row in split)
+    assert tasks.rows["test"][0]["answer"] == "18"

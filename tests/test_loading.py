@@ -1,0 +1,181 @@
+"""Loading of bases: frozen, complete, unchanged since they were recorded, padded with a token of their own."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from pessimism import layout, records, rng
+from pessimism.data.sources import content_hash
+from pessimism.errors import SourceError
+from pessimism.models import loading
+from pessimism.models.adapters import lora_config, trainable_parameters
+from pessimism.models.embedded import make_model, make_tokenizer
+from pessimism.params import Params
+
+WORDS = {"a": 0, "b": 1, "<s>": 2, "</s>": 3, "<spare>": 4, "<my_pad>": 5}
+
+
+def tokenizer_with(**special: object) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(WORDS, unk_token="a")), **special)
+
+
+def test_a_padding_token_of_its_own_is_kept() -> None:
+    tokenizer = tokenizer_with(eos_token="</s>", pad_token="<spare>")
+    loading.set_padding_token(tokenizer)
+    assert tokenizer.pad_token == "<spare>"
+
+
+@pytest.mark.parametrize("pad", [{}, {"pad_token": "</s>"}])
+def test_a_missing_padding_token_or_eos_as_padding_is_replaced_by_a_spare_one(pad: dict[str, str]) -> None:
+    tokenizer = tokenizer_with(eos_token="</s>", bos_token="<s>", additional_special_tokens=["<spare>"], **pad)
+    loading.set_padding_token(tokenizer)
+    assert tokenizer.pad_token == "<spare>"
+    tokenizer = tokenizer_with(eos_token="</s>", additional_special_tokens=["<spare>", "<my_pad>"], **pad)
+    loading.set_padding_token(tokenizer)
+    assert tokenizer.pad_token == "<my_pad>"
+
+
+def test_a_tokenizer_without_a_spare_token_is_refused() -> None:
+    with pytest.raises(SourceError, match="pads with '</s>' and ends with '</s>'; expected a padding token of its own"):
+        loading.set_padding_token(tokenizer_with(eos_token="</s>", bos_token="<s>", pad_token="</s>"))
+
+
+def with_source(params: Params, **changes: object) -> Params:
+    """``params`` whose two bases come from elsewhere, with records to match."""
+    scale = dataclasses.replace(
+        params.scale,
+        policy=dataclasses.replace(params.scale.policy, **changes),
+        reward=dataclasses.replace(params.scale.reward, **changes),
+    )
+    return dataclasses.replace(params, scale=scale)
+
+
+@pytest.fixture
+def local(tiny_world: Params) -> Params:
+    """The same base as a local directory, wide enough for 4-bit blocks."""
+    assert tiny_world.scale.embedded is not None
+    size = dataclasses.replace(tiny_world.scale.embedded, hidden_size=64, intermediate_size=128)
+    rng.seed_torch(1, "local")
+    make_model(size, make_tokenizer()).save_pretrained("local")
+    make_tokenizer().save_pretrained("local")
+    loading.hash_once.cache_clear()
+    for role in ("policy", "reward"):
+        record = {"source": "path", "name": "local", "revision": None, "content_sha256": content_hash(Path("local"))}
+        records.write_json(layout.base_record(role), record)
+    return with_source(tiny_world, source="path", name="local")
+
+
+def test_bases_are_frozen_in_eval_mode_and_know_their_padding_token(tiny_world: Params) -> None:
+    tokenizer = loading.load_tokenizer(tiny_world, "policy")
+    for model in (loading.load_policy_base(tiny_world), loading.load_reward_base(tiny_world)):
+        assert not model.training
+        assert not trainable_parameters(model)
+        assert model.config.pad_token_id == tokenizer.pad_token_id != tokenizer.eos_token_id
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_loading_draws_nothing_that_lasts(tiny_world: Params) -> None:
+    heads = [loading.load_reward_base(tiny_world).score.weight for _ in range(2)]
+    assert torch.equal(*heads)
+
+
+def test_a_local_model_is_loaded_while_its_content_is_the_recorded_one(local: Params) -> None:
+    assert loading.load_policy_base(local).config.hidden_size == 64
+    config = Path("local/generation_config.json")
+    config.write_text(config.read_text() + "\n")
+    loading.hash_once.cache_clear()
+    with pytest.raises(SourceError, match=r"policy: found content [0-9a-f]{64}; expected [0-9a-f]{64}.*--force"):
+        loading.load_policy_base(local)
+
+
+def test_content_is_read_once_per_process(local: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(loading, "content_hash", lambda path: calls.append(path) or content_hash(path))
+    loading.load_policy_base(local)
+    loading.load_tokenizer(local, "policy")
+    assert len(calls) == 1
+
+
+def test_another_source_than_the_recorded_one_is_refused(local: Params) -> None:
+    with pytest.raises(SourceError, match="found name 'elsewhere'; expected 'local'"):
+        loading.load_policy_base(with_source(local, name="elsewhere"))
+
+
+def test_a_missing_directory_is_refused(local: Params) -> None:
+    os.rename("local", "moved")
+    loading.hash_once.cache_clear()
+    with pytest.raises(SourceError, match="policy.name: found no directory 'local'"):
+        loading.load_policy_base(local)
+
+
+def test_incomplete_weights_are_refused(local: Params) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file("local/model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, "local/model.safetensors", metadata={"format": "pt"})
+    loading.hash_once.cache_clear()
+    for role in ("policy", "reward"):
+        changed = records.read_json(layout.base_record(role)) | {"content_sha256": content_hash(Path("local"))}
+        records.write_json(layout.base_record(role), changed)
+    with pytest.raises(SourceError, match=r"no weights for \['model.norm.weight'\]"):
+        loading.load_policy_base(local)
+    with pytest.raises(SourceError, match=r"no weights for \['model.norm.weight'\]"):
+        loading.load_reward_base(local)
+
+
+def test_a_bfloat16_reward_base_has_a_float32_head(local: Params) -> None:
+    model = loading.load_reward_base(with_source(local, dtype="bfloat16"))
+    assert model.model.embed_tokens.weight.dtype == torch.bfloat16
+    torch.nn.init.normal_(model.score.weight)
+    scores = model(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert scores.dtype == torch.float32
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
+# 4 bits
+
+
+def test_nf4_quantises_linear_layers_and_no_head(local: Params) -> None:
+    policy = loading.load_policy_base(with_source(local, quantization="nf4"))
+    reward = loading.load_reward_base(with_source(local, quantization="nf4"))
+    for model, head in ((policy, policy.lm_head), (reward, reward.score)):
+        layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+        assert len(layers) == 2 * 7
+        assert {layer.weight.quant_type for layer in layers} == {"nf4"}
+        assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
+        assert all(layer.weight.quant_state.nested for layer in layers)
+        assert head.weight.dtype == model.model.norm.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("role", ["policy", "reward"])
+def test_nf4_gives_the_same_gradients_after_a_forward_in_eval_mode(local: Params, role: str) -> None:
+    load = loading.load_policy_base if role == "policy" else loading.load_reward_base
+    task = "CAUSAL_LM" if role == "policy" else "SEQ_CLS"
+    heads = None if role == "policy" else ["score"]
+    params = with_source(local, quantization="nf4")
+    model = get_peft_model(load(params), lora_config(params.scale.policy, 64, 100, task, heads))
+    torch.manual_seed(0)
+    for parameter in trainable_parameters(model):
+        torch.nn.init.normal_(parameter, std=0.1)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+
+    def gradients(train: bool) -> torch.Tensor:
+        model.zero_grad()
+        model.train(train)(input_ids=ids).logits.square().sum().backward()
+        return torch.cat([parameter.grad.flatten() for parameter in trainable_parameters(model)])
+
+    expected = gradients(train=True)
+    model.eval()
+    with torch.no_grad():
+        model(input_ids=ids)
+    for train in (True, False):
+        assert torch.equal(gradients(train), expected), f"train={train}"

@@ -1,0 +1,248 @@
+"""The online loop on a random model: what is measured, what is trained, what is shared between arms."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pessimism import layout, rng
+from pessimism.cells import OnlineCell
+from pessimism.data import arithmetic
+from pessimism.models.adapters import attach, lora_config, save_adapter, use_adapter
+from pessimism.models.generation import sample_responses
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.logprobs import pad_pairs, response_logps
+from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
+from pessimism.online.loop import POLICY, REFERENCE, OnlineRun
+from pessimism.params import Params
+from pessimism.reward.ensemble import RewardEnsemble
+
+HYPERPARAMETERS = OnlineHyperparameters(
+    batch_size=6, steps=3, measure_every=1, learning_rate=1e-2, weight_decay=0.01, clip_norm=1.0
+)
+QUIET = {"policy_dropout": False, "reward_dropout": False}
+
+
+def random_adapter(base: torch.nn.Module, params: Params, task_type: str, directory: Path, name: str) -> None:
+    """Write an adapter whose every weight is random: a fresh one would be the base."""
+    from peft import get_peft_model
+
+    rng.seed_torch(0, name)
+    heads = ["score"] if task_type == "SEQ_CLS" else None
+    config = lora_config(params.scale.policy, base.config.hidden_size, 48, task_type, heads)
+    model = get_peft_model(base, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_adapter(model, "default", directory)
+
+
+@pytest.fixture
+def trained_world(tiny_world: Params) -> Params:
+    """The tiny world with a random DPO adapter, random reward members and problems."""
+    random_adapter(load_policy_base(tiny_world), tiny_world, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    for member in tiny_world.ensemble_members:
+        directory = layout.reward_member(member)
+        random_adapter(load_reward_base(tiny_world), tiny_world, "SEQ_CLS", directory, f"member-{member}")
+    return tiny_world
+
+
+def tasks(n: int) -> pd.DataFrame:
+    rows = arithmetic.task_rows(rng.generator(0, "online-test"), n)
+    answers = [row["answer"].split("#### ")[1] for row in rows]
+    return pd.DataFrame(
+        {
+            "task_id": [f"task-{row}" for row in range(n)],
+            "question": [row["question"] for row in rows],
+            "answer": answers,
+        }
+    )
+
+
+def with_protocol(params: Params, **switches: object) -> Params:
+    return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **switches))
+
+
+def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes: object) -> OnlineRun:
+    checkpoint = Path("models/dpo/checkpoint")
+    problems = tasks(24)
+    learning_rate = 0.0 if arm == "placebo" else HYPERPARAMETERS.learning_rate
+    return OnlineRun(
+        params=params,
+        cell=OnlineCell(percentile, 0, arm),
+        beta=1.0,
+        model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
+        tokenizer=load_tokenizer(params, "policy"),
+        ensemble=RewardEnsemble.load(params),
+        training_tasks=problems.iloc[:16],
+        heldout_tasks=problems.iloc[16:],
+        hyperparameters=dataclasses.replace(HYPERPARAMETERS, learning_rate=learning_rate, **changes),
+    )
+
+
+def finished(run: OnlineRun) -> pd.DataFrame:
+    run.train()
+    return pd.DataFrame(run.rows)
+
+
+def adapter_weights(run: OnlineRun, name: str) -> dict[str, torch.Tensor]:
+    marker = f".{name}."
+    return {key: value.clone() for key, value in run.model.state_dict().items() if marker in key}
+
+
+def test_kl_is_exactly_zero_before_the_first_update(trained_world: Params) -> None:
+    rows = finished(make_run(with_protocol(trained_world, **QUIET)))
+    first = rows[rows["step"] == 0]
+    assert set(first["prompt_set"]) == {"batch", "heldout"}
+    assert (first[["kl_k1", "kl_k3"]] == 0.0).all(axis=None)
+    assert (rows.loc[rows["step"] > 0, "kl_k3"] > 0).all()
+
+
+def test_policy_dropout_of_the_published_loss_makes_kl_nonzero_at_the_start(trained_world: Params) -> None:
+    scale = dataclasses.replace(
+        trained_world.scale, policy=dataclasses.replace(trained_world.scale.policy, lora_dropout=0.5)
+    )
+    params = with_protocol(dataclasses.replace(trained_world, scale=scale), reward_dropout=False)
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    for dropout, moved in ((True, True), (False, False)):
+        rows = finished(make_run(with_protocol(params, policy_dropout=dropout)))
+        batch, heldout = (rows[(rows["step"] == 0) & (rows["prompt_set"] == name)] for name in ("batch", "heldout"))
+        assert (float(batch["kl_k3"].iloc[0]) > 0) is moved
+        assert float(heldout["kl_k3"].iloc[0]) == 0.0
+
+
+def test_every_policy_weight_moves_and_the_base_and_the_reference_do_not(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET))
+    before = {key: value.clone() for key, value in run.model.state_dict().items()}
+    run.train()
+    for key, value in run.model.state_dict().items():
+        assert torch.equal(value, before[key]) is (f".{POLICY}." not in key), key
+
+
+def test_the_placebo_is_the_proxy_run_with_no_movement(trained_world: Params) -> None:
+    params = with_protocol(trained_world, **QUIET)
+    placebo_run = make_run(params, "placebo")
+    before = adapter_weights(placebo_run, POLICY)
+    placebo, proxy = finished(placebo_run), finished(make_run(params, "proxy"))
+    assert all(torch.equal(value, before[key]) for key, value in adapter_weights(placebo_run, POLICY).items())
+    assert (placebo["kl_k3"] == 0).all()
+    pd.testing.assert_frame_equal(placebo[placebo["step"] == 0], proxy[proxy["step"] == 0])
+    assert not placebo.equals(proxy)
+
+
+def test_two_runs_are_equal_bit_for_bit(trained_world: Params) -> None:
+    pd.testing.assert_frame_equal(finished(make_run(trained_world)), finished(make_run(trained_world)))
+
+
+def test_betas_share_prompts_and_draws_only_where_the_protocol_pairs_them(trained_world: Params) -> None:
+    for paired in (True, False):
+        params = with_protocol(trained_world, paired_seeds=paired, **QUIET)
+        low, high = (finished(make_run(params, "placebo", percentile)) for percentile in (20, 80))
+        assert low["proxy_reward"].equals(high["proxy_reward"]) is paired
+
+
+def test_the_oracle_trains_on_the_true_reward_and_reports_the_same_columns(trained_world: Params) -> None:
+    run = make_run(trained_world, "oracle")
+    scored = run._roll_out("heldout", 0, run.heldout_tasks)
+    assert run._training_reward(scored) is scored.true_reward
+    assert make_run(trained_world)._training_reward(scored) is scored.proxy_reward
+
+
+def test_rows_are_measured_before_each_update_and_after_the_last(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET), steps=5, measure_every=2)
+    scale = dataclasses.replace(run.params.scale, online=dataclasses.replace(run.params.scale.online, heldout_every=2))
+    run.params = dataclasses.replace(run.params, scale=scale)
+    rows = finished(run)
+    steps = {name: rows.loc[rows["prompt_set"] == name, "step"].tolist() for name in ("batch", "heldout")}
+    assert steps == {"batch": [0, 2, 4], "heldout": [0, 2, 4, 5]}
+    samples = pd.concat(run.samples)
+    assert samples.groupby("step").size().tolist() == [8, 8, 8, 8]
+    means = samples.groupby("step")["proxy_reward"].mean()
+    heldout = rows[rows["prompt_set"] == "heldout"].set_index("step")["proxy_reward"]
+    assert means.to_numpy() == pytest.approx(heldout.to_numpy())
+
+
+def test_fixed_coupling_ignores_beta_and_coupled_does_not(trained_world: Params) -> None:
+    for coupling, ratio in (("coupled", 3.0), ("fixed", 1.0)):
+        params = with_protocol(trained_world, kl_coupling=coupling, kl_numerator=0.5)
+        low, high = make_run(params), make_run(params)
+        high.beta = 3.0
+        assert high._kl_numerator / low._kl_numerator == ratio
+
+
+def test_response_log_probs_agree_with_float64_and_ignore_padding(trained_world: Params) -> None:
+    model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
+    prompts = [[5, 6, 7, 8, 9], [10, 11], [12]]
+    responses = [[13, 14], [15, 16, 17, 18], [19]]
+    batch = pad_pairs(prompts, responses, tokenizer.pad_token_id, model.device)
+    with torch.no_grad():
+        measured = response_logps(model, batch)
+        exact = model.double()
+        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            logits = exact(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+            logps = logits.log_softmax(-1)
+            expected = logps[torch.arange(len(response)), torch.tensor(response)].sum()
+            entropy = -(logps.exp() * logps).sum(-1).mean()
+            assert float(measured.sums[row]) == pytest.approx(float(expected), abs=1e-5)
+            assert float(measured.mean_entropy[row]) == pytest.approx(float(entropy), abs=1e-5)
+
+
+def test_responses_hold_the_drawn_ids_and_end_at_the_first_eos(trained_world: Params) -> None:
+    model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
+    prompts = [question + "\n\n" for question in tasks(8)["question"]]
+    rng.seed_torch(0, "draw")
+    lengths = trained_world.scale.lengths
+    drawn = sample_responses(model, tokenizer, prompts, trained_world.protocol, lengths, batch_size=3)
+    for ids, done in zip(drawn.response_ids, drawn.finished, strict=True):
+        assert 1 <= len(ids) <= lengths.response
+        assert ids.count(tokenizer.eos_token_id) == done == (ids[-1] == tokenizer.eos_token_id)
+
+
+def test_sampling_leaves_the_mode_and_the_reference_pass_leaves_the_policy_trainable(trained_world: Params) -> None:
+    run = make_run(trained_world)
+    trainable = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+    assert trainable and all(f".{POLICY}." in name for name in trainable)
+    run.model.train()
+    run._roll_out("heldout", 0, run.heldout_tasks)
+    assert run.model.training
+    with use_adapter(run.model, REFERENCE):
+        pass
+    assert trainable == {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
+
+
+def test_derived_values_of_the_paper_scale(params_of_paper_sizes: dict[str, int], tiny_world: Params) -> None:
+    unset = dataclasses.replace(
+        tiny_world.scale.online, batch_size=None, steps=None, learning_rate=None, measure_every=None
+    )
+    lengths = dataclasses.replace(tiny_world.scale.lengths, prompt=192, response=448, sequence=640)
+    dpo = dataclasses.replace(tiny_world.scale.dpo, batch_size=None)
+    scale = dataclasses.replace(tiny_world.scale, online=unset, lengths=lengths, dpo=dpo, gpu_memory_gb=85.02)
+    chosen = online_hyperparameters(scale, "proxy", **params_of_paper_sizes)
+    assert (chosen.batch_size, chosen.steps, chosen.measure_every) == (4, 165, 3)
+    assert chosen.learning_rate == pytest.approx(3.4527e-6, rel=1e-4)
+    assert chosen.weight_decay == pytest.approx(1.0918e-4, rel=1e-4)
+    assert chosen.clip_norm == pytest.approx(1.1320, rel=1e-4)
+    placebo = online_hyperparameters(scale, "placebo", **params_of_paper_sizes)
+    assert placebo == dataclasses.replace(chosen, learning_rate=0.0)
+
+
+@pytest.fixture
+def params_of_paper_sizes() -> dict[str, int]:
+    return {"parameters": 14_768_307_200, "trainable": 83_886_080, "test_problems": 1319}
+
+
+def test_the_updates_raise_a_learnable_reward(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted reward: digits. The loop must find it."""
+
+    def digits(self: RewardEnsemble, prompts: list[str], responses: list[str]) -> np.ndarray:
+        counts = np.array([sum(map(str.isdigit, response)) for response in responses], dtype=np.float32)
+        return np.stack([counts, counts + 0.1])
+
+    monkeypatch.setattr(RewardEnsemble, "score", digits)
+    params = with_protocol(trained_world, kl_coupling="fixed", kl_numerator=1e-6, **QUIET)
+    rows = finished(make_run(params, steps=16, batch_size=16))
+    heldout = rows.loc[rows["prompt_set"] == "heldout", "proxy_reward"]
+    assert heldout.iloc[-1] > 1.5 * heldout.iloc[0]

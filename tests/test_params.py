@@ -1,0 +1,141 @@
+"""Every unusable parameter is refused with a message that names the file, what was found and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import CHECKOUT, Edit
+from pessimism.errors import ParamsError
+from pessimism.params import load_params
+
+DESIGN, SCALE, PROTOCOL = "params.yaml", "scales/tiny.yaml", "protocols/paper.yaml"
+
+
+def message() -> str:
+    with pytest.raises(ParamsError) as raised:
+        load_params()
+    return str(raised.value)
+
+
+def test_the_committed_design_is_the_issued_one(project: Path) -> None:
+    params = load_params()
+    assert params.scale_name == "tiny" and params.protocol_name == "paper"
+    assert params.root_seed == 42
+    assert params.beta_percentiles == (20, 50, 80)
+    assert params.seeds == params.ensemble_members == (0, 1, 2)
+    assert params.arms == ("proxy", "placebo") and params.primary_arm == "proxy"
+    assert params.aggregation == "mean"
+
+
+@pytest.mark.parametrize("scale", sorted(path.stem for path in (CHECKOUT / "scales").glob("*.yaml")))
+@pytest.mark.parametrize("protocol", sorted(path.stem for path in (CHECKOUT / "protocols").glob("*.yaml")))
+def test_every_committed_scale_and_protocol_loads(project: Path, edit: Edit, scale: str, protocol: str) -> None:
+    edit(DESIGN, "scale", scale)
+    edit(DESIGN, "protocol", protocol)
+    params = load_params()
+    assert (params.scale_name, params.protocol_name) == (scale, protocol)
+
+
+def test_both_protocols_have_the_same_switches(project: Path) -> None:
+    paper, controlled = (
+        yaml.safe_load((project / f"protocols/{name}.yaml").read_text()) for name in ("paper", "controlled")
+    )
+    assert paper.keys() == controlled.keys()
+    assert paper != controlled
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "found", "expected"),
+    [
+        (DESIGN, "beta_percentiles", [], "an empty list", "at least one value"),
+        (DESIGN, "beta_percentiles", [20, 50, 50], "[20, 50, 50]", "each value once"),
+        (DESIGN, "beta_percentiles", [20.5, 50], "20.5", "an integer"),
+        (DESIGN, "beta_percentiles", [20.0, 50], "20.0", "an integer"),
+        (DESIGN, "beta_percentiles", ["20", 50], "'20'", "an integer"),
+        (DESIGN, "beta_percentiles", [True, 50], "True", "an integer"),
+        (DESIGN, "beta_percentiles", [None, 50], "None", "an integer"),
+        (DESIGN, "beta_percentiles", [0, 50], "[0]", "1..99"),
+        (DESIGN, "beta_percentiles", [50, 100], "[100]", "1..99"),
+        (DESIGN, "beta_percentiles", [-20, 50], "[-20]", "1..99"),
+        (DESIGN, "beta_percentiles", 50, "50", "a list"),
+        (DESIGN, "beta_percentiles", None, "None", "a list"),
+        (DESIGN, "beta_percentiles", "20,50", "'20,50'", "a list"),
+        (DESIGN, "beta_percentiles", {"low": 20}, "{'low': 20}", "a list"),
+        (DESIGN, "seeds", 0, "0", "a list"),
+        (DESIGN, "seeds", [], "an empty list", "at least one value"),
+        (DESIGN, "seeds", [0, 0], "[0, 0]", "each value once"),
+        (DESIGN, "seeds", [-1], "[-1]", "0 or more"),
+        (DESIGN, "ensemble_members", [0], "1 member", "2 or more"),
+        (DESIGN, "ensemble_members", [0, 0], "[0, 0]", "each value once"),
+        (DESIGN, "arms", ["proxy", "control"], "'control'", "one of proxy, placebo, oracle"),
+        (DESIGN, "arms", "proxy", "'proxy'", "a list"),
+        (DESIGN, "arms", [], "an empty list", "at least one value"),
+        (DESIGN, "arms", ["proxy", "proxy"], "duplicates", "each value once"),
+        (DESIGN, "aggregation", "median", "'median'", "one of mean, min, uwo"),
+        (DESIGN, "root_seed", -1, "-1", "0 or more"),
+        (DESIGN, "root_seed", "42", "'42'", "an integer"),
+        (DESIGN, "scale", "huge", "'huge'", "'tiny'"),
+        (DESIGN, "scale", 3, "3", "a text"),
+        (DESIGN, "protocol", "strict", "'strict'", "['controlled', 'paper']"),
+        (DESIGN, "beta_percentile", [20], "unknown key", "'beta_percentiles'"),
+        (DESIGN, "arms", ..., "arms: missing", "a list"),
+        (SCALE, "dpo.lr", 0.1, "dpo.lr: unknown key", "'learning_rate'"),
+        (SCALE, "dpo.learning_rate", ..., "dpo.learning_rate: missing", "a number or null"),
+        (SCALE, "dpo.learning_rate", "1e-3", "'1e-3'", "a number"),
+        (SCALE, "dpo.learning_rate", 0.0, "0.0", "above 0"),
+        (SCALE, "online.steps", 2.5, "2.5", "an integer"),
+        (SCALE, "online.steps", 0, "found 0", "above 0"),
+        (SCALE, "policy", "Qwen/Qwen3-14B", "'Qwen/Qwen3-14B'", "a mapping"),
+        (SCALE, "policy.source", "web", "'web'", "one of embedded, hub, path"),
+        (SCALE, "policy.lora_targets", [], "an empty list", "linear layers"),
+        (SCALE, "embedded", None, "embedded: found null", "size of the embedded model"),
+        (SCALE, "lengths.sequence", 96, "96", "more than lengths.prompt (96)"),
+        (SCALE, "tasks.train_limit", 256, "256", "more than tasks.heldout (256)"),
+        (SCALE, "tasks.prompt_template", "Solve:", "no {question}", "a text that holds it"),
+        (SCALE, "preferences.limit", -5, "-5", "above 0"),
+        (PROTOCOL, "top_p", 1.5, "1.5", "(0, 1]"),
+        (PROTOCOL, "kl_percentile", 101, "101", "(0, 100]"),
+        (PROTOCOL, "kl_coupling", "off", "'off'", "one of coupled, fixed"),
+        (PROTOCOL, "kl_coupling", "fixed", "kl_numerator: found null", "a number"),
+        (PROTOCOL, "paired_seeds", 1, "1", "true or false"),
+        (PROTOCOL, "kl_noise", 0.1, "kl_noise: unknown key", "'kl_noise_floor'"),
+    ],
+)
+def test_bad_value(project: Path, edit: Edit, name: str, key: str, value: Any, found: str, expected: str) -> None:
+    edit(name, key, value)
+    text = message()
+    assert name in text
+    assert found in text
+    assert expected in text.partition("expected")[2]
+
+
+@pytest.mark.parametrize("key", ["lora_dropout"])
+def test_zero_is_a_value_where_it_means_something(project: Path, edit: Edit, key: str) -> None:
+    edit(SCALE, f"policy.{key}", 0.0)
+    edit(PROTOCOL, "uwo_weight", 0.0)
+    params = load_params()
+    assert params.scale.policy.lora_dropout == 0.0
+    assert params.protocol.uwo_weight == 0.0
+
+
+def test_all_problems_are_told_at_once(project: Path, edit: Edit) -> None:
+    edit(DESIGN, "beta_percentiles", [0, 0])
+    edit(SCALE, "dpo.learning_rate", -1.0)
+    edit(PROTOCOL, "top_p", 0.0)
+    text = message()
+    assert all(name in text for name in (DESIGN, SCALE, PROTOCOL))
+    assert text.startswith(f"{text.count('  - ')} problem(s)")
+
+
+@pytest.mark.parametrize("name", [DESIGN, SCALE, PROTOCOL])
+def test_file_that_is_no_mapping_or_no_yaml_or_absent(project: Path, name: str) -> None:
+    (project / name).write_text("- a list\n")
+    assert "expected a mapping" in message()
+    (project / name).write_text("a: [\n")
+    assert f"{name} is not YAML" in message()
+    (project / name).unlink()
+    assert Path(name).stem in message()

@@ -1,0 +1,327 @@
+"""dvc.yaml agrees with the code: DVC knows nothing of imports, so what it is not told it does not rerun."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import import_closure
+from conftest import CHECKOUT
+from pessimism import layout, pipeline
+from pessimism.cells import DpoCell, OnlineCell
+from pessimism.params import Params, Protocol, Scale, load_params
+
+STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
+BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
+MATRIX = [name for name, stage in STAGES.items() if stage.axes]
+
+# Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
+# changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
+# message. Empty __init__ files are left out too.
+NOT_TRACKED = {
+    f"src/pessimism/{name}.py" for name in ("__init__", "cells", "errors", "layout", "params", "records", "stage")
+}
+ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
+
+
+def script(stage: str) -> Path:
+    return CHECKOUT / "stages" / f"{stage}.py"
+
+
+@cache
+def closure(stage: str) -> set[str]:
+    """Non-empty files of the package that the stage's script imports, relative to the checkout."""
+    files = import_closure.closure(script(stage))
+    return {file.relative_to(CHECKOUT).as_posix() for file in files if file.stat().st_size}
+
+
+def param_keys(stage: str, file: str) -> set[str] | None:
+    """Keys of a parameter file that the stage tracks; None for the whole file."""
+    keys: set[str] = set()
+    for entry in BODIES[stage].get("params", []):
+        if isinstance(entry, str):
+            keys |= {entry} if file == "params.yaml" else set()
+        elif file in entry:
+            if entry[file] is None:
+                return None
+            keys |= set(entry[file])
+    return keys
+
+
+def touches_adapters(stage: str) -> bool:
+    paths = STAGES[stage].reads + STAGES[stage].writes
+    return any(Path(path).parts[:2] in ADAPTERS for path in paths)
+
+
+def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "import pessimism.rng\n"
+        "from pessimism import cells\n"
+        "from pessimism.records import read_json\n"
+        "if TYPE_CHECKING:\n    import peft\n    from pessimism.cli import main\n"
+        "def late():\n    import trl.trainer\n"
+    )
+    names = {path.relative_to(import_closure.SOURCE).as_posix() for path in import_closure.closure(file)}
+    assert {"pessimism/rng.py", "pessimism/cells.py", "pessimism/records.py", "pessimism/layout.py"} <= names
+    assert "pessimism/cli.py" not in names
+    assert "trl" in import_closure.libraries(file) and "peft" not in import_closure.libraries(file)
+    assert "trl" not in import_closure.libraries_at_start(file)
+
+
+def test_one_script_per_stage_and_no_other() -> None:
+    assert sorted(path.stem for path in (CHECKOUT / "stages").glob("*.py")) == sorted(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
+    flags = " ".join(f"--{axis.replace('_', '-')} ${{item.{axis}}}" for axis in STAGES[stage].axes)
+    assert BODIES[stage]["cmd"].split() == f"python stages/{stage}.py {flags}".split()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_says_what_it_is_for(stage: str) -> None:
+    assert STAGES[stage].description.endswith(".")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_cover_the_import_closure(stage: str) -> None:
+    code = {path for path in BODIES[stage]["deps"] if path.endswith(".py")}
+    needed = {f"stages/{stage}.py"} | (closure(stage) - NOT_TRACKED)
+    assert sorted(needed - code) == [], "imported but not listed in dvc.yaml: a change would not rerun the stage"
+    assert sorted(code - needed - NOT_TRACKED) == [], (
+        "listed in dvc.yaml but not imported: a change would rerun it for nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    "stage", [name for name in STAGES if name.startswith(("prepare", "train", "adapt", "measure"))]
+)
+def test_what_computes_does_not_reach_what_reports(stage: str) -> None:
+    """A new figure must not retrain a model."""
+    assert [
+        path for path in closure(stage) if path.startswith(("src/pessimism/analysis", "src/pessimism/reporting"))
+    ] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_slow_libraries_only_where_they_are_used(stage: str) -> None:
+    """They take seconds to import: peft where adapters are read or written, trl where one is trained offline."""
+    libraries = import_closure.libraries(script(stage))
+    assert "peft" not in libraries or touches_adapters(stage)
+    assert "trl" not in libraries or stage in ("train_dpo", "train_reward_model")
+
+
+@pytest.mark.parametrize(
+    "stage", ["derive_beta_grid", "score_hacking", "fit_power_law", "check_claims", "report", "check_params"]
+)
+def test_tables_and_figures_need_no_torch(stage: str) -> None:
+    assert import_closure.libraries_at_start(script(stage)).isdisjoint({"torch", "transformers", "peft", "trl"})
+
+
+@pytest.mark.parametrize(
+    "command", sorted((CHECKOUT / "src/pessimism/commands").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_console_script_needs_no_torch(command: Path) -> None:
+    assert import_closure.libraries_at_start(command).isdisjoint({"torch", "transformers", "peft", "trl"})
+
+
+def test_data_flows_down() -> None:
+    """Each layer imports from itself and from those below it."""
+    layers = [("commands", "reporting"), ("analysis", "online", "offline", "probes"), ("reward", "models", "data")]
+    for height, packages in enumerate(layers):
+        above = {package for layer in layers[:height] for package in layer}
+        for file in (file for package in packages for file in (CHECKOUT / "src/pessimism" / package).glob("*.py")):
+            upward = [
+                name for name in import_closure.imports(file) if name.split(".")[1:2] and name.split(".")[1] in above
+            ]
+            assert upward == [], f"{file.name} imports from a layer above its own"
+
+
+@pytest.mark.parametrize("folder", ["stages", "src/pessimism/analysis", "src/pessimism/reporting"])
+def test_cells_are_listed_never_searched_for(folder: str) -> None:
+    """A search would find cells that the parameters no longer list, and miss ones that they do."""
+    search = re.compile(r"\b(r?glob|iterdir|listdir|scandir|walk)\(")
+    assert [file.name for file in (CHECKOUT / folder).glob("*.py") if search.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("stage", MATRIX)
+def test_matrix_stages_have_cached_outputs_only(stage: str) -> None:
+    """A cell with an output outside the cache would run again wherever the cache is shared."""
+    assert not any(key in BODIES[stage] for key in ("metrics", "plots"))
+    assert all(isinstance(entry, str) for entry in BODIES[stage]["outs"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_fan_in_stages_track_the_axes_they_gather(stage: str) -> None:
+    """Without them, removing a cell would not rerun the stage that iterates the cells."""
+    tracked = param_keys(stage, "params.yaml")
+    for writer in STAGES.values():
+        folders = {str(Path(path).parent) for path in writer.writes if "${" in path}
+        if writer.axes and folders & set(STAGES[stage].reads):
+            assert tracked is None or set(writer.axes.values()) <= tracked
+
+
+def test_the_grid_key_of_a_cell_is_the_only_one_it_tracks() -> None:
+    """A stage that tracked the whole grid would retrain every cell when a percentile is added."""
+    for stage in ("train_dpo", "adapt_online"):
+        assert param_keys(stage, "metrics/beta_grid.json") == {"p${item.beta_percentile}"}
+        assert not any(path.startswith("metrics/beta_grid") for path in BODIES[stage]["deps"])
+
+
+def test_outputs_are_where_the_layout_says() -> None:
+    dpo = DpoCell("${item.beta_percentile}", "${item.seed}")  # type: ignore[arg-type]
+    online = OnlineCell("${item.beta_percentile}", "${item.seed}", "${item.arm}")  # type: ignore[arg-type]
+    expected = {
+        "check_params": [layout.PARAMS_CHECKED],
+        "prepare_data": [layout.PREFERENCES, layout.TASKS, layout.DATA_RECORD],
+        "prepare_base": [layout.BASE],
+        "measure_reference": [layout.REFERENCE],
+        "derive_beta_grid": [layout.BETA_GRID, layout.LOG_RATIOS],
+        "train_reward_model": [layout.reward_member("${item.member}")],  # type: ignore[arg-type]
+        "assess_ensemble": [layout.ENSEMBLE],
+        "measure_base": [layout.BASE_METRICS],
+        "train_dpo": [layout.dpo_adapter(dpo)],
+        "adapt_online": [layout.online_run(online), layout.online_adapter(online)],
+        "probe_policy": [layout.probe(dpo)],
+        "score_hacking": [layout.HACKING, layout.GOODHART_GAP, layout.HELDOUT_REWARDS, layout.CELL_SCORES],
+        "fit_power_law": [layout.POWER_LAW, layout.POWER_LAW_CURVE],
+        "check_claims": [layout.CLAIMS],
+        "report": [layout.REPORT],
+    }
+    written = {name: sorted(stage.writes) for name, stage in STAGES.items()}
+    assert written == {name: sorted(map(str, paths)) for name, paths in expected.items()}
+
+
+def test_every_file_a_stage_reads_is_written_or_committed() -> None:
+    written = [path for stage in STAGES.values() for path in stage.writes]
+    for stage in STAGES.values():
+        for path in stage.reads:
+            made = any(pipeline._overlap(output, path) for output in written)
+            assert made or "${" in path or (CHECKOUT / path).exists(), f"{stage.name} reads {path}, which nothing makes"
+
+
+def test_no_metric_outside_git() -> None:
+    for body in BODIES.values():
+        assert all(next(iter(entry.values())) == {"cache": False} for entry in body.get("metrics", []))
+
+
+def test_every_root_stage_and_the_grid_wait_for_the_parameter_check() -> None:
+    pairs = pipeline.edges(list(STAGES.values()))
+    assert set(STAGES) - {later for _, later in pairs} == {"check_params"}
+    assert {"prepare_data", "prepare_base", "derive_beta_grid"} <= {
+        later for first, later in pairs if first == "check_params"
+    }
+
+
+def leaves(kind: Any) -> set[str]:
+    """Names of the plain values of a parameter dataclass and of those in it."""
+    names = set()
+    for field in dataclasses.fields(kind):
+        nested = SECTIONS.get(field.name)
+        names |= leaves(nested) if nested else {field.name}
+    return names
+
+
+SECTIONS = {
+    field.name: type(getattr(load_params(CHECKOUT).scale, field.name))
+    for field in dataclasses.fields(Scale)
+    if dataclasses.is_dataclass(getattr(load_params(CHECKOUT).scale, field.name))
+}
+
+
+@pytest.mark.parametrize(
+    "key", sorted({*SECTIONS, *leaves(Scale), *leaves(Protocol), *leaves(Params)} - {"scale", "protocol"})
+)
+def test_every_parameter_is_read_somewhere(key: str) -> None:
+    files = [*(CHECKOUT / "src").rglob("*.py"), *(CHECKOUT / "stages").glob("*.py")]
+    trees = (ast.parse(file.read_text()) for file in files if file.name != "params.py")
+    assert any(isinstance(node, ast.Attribute) and node.attr == key for tree in trees for node in ast.walk(tree))
+
+
+LOCK = CHECKOUT / layout.LOCK
+needs_lock = pytest.mark.skipif(not LOCK.is_file(), reason="dvc.lock is not there yet: run `dvc repro`")
+
+
+@cache
+def lock() -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load(LOCK.read_text())["stages"]
+    return stages
+
+
+def recorded_files() -> list[tuple[str, dict[str, Any]]]:
+    return [(name, entry) for name, body in lock().items() for entry in [*body.get("deps", []), *body.get("outs", [])]]
+
+
+@needs_lock
+def test_lock_lists_the_cells_of_the_parameters_and_no_other() -> None:
+    lists = {
+        key: list(value) for key, value in dataclasses.asdict(load_params(CHECKOUT)).items() if isinstance(value, tuple)
+    }
+    assert sorted(lock()) == sorted(pipeline.lock_names(list(STAGES.values()), lists))
+
+
+@needs_lock
+def test_lock_agrees_with_every_file_in_the_checkout() -> None:
+    """Code, metrics and plots are the ones of the recorded run. data/ and models/ are in nobody's checkout."""
+    stale = {
+        f"{name}: {entry['path']}"
+        for name, entry in recorded_files()
+        if not entry["path"].startswith(("data/", "models/")) and entry["md5"] != dvc_md5(CHECKOUT / entry["path"])
+    }
+    assert sorted(stale) == []
+
+
+@needs_lock
+def test_lock_agrees_with_itself() -> None:
+    """What a stage read is what another wrote; directories of cells are the sum of what the cells wrote."""
+    written = {entry["path"]: entry["md5"] for body in lock().values() for entry in body.get("outs", [])}
+    read = [(name, entry) for name, body in lock().items() for entry in body.get("deps", [])]
+    assert [
+        f"{name}: {entry['path']}" for name, entry in read if written.get(entry["path"], entry["md5"]) != entry["md5"]
+    ] == []
+
+
+@needs_lock
+def test_lock_agrees_with_every_parameter() -> None:
+    stale = []
+    for name, body in lock().items():
+        for file, values in body.get("params", {}).items():
+            content = yaml.safe_load((CHECKOUT / file).read_text())
+            stale += [f"{name}: {file}: {key}" for key, value in values.items() if _get(content, key) != value]
+    assert stale == []
+
+
+@needs_lock
+@pytest.mark.parametrize("stage", STAGES)
+def test_lock_holds_the_command_and_all_dependencies(stage: str) -> None:
+    """A dependency added to dvc.yaml after the run would be missing here."""
+    for name, body in lock().items():
+        if name.partition("@")[0] == stage:
+            assert len(body["deps"]) == len(BODIES[stage]["deps"])
+            assert body["cmd"].startswith(f"python stages/{stage}.py")
+
+
+def _get(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = content[part]
+    return content
+
+
+def dvc_md5(path: Path) -> str:
+    """The hash that DVC records for a file or a directory."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    entries = [{"md5": dvc_md5(path / name), "relpath": name} for name in files]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -1,0 +1,202 @@
+"""Loading, refusing and splitting of preference pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pessimism.data import arithmetic, sources
+from pessimism.data.preferences import coverage, load_preferences, message_pair
+from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
+from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.params import PreferenceParams
+
+EMBEDDED = PreferenceParams("embedded", "arithmetic", None, "train_prefs", 60)
+SCALE = "scales/tiny.yaml"
+
+
+def message_row(prompt: str = "Why?", chosen: str = "Because.", rejected: str = "No.") -> dict[str, Any]:
+    def turns(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+
+    return {"prompt": prompt, "prompt_id": "0", "chosen": turns(chosen), "rejected": turns(rejected)}
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> PreferenceParams:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return replace(EMBEDDED, source="path", name=str(path), limit=None)
+
+
+def without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != column}
+
+
+def test_pair_is_the_prompt_and_the_last_assistant_turns() -> None:
+    row = message_row(" Why? \n", chosen=" second ")
+    row["chosen"] = [*message_row(chosen="first")["chosen"], *row["chosen"]]
+    pair = message_pair(row, "pair-1", "row 1")
+    assert pair == {"pair_id": "pair-1", "prompt": "Why?", "chosen": "second", "rejected": "No."}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (without(message_row(), "prompt"), r"expected also \['prompt'\]"),
+        (without(message_row(), "rejected"), r"expected also \['rejected'\]"),
+        (message_row(prompt="  "), "found an empty prompt"),
+        (message_row(chosen=" \n"), "found an empty chosen"),
+        (message_row() | {"rejected": [{"role": "user", "content": "Why?"}]}, "found an empty rejected"),
+        (message_row(rejected="Because. "), r"found the same chosen and rejected \('Because.'\)"),
+        (message_row() | {"chosen": "Because."}, "expected a list of messages"),
+        (message_row() | {"chosen": [{"role": "assistant"}]}, "expected a list of messages"),
+    ],
+)
+def test_bad_row_of_a_file_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    params = write_rows(tmp_path / "pairs.jsonl", [message_row(), row])
+    with pytest.raises(DataError, match=rf"pairs\.jsonl, row 2.*{message}"):
+        load_preferences(params, 42, SCALE)
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "no rows"), ("{", "line 1: found no JSON"), ("[]", "found a list")])
+def test_broken_file(tmp_path: Path, text: str, message: str) -> None:
+    params = write_rows(tmp_path / "pairs.jsonl", [])
+    Path(params.name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_preferences(params, 42, SCALE)
+
+
+def test_missing_file_and_missing_limit_say_what_to_change() -> None:
+    with pytest.raises(SourceError, match=r"tiny\.yaml: preferences: found no file .*: change preferences\.name in"):
+        load_preferences(replace(EMBEDDED, source="path", name="nowhere.jsonl"), 42, SCALE)
+    with pytest.raises(ParamsError, match=r"preferences\.limit: found null"):
+        load_preferences(replace(EMBEDDED, limit=None), 42, SCALE)
+
+
+def test_hub_rows_that_say_nothing_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [message_row(prompt=f"Why {i}?") for i in range(20)]
+    rows[1] = message_row(chosen="")
+    rows[2] = rows[4] = message_row(rejected="Because.")
+    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr(sources, "hub_rows", lambda *_: rows)
+    loaded = load_preferences(replace(EMBEDDED, source="hub", name="a/b", limit=15), 42, SCALE)
+    assert loaded.record["rows_dropped"] == {"empty chosen": 1, "chosen equals rejected": 2}
+    assert loaded.record["rows_kept"] == sum(loaded.record["rows"].values()) == 15
+    assert loaded.record["revision"] == "c0ffee"
+    kept = sorted(row["pair_id"] for split in loaded.rows.values() for row in split)
+    assert kept == [f"pair-{number:06d}" for number in (1, 4, *range(6, 19))]
+
+
+def test_hub_row_without_a_column_is_an_error_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr(sources, "hub_rows", lambda *_: [without(message_row(), "chosen")])
+    with pytest.raises(DataError, match=r"a/b at c0ffee, train_prefs, row 1: .*expected also \['chosen'\]"):
+        load_preferences(replace(EMBEDDED, source="hub", name="a/b"), 42, SCALE)
+
+
+def test_hub_out_of_reach_names_the_flags_for_a_local_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
+    with pytest.raises(SourceError) as caught:
+        load_preferences(replace(EMBEDDED, source="hub", name="a/b", revision="v1"), 42, SCALE)
+    flags = "-S 'scales/tiny.yaml:preferences.source=path' -S 'scales/tiny.yaml:preferences.name=<.jsonl file>'"
+    assert flags in str(caught.value)
+    assert "'a/b' at revision 'v1'" in str(caught.value)
+
+
+def test_embedded_pairs_are_the_annotators(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_preferences(EMBEDDED, 42, SCALE)
+    assert loaded.rows == load_preferences(EMBEDDED, 42, SCALE).rows
+    assert loaded.rows != load_preferences(EMBEDDED, 43, SCALE).rows
+    assert loaded.record["annotator"]["style_weight"] == arithmetic.STYLE_WEIGHT
+    assert loaded.record["prompts_in_two_splits"] == 0
+    assert loaded.record["rows_dropped"] == {}
+
+
+def test_paper_sizes_where_every_prompt_is_different() -> None:
+    splits = split_by_prompt([{"prompt": str(number)} for number in range(60_630)], 42)
+    assert [len(splits[split]) for split in SPLITS] == [48_504, 6_063, 6_063]
+
+
+def test_sizes_count_pairs_not_prompts() -> None:
+    splits = split_by_prompt([{"prompt": str(number % 20)} for number in range(100)], 42)
+    assert [len(splits[split]) for split in SPLITS] == [80, 10, 10]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from(["Why", "why ", "what", "Who", *"abcdefghijkl"]), min_size=100, max_size=200),
+    st.integers(0, 9),
+)
+def test_no_prompt_is_in_two_splits_and_no_row_is_lost(prompts: list[str], seed: int) -> None:
+    rows = [{"prompt": prompt, "number": number} for number, prompt in enumerate(prompts)]
+    try:
+        splits = split_by_prompt(rows, seed)
+    except DataError as error:
+        assert re.search("leaves .*(val|test).* empty", str(error))
+        return
+    assert shared_prompts(splits) == 0
+    assert sorted(row["number"] for split in splits.values() for row in split) == list(range(len(rows)))
+    largest = max(sum(normalize_prompt(row["prompt"]) == prompt for row in rows) for prompt in {"why", *prompts})
+    assert 0.8 * len(rows) <= len(splits["train"]) < 0.8 * len(rows) + largest
+
+
+def test_shared_prompts_counts_what_a_careless_split_shares() -> None:
+    assert shared_prompts({"train": [{"prompt": "Why  me"}], "val": [{"prompt": "why me "}, {"prompt": "b"}]}) == 1
+
+
+def test_split_depends_on_the_seed_alone() -> None:
+    rows = [{"prompt": str(number)} for number in range(50)]
+    assert split_by_prompt(rows, 1) == split_by_prompt(rows, 1) != split_by_prompt(rows, 2)
+
+
+def test_too_few_pairs_for_three_splits() -> None:
+    with pytest.raises(DataError, match="found 3 preference pairs on 3 prompts, which leaves val"):
+        split_by_prompt([{"prompt": str(number)} for number in range(3)], 42)
+
+
+def test_coverage_by_hand() -> None:
+    rows = [
+        {"prompt": "aaaa", "chosen": "b", "rejected": "cc"},
+        {"prompt": "AAAA ", "chosen": "bbb", "rejected": "cc"},
+    ]
+    found = coverage(rows)
+    assert (found["pairs"], found["unique_prompts"], found["chosen_longer"]) == (2, 1, 0.5)
+    assert found["characters"]["chosen"]["mean"] == 2.0
+
+
+def test_content_hash_sees_names_and_bytes_but_not_caches(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("1")
+    before = sources.content_hash(tmp_path)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "b.txt").write_text("2")
+    assert sources.content_hash(tmp_path) == before
+    (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
+    renamed = sources.content_hash(tmp_path)
+    (tmp_path / "sub" / "b.txt").write_text("3")
+    assert len({before, renamed, sources.content_hash(tmp_path)}) == 3
+    with pytest.raises(SourceError, match="found nothing at"):
+        sources.content_hash(tmp_path / "nowhere")
+
+
+def test_real_pairs() -> None:
+    folder = Path(os.environ.get("PESSIMISM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
+    params = replace(EMBEDDED, source="path", name=str(folder / "preferences_en.jsonl"), limit=None)
+    loaded = load_preferences(params, 42, SCALE)
+    assert loaded.record["rows_kept"] == 300
+    assert loaded.record["coverage"]["unique_prompts"] == 295
+    assert loaded.record["prompts_in_two_splits"] == 0
+    assert loaded.record["rows"]["train"] in range(240, 245)

@@ -1,0 +1,112 @@
+"""Token ids of prompts, pairs and reward texts, with and without a chat template and a BOS token."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from pessimism.data.prompts import (
+    dpo_prompt_ids,
+    encode_pair,
+    encode_reward_text,
+    math_prompt,
+    plain_ids,
+    reward_text,
+)
+from pessimism.errors import SourceError
+from pessimism.models.embedded import make_tokenizer
+from pessimism.params import LengthParams
+
+LONG = LengthParams(prompt=20, response=20, sequence=40)
+QUESTION = "Mia had 5 apples."
+CHAT = (
+    "{{ bos_token }} She{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} He{% endif %}"
+)
+
+
+@pytest.fixture
+def plain() -> PreTrainedTokenizerFast:
+    return make_tokenizer()
+
+
+@pytest.fixture
+def with_bos() -> PreTrainedTokenizerFast:
+    """A tokenizer that puts <unk> in front of every text by itself, as Llama does with its BOS token."""
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = "<unk>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<unk> $A", special_tokens=[("<unk>", tokenizer.unk_token_id)]
+    )
+    return tokenizer
+
+
+def text(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    return tokenizer.decode(ids)
+
+
+def test_math_prompt_fills_the_template_and_leaves_other_braces() -> None:
+    assert math_prompt(" What is {x}? \n", "Solve {y}: {question}\n\n") == "Solve {y}: What is {x}?\n\n"
+
+
+def test_reward_text_is_prompt_blank_line_response() -> None:
+    assert reward_text(" a\n", "\nb ") == "a\n\nb"
+
+
+def test_pair_without_chat_template(plain: PreTrainedTokenizerFast) -> None:
+    pair = encode_pair(plain, QUESTION, "5+3=8 ", " 5-3=2", LONG)
+    assert text(plain, pair.prompt_ids) == "Mia had 5 apples.\n\n"
+    assert text(plain, pair.chosen_ids) == "5+3=8<eos>"
+    assert text(plain, pair.rejected_ids) == "5-3=2<eos>"
+
+
+def test_pair_with_chat_template_has_one_bos(with_bos: PreTrainedTokenizerFast) -> None:
+    with_bos.chat_template = CHAT
+    ids = dpo_prompt_ids(with_bos, f" {QUESTION} ")
+    assert text(with_bos, ids) == "<unk> SheMia had 5 apples. He"
+    assert ids.count(with_bos.bos_token_id) == 1
+
+
+def test_bos_opens_the_prompt_and_never_the_response(with_bos: PreTrainedTokenizerFast) -> None:
+    pair = encode_pair(with_bos, QUESTION, "5+3=8", "5-3=2", LONG)
+    assert pair.prompt_ids[0] == with_bos.bos_token_id
+    assert with_bos.bos_token_id not in [*pair.prompt_ids[1:], *pair.chosen_ids, *pair.rejected_ids]
+    assert encode_reward_text(with_bos, QUESTION, "5+3=8", LONG).count(with_bos.bos_token_id) == 1
+
+
+def test_plain_ids_leave_out_an_eos_that_the_tokenizer_appends(plain: PreTrainedTokenizerFast) -> None:
+    expected = plain_ids(plain, QUESTION)
+    plain.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", plain.eos_token_id)]
+    )
+    assert plain_ids(plain, QUESTION) == expected
+
+
+def test_pair_is_cut_from_the_right_to_the_sequence(plain: PreTrainedTokenizerFast) -> None:
+    whole = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LONG)
+    room = len(whole.prompt_ids) + 4
+    cut = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LengthParams(3, 4, room))
+    assert cut.prompt_ids == whole.prompt_ids
+    assert cut.chosen_ids == whole.chosen_ids[:4]
+    assert cut.rejected_ids == whole.rejected_ids[:4]
+
+
+def test_prompt_that_fills_the_sequence_keeps_its_end(plain: PreTrainedTokenizerFast) -> None:
+    whole = dpo_prompt_ids(plain, QUESTION)
+    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LengthParams(prompt=3, response=9, sequence=len(whole)))
+    assert pair.prompt_ids == whole[-3:]
+    assert pair.chosen_ids and pair.rejected_ids
+    assert len(pair.prompt_ids) + len(pair.chosen_ids) <= len(whole)
+
+
+def test_reward_ids_are_the_joined_text_cut_from_the_right_without_eos(plain: PreTrainedTokenizerFast) -> None:
+    ids = encode_reward_text(plain, QUESTION, "5+3=8", LONG)
+    assert text(plain, ids) == "Mia had 5 apples.\n\n5+3=8"
+    assert encode_reward_text(plain, QUESTION, "5+3=8", LengthParams(2, 2, 5)) == ids[:5]
+
+
+def test_tokenizer_without_eos_is_refused(plain: PreTrainedTokenizerFast) -> None:
+    plain.eos_token = None
+    with pytest.raises(SourceError, match="has no EOS token"):
+        encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LONG)

@@ -1,0 +1,263 @@
+"""The real pipeline at the smallest size that still has every part, run by DVC in a temporary copy of the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import CHECKOUT
+from test_pipeline import STAGES, param_keys
+
+DESIGN = {
+    "scale": "micro",
+    "beta_percentiles": [20, 80],
+    "seeds": [0],
+    "ensemble_members": [0, 1],
+    "arms": ["proxy", "placebo"],
+}
+MICRO: dict[str, dict[str, Any]] = {
+    "embedded": {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "steps": 40, "batch_size": 16},
+    "preferences": {"limit": 160},
+    "tasks": {"train_limit": 64, "test_limit": 32, "heldout": 16},
+    "lengths": {"response": 24},
+    "dpo": {"batch_size": 16},
+    "reward_training": {"batch_size": 16},
+    "online": {"batch_size": 8, "steps": 3, "heldout_every": 2},
+}
+FAN_IN = ["score_hacking", "fit_power_law", "check_claims", "report"]
+
+
+@dataclass
+class Project:
+    """A copy of the checkout with its own Git history and its own cache."""
+
+    root: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        home = self.root.parent
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{CHECKOUT / 'tests' / 'traced'}",
+            "TRACED_PARAMS": str(home),
+            "DVC_SITE_CACHE_DIR": str(home / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),
+            "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        }
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
+
+    def succeed(self, *command: str) -> str:
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def dvc(self, *arguments: str) -> list[str]:
+        """Run a DVC command that must succeed; return the stages it ran."""
+        return re.findall(r"^Running stage '([^']+)'", self.succeed(sys.executable, "-m", "dvc", *arguments), re.M)
+
+    def pessimism(self, *arguments: str) -> str:
+        return self.succeed(sys.executable, "-m", "pessimism.cli", *arguments)
+
+    def design(self, **changes: Any) -> None:
+        path = self.root / "params.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+
+    def results(self) -> dict[str, bytes]:
+        """Content of every file under metrics/ and plots/."""
+        files = [path for folder in ("metrics", "plots") for path in (self.root / folder).rglob("*") if path.is_file()]
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+
+
+def new_project(root: Path) -> Project:
+    """Copy what Git would hold of the checkout, without results, and commit it at micro size."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (CHECKOUT / name).is_file() and not name.startswith(("metrics/", "plots/", "docs/", "dvc.lock")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, root / name)
+    scale = yaml.safe_load((root / "scales/tiny.yaml").read_text())
+    for section, values in MICRO.items():
+        scale[section] |= values
+    (root / "scales/micro.yaml").write_text(yaml.safe_dump(scale))
+    (root.parent / "gitconfig").write_text("[user]\n\tname = test\n\temail = test@example.invalid\n")
+    project = Project(root)
+    project.design(**DESIGN)
+    project.succeed("git", "init", "-q")
+    commit(project, "design")
+    return project
+
+
+def commit(project: Project, message: str) -> None:
+    project.succeed("git", "add", "--all")
+    project.succeed("git", "commit", "-q", "-m", message)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which the pipeline has been run once and committed. Tests that change it take a copy."""
+    project = new_project(tmp_path_factory.mktemp("finished") / "project")
+    ran = project.dvc("repro")
+    assert len(ran) == len(set(ran)) == 21
+    commit(project, "run")
+    return project
+
+
+@pytest.fixture
+def copy(finished: Project, tmp_path: Path) -> Project:
+    shutil.copytree(finished.root.parent, tmp_path / "copy", symlinks=True)
+    return Project(tmp_path / "copy" / "project")
+
+
+def test_second_run_does_nothing(finished: Project) -> None:
+    assert finished.dvc("repro") == []
+
+
+def test_a_run_changes_no_file_of_git_but_results(finished: Project) -> None:
+    changed = finished.succeed("git", "show", "--name-only", "--format=", "HEAD").split()
+    assert all(name.startswith(("metrics/", "plots/")) or name == "dvc.lock" for name in changed)
+    assert finished.succeed("git", "status", "--porcelain") == ""
+
+
+def test_report_stands_alone(finished: Project) -> None:
+    page = (finished.root / "plots/report/index.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "the page must open without a network or other files"
+
+
+def test_summary_names_report_and_stages(finished: Project) -> None:
+    text = finished.pessimism("summary")
+    assert "plots/report/index.html" in text
+    assert all(re.search(rf"^{stage} ", text, re.M) for stage in STAGES)
+
+
+def test_verify_agrees_with_the_commit(finished: Project) -> None:
+    assert "agree with HEAD" in finished.pessimism("verify")
+
+
+def test_metrics_are_few_and_readable(finished: Project) -> None:
+    shown = json.loads(finished.succeed(sys.executable, "-m", "dvc", "metrics", "show", "--json"))
+    numbers = [value for file in shown[""]["data"].values() for value in leaves(file["data"])]
+    assert all(isinstance(value, (int, float)) for value in numbers)
+    assert len(numbers) <= 45
+
+
+def leaves(value: Any) -> list[Any]:
+    return [leaf for child in value.values() for leaf in leaves(child)] if isinstance(value, dict) else [value]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_parameter_a_stage_read_is_tracked(finished: Project, stage: str) -> None:
+    """A value that is read and not listed under the stage's params could change without a rerun."""
+    for record in finished.root.parent.glob(f"{stage}*.json"):
+        if record.stem.partition("@")[0] == stage:
+            read = json.loads(record.read_text())
+            in_paths = {"arms"} if any("${arms[0]}" in path for path in STAGES[stage].reads) else set()
+            design = {name.removesuffix("_name") for name in read["Params"]} - {"protocol"} - in_paths
+            check_tracked(stage, "params.yaml", design)
+            check_tracked(stage, "scales/${scale}.yaml", set(read["Scale"]))
+            check_tracked(stage, "protocols/${protocol}.yaml", set(read["Protocol"]))
+
+
+def check_tracked(stage: str, file: str, read: set[str]) -> None:
+    tracked = param_keys(stage, file)
+    assert tracked is None or read <= tracked, f"{stage} reads {sorted(read - (tracked or set()))} of {file}"
+
+
+@pytest.mark.slow
+def test_a_percentile_more_and_back(copy: Project) -> None:
+    before = copy.results()
+    ran = copy.dvc("exp", "run", "-S", "beta_percentiles=[20,80,95]")
+    cells = ["train_dpo@95-0", "adapt_online@95-0-proxy", "adapt_online@95-0-placebo", "probe_policy@95-0"]
+    assert sorted(ran) == sorted(["check_params", "derive_beta_grid", *cells, *FAN_IN])
+    assert mentions(copy, "95")
+
+    copy.succeed("git", "restore", "params.yaml", "dvc.lock", "metrics", "plots")
+    copy.succeed(sys.executable, "-m", "dvc", "checkout")
+    copy.pessimism("prune")
+    assert copy.dvc("repro") == []
+    assert copy.results() == before
+    assert copy.succeed("git", "status", "--porcelain") == ""
+    assert not list(copy.root.glob("*/*/p95*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [True, False], ids=["dvc exp run", "dvc repro"])
+def test_a_percentile_less(copy: Project, experiment: bool) -> None:
+    """Nothing that a person reads may hold a cell that is no longer listed."""
+    if experiment:
+        ran = copy.dvc("exp", "run", "-S", "beta_percentiles=[20]")
+    else:
+        copy.design(beta_percentiles=[20])
+        ran = copy.dvc("repro")
+    assert sorted(ran) == sorted(["check_params", "derive_beta_grid", *FAN_IN])
+    assert not mentions(copy, "80")
+    if not experiment:
+        assert "removed models/dpo/p80-s0" in copy.pessimism("prune")
+        copy.dvc("repro")
+        assert not list(copy.root.glob("*/*/p80*")) and "@80-0" not in (copy.root / "dvc.lock").read_text()
+
+
+def mentions(project: Project, percentile: str) -> list[str]:
+    """Results that hold a beta percentile, as a key, a cell or a legend."""
+    pattern = re.compile(rf"\bp{percentile}\b|^{percentile},|\b{percentile}(th|st|nd|rd)\b".encode(), re.M)
+    return [name for name, content in project.results().items() if name[-4:] != ".png" and pattern.search(content)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "cells"),
+    [
+        ({"arms": ["proxy", "placebo", "oracle"]}, ["adapt_online@20-0-oracle", "adapt_online@80-0-oracle"]),
+        (
+            {"seeds": [0, 1]},
+            [
+                *(f"{stage}@{percentile}-1" for stage in ("train_dpo", "probe_policy") for percentile in (20, 80)),
+                *(f"adapt_online@{percentile}-1-{arm}" for percentile in (20, 80) for arm in ("proxy", "placebo")),
+            ],
+        ),
+    ],
+    ids=["arm", "seed"],
+)
+def test_an_arm_or_a_seed_more_runs_only_its_cells(copy: Project, change: dict[str, Any], cells: list[str]) -> None:
+    copy.design(**change)
+    assert sorted(set(copy.dvc("repro")) - {"check_params", *FAN_IN}) == sorted(cells)
+
+
+@pytest.mark.slow
+def test_bad_parameters_lose_nothing(copy: Project) -> None:
+    before = copy.succeed("git", "status", "--porcelain", "--ignored"), copy.results()
+    outputs = sorted(path for folder in ("data", "models") for path in (copy.root / folder).rglob("*"))
+    for percentiles in ([20, 20], [], [20.5, 80], [0, 80]):
+        copy.design(beta_percentiles=percentiles)
+        done = copy.run(sys.executable, "-m", "dvc", "repro")
+        assert done.returncode != 0
+        assert "params.yaml: beta_percentiles: found" in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+    copy.succeed("git", "restore", "params.yaml")
+    copy.dvc("repro")
+    assert outputs == sorted(path for folder in ("data", "models") for path in (copy.root / folder).rglob("*"))
+    assert before == (copy.succeed("git", "status", "--porcelain", "--ignored"), copy.results())
+
+
+@pytest.mark.slow
+def test_two_runs_from_scratch_agree_in_every_byte(finished: Project, tmp_path: Path) -> None:
+    again = new_project(tmp_path / "again" / "project")
+    again.dvc("repro")
+    first, second = finished.results(), again.results()
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+    assert (finished.root / "dvc.lock").read_bytes() == (again.root / "dvc.lock").read_bytes()
