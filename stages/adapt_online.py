@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.cells import OnlineCell, percentile_key
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

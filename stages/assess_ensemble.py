@@ -1,7 +1,8 @@
 """Assess the reward ensemble on validation pairs, dropout off, raw scores (paper section 4, Eq. 13).
 
 Reads: data/preferences/val.parquet, the reward base, models/reward/.
-Writes: metrics/ensemble.json (accuracy, calibration, disagreement, and the statistics that normalise rewards).
+Writes: metrics/ensemble.json (accuracy, calibration, disagreement), metrics/reward_members.json (each member's accuracy
+and the statistics that normalise its rewards).
 """
 
 from pessimism import layout, records, stage
@@ -17,7 +18,9 @@ def main() -> None:
         ensemble = RewardEnsemble.load_raw(params)
         chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
         rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
-        records.write_json(layout.ENSEMBLE, assess(chosen_K_B, rejected_K_B, ensemble.members))
+        quality, members = assess(chosen_K_B, rejected_K_B, ensemble.members)
+        records.write_json(layout.ENSEMBLE, quality)
+        records.write_json(layout.REWARD_MEMBERS_RECORD, members)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Reads: plots/cells.csv, metrics/hacking.json, metrics/power_law.json.
 Writes: metrics/claims.json.
 """
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.analysis import claims, scores
 from pessimism.params import load_params
 
@@ -22,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

@@ -4,7 +4,7 @@ Reads: plots/cells.csv.
 Writes: metrics/power_law.json, plots/power_law.csv (the curve, and every point with its mean).
 """
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.analysis import power_law, scores
 from pessimism.params import load_params
 
@@ -20,4 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

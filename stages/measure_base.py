@@ -4,7 +4,7 @@ Reads: the base, the reward ensemble, the held-out problems.
 Writes: metrics/base.json: means and standard deviations over problems, ddof 1.
 """
 
-from pessimism import layout, records, rng
+from pessimism import layout, records, rng, stage
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out
 from pessimism.params import load_params
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

@@ -6,7 +6,7 @@ Writes: data/probes/<cell>.json.
 
 import argparse
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.cells import DpoCell, OnlineCell
 from pessimism.models.adapters import attach
 from pessimism.models.loading import load_policy_base, load_tokenizer
@@ -29,7 +29,7 @@ def main() -> None:
         params = load_params()
         online_cell = OnlineCell(cell.beta_percentile, cell.seed, params.primary_arm)
         adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}
-        ensemble = RewardEnsemble.load(params)
+        ensemble = RewardEnsemble.load_raw(params)
         tasks = records.read_table(layout.tasks("test"))
         pairs = records.read_table(layout.preferences("train"))
         record = probe_checkpoint(
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

@@ -4,7 +4,7 @@ Reads: every metrics file, every plot table.
 Writes: plots/report/: one self-contained page and its figures as PNG.
 """
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.params import load_params
 from pessimism.reporting.report import read_results, write_report
 
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

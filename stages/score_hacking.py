@@ -4,7 +4,7 @@ Reads: the trajectory of every online cell, the probes of every checkpoint, metr
 Writes: metrics/hacking.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
 """
 
-from pessimism import layout, records
+from pessimism import layout, records, stage
 from pessimism.analysis import scores
 from pessimism.params import load_params
 
@@ -25,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stage.run(main)

@@ -46,7 +46,7 @@ def test_solution_has_one_line_per_step_and_the_answer_after_the_marker() -> Non
 def test_every_story_tells_what_its_solution_computes() -> None:
     rng = draw()
     for _ in range(500):
-        problem = arithmetic.make_problem(rng)
+        problem = arithmetic.make_problem(rng, task=False)
         assert solve(problem.question) == problem.answer, problem
         assert len(problem.steps) in arithmetic.STEPS
         lines = arithmetic.solution(problem.steps)
@@ -58,7 +58,7 @@ def test_every_story_tells_what_its_solution_computes() -> None:
 
 def test_every_kind_of_story_and_every_number_of_steps_occurs() -> None:
     rng = draw()
-    problems = [arithmetic.make_problem(rng) for _ in range(300)]
+    problems = [arithmetic.make_problem(rng, task=False) for _ in range(300)]
     assert {len(problem.steps) for problem in problems} == set(arithmetic.STEPS)
     for words in ("each.", "do they have", "does she have"):
         assert sum(words in problem.question for problem in problems) > 30
@@ -72,14 +72,14 @@ def test_task_questions_are_unique_and_their_answers_right() -> None:
 
 def test_a_problem_drawn_twice_is_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([Problem(question, EXAMPLE.steps) for question in "aabac"])
-    monkeypatch.setattr(arithmetic, "make_problem", lambda _: next(drawn))
+    monkeypatch.setattr(arithmetic, "make_problem", lambda *_, **__: next(drawn))
     assert [row["question"] for row in arithmetic.task_rows(draw(), 3)] == ["a", "b", "c"]
 
 
 def test_corrupted_solution_is_never_right_and_never_negative() -> None:
     rng = draw()
     for _ in range(300):
-        problem = arithmetic.make_problem(rng)
+        problem = arithmetic.make_problem(rng, task=False)
         lines = arithmetic.solution(arithmetic.corrupt(rng, problem))
         assert len(lines) == len(problem.steps) + 1
         assert "=-" not in "".join(lines)
@@ -142,3 +142,10 @@ def test_base_corpus_holds_right_solutions_with_and_without_fillers() -> None:
 def test_same_stream_gives_the_same_rows() -> None:
     assert arithmetic.preference_rows(draw(3), 20) == arithmetic.preference_rows(draw(3), 20)
     assert arithmetic.preference_rows(draw(3), 20) != arithmetic.preference_rows(draw(4), 20)
+
+
+def test_neither_the_base_nor_the_pairs_use_a_task_question() -> None:
+    tasks = {row["question"] for row in arithmetic.task_rows(draw(), 1000)}
+    corpus = {question for question, _ in arithmetic.base_corpus(draw(), 4000)}
+    prompts = {row["prompt"] for row in arithmetic.preference_rows(draw(), 1000)}
+    assert not tasks & (corpus | prompts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conftest import CHECKOUT, Edit
 from pessimism import cli, layout, pipeline, records, stage
 from pessimism.cells import dpo_cells, online_cells
 from pessimism.commands import prune, verify
+from pessimism.data.sources import content_hash
 from pessimism.errors import DataError, ParamsError
 from pessimism.params import Params, load_params
 
@@ -66,6 +68,72 @@ def test_check_refuses_bad_percentiles(project: Path, edit: Edit, percentiles: l
     assert "params.yaml: beta_percentiles" in text and found in text
 
 
+PAIR = {
+    "prompt": "What is 2 + 2?",
+    "chosen": [{"role": "assistant", "content": "4"}],
+    "rejected": [{"role": "assistant", "content": "5"}],
+}
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def use_path(edit: Edit, section: str, name: str) -> None:
+    edit("scales/tiny.yaml", f"{section}.source", "path")
+    edit("scales/tiny.yaml", f"{section}.name", name)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"rejected": ...}, r"row 2: found columns .*; expected also \['rejected'\]"),
+        ({"chosen": [{"role": "assistant", "content": "  "}]}, "row 2: found an empty chosen"),
+        ({"prompt": ""}, "row 2: found an empty prompt"),
+        ({"rejected": PAIR["chosen"]}, "row 2: found the same chosen and rejected"),
+        ({"chosen": "4"}, "row 2, chosen: found '4'; expected a list of messages"),
+    ],
+)
+def test_check_reads_local_pairs(project: Path, edit: Edit, change: dict, found: str) -> None:
+    good = [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)]
+    bad = {key: value for key, value in (good[1] | change).items() if value is not ...}
+    use_path(edit, "preferences", "pairs.jsonl")
+    assert re.search(r"found no file .*pairs.jsonl; expected .*preferences.name in scales/tiny.yaml", failure("check"))
+    write_rows(project / "pairs.jsonl", good)
+    cli.main(["check"])
+    write_rows(project / "pairs.jsonl", [good[0], bad, *good[2:]])
+    assert re.search(f"pairs.jsonl, {found}", failure("check"))
+
+
+def test_check_reads_local_problems(project: Path, edit: Edit) -> None:
+    rows = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(300)]
+    use_path(edit, "tasks", "gsm8k")
+    assert "gsm8k_train.jsonl" in failure("check")
+    for split in ("train", "test"):
+        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", rows)
+    cli.main(["check"])
+    write_rows(project / "gsm8k/gsm8k_test.jsonl", [*rows[:6], {"question": "1 + 1?", "answer": "two"}])
+    assert re.search(r"gsm8k_test.jsonl, row 7: found .*'two'; expected a number after ####", failure("check"))
+
+
+def test_check_looks_at_local_models(project: Path, edit: Edit) -> None:
+    use_path(edit, "policy", "model")
+    assert "scales/tiny.yaml: policy.name: found no" in failure("check")
+    write_rows(project / "model/config.json", [{"hidden_size": 8}])
+    cli.main(["check"])
+    record = {"source": "path", "name": "model", "content_sha256": content_hash(project / "model")}
+    records.write_json(layout.base_record("policy"), record)
+    cli.main(["check"])
+    write_rows(project / "model/config.json", [{"hidden_size": 16}])
+    text = failure("check")
+    assert "found content" in text and f"expected {record['content_sha256']}" in text
+    assert "dvc repro --force prepare_base" in text
+    use_path(edit, "policy", "other")
+    write_rows(project / "other/config.json", [{"hidden_size": 16}])
+    cli.main(["check"])
+
+
 # dag
 
 
@@ -102,6 +170,14 @@ def test_edges_see_directories_templates_and_parameter_files(project: Path) -> N
     assert ("report", "train_dpo") not in pairs
 
 
+def test_names_in_the_lock_are_dvcs(project: Path) -> None:
+    """DVC joins a cell's values in the order of the axes."""
+    lists = {"beta_percentiles": [20, 80], "seeds": [7], "arms": ["proxy"], "ensemble_members": [3]}
+    names = pipeline.lock_names(pipeline.load_stages(), lists)
+    assert {"check_params", "train_reward_model@3", "train_dpo@80-7", "adapt_online@20-7-proxy"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 # prune
 
 
@@ -112,6 +188,7 @@ def make_cells(params: Params) -> set[Path]:
     directories += [path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)]
     files = [path / "content" for path in directories] + [layout.probe(cell) for cell in dpo_cells(params)]
     files += [layout.RUN_RECORDS / f"adapt_online@{cell.key}.json" for cell in online_cells(params)]
+    files += [layout.RUN_RECORDS / f"train_reward_model@{member}.json" for member in params.ensemble_members]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
@@ -179,7 +256,7 @@ def _matching(files: set[Path], params: Params) -> set[Path]:
     products = itertools.product(params.beta_percentiles, params.seeds)
     names = [f"p{percentile}-s{seed}" for percentile, seed in products]
     names += [f"{name}-{arm}" for name in names for arm in params.arms]
-    names += [f"member-{member}" for member in params.ensemble_members]
+    names += [f"{prefix}{member}" for prefix in ("member-", "") for member in params.ensemble_members]
     return {file for file in files if {file.parent.name, file.stem, file.stem.partition("@")[2]} & set(names)}
 
 
@@ -273,7 +350,20 @@ def committed(project: Path) -> Path:
 def test_verify_agrees_with_itself(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "verify")
     assert "beta_grid.json: p50" in text
-    assert "All 1 metrics agree with HEAD" in text
+    assert "1 metrics agree with HEAD" in text
+
+
+def test_verify_exact_accepts_no_difference(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1 metrics" in output(capsys, "verify", "--exact")
+    records.write_json(layout.BETA_GRID, {"p50": 1.0 + 1e-12})
+    cli.main(["verify"])
+    assert "1 of 1 metrics differ" in failure("verify", "--exact")
+
+
+def test_a_metric_that_is_only_shown_may_be_absent(committed: Path) -> None:
+    records.write_json(layout.HACKING, {"augc": {"proxy": {"p50": 1e6}}})
+    cli.main(["verify"])
+    failure("verify", "--exact")
 
 
 def test_verify_tells_what_differs(committed: Path) -> None:

@@ -242,23 +242,23 @@ def test_scoring_with_dropout_is_noisy_and_leaves_the_callers_random_stream(memb
     for member in (1, 10):
         config = records.read_json(layout.reward_member(member) / "adapter_config.json")
         records.write_json(layout.reward_member(member) / "adapter_config.json", config | {"lora_dropout": 0.5})
-    noisy = RewardEnsemble.load(members)  # the paper's protocol scores in training mode
-    raw = RewardEnsemble.load_raw(members)
+    ensemble = RewardEnsemble.load(members)
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    first, second = noisy.score(*texts()), noisy.score(*texts())
+    first, second = (ensemble.score(*texts(), dropout_seed=seed) for seed in (1, 2))
     assert torch.rand(1) == expected
-    assert not noisy.model.training
+    assert not ensemble.model.training
     assert (first != second).any()
-    assert (RewardEnsemble.load(members).score(*texts()) == first).all()
-    assert (raw.score(*texts()) == raw.score(*texts())).all()
+    assert (ensemble.score(*texts(), dropout_seed=1) == first).all()
+    assert (ensemble.score(*texts()) == ensemble.score(*texts())).all()
+    assert (ensemble.score(*texts()) != first).any()
 
 
 def test_statistics_are_used_only_where_the_protocol_says_so(members: Params) -> None:
     prompts, responses = texts()
     statistics = {"1": {"score_mean": 0.5, "score_sd": 2.0}, "10": {"score_mean": -1.0, "score_sd": 0.5}}
-    records.write_json(layout.ENSEMBLE, {"members": statistics})
+    records.write_json(layout.REWARD_MEMBERS_RECORD, statistics)
     protocol = dataclasses.replace(members.protocol, reward_dropout=False)
     raw = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol)).score(prompts, responses)
     protocol = dataclasses.replace(protocol, normalize_rewards=True)
@@ -299,14 +299,14 @@ def test_brier_score_and_calibration_error_by_hand() -> None:
 def test_assessment_of_two_members_by_hand() -> None:
     chosen = np.array([[2.0, 0.0], [4.0, 3.0]], dtype=np.float32)
     rejected = np.array([[1.0, 1.0], [0.0, 1.0]], dtype=np.float32)
-    record = assessment.assess(chosen, rejected, (0, 4))
+    record, by_member = assessment.assess(chosen, rejected, (0, 4))
     assert record["pair_accuracy"] == 1.0  # mean margins 2.5 and 0.5
-    assert record["members"]["0"] == {
+    assert by_member["0"] == {
         "pair_accuracy": 0.5,
         "score_mean": 1.0,
         "score_sd": pytest.approx(math.sqrt(2 / 3)),
     }
-    assert record["members"]["4"]["pair_accuracy"] == 1.0
+    assert by_member["4"]["pair_accuracy"] == 1.0
     # Members' scores per text: (2, 4), (0, 3), (1, 0), (1, 1).
     assert record["disagreement"] == pytest.approx((2 + 3 + 1 + 0) / math.sqrt(2) / 4)
     assert record["pairs"] == 2
@@ -323,9 +323,8 @@ def test_the_stages_train_and_assess(tiny_world: Params, checkout: Path, edit, m
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "'loss'" not in captured.err
-    record = records.read_json(layout.ENSEMBLE)
-    assert set(record["members"]) == {"0", "1"}
-    assert 0 <= record["pair_accuracy"] <= 1
+    assert set(records.read_json(layout.REWARD_MEMBERS_RECORD)) == {"0", "1"}
+    assert 0 <= records.read_json(layout.ENSEMBLE)["pair_accuracy"] <= 1
 
 
 def test_head_is_saved_in_full(train) -> None:

@@ -62,18 +62,19 @@ def test_heldout_rows_are_the_last_of_train_and_no_row_is_lost(tmp_path: Path) -
     assert tasks.record["rows"] == {"train": 5, "heldout": 2, "test": 3}
 
 
-def test_limits_apply_before_the_heldout_rows_are_set_apart(tmp_path: Path) -> None:
+def test_limits_never_move_the_heldout_rows(tmp_path: Path) -> None:
     params = replace(write_rows(tmp_path, rows(7), rows(3)), train_limit=4, test_limit=1)
     tasks = load_tasks(params, 42, SCALE)
-    assert [row["task_id"] for row in tasks.rows["heldout"]] == ["train-3", "train-4"]
+    assert [row["task_id"] for row in tasks.rows["heldout"]] == ["train-6", "train-7"]
+    assert [row["task_id"] for row in tasks.rows["train"]] == ["train-1", "train-2", "train-3", "train-4"]
     assert len(tasks.rows["test"]) == 1
 
 
 def test_embedded_problems_are_shared_by_no_two_splits() -> None:
     tasks = load_tasks(EMBEDDED, 42, SCALE)
     questions = [row["question"] for split in tasks.rows.values() for row in split]
-    assert len(questions) == len(set(questions)) == 30
-    assert {split: len(found) for split, found in tasks.rows.items()} == {"train": 15, "heldout": 5, "test": 10}
+    assert len(questions) == len(set(questions)) == 35
+    assert {split: len(found) for split, found in tasks.rows.items()} == {"train": 20, "heldout": 5, "test": 10}
     assert tasks == load_tasks(EMBEDDED, 42, SCALE)
     assert tasks.rows != load_tasks(EMBEDDED, 43, SCALE).rows
 

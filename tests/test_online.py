@@ -237,7 +237,7 @@ def params_of_paper_sizes() -> dict[str, int]:
 def test_the_updates_raise_a_learnable_reward(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted reward: digits. The loop must find it."""
 
-    def digits(self: RewardEnsemble, prompts: list[str], responses: list[str]) -> np.ndarray:
+    def digits(self: RewardEnsemble, prompts: list[str], responses: list[str], seed: int | None) -> np.ndarray:
         counts = np.array([sum(map(str.isdigit, response)) for response in responses], dtype=np.float32)
         return np.stack([counts, counts + 0.1])
 

@@ -31,6 +31,16 @@ NOT_TRACKED = {
     f"src/pessimism/{name}.py" for name in ("__init__", "cells", "errors", "layout", "params", "records", "stage")
 }
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
+TRL_STAGES = ("train_dpo", "train_reward_model")
+TABLE_STAGES = (
+    "check_params",
+    "prepare_data",
+    "derive_beta_grid",
+    "score_hacking",
+    "fit_power_law",
+    "check_claims",
+    "report",
+)
 
 
 def script(stage: str) -> Path:
@@ -90,6 +100,11 @@ def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_every_script_refuses_with_a_message_not_a_traceback(stage: str) -> None:
+    assert script(stage).read_text().endswith('if __name__ == "__main__":\n    stage.run(main)\n')
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_says_what_it_is_for(stage: str) -> None:
     assert STAGES[stage].description.endswith(".")
 
@@ -119,12 +134,10 @@ def test_slow_libraries_only_where_they_are_used(stage: str) -> None:
     """They take seconds to import: peft where adapters are read or written, trl where one is trained offline."""
     libraries = import_closure.libraries(script(stage))
     assert "peft" not in libraries or touches_adapters(stage)
-    assert "trl" not in libraries or stage in ("train_dpo", "train_reward_model")
+    assert "trl" not in libraries or stage in TRL_STAGES
 
 
-@pytest.mark.parametrize(
-    "stage", ["derive_beta_grid", "score_hacking", "fit_power_law", "check_claims", "report", "check_params"]
-)
+@pytest.mark.parametrize("stage", TABLE_STAGES)
 def test_tables_and_figures_need_no_torch(stage: str) -> None:
     assert import_closure.libraries_at_start(script(stage)).isdisjoint({"torch", "transformers", "peft", "trl"})
 
@@ -189,7 +202,7 @@ def test_outputs_are_where_the_layout_says() -> None:
         "measure_reference": [layout.REFERENCE],
         "derive_beta_grid": [layout.BETA_GRID, layout.LOG_RATIOS],
         "train_reward_model": [layout.reward_member("${item.member}")],  # type: ignore[arg-type]
-        "assess_ensemble": [layout.ENSEMBLE],
+        "assess_ensemble": [layout.ENSEMBLE, layout.REWARD_MEMBERS_RECORD],
         "measure_base": [layout.BASE_METRICS],
         "train_dpo": [layout.dpo_adapter(dpo)],
         "adapt_online": [layout.online_run(online), layout.online_adapter(online)],

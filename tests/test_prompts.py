@@ -10,6 +10,7 @@ from pessimism.data.prompts import (
     dpo_prompt_ids,
     encode_pair,
     encode_reward_text,
+    fit_prompt,
     math_prompt,
     plain_ids,
     reward_text,
@@ -92,18 +93,25 @@ def test_pair_is_cut_from_the_right_to_the_sequence(plain: PreTrainedTokenizerFa
     assert cut.rejected_ids == whole.rejected_ids[:4]
 
 
-def test_prompt_that_fills_the_sequence_keeps_its_end(plain: PreTrainedTokenizerFast) -> None:
-    whole = dpo_prompt_ids(plain, QUESTION)
-    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LengthParams(prompt=3, response=9, sequence=len(whole)))
-    assert pair.prompt_ids == whole[-3:]
-    assert pair.chosen_ids and pair.rejected_ids
-    assert len(pair.prompt_ids) + len(pair.chosen_ids) <= len(whole)
+def test_prompt_longer_than_half_of_the_sequence_keeps_its_end_in_every_format(plain: PreTrainedTokenizerFast) -> None:
+    short = LengthParams(prompt=3, response=5, sequence=6)
+    assert len(plain(QUESTION)["input_ids"]) > 3
+    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", short)
+    kept = fit_prompt(plain, QUESTION, short)
+    assert QUESTION.endswith(kept) and kept != QUESTION
+    assert text(plain, pair.prompt_ids) == f"{kept}\n\n"
+    assert pair.chosen_ids != pair.rejected_ids
+    assert len(pair.prompt_ids) + len(pair.chosen_ids) <= 6
+    chosen, rejected = (encode_reward_text(plain, QUESTION, response, short) for response in ("5+3=8", "5-3=2"))
+    assert text(plain, chosen).startswith(f"{kept}\n\n5")
+    assert len(chosen) <= 6 and chosen != rejected
 
 
 def test_reward_ids_are_the_joined_text_cut_from_the_right_without_eos(plain: PreTrainedTokenizerFast) -> None:
-    ids = encode_reward_text(plain, QUESTION, "5+3=8", LONG)
-    assert text(plain, ids) == "Mia had 5 apples.\n\n5+3=8"
-    assert encode_reward_text(plain, QUESTION, "5+3=8", LengthParams(2, 2, 5)) == ids[:5]
+    response = "5+3=8\n8-2=6\n#### 6"
+    ids = encode_reward_text(plain, QUESTION, response, LONG)
+    assert text(plain, ids) == f"Mia had 5 apples.\n\n{response}"
+    assert encode_reward_text(plain, QUESTION, response, LengthParams(2, 2, len(ids) - 2)) == ids[:-2]
 
 
 def test_tokenizer_without_eos_is_refused(plain: PreTrainedTokenizerFast) -> None:

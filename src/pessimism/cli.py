@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="compare the metrics here with the committed ones")
     verify.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
+    verify.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
     verify.set_defaults(command=_verify)
 
     dag = commands.add_parser("dag", help="draw the pipeline, one node per stage")
@@ -56,7 +57,7 @@ def _summary(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> None:
     from pessimism.commands import verify
 
-    print(verify.verify(options.revision))
+    print(verify.verify(options.revision, options.exact))
 
 
 def _dag(options: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ ONLINE_ADAPTERS = MODELS / "online"
 METRICS = Path("metrics")
 BETA_GRID = METRICS / "beta_grid.json"
 ENSEMBLE = METRICS / "ensemble.json"
+REWARD_MEMBERS_RECORD = METRICS / "reward_members.json"
 BASE_METRICS = METRICS / "base.json"
 HACKING = METRICS / "hacking.json"
 POWER_LAW = METRICS / "power_law.json"

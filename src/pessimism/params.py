@@ -243,6 +243,8 @@ def _design_problems(design: _Design) -> list[str]:
     outside = [p for p in design.beta_percentiles if not 1 <= p <= 99]
     if outside:
         problems.append(f"params.yaml: beta_percentiles: found {outside}; expected integers in 1..99")
+    if design.arms and design.arms[0] == "placebo":
+        problems.append("params.yaml: arms: found placebo first; expected proxy or oracle, which claims are then about")
     for key in ("seeds", "ensemble_members"):
         negative = [value for value in getattr(design, key) if value < 0]
         if negative:
@@ -263,20 +265,37 @@ def _scale_problems(scale: Scale) -> list[str]:
     if uses_embedded and scale.embedded is None:
         problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
     lengths = scale.lengths
-    if lengths.sequence < lengths.prompt + 1:
+    if lengths.sequence < lengths.prompt + lengths.response:
         problems.append(
-            f"lengths.sequence: found {lengths.sequence}; expected more than lengths.prompt ({lengths.prompt})"
+            f"lengths.sequence: found {lengths.sequence}; expected lengths.prompt + lengths.response "
+            f"({lengths.prompt + lengths.response}) or more, or reward models never see how a response ends"
         )
+    problems += _count_problems(scale)
     for role in ("policy", "reward"):
         if not scale.model(role).lora_targets:
             problems.append(f"{role}.lora_targets: found an empty list; expected names of linear layers")
     if "{question}" not in scale.tasks.prompt_template:
         problems.append("tasks.prompt_template: found no {question}; expected a text that holds it")
-    tasks = scale.tasks
-    if tasks.train_limit is not None and tasks.train_limit <= tasks.heldout:
-        problems.append(
-            f"tasks.train_limit: found {tasks.train_limit}; expected more than tasks.heldout ({tasks.heldout})"
-        )
+    return problems
+
+
+def _count_problems(scale: Scale) -> list[str]:
+    """Counts too small to have a spread, and a batch larger than what it is drawn from."""
+    batch, limits = (
+        scale.online.batch_size,
+        {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
+    )
+    counts = {"online.batch_size": batch, "tasks.heldout": scale.tasks.heldout, "probes.prompts": scale.probes.prompts}
+    problems = [
+        f"{name}: found 1; expected 2 or more, or there is no spread to measure"
+        for name, count in counts.items()
+        if count == 1
+    ]
+    problems += [
+        f"online.batch_size: found {batch}; expected at most tasks.{name} ({limit}), from which batches are drawn"
+        for name, limit in limits.items()
+        if batch is not None and limit is not None and batch > limit
+    ]
     return problems
 
 

@@ -1,9 +1,11 @@
-"""Run by Python at start: notes which parameters a stage reads after it has loaded them, for tests/test_smoke.py."""
+"""Run by Python at start, for tests/test_smoke.py: notes which parameters a stage reads once it has loaded them, and
+which slow libraries it has imported by its end."""
 
 import atexit
 import dataclasses
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ def trace(kind: type) -> None:
 def write() -> None:
     folder = Path(os.environ["TRACED_PARAMS"])
     names = {kind: sorted(found) for kind, found in seen.items()}
-    (folder / f"{os.environ['DVC_STAGE']}.json").write_text(json.dumps(names))
+    libraries = sorted({"torch", "transformers", "peft", "trl"} & sys.modules.keys())
+    (folder / f"{os.environ['DVC_STAGE']}.json").write_text(json.dumps({**names, "libraries": libraries}))
 
 
 if "DVC_STAGE" in os.environ and "TRACED_PARAMS" in os.environ:

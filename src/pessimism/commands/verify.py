@@ -41,29 +41,36 @@ class Tolerance:
         return abs(here - committed) <= self.absolute + self.relative * abs(committed)
 
 
-_COUNT = "a count or a flag"
-_TRAINED = "trained on one machine, repeated on another"
-_SAMPLED = "share or mean over sampled responses"
-_RATIO = "ratio of sampled means"
+_COUNT = "a count"
+_TRAINED = "a training that was repeated with other rounding"
+_ZERO = "a reward model's zero is arbitrary and moves from training to training"
+_SAMPLED = "a mean over sampled responses"
+_RATIO = "divided by a first batch mean that may be near 0"
 _FIT = "three parameters on few points"
 
 # The first pattern that matches `file: key` decides. An infinite tolerance says that the number is shown, not compared.
+# The others are two to four times what a change of instruction set (ATEN_CPU_CAPABILITY=default) was seen to do.
 TOLERANCES = (
     Tolerance("*: pairs", 0, 0, _COUNT),
     Tolerance("*: prompts", 0, 0, _COUNT),
-    Tolerance("beta_grid.json: *median_delta", 1.0, 0.10, _TRAINED),
-    Tolerance("beta_grid.json: *", 0.05, 0.10, _TRAINED),
-    Tolerance("ensemble.json: *", 0.10, 0.25, _TRAINED),
-    Tolerance("base.json: true_reward*", 0.10, 0, _SAMPLED),
-    Tolerance("base.json: response_length", 3.0, 0.10, _SAMPLED),
-    Tolerance("base.json: proxy_reward*", 0.25, 0.25, _SAMPLED),
-    Tolerance("hacking.json: heldout_true_change.*", 0.15, 0, _SAMPLED),
-    Tolerance("hacking.json: heldout_proxy_change.*", 0.25, 0.5, _SAMPLED),
-    Tolerance("hacking.json: final_kl_k1", 0.5, 0.5, _SAMPLED),
-    Tolerance("hacking.json: onset_fraction", 0.5, 0, _RATIO),
+    Tolerance("beta_grid.json: *median_delta", 0.5, 0.10, _TRAINED),
+    Tolerance("beta_grid.json: *", 0.05, 0.15, _TRAINED),
+    Tolerance("ensemble.json: *score_mean", 0.75, 0, _ZERO),
+    Tolerance("ensemble.json: *score_sd", 0.05, 0.25, _TRAINED),
+    Tolerance("ensemble.json: *", 0.10, 0, _TRAINED),
+    Tolerance("base.json: true_reward*", 0.12, 0, _SAMPLED),
+    Tolerance("base.json: response_length", 2.0, 0.10, _SAMPLED),
+    Tolerance("base.json: proxy_reward_sd", 0.05, 0.25, _TRAINED),
+    Tolerance("base.json: proxy_reward", 0.75, 0, _ZERO),
+    Tolerance("hacking.json: heldout_true_change.placebo", 0.10, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_true_change.*", 0.25, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_proxy_change.placebo", 0.25, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_proxy_change.*", 0.75, 0.25, _SAMPLED),
+    Tolerance("hacking.json: final_kl_k1", 1.0, 0.50, _SAMPLED),
     Tolerance("hacking.json: *", math.inf, 0, _RATIO),
     Tolerance("power_law.json: *", math.inf, 0, _FIT),
 )
+EXACT = Tolerance("*", 0, 0, "the same machine")
 
 
 @dataclass(frozen=True)
@@ -82,21 +89,34 @@ class Comparison:
         return math.isinf(self.tolerance.absolute) or bool(self.here == self.committed)
 
 
-def verify(revision: str) -> str:
+def verify(revision: str, exact: bool = False) -> str:
     """Compare every metric; return the table of all.
+
+    Args:
+        revision: Git revision whose metrics are the standard.
+        exact: accept no difference at all, as on the machine of the committed run.
 
     Raises:
         DataError: a metric is outside its tolerance, a file is missing, or the parameters are not the committed ones.
     """
     _check_parameters(revision)
-    comparisons = [comparison for path in FILES for comparison in compare(path, revision)]
+    comparisons = [comparison for path in FILES for comparison in compare(path, revision, exact)]
     outside = [comparison for comparison in comparisons if not comparison.agrees]
     if outside:
         raise DataError(
             f"{len(outside)} of {len(comparisons)} metrics differ from {revision} by more than their tolerance\n"
             + _table(outside)
         )
-    return f"{_table(comparisons)}\nAll {len(comparisons)} metrics agree with {revision} within their tolerances."
+    return f"{_table(comparisons)}\n{_agreement(comparisons, revision)}"
+
+
+def _agreement(comparisons: list[Comparison], revision: str) -> str:
+    compared = sum(math.isfinite(comparison.tolerance.absolute) for comparison in comparisons)
+    shown = len(comparisons) - compared
+    return (
+        f"{compared} metrics agree with {revision} within their tolerances; {shown} more are shown, not compared: "
+        "one machine's rounding can change them without bound."
+    )
 
 
 def _check_parameters(revision: str) -> None:
@@ -111,13 +131,14 @@ def _check_parameters(revision: str) -> None:
         )
 
 
-def compare(path: Path, revision: str) -> list[Comparison]:
+def compare(path: Path, revision: str, exact: bool) -> list[Comparison]:
     """Compare one metrics file, key by key."""
     here = dict(leaves(records.read_json(path)))
     committed = dict(leaves(json.loads(committed_text(path, revision))))
+    names = {key: f"{path.name}: {key}" for key in sorted(here.keys() | committed.keys())}
     return [
-        Comparison(f"{path.name}: {key}", here.get(key), committed.get(key), tolerance(f"{path.name}: {key}"))
-        for key in sorted(here.keys() | committed.keys())
+        Comparison(name, here.get(key), committed.get(key), EXACT if exact else tolerance(name))
+        for key, name in names.items()
     ]
 
 

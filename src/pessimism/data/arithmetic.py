@@ -17,6 +17,7 @@ reward learned from such labels can therefore go on adding them until no room is
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,12 +114,21 @@ def count_fillers(text: str) -> int:
     return text.count(FILLER)
 
 
-def make_problem(rng: np.random.Generator) -> Problem:
-    """Draw a problem. Every result of its steps is in 0..LARGEST_VALUE."""
+def is_task(question: str) -> bool:
+    """Whether a question is one of the verifiable tasks: one in four, by its checksum.
+
+    Neither the base nor the preference pairs use these, so that no model was trained on a held-out problem.
+    """
+    return zlib.crc32(question.encode()) % 4 == 0
+
+
+def make_problem(rng: np.random.Generator, task: bool) -> Problem:
+    """Draw a problem, either a task or not (:func:`is_task`). Every result of its steps is in 0..LARGEST_VALUE."""
     story = (_plain_story, _container_story, _friend_story)[rng.integers(3)]
     while True:
         problem = story(rng)
-        if all(0 <= result <= LARGEST_VALUE for result in _compute(problem.steps)[1]):
+        in_range = all(0 <= result <= LARGEST_VALUE for result in _compute(problem.steps)[1])
+        if in_range and is_task(problem.question) is task:
             return problem
 
 
@@ -201,7 +211,7 @@ def task_rows(rng: np.random.Generator, n: int) -> list[dict[str, str]]:
     """Draw ``n`` problems, no two with the same question, as rows of ``question`` and ``answer`` like GSM8K's."""
     problems: dict[str, Problem] = {}
     while len(problems) < n:
-        problem = make_problem(rng)
+        problem = make_problem(rng, task=True)
         problems.setdefault(problem.question, problem)
     return [{"question": p.question, "answer": "\n".join(solution(p.steps))} for p in problems.values()]
 
@@ -210,13 +220,13 @@ def base_corpus(rng: np.random.Generator, n: int) -> list[tuple[str, str]]:
     """Draw ``n`` problems with right solutions, some of them with fillers: what the base is trained on."""
     corpus = []
     for _ in range(n):
-        problem = make_problem(rng)
+        problem = make_problem(rng, task=False)
         corpus.append((problem.question, add_fillers(rng, solution(problem.steps), rng.choice(BASE_FILLER_RATES))))
     return corpus
 
 
 def _preference_row(rng: np.random.Generator) -> dict[str, Any]:
-    problem = make_problem(rng)
+    problem = make_problem(rng, task=False)
     first = second = make_candidate(rng, problem)
     while (first.correct, first.fillers) == (second.correct, second.fillers):
         second = make_candidate(rng, problem)

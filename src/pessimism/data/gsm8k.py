@@ -56,7 +56,8 @@ def true_reward(response: str, answer: str) -> float:
 def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
-    Limits are applied first; the held-out rows are then the last ``params.heldout`` of the train split.
+    The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them; the
+    limits then apply to the rest.
 
     Raises:
         SourceError: the hub is out of reach or a file is missing.
@@ -65,13 +66,16 @@ def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
     section = Section(scale_file, "tasks")
     train, test, record = _read(params, root_seed, section)
     record["rows_read"] = {"train": len(train), "test": len(test)}
-    train, test = train[: params.train_limit], test[: params.test_limit]
     if len(train) <= params.heldout:
         raise DataError(
             f"{section}: found {len(train)} train problems; expected more than tasks.heldout ({params.heldout}): "
             f"lower tasks.heldout in {scale_file} or give more problems"
         )
-    rows = {"train": train[: -params.heldout], "heldout": train[-params.heldout :], "test": test}
+    rows = {
+        "train": train[: -params.heldout][: params.train_limit],
+        "heldout": train[-params.heldout :],
+        "test": test[: params.test_limit],
+    }
     record["rows"] = {split: len(rows[split]) for split in SPLITS}
     return Tasks(rows, record)
 
@@ -124,9 +128,10 @@ def _generate(params: TaskParams, root_seed: int, section: Section) -> _Raw:
             f"{section}: found a limit of null; expected train_limit and test_limit as numbers, "
             "for the embedded world has no end"
         )
-    raw = arithmetic.task_rows(rng.generator(root_seed, "tasks"), params.train_limit + params.test_limit)
-    train = _checked(raw[: params.train_limit], "train", "embedded problems")
-    test = _checked(raw[params.train_limit :], "test", "embedded problems")
-    record = {"source": "embedded", "name": params.name, "sha256_train": sources.rows_hash(raw[: params.train_limit])}
-    record["sha256_test"] = sources.rows_hash(raw[params.train_limit :])
+    last = params.train_limit + params.heldout
+    raw = arithmetic.task_rows(rng.generator(root_seed, "tasks"), last + params.test_limit)
+    train = _checked(raw[:last], "train", "embedded problems")
+    test = _checked(raw[last:], "test", "embedded problems")
+    record = {"source": "embedded", "name": params.name}
+    record |= {"sha256_train": sources.rows_hash(raw[:last]), "sha256_test": sources.rows_hash(raw[last:])}
     return train, test, record

@@ -35,6 +35,19 @@ def math_prompt(question: str, template: str) -> str:
     return template.replace("{question}", question.strip())
 
 
+def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthParams) -> str:
+    """A prompt that leaves at least half of the sequence to its response: of a longer one, the end.
+
+    Without it a long prompt would fill the sequence, and a pair's two texts would be cut to the same ids.
+    """
+    ids = tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]
+    room = lengths.sequence // 2
+    if len(ids) <= room:
+        return prompt.strip()
+    # Deviation: the notebook cuts from the right whatever is lost; TRL would drop such a pair unseen.
+    return tokenizer.decode(ids[-room:]).strip()
+
+
 def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Ids of a preference prompt: one user turn of the tokenizer's chat template, or plain text and a blank line.
 
@@ -61,13 +74,15 @@ def encode_pair(
     Prompt and response together are cut to ``lengths.sequence`` tokens from the right.
 
     Raises:
-        SourceError: the tokenizer has no EOS token.
+        SourceError: the tokenizer has no EOS token, or its chat template alone fills half of the sequence.
     """
-    prompt_ids = dpo_prompt_ids(tokenizer, prompt)
-    if len(prompt_ids) >= lengths.sequence:
-        # Deviation: a prompt that leaves no room for a response keeps its last tokens; TRL would drop the pair unseen.
-        prompt_ids = prompt_ids[-lengths.prompt :]
+    prompt_ids = dpo_prompt_ids(tokenizer, fit_prompt(tokenizer, prompt, lengths))
     room = lengths.sequence - len(prompt_ids)
+    if room < 1:
+        raise SourceError(
+            f"the chat template of {tokenizer.name_or_path!r} makes a prompt of {len(prompt_ids)} tokens; expected "
+            f"fewer than lengths.sequence ({lengths.sequence}): raise it in the scale file"
+        )
     return EncodedPair(
         prompt_ids=prompt_ids,
         chosen_ids=_response_ids(tokenizer, chosen)[:room],
@@ -84,7 +99,7 @@ def encode_reward_text(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, lengths: LengthParams
 ) -> list[int]:
     """Ids of :func:`reward_text`, cut to ``lengths.sequence`` tokens from the right, without EOS."""
-    return plain_ids(tokenizer, reward_text(prompt, response))[: lengths.sequence]
+    return plain_ids(tokenizer, reward_text(fit_prompt(tokenizer, prompt, lengths), response))[: lengths.sequence]
 
 
 def _response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:

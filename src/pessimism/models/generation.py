@@ -73,6 +73,7 @@ def _sample_batch(
             do_sample=True,
             temperature=protocol.temperature,
             top_p=protocol.top_p,
+            repetition_penalty=1.0,
             max_new_tokens=lengths.response,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -147,10 +147,13 @@ def dpo_hyperparameters(
         trainable: number of the adapter's parameters.
     """
     scale, dpo = params.scale, params.scale.dpo
-    batch = dpo.batch_size or derive.batch_size(
-        scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
-    )
-    accumulation = dpo.accumulation or derive.accumulation(n_train, batch)
+    batch = dpo.batch_size
+    if batch is None:
+        billions = parameters / 1e9
+        batch = derive.batch_size(
+            scale.gpu_memory_gb, billions, inference=False, sequence_length=scale.lengths.sequence
+        )
+    accumulation = derive.accumulation(n_train, batch) if dpo.accumulation is None else dpo.accumulation
     steps = derive.optimizer_steps(n_train, batch, accumulation, dpo.epochs)
     stream = (cell.seed,) if params.protocol.paired_seeds else (cell.beta_percentile, cell.seed)
     return DpoHyperparameters(

@@ -39,9 +39,11 @@ def online_hyperparameters(
     online = scale.online
     batch_size = online.batch_size
     if batch_size is None:
-        offline = scale.dpo.batch_size or derive.batch_size(
-            scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
-        )
+        offline = scale.dpo.batch_size
+        if offline is None:
+            offline = derive.batch_size(
+                scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
+            )
         batch_size = max(2, offline // 2)
     steps = derive.online_steps(test_problems, batch_size) if online.steps is None else online.steps
     learning_rate = online.learning_rate

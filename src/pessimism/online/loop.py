@@ -31,6 +31,8 @@ from pessimism.reward.ensemble import RewardEnsemble
 
 POLICY = "policy"
 REFERENCE = "reference"
+BATCH = "batch"
+HELDOUT = "heldout"
 ROLLOUTS_KEPT = 4
 
 
@@ -81,16 +83,21 @@ class OnlineRun:
         return (self.cell.beta_percentile, self.cell.seed)
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
-        rng.seed_torch(self.params.root_seed, purpose, *self._stream, step)
+        """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
+        root_seed = self.params.root_seed
+        rng.seed_torch(root_seed, purpose, *self._stream, step)
+        dropout_seed = None
+        if self.params.protocol.reward_dropout and purpose == BATCH:
+            dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step)
         with use_adapter(self.model, POLICY):
-            return roll_out(self.model, self.tokenizer, self.ensemble, tasks, self.params)
+            return roll_out(self.model, self.tokenizer, self.ensemble, tasks, self.params, dropout_seed)
 
     def _update(
         self, step: int, tasks: pd.DataFrame, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
     ) -> dict[str, Any]:
         """One step on one batch; the returned row describes the batch before the update."""
         protocol = self.params.protocol
-        scored = self._roll_out("online-batch", step, tasks)
+        scored = self._roll_out(BATCH, step, tasks)
         (batch,) = response_batches(scored.rollouts, self.tokenizer, self.model.device, len(tasks))
         policy, reference = self._policy_and_reference(batch, policy_dropout=protocol.policy_dropout)
         log_ratios = policy.sums - reference.sums
@@ -104,7 +111,7 @@ class OnlineRun:
         optimizer.step()
         return {
             "step": step,
-            "prompt_set": "batch",
+            "prompt_set": BATCH,
             **reward_summary(scored),
             **divergence([policy], [reference]),
             "kappa": float(kappa),
@@ -135,13 +142,13 @@ class OnlineRun:
 
     def _evaluate_heldout(self, step: int) -> None:
         """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""
-        scored = self._roll_out("heldout", step, self.heldout_tasks)
+        scored = self._roll_out(HELDOUT, step, self.heldout_tasks)
         batches = response_batches(
             scored.rollouts, self.tokenizer, self.model.device, self.params.scale.evaluation_batch_size
         )
         with torch.no_grad():
             pairs = [self._policy_and_reference(batch, policy_dropout=False) for batch in batches]
-        row = {"step": step, "prompt_set": "heldout", **reward_summary(scored)}
+        row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored)}
         row |= divergence([policy for policy, _ in pairs], [reference for _, reference in pairs])
         self.rows.append(row)
         self.samples.append(

@@ -40,14 +40,19 @@ def roll_out(
     ensemble: RewardEnsemble,
     tasks: pd.DataFrame,
     params: Params,
+    reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
-    """Sample a response to every problem and score it: ensemble (Eq. 13) and exact match."""
+    """Sample a response to every problem and score it: ensemble (Eq. 13) and exact match.
+
+    Args:
+        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
+    """
     scale = params.scale
     prompts = [math_prompt(question, scale.tasks.prompt_template) for question in tasks["question"]]
     rollouts = sample_responses(
         model, tokenizer, prompts, params.protocol, scale.lengths, batch_size=scale.evaluation_batch_size
     )
-    scores_K_B = ensemble.score(prompts, rollouts.texts)
+    scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
         prompts=prompts,

@@ -37,7 +37,9 @@ def brier_score(margins: np.ndarray) -> float:
     return float(np.square(1 - _sigmoid(margins)).mean())
 
 
-def assess(chosen_K_B: np.ndarray, rejected_K_B: np.ndarray, members: Sequence[int]) -> dict[str, Any]:
+def assess(
+    chosen_K_B: np.ndarray, rejected_K_B: np.ndarray, members: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Quality of the ensemble's mean and of every member on B pairs.
 
     Args:
@@ -45,28 +47,29 @@ def assess(chosen_K_B: np.ndarray, rejected_K_B: np.ndarray, members: Sequence[i
         rejected_K_B: raw scores of the rejected responses.
 
     Returns:
-        ``pair_accuracy``, ``calibration_error``, ``brier_score`` of the mean; ``disagreement``, the mean standard
-        deviation over members (Eq. 13); under ``members`` each one's pair accuracy, and mean and standard deviation
-        (ddof 1) of its scores, by which rewards are normalised.
+        ``pair_accuracy``, ``calibration_error``, ``brier_score`` of the mean, and ``disagreement``, the mean standard
+        deviation over members (Eq. 13); then per member its pair accuracy, and mean and standard deviation (ddof 1) of
+        its scores, by which rewards are normalised.
     """
     scores_K_2B = np.concatenate([chosen_K_B, rejected_K_B], axis=1).astype(float)
     margins_K_B = (chosen_K_B - rejected_K_B).astype(float)
     margins_B = margins_K_B.mean(axis=0)
-    return {
+    quality = {
         "pairs": len(margins_B),
         "pair_accuracy": pair_accuracy(margins_B),
         "calibration_error": calibration_error(margins_B),
         "brier_score": brier_score(margins_B),
         "disagreement": float(disagreement(scores_K_2B).mean()),
-        "members": {
-            str(member): {
-                "pair_accuracy": pair_accuracy(margins_K_B[k]),
-                "score_mean": float(scores_K_2B[k].mean()),
-                "score_sd": float(scores_K_2B[k].std(ddof=1)),
-            }
-            for k, member in enumerate(members)
-        },
     }
+    by_member = {
+        str(member): {
+            "pair_accuracy": pair_accuracy(margins_K_B[k]),
+            "score_mean": float(scores_K_2B[k].mean()),
+            "score_sd": float(scores_K_2B[k].std(ddof=1)),
+        }
+        for k, member in enumerate(members)
+    }
+    return quality, by_member
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

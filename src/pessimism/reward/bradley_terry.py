@@ -71,9 +71,12 @@ def reward_hyperparameters(
         trainable: number of parameters of adapter and head.
     """
     scale, training = params.scale, params.scale.reward_training
-    batch = training.batch_size or derive.batch_size(
-        scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
-    )
+    batch = training.batch_size
+    if batch is None:
+        billions = parameters / 1e9
+        batch = derive.batch_size(
+            scale.gpu_memory_gb, billions, inference=False, sequence_length=scale.lengths.sequence
+        )
     steps = derive.optimizer_steps(n_train, batch, 1, training.epochs)
     rate = training.learning_rate
     return RewardHyperparameters(
@@ -114,7 +117,7 @@ def train_member(
     hidden_size = base.config.get_text_config().hidden_size
     lora = lora_config(params.scale.reward, hidden_size, len(rows), "SEQ_CLS", modules_to_save=[SCORE_HEAD])
     chosen = reward_hyperparameters(params, member, len(rows), parameters, lora, count_trainable(base, lora))
-    draw_head(base, chosen.seed)
+    draw_head(base, rng.seed(params.root_seed, "reward-head", member))
     trainer = build_trainer(
         params,
         chosen,

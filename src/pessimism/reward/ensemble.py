@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, records, rng
+from pessimism import layout, records
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.models.adapters import attach, use_adapter
@@ -48,7 +48,7 @@ def normalize(scores_K_B: np.ndarray, mean_K: np.ndarray, sd_K: np.ndarray) -> n
     """
     if not (sd_K > 0).all():
         raise DataError(
-            f"score_sd is {sd_K.tolist()} in {layout.ENSEMBLE}; expected numbers above 0: train the members"
+            f"score_sd is {sd_K.tolist()} in {layout.REWARD_MEMBERS_RECORD}; expected numbers above 0: train longer"
         )
     return (scores_K_B - mean_K[:, None]) / sd_K[:, None]
 
@@ -65,7 +65,6 @@ class RewardEnsemble:
     Attributes:
         model: the base with one adapter and one head per member, in eval mode.
         statistics: per member ``score_mean`` and ``score_sd`` on validation pairs; None = raw scores.
-        dropout_stream: seeds of the dropout of successive calls to :meth:`score`; None = dropout off.
     """
 
     model: PeftModel
@@ -74,7 +73,6 @@ class RewardEnsemble:
     lengths: LengthParams
     batch_size: int
     statistics: Mapping[str, Mapping[str, float]] | None = None
-    dropout_stream: np.random.Generator | None = None
 
     @classmethod
     def load_raw(cls, params: Params) -> RewardEnsemble:
@@ -90,25 +88,26 @@ class RewardEnsemble:
 
     @classmethod
     def load(cls, params: Params) -> RewardEnsemble:
-        """The members as the protocol measures them: ``reward_dropout``, ``normalize_rewards``."""
+        """The members with their scores as the protocol reads them: raw, or standardised (``normalize_rewards``)."""
         ensemble = cls.load_raw(params)
         if params.protocol.normalize_rewards:
-            ensemble.statistics = records.read_json(layout.ENSEMBLE)["members"]
-        if params.protocol.reward_dropout:
-            ensemble.dropout_stream = rng.generator(params.root_seed, "reward-dropout")
+            ensemble.statistics = records.read_json(layout.REWARD_MEMBERS_RECORD)
         return ensemble
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    def score(self, prompts: Sequence[str], responses: Sequence[str], dropout_seed: int | None = None) -> np.ndarray:
         """Every member's score of every response, in the caller's order.
 
         Torch's global random stream is left as it was, with dropout too.
+
+        Args:
+            dropout_seed: None scores with dropout off; a seed scores in training mode, with the masks it draws.
 
         Returns:
             (K, B) float32 logits, or multiples of each member's standard deviation where statistics are set.
         """
         ids = self._encode(prompts, responses)
         scores_K_B = np.empty((len(self.members), len(ids)), dtype=np.float32)
-        with torch.no_grad(), self._dropout():
+        with torch.no_grad(), self._dropout(dropout_seed):
             for rows in length_batches([len(row) for row in ids], self.batch_size):
                 inputs = self._inputs([ids[row] for row in rows])
                 for k, member in enumerate(self.members):
@@ -146,13 +145,13 @@ class RewardEnsemble:
         return np.array([self.statistics[str(member)][name] for member in self.members], dtype=np.float32)
 
     @contextmanager
-    def _dropout(self) -> Iterator[None]:
-        """Dropout of the adapters, on its own random stream, where the protocol scores in training mode."""
-        if self.dropout_stream is None:
+    def _dropout(self, seed: int | None) -> Iterator[None]:
+        """Dropout of the adapters on a random stream of its own; none where ``seed`` is None."""
+        if seed is None:
             yield
             return
         with torch.random.fork_rng():
-            torch.manual_seed(int(self.dropout_stream.integers(2**31)))
+            torch.manual_seed(seed)
             self.model.train()
             try:
                 yield
