@@ -67,7 +67,10 @@ def power_law_caption(power_law: Mapping[str, float], curve: pd.DataFrame) -> st
         "fitted to the means over seeds (Eq. 14)."
     )
     if power_law["saturated"]:
-        fit += " Three parameters on three betas leave nothing to judge the form by: the curve is an interpolation."
+        fit += (
+            " Three parameters on three betas leave nothing to judge the form by, and where AUGC does not rise "
+            "from one β to the next the exponent is arbitrary."
+        )
     return f"{fit} {_beta_star(power_law, curve)}"
 
 
