@@ -56,7 +56,7 @@ def main() -> None:
         records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
         records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))
         records.write_jsonl(layout.rollouts(cell), run.rollouts)
-        records.write_json(layout.online_run(cell) / "hyperparameters.json", asdict(hyperparameters))
+        records.write_json(layout.online_hyperparameters(cell), asdict(hyperparameters))
         save_adapter(model, POLICY, layout.online_adapter(cell))
 
 

@@ -29,7 +29,7 @@ def main() -> None:
             directory=directory,
         )
         save_adapter(model, DEFAULT, directory)
-        records.write_json(directory / "training.json", record)
+        records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(world: Params) -> No
 def test_gradient_checkpointing_changes_nothing(world: Params) -> None:
     plain_model, plain = train(world)
     checkpointed_model, checkpointed = train(with_dpo(world, gradient_checkpointing=True))
+    assert checkpointed_model.is_gradient_checkpointing and not plain_model.is_gradient_checkpointing
     assert checkpointed["losses"] == pytest.approx(plain["losses"], abs=1e-6)
     for a, b in zip(trainable_parameters(plain_model), trainable_parameters(checkpointed_model), strict=True):
         assert torch.allclose(a, b, atol=1e-5)

@@ -263,7 +263,6 @@ def test_every_parameter_is_read_somewhere(key: str) -> None:
 
 
 LOCK = CHECKOUT / layout.LOCK
-needs_lock = pytest.mark.skipif(not LOCK.is_file(), reason="dvc.lock is not there yet: run `dvc repro`")
 
 
 @cache
@@ -276,7 +275,6 @@ def recorded_files() -> list[tuple[str, dict[str, Any]]]:
     return [(name, entry) for name, body in lock().items() for entry in [*body.get("deps", []), *body.get("outs", [])]]
 
 
-@needs_lock
 def test_lock_lists_the_cells_of_the_parameters_and_no_other() -> None:
     lists = {
         key: list(value) for key, value in dataclasses.asdict(load_params(CHECKOUT)).items() if isinstance(value, tuple)
@@ -284,7 +282,6 @@ def test_lock_lists_the_cells_of_the_parameters_and_no_other() -> None:
     assert sorted(lock()) == sorted(pipeline.lock_names(list(STAGES.values()), lists))
 
 
-@needs_lock
 def test_lock_agrees_with_every_file_in_the_checkout() -> None:
     """Code, metrics and plots are the ones of the recorded run. data/ and models/ are in nobody's checkout."""
     stale = {
@@ -295,7 +292,6 @@ def test_lock_agrees_with_every_file_in_the_checkout() -> None:
     assert sorted(stale) == []
 
 
-@needs_lock
 def test_lock_agrees_with_itself() -> None:
     """What a stage read is what another wrote; directories of cells are the sum of what the cells wrote."""
     written = {entry["path"]: entry["md5"] for body in lock().values() for entry in body.get("outs", [])}
@@ -305,7 +301,6 @@ def test_lock_agrees_with_itself() -> None:
     ] == []
 
 
-@needs_lock
 def test_lock_agrees_with_every_parameter() -> None:
     stale = []
     for name, body in lock().items():
@@ -315,7 +310,6 @@ def test_lock_agrees_with_every_parameter() -> None:
     assert stale == []
 
 
-@needs_lock
 @pytest.mark.parametrize("stage", STAGES)
 def test_lock_holds_the_command_and_all_dependencies(stage: str) -> None:
     """A dependency added to dvc.yaml after the run would be missing here."""

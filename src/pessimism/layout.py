@@ -84,6 +84,11 @@ def dpo_adapter(cell: DpoCell) -> Path:
     return DPO_ADAPTERS / cell.key
 
 
+def training_record(directory: Path) -> Path:
+    """Hyperparameters, losses and validation of the training whose adapter lies in ``directory``."""
+    return directory / "training.json"
+
+
 def online_adapter(cell: OnlineCell) -> Path:
     return ONLINE_ADAPTERS / cell.key
 
@@ -105,6 +110,11 @@ def heldout_samples(cell: OnlineCell) -> Path:
 def rollouts(cell: OnlineCell) -> Path:
     """A sample of generated responses, one JSON object per line."""
     return online_run(cell) / "rollouts.jsonl"
+
+
+def online_hyperparameters(cell: OnlineCell) -> Path:
+    """The derived values of the run."""
+    return online_run(cell) / "hyperparameters.json"
 
 
 def probe(cell: DpoCell) -> Path:

@@ -10,7 +10,6 @@ import fnmatch
 import json
 import math
 import subprocess
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pessimism import layout, records
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.params import load_params
+from pessimism.reporting.tables import leaves
 
 FILES = (layout.BETA_GRID, layout.ENSEMBLE, layout.BASE_METRICS, layout.HACKING, layout.POWER_LAW)
 
@@ -152,15 +152,6 @@ def tolerance(name: str) -> Tolerance:
         if fnmatch.fnmatchcase(name, candidate.pattern):
             return candidate
     raise DataError(f"{name}: found no tolerance for this metric; add one to TOLERANCES in {__name__}")
-
-
-def leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything in a nested record."""
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def committed_text(path: Path, revision: str) -> str:

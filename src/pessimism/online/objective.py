@@ -52,7 +52,11 @@ def penalty_ratio(log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, coeffi
 
 
 def kl_k1(logps_B_R: torch.Tensor, reference_logps_B_R: torch.Tensor) -> torch.Tensor:
-    """(B,) unbiased estimate of KL(policy || reference) on the policy's samples, nats per response; may be negative."""
+    """(B,) log-ratio of each sampled response, nats per response; may be negative.
+
+    Its mean estimates KL(policy || reference) without bias where responses are drawn from the policy's full
+    distribution at temperature 1, which the protocol decides.
+    """
     return (logps_B_R - reference_logps_B_R).sum(dim=1)
 
 
