@@ -41,7 +41,7 @@ def cells(onsets: list[int | None] | None = None, betas: tuple[float, ...] = (0.
 
 
 def check(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return check_claims(table, {"hacking_threshold": 1.5}, {"refusal": 0, "b": 2.0}, "proxy")
+    return check_claims(table, {"hacking_threshold": 1.5}, {"fit": "found", "b": 2.0}, "proxy")
 
 
 def test_all_ten_from_the_primary_arm() -> None:

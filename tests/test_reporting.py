@@ -89,7 +89,6 @@ def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:
     assert table.rows[0][3].main == "never · never · never"
     assert table.quiet_rows[2][1].main == "146"
     assert all(len(row) == len(table.headers) for row in [*table.rows, *table.quiet_rows])
-    assert table.as_text().count("\n") == 6
 
 
 def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ def test_numbers_are_rounded(value: Any, signed: bool, expected: str) -> None:
 
 def test_a_beta_star_beyond_the_betas_is_called_an_extrapolation() -> None:
     curve = pd.DataFrame({"kind": ["mean", "mean", "beta_star"], "beta": [1.0, 2.0, 3.0], "augc": [1.0, 1.1, 1.6]})
-    found = {"refusal": 0, "saturated": 1, "a": 0.1, "b": 2.0, "c": 1.0, "beta_star_over_grid": 3.0}
+    found = {"fit": "found", "saturated": 1, "a": 0.1, "b": 2.0, "c": 1.0, "beta_star_over_grid": 3.0}
     caption = captions.power_law_caption(found, curve)
     assert "extrapolation" in caption and "smallest observed β it is not identified" in caption
     assert "nothing to judge the form by" in caption

@@ -81,7 +81,7 @@ TREND_CLAIMS = {
 
 
 def check_claims(
-    cells: pd.DataFrame, hacking: Mapping[str, Any], power_law: Mapping[str, float], primary_arm: str
+    cells: pd.DataFrame, hacking: Mapping[str, Any], power_law: Mapping[str, Any], primary_arm: str
 ) -> dict[str, dict[str, Any]]:
     """Estimate of each claim C1-C10 with its values per run (C1-C8) or per seed (C9, C10).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -18,24 +18,16 @@ GRID_POINTS = 1000
 DANGER_RATIO = 1.5
 MAX_EVALUATIONS = 10_000
 FLAT = 1e-3
+FOUND = "found"
 
 
-class Refusal(IntEnum):
-    """Why there is no fit; 0 in metrics/power_law.json stands for a fit."""
+class Refusal(StrEnum):
+    """Why there is no fit, as metrics/power_law.json and the report say it."""
 
-    FEWER_THAN_THREE_BETAS = 1
-    CONSTANT_AUGC = 2
-    NO_CONVERGENCE = 3
-    FLAT_FIT = 4
-
-    @property
-    def reason(self) -> str:
-        return {
-            Refusal.FEWER_THAN_THREE_BETAS: "fewer than three distinct betas cannot determine three parameters",
-            Refusal.CONSTANT_AUGC: "AUGC is the same at every beta, so the exponent is not determined",
-            Refusal.NO_CONVERGENCE: f"least squares did not converge in {MAX_EVALUATIONS} evaluations",
-            Refusal.FLAT_FIT: "the best fit is flat: AUGC does not rise with beta, so the exponent is not determined",
-        }[self]
+    FEW_BETAS = "fewer than three distinct betas"
+    CONSTANT_AUGC = "AUGC is the same at every beta"
+    NO_CONVERGENCE = "least squares did not converge"
+    FLAT_FIT = "AUGC does not rise with beta"
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ def fit_power_law(betas: ArrayLike, augc: ArrayLike) -> PowerLaw | Refusal:
     x, y = np.asarray(betas, dtype=float), np.asarray(augc, dtype=float)
     distinct = tuple(float(beta) for beta in np.unique(x))
     if len(distinct) < PARAMETERS:
-        return Refusal.FEWER_THAN_THREE_BETAS
+        return Refusal.FEW_BETAS
     if np.ptp(y) == 0:
         return Refusal.CONSTANT_AUGC
     try:
@@ -121,15 +113,21 @@ def _start(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     return high - low, max(float(exponent), 0.1), low
 
 
-def power_law_metrics(law: PowerLaw | Refusal) -> dict[str, float | int]:
-    """Numbers of metrics/power_law.json.
+def power_law_metrics(law: PowerLaw | Refusal) -> dict[str, float | int | str]:
+    """Content of metrics/power_law.json.
 
-    ``refusal`` is 0 or the code of the ``Refusal``; ``saturated`` is 1 where no residual is left. A beta* that the
-    curve does not identify has no key.
+    ``fit`` is "found" or the ``Refusal``, which then stands alone; ``saturated`` is 1 where no residual is left. A
+    beta* that the curve does not identify has no key.
     """
     if isinstance(law, Refusal):
-        return {"refusal": int(law)}
-    found: dict[str, float | int] = {"refusal": 0, "saturated": int(law.saturated), "a": law.a, "b": law.b, "c": law.c}
+        return {"fit": law.value}
+    found: dict[str, float | int | str] = {
+        "fit": FOUND,
+        "saturated": int(law.saturated),
+        "a": law.a,
+        "b": law.b,
+        "c": law.c,
+    }
     for name, beta in (
         ("beta_star_over_grid", law.beta_star_over_grid()),
         ("beta_star_over_observed", law.beta_star_over_observed()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis.power_law import DANGER_RATIO, Refusal
+from pessimism.analysis.power_law import DANGER_RATIO, FOUND
 from pessimism.reporting.tables import number
 
 
@@ -58,10 +58,10 @@ def trend_caption(hacking: Mapping[str, Any], betas: int) -> str:
     return f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}{exact}."
 
 
-def power_law_caption(power_law: Mapping[str, float], curve: pd.DataFrame) -> str:
+def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     """The fit and both readings of beta*, or what is missing for them."""
-    if power_law["refusal"]:
-        return f"No curve: {Refusal(int(power_law['refusal'])).reason}. β* is not identified."
+    if power_law["fit"] != FOUND:
+        return f"No curve: {power_law['fit']}. β* is not identified."
     fit = (
         f"a = {number(power_law['a'])}, b = {number(power_law['b'])}, c = {number(power_law['c'])}, "
         "fitted to the means over seeds (Eq. 14)."
@@ -74,7 +74,7 @@ def power_law_caption(power_law: Mapping[str, float], curve: pd.DataFrame) -> st
     return f"{fit} {_beta_star(power_law, curve)}"
 
 
-def _beta_star(power_law: Mapping[str, float], curve: pd.DataFrame) -> str:
+def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     star, other = power_law.get("beta_star_over_grid"), power_law.get("beta_star_over_observed")
     if star is None:
         return (

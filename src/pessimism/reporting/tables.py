@@ -33,16 +33,6 @@ class Table:
     rows: Sequence[Sequence[Entry]]
     quiet_rows: Sequence[Sequence[Entry]] = ()
 
-    def as_text(self) -> str:
-        """The table for a terminal, small print in parentheses."""
-        lines = [list(self.headers)]
-        for row in [*self.rows, *self.quiet_rows]:
-            lines.append([f"{entry.main} ({entry.small})" if entry.small else entry.main for entry in row])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.headers))]
-        return "\n".join(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
-
 
 def number(value: Any, signed: bool = False, digits: int = 3) -> str:
     """Rounded to ``digits`` significant digits, or a dash where there is no value."""
@@ -171,7 +161,7 @@ def _labelled(claim: Mapping[str, Any]) -> str:
     return f"{symbol} = {number(claim['estimate'])}"
 
 
-def power_law_table(found: Mapping[str, float]) -> Table:
+def power_law_table(found: Mapping[str, Any]) -> Table:
     """Parameters of the fit and beta* by both readings, ours and the published ones."""
     names = {
         "a": "a",
@@ -186,10 +176,11 @@ def power_law_table(found: Mapping[str, float]) -> Table:
 
 
 def metrics_table(records: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Every number of the given metrics files, one row each."""
+    """Every entry of the given metrics files, one row each."""
     rows = []
     for file, record in records.items():
-        rows += [[Entry(file), Entry(name), Entry(number(value))] for name, value in leaves(record)]
+        for name, value in leaves(record):
+            rows.append([Entry(file), Entry(name), Entry(value if isinstance(value, str) else number(value))])
     return Table(["file", "metric", "value"], rows)
 
 
