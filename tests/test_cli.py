@@ -334,6 +334,8 @@ def test_summary_before_a_run(project: Path) -> None:
 
 # verify
 
+GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+
 
 @pytest.fixture
 def committed(project: Path) -> Path:
@@ -341,9 +343,8 @@ def committed(project: Path) -> Path:
     for path in verify.FILES:
         records.write_json(path, {})
     records.write_json(layout.BETA_GRID, {"p50": 1.0})
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *arguments], check=True)
+        subprocess.run([*GIT, *arguments], check=True)
     return project
 
 
@@ -387,6 +388,20 @@ def test_verify_compares_runs_of_the_same_parameters_only(committed: Path, edit:
     assert "found no params.yaml in Git revision 'v9'; expected a committed one" in failure(
         "verify", "--revision", "v9"
     )
+
+
+def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, checkout: Path) -> None:
+    found = records.read_json(checkout / layout.HACKING)
+    comparison = {**found, "final_kl_k1": 0.0}
+    for name in ("heldout_proxy_change", "heldout_true_change"):
+        comparison[name] = {**found[name], "proxy": found[name]["placebo"]}
+    records.write_json(layout.HACKING, found)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qam", "x"], check=True
+    )
+    cli.main(["verify"])
+    records.write_json(layout.HACKING, comparison)
+    assert "final_kl_k1" in failure("verify")
 
 
 def test_tolerance_is_absolute_plus_relative() -> None:

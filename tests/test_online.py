@@ -144,7 +144,7 @@ def test_betas_share_prompts_and_draws_only_where_the_protocol_pairs_them(traine
         assert low["proxy_reward"].equals(high["proxy_reward"]) is paired
 
 
-def test_the_oracle_trains_on_the_true_reward_and_reports_the_same_columns(trained_world: Params) -> None:
+def test_the_oracle_trains_on_the_true_reward(trained_world: Params) -> None:
     run = make_run(trained_world, "oracle")
     scored = run._roll_out("heldout", 0, run.heldout_tasks)
     assert run._training_reward(scored) is scored.true_reward

@@ -49,24 +49,24 @@ _RATIO = "divided by a first batch mean that may be near 0"
 _FIT = "three parameters on few points"
 
 # The first pattern that matches `file: key` decides. An infinite tolerance says that the number is shown, not compared.
-# The others are two to four times what a change of instruction set (ATEN_CPU_CAPABILITY=default) was seen to do.
+# Those of hacking.json are twice three standard errors of the difference of two runs, from the spread over seeds of the
+# default run; the others are at least twice what a change of instruction set (ATEN_CPU_CAPABILITY=default) did to an
+# earlier default run.
 TOLERANCES = (
     Tolerance("*: pairs", 0, 0, _COUNT),
     Tolerance("*: prompts", 0, 0, _COUNT),
     Tolerance("beta_grid.json: *median_delta", 0.5, 0.10, _TRAINED),
     Tolerance("beta_grid.json: *", 0.05, 0.15, _TRAINED),
-    Tolerance("ensemble.json: *score_mean", 0.75, 0, _ZERO),
-    Tolerance("ensemble.json: *score_sd", 0.05, 0.25, _TRAINED),
     Tolerance("ensemble.json: *", 0.10, 0, _TRAINED),
     Tolerance("base.json: true_reward*", 0.12, 0, _SAMPLED),
     Tolerance("base.json: response_length", 2.0, 0.10, _SAMPLED),
     Tolerance("base.json: proxy_reward_sd", 0.05, 0.25, _TRAINED),
     Tolerance("base.json: proxy_reward", 0.75, 0, _ZERO),
     Tolerance("hacking.json: heldout_true_change.placebo", 0.10, 0, _SAMPLED),
-    Tolerance("hacking.json: heldout_true_change.*", 0.25, 0, _SAMPLED),
-    Tolerance("hacking.json: heldout_proxy_change.placebo", 0.25, 0, _SAMPLED),
-    Tolerance("hacking.json: heldout_proxy_change.*", 0.75, 0.25, _SAMPLED),
-    Tolerance("hacking.json: final_kl_k1", 1.0, 0.50, _SAMPLED),
+    Tolerance("hacking.json: heldout_true_change.*", 0.15, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_proxy_change.placebo", 0.35, 0, _SAMPLED),
+    Tolerance("hacking.json: heldout_proxy_change.*", 0.50, 0, _SAMPLED),
+    Tolerance("hacking.json: final_kl_k1", 0.20, 0, _SAMPLED),
     Tolerance("hacking.json: *", math.inf, 0, _RATIO),
     Tolerance("power_law.json: *", math.inf, 0, _FIT),
 )
