@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -343,6 +344,8 @@ def committed(project: Path) -> Path:
     for path in verify.FILES:
         records.write_json(path, {})
     records.write_json(layout.BETA_GRID, {"p50": 1.0})
+    make_cells(load_params())
+    make_lock(load_params())
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
         subprocess.run([*GIT, *arguments], check=True)
     return project
@@ -383,7 +386,7 @@ def test_verify_tells_what_is_absent(committed: Path) -> None:
 def test_verify_compares_runs_of_the_same_parameters_only(committed: Path, edit: Edit) -> None:
     edit("params.yaml", "beta_percentiles", [20, 50, 80])
     verify.verify("HEAD")  # reformatted by the edit, not changed
-    edit("params.yaml", "seeds", [0])
+    edit("params.yaml", "seeds", [0, 1])
     assert "found params.yaml changed since HEAD; expected the committed parameters" in failure("verify")
     assert "found no params.yaml in Git revision 'v9'; expected a committed one" in failure(
         "verify", "--revision", "v9"
@@ -402,6 +405,18 @@ def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, chec
     cli.main(["verify"])
     records.write_json(layout.HACKING, comparison)
     assert "final_kl_k1" in failure("verify")
+
+
+def test_verify_wants_a_run_of_its_own(committed: Path) -> None:
+    shutil.rmtree(layout.ONLINE_RUNS)
+    assert "found no data/online; expected the outputs of a run" in failure("verify")
+
+
+def test_verify_refuses_the_metrics_of_another_design(committed: Path) -> None:
+    lock = yaml.safe_load(layout.LOCK.read_text())
+    del lock["stages"]["train_dpo@20-0"]
+    layout.LOCK.write_text(yaml.safe_dump(lock))
+    assert "0 stages in dvc.lock that params.yaml does not list and 1 missing" in failure("verify")
 
 
 def test_tolerance_is_absolute_plus_relative() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from pessimism import layout
 from pessimism.errors import DataError
+from pessimism.params import Params
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 
@@ -112,3 +113,9 @@ def lock_names(stages: list[Stage], lists: dict[str, list[Any]]) -> list[str]:
         cells = itertools.product(*(lists[key] for key in stage.axes.values()))
         names += [f"{stage.name}@{'-'.join(map(str, cell))}" if cell else stage.name for cell in cells]
     return names
+
+
+def expected_lock_names(params: Params) -> list[str]:
+    """Names in dvc.lock after a run of everything that ``params`` list."""
+    lists = {key: list(value) for key, value in asdict(params).items() if isinstance(value, tuple)}
+    return lock_names(load_stages(), lists)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -60,8 +59,7 @@ def _prune_lock(params: Params) -> list[str]:
     """Remove entries of dvc.lock that dvc.yaml and ``params`` no longer imply; return their names."""
     if not layout.LOCK.is_file():
         return []
-    lists = {key: list(value) for key, value in asdict(params).items() if isinstance(value, tuple)}
-    wanted = pipeline.lock_names(pipeline.load_stages(), lists)
+    wanted = pipeline.expected_lock_names(params)
     text = layout.LOCK.read_text(encoding="utf-8")
     orphans = [name for name in yaml.safe_load(text)["stages"] if name not in wanted]
     if orphans:

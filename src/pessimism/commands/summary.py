@@ -47,7 +47,8 @@ def _scores(cells: pd.DataFrame) -> str:
     header = ("beta", "percentile", "arm", "AUGC", "onset", "held-out proxy", "held-out true")
     rows = [_score_row(runs) for _, runs in cells.groupby(["beta_percentile", "arm"], sort=False)]
     legend = (
-        "AUGC: mean over seeds (lowest to highest), in steps; higher = more hacking.\n"
+        "AUGC: area under the positive Goodhart gap, gap x steps, mean over seeds (lowest to highest).\n"
+        "  It is above 0 for a policy that never changes, too: compare with the placebo.\n"
         "onset: median step of the runs that cross the hacking threshold, and how many do.\n"
         "held-out: change from the untouched checkpoint to the last step, mean over seeds;\n"
         "  the placebo arm is the same run with learning rate 0."
@@ -75,7 +76,7 @@ def _times(params: Params) -> str:
     """Wall time and peak memory as the run records have them: each cell's last run on this machine."""
     paths = sorted(set(layout.RUN_RECORDS.glob("*.json")) - set(left_over_files(params)))
     if not paths:
-        return "Time per stage: no stage has been run on this machine."
+        return "Time per stage: no stage was run here; the results come from the cache or the commit."
     found = [records.read_json(path) for path in paths]
     rows = []
     for stage in pipeline.load_stages():

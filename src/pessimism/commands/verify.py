@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pessimism import layout, records
+from pessimism import layout, pipeline, records
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.params import load_params
@@ -97,9 +97,11 @@ def verify(revision: str, exact: bool = False) -> str:
         exact: accept no difference at all, as on the machine of the committed run.
 
     Raises:
-        DataError: a metric is outside its tolerance, a file is missing, or the parameters are not the committed ones.
+        DataError: a metric is outside its tolerance, a file is missing, the parameters are not the committed ones, or
+            metrics/ is not the result of a run here with these parameters.
     """
     _check_parameters(revision)
+    _check_run()
     comparisons = [comparison for path in FILES for comparison in compare(path, revision, exact)]
     outside = [comparison for comparison in comparisons if not comparison.agrees]
     if outside:
@@ -128,6 +130,22 @@ def _check_parameters(revision: str) -> None:
         raise DataError(
             f"found {', '.join(changed)} changed since {revision}; expected the committed parameters, for other ones "
             f"give other metrics: git restore --source {revision} {' '.join(changed)}"
+        )
+
+
+def _check_run() -> None:
+    """Metrics of a fresh clone are the committed ones, and those of another design say nothing about this one."""
+    if not layout.ONLINE_RUNS.is_dir():
+        raise DataError(
+            f"found no {layout.ONLINE_RUNS}; expected the outputs of a run: without one the metrics here are the "
+            "committed files themselves: make reproduce"
+        )
+    found = set(yaml.safe_load(layout.LOCK.read_text(encoding="utf-8"))["stages"])
+    expected = set(pipeline.expected_lock_names(load_params()))
+    if found != expected:
+        raise DataError(
+            f"found {len(found - expected)} stages in {layout.LOCK} that {layout.PARAMS} does not list and "
+            f"{len(expected - found)} missing; expected the metrics of these parameters: make reproduce"
         )
 
 

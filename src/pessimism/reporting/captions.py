@@ -54,14 +54,14 @@ def trend_caption(hacking: Mapping[str, Any], betas: int) -> str:
         return f"No rank correlation of β with AUGC: it needs two betas with different AUGC, there are {betas} betas."
     p = hacking.get("spearman_p_one_sided")
     smallest = number(1 / factorial(betas))
-    exact = "" if p is None else f" (exact one-sided p {number(p)}, of which {smallest} is the smallest possible)"
+    exact = "" if p is None else f" (exact one-sided p of a rise: {number(p)}; it cannot be below {smallest})"
     return f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}{exact}."
 
 
 def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     """The fit and both readings of beta*, or what is missing for them."""
     if power_law["fit"] != FOUND:
-        return f"No curve: {power_law['fit']}. β* is not identified."
+        return f"No curve: {power_law['fit']}. β* is not identified. {_AXES}"
     fit = (
         f"a = {number(power_law['a'])}, b = {number(power_law['b'])}, c = {number(power_law['c'])}, "
         "fitted to the means over seeds (Eq. 14)."
@@ -71,7 +71,10 @@ def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
             " Three parameters on three betas leave nothing to judge the form by, and where AUGC does not rise "
             "from one β to the next the exponent is arbitrary."
         )
-    return f"{fit} {_beta_star(power_law, curve)}"
+    return f"{fit} {_beta_star(power_law, curve)} {_AXES}"
+
+
+_AXES = "Bars: means of the first arm. Where AUGC spans decades the vertical axis is linear near 0, logarithmic above."
 
 
 def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
@@ -97,7 +100,8 @@ def heldout_caption(base: Mapping[str, Any], primary_arm: str, arms: Sequence[st
     return (
         f"Means over {int(base['prompts'])} held-out problems; dotted: the base policy before DPO, proxy "
         f"{number(base['proxy_reward'])}, true {number(base['true_reward'])} "
-        f"(standard error {number(standard_error)}). {primary_arm}: {_ARMS[primary_arm]}{others}."
+        f"(standard error of the latter {number(standard_error)}). Thin lines are seeds. "
+        f"{primary_arm}: {_ARMS[primary_arm]}{others}."
     )
 
 

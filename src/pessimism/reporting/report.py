@@ -149,14 +149,16 @@ def _mechanism_section(results: Results) -> str:
         _figure(
             "figure_4_entropy",
             "Entropy of each checkpoint and its collapse online, per beta",
-            "Figure 4 of the paper: entropy of the next token over the problems' own tokens (Eq. 11), dots are seeds. "
-            "Right: positive means that the policy lost entropy online.",
+            "Figure 4 of the paper: entropy of the next token over the problems' own tokens (Eq. 11); dots are seeds, "
+            "bars their means. Right: positive means that the policy lost entropy online. The vertical axes do not "
+            "start at 0.",
         ),
         _figure(
             "figure_6_representation",
             "Cosine distance from the reward model's data and response diversity, per beta",
             "Figure 6 of the paper: cosine distance of responses from the mean of the reward model's training data "
-            "(Eq. 12), and mean pairwise cosine distance between responses, which answer different problems.",
+            "(Eq. 12), and mean pairwise cosine distance between responses, which answer different problems. "
+            "The vertical axes do not start at 0.",
         ),
     )
 
