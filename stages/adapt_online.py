@@ -14,7 +14,7 @@ from pessimism.cells import OnlineCell, percentile_key
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
-from pessimism.online.loop import POLICY, REFERENCE, OnlineRun
+from pessimism.online.loop import POLICY, REFERENCE, OnlineRun, load_training_tasks
 from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -48,7 +48,7 @@ def main() -> None:
             model=model,
             tokenizer=load_tokenizer(params, "policy"),
             ensemble=RewardEnsemble.load(params),
-            training_tasks=records.read_table(layout.tasks(params.protocol.prompt_split)),
+            training_tasks=load_training_tasks(params),
             heldout_tasks=records.read_table(layout.tasks("heldout")),
             hyperparameters=hyperparameters,
         )

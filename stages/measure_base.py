@@ -1,14 +1,25 @@
 """Measure the base policy's proxy and true reward on the held-out problems, once for all cells.
 
 Reads: the base, the reward ensemble, the held-out problems.
-Writes: metrics/base.json: means and standard deviations over problems, ddof 1.
+Writes: metrics/base.json (means and standard deviations over problems, ddof 1), data/base_samples.parquet (one row per
+problem).
 """
 
 from pessimism import layout, records, rng, stage
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.online.rollout import reward_summary, roll_out
+from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
+
+KEPT = (
+    "prompts",
+    "proxy_reward",
+    "proxy_reward_sd",
+    "true_reward",
+    "true_reward_sd",
+    "true_reward_flexible",
+    "response_length",
+)
 
 
 def main() -> None:
@@ -24,8 +35,8 @@ def main() -> None:
             params,
         )
         summary = reward_summary(scored)
-        kept = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward", "true_reward_sd", "response_length")
-        records.write_json(layout.BASE_METRICS, {key: summary[key] for key in kept})
+        records.write_json(layout.BASE_METRICS, {key: summary[key] for key in KEPT})
+        records.write_table(layout.BASE_SAMPLES, sample_table(scored))
 
 
 if __name__ == "__main__":

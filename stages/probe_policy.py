@@ -1,6 +1,6 @@
 """Probe one checkpoint before and after its online run (paper section 5, Eq. 11, 12).
 
-Reads: the DPO adapter and the adapter of the primary arm's online run, the first reward member, problems, pairs.
+Reads: the DPO adapter and the adapter of the primary arm's online run, the reward members, problems, pairs.
 Writes: data/probes/<cell>.json.
 """
 
@@ -31,12 +31,13 @@ def main() -> None:
         adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}
         ensemble = RewardEnsemble.load_raw(params)
         tasks = records.read_table(layout.tasks("test"))
+        heldout = records.read_table(layout.tasks("heldout"))
         pairs = records.read_table(layout.preferences("train"))
         record = probe_checkpoint(
             model=attach(load_policy_base(params), adapters, trainable=None),
             tokenizer=load_tokenizer(params, "policy"),
             ensemble=ensemble,
-            probes=probe_set(params, tasks, pairs, ensemble),
+            probes=probe_set(params, tasks, heldout, pairs, ensemble),
             params=params,
             seed=cell.seed,
         )

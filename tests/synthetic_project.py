@@ -59,54 +59,83 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
     _write_grid(params)
     _write_metrics(invented)
     for cell in online_cells(params):
-        records.write_table(layout.trajectory(cell), trajectory(cell, invented))
+        write_run(cell, invented)
     for number, dpo in enumerate(dpo_cells(params)):
         records.write_json(layout.probe(dpo), _probe(dpo.beta_percentile, number))
+        validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
+        records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})
     return params
+
+
+def write_run(cell: OnlineCell, invented: Invented) -> None:
+    """Write one invented online run."""
+    table, samples = run(cell, invented)
+    records.write_table(layout.trajectory(cell), table)
+    records.write_table(layout.heldout_samples(cell), samples)
 
 
 def beta_of(percentile: int) -> float:
     return round(0.04 * percentile / (1 - percentile / 100) ** 0.35, 6)
 
 
-def trajectory(cell: OnlineCell, invented: Invented) -> pd.DataFrame:
-    """One invented run: the proxy rises and the true reward falls with beta, or neither does (placebo)."""
+def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trajectory and held-out samples: the proxy rises and the true reward falls with beta, or neither (placebo)."""
     noise = np.random.default_rng([cell.beta_percentile, cell.seed, len(cell.arm)])
-    moves = {"proxy": (1.0, -0.6), "placebo": (0.0, 0.0), "oracle": (0.1, 0.15)}[cell.arm]
-    rows = []
-    for step in range(invented.steps):
-        if step % invented.heldout_every == 0:
-            rows.append(_row("heldout", step, cell, invented, moves, noise, 256))
-        rows.append(_row("batch", step, cell, invented, moves, noise, 32))
-    rows.append(_row("heldout", invented.steps, cell, invented, moves, noise, 256))
-    return pd.DataFrame(rows)
+    problems = np.random.default_rng(cell.seed).normal(size=PROBLEMS)
+    rows, samples = [], []
+    for step in range(invented.steps + 1):
+        if step % invented.heldout_every == 0 or step == invented.steps:
+            drawn = _samples(step, cell, invented, problems, noise)
+            samples.append(drawn)
+            rows.append(_row("heldout", step, cell, invented, drawn))
+        if step < invented.steps:
+            rows.append(_row("batch", step, cell, invented, _samples(step, cell, invented, noise.normal(size=32), noise)))
+    return pd.DataFrame(rows), pd.concat(samples)
+
+
+MOVES = {"proxy": (1.0, -0.6), "placebo": (0.0, 0.0), "oracle": (0.1, 0.15)}
+PROBLEMS = 64
+
+
+def _progress(step: int, cell: OnlineCell, invented: Invented) -> float:
+    return invented.drift * beta_of(cell.beta_percentile) * (step / invented.steps) ** 1.5
+
+
+def _samples(
+    step: int, cell: OnlineCell, invented: Invented, problems: np.ndarray, noise: np.random.Generator
+) -> pd.DataFrame:
+    """One response per problem; a problem's own level is in ``problems``."""
+    proxy_move, true_move = (0.4 * move * _progress(step, cell, invented) for move in MOVES[cell.arm])
+    count = len(problems)
+    chance = np.clip(invented.true_start + true_move, 0, 1) if step or invented.true_start else 0.0
+    true = (noise.random(count) < chance).astype(float)
+    std = 0.3 + 0.5 * proxy_move - 0.05 * true + np.abs(noise.normal(0, 0.1, count))
+    return pd.DataFrame(
+        {
+            "step": step,
+            "task_id": [f"train-{number}" for number in range(count)],
+            "proxy_reward": invented.proxy_start + proxy_move + 0.4 * problems + noise.normal(0, 0.3, count),
+            "true_reward": true,
+            "true_reward_flexible": np.maximum(true, (noise.random(count) < 0.02).astype(float)),
+            "ensemble_std": std,
+            "response_tokens": 24,
+        }
+    )
 
 
 def _row(
-    prompt_set: str,
-    step: int,
-    cell: OnlineCell,
-    invented: Invented,
-    moves: tuple[float, float],
-    noise: np.random.Generator,
-    prompts: int,
+    prompt_set: str, step: int, cell: OnlineCell, invented: Invented, samples: pd.DataFrame
 ) -> dict[str, object]:
-    progress = invented.drift * beta_of(cell.beta_percentile) * (step / invented.steps) ** 1.5
-    proxy = invented.proxy_start + 0.4 * moves[0] * progress + noise.normal(0, 0.5 / prompts**0.5)
-    true = np.clip(invented.true_start + 0.4 * moves[1] * progress + noise.normal(0, 0.4 / prompts**0.5), 0, 1)
-    if step == 0 and invented.true_start == 0:
-        true = 0.0
+    moves, progress = MOVES[cell.arm], _progress(step, cell, invented)
     on_policy = prompt_set == "batch"
     return {
         "step": step,
         "prompt_set": prompt_set,
-        "prompts": prompts,
-        "proxy_reward": proxy,
-        "proxy_reward_sd": 1.0,
-        "true_reward": true,
-        "true_reward_sd": 0.45,
-        "ensemble_std": 0.3 + 0.2 * moves[0] * progress + abs(noise.normal(0, 0.02)),
-        "kl_k1": abs(moves[0]) * 3 * progress + noise.normal(0, 0.02) * (step > 0),
+        "prompts": len(samples),
+        **{name: samples[name].mean() for name in ("proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std")},
+        "proxy_reward_sd": samples["proxy_reward"].std(),
+        "true_reward_sd": samples["true_reward"].std(),
+        "kl_k1": abs(moves[0]) * 3 * progress,
         "kl_k3": abs(moves[0]) * 3 * progress,
         "entropy": 0.2 - 0.03 * progress,
         "response_length": 24 + 4 * moves[0] * progress,
@@ -114,7 +143,7 @@ def _row(
         "kappa": 0.5 if on_policy else None,
         "loss": 0.1 if on_policy else None,
         "penalty_ratio": 0.2 if on_policy else None,
-        "tokens": 24 * prompts,
+        "tokens": 24 * len(samples),
     }
 
 
@@ -132,23 +161,48 @@ def _write_grid(params: Params) -> None:
 
 
 def _write_metrics(invented: Invented) -> None:
-    base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 256}
-    records.write_json(layout.BASE_METRICS, base)
+    noise = np.random.default_rng(99)
+    samples = pd.DataFrame(
+        {
+            "task_id": [f"train-{number}" for number in range(PROBLEMS)],
+            "proxy_reward": 0.4 + noise.normal(0, 1.1, PROBLEMS),
+            "true_reward": (noise.random(PROBLEMS) < 0.62).astype(float),
+            "ensemble_std": 0.3,
+        }
+    )
+    records.write_table(layout.BASE_SAMPLES, samples)
+    base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 64}
+    records.write_json(layout.BASE_METRICS, base | {"true_reward_flexible": 0.64})
     records.write_json(layout.ENSEMBLE, {"pair_accuracy": 0.71, "calibration_error": 0.06})
 
 
-def _probe(percentile: int, number: int) -> dict[str, float]:
+def _probe(percentile: int, number: int) -> dict[str, object]:
     beta, wobble = beta_of(percentile), 0.01 * np.sin(7 * number)
-    before, after = 0.5 - 0.02 * beta + wobble, 0.48 - 0.03 * beta + 1.5 * wobble
     return {
-        "entropy_dpo": before,
-        "entropy_online": after,
-        "entropy_collapse": before - after,
-        "ood_cosine_distance": 0.17 - 0.01 * beta + 0.3 * wobble,
-        "ood_cosine_distance_sd": 0.05,
-        "ood_cosine_distance_online": 0.2 + 0.01 * beta + 0.3 * wobble,
-        "response_diversity": 0.12 + 0.4 * wobble,
-        "response_diversity_online": 0.09 + 0.3 * wobble,
         "prompts": 32,
+        "responses_per_prompt": 4,
+        "heldout_prompts": PROBLEMS,
         "references": 40,
+        "dpo": _probed_policy(beta, wobble, 0.0),
+        "online": _probed_policy(beta, 1.5 * wobble, 0.02),
+    }
+
+
+def _probed_policy(beta: float, wobble: float, moved: float) -> dict[str, object]:
+    def layer(offset: float) -> dict[str, float]:
+        return {
+            "ood_cosine_distance": 0.17 - 0.01 * beta + 0.3 * wobble + moved + offset,
+            "ood_cosine_distance_sd": 0.05,
+            "ood_mahalanobis_distance": 9 - 0.2 * beta + 10 * wobble + moved + offset,
+            "diversity_across": 0.12 + 0.4 * wobble - moved + offset,
+            "diversity_within": 0.06 + 0.3 * wobble - moved + offset,
+        }
+
+    return {
+        "prompt_entropy": 0.5 - 0.02 * beta + wobble - moved,
+        "response_entropy": 0.3 - 0.03 * beta + wobble - moved,
+        "kl_to_base": 2.0 / (1 + beta) + wobble + moved,
+        "members": {
+            str(member): {"penultimate": layer(0.01 * member), "last": layer(0.001 + 0.02 * member)} for member in range(3)
+        },
     }

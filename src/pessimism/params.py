@@ -105,6 +105,7 @@ class OnlineParams:
 class ProbeParams:
     prompts: int | None
     references: int | None
+    responses: int
 
 
 @dataclass(frozen=True)
@@ -138,14 +139,26 @@ class Protocol:
     kl_percentile: float
     kl_noise_floor: float
     prompt_split: Literal["train", "test"]
+    gap_rewards: Literal["batch", "heldout"]
+    gap_baseline: Literal["first_batch", "heldout"]
     paired_seeds: bool
     policy_dropout: bool
+    right_padding: bool
     reward_dropout: bool
-    normalize_rewards: bool
+    sampling: Literal["truncated", "full"]
     temperature: float
     top_p: float
     top_k: int | None
     grid_precision: Literal["bfloat16", "float32"]
+    entropy_tokens: Literal["prompt", "response"]
+    prompt_format: Literal["plain", "dpo"]
+    retokenize_responses: bool
+    prompt_cut: Literal["right", "left"]
+    score_eos: bool
+    probe_layer: Literal["last", "penultimate"]
+    probe_members: Literal["first", "all"]
+    diversity_prompts: Literal["across", "within"]
+    normalize_rewards: bool
     uwo_weight: float
 
 
@@ -285,7 +298,7 @@ def _count_problems(scale: Scale) -> list[str]:
         scale.online.batch_size,
         {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
     )
-    counts = {"online.batch_size": batch, "tasks.heldout": scale.tasks.heldout, "probes.prompts": scale.probes.prompts}
+    counts = {"online.batch_size": batch, "tasks.heldout": scale.tasks.heldout, "probes.prompts": scale.probes.prompts, "probes.responses": scale.probes.responses}
     problems = [
         f"{name}: found 1; expected 2 or more, or there is no spread to measure"
         for name, count in counts.items()

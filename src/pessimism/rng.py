@@ -14,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+    from pessimism.params import Protocol
+
 
 def _sequence(root_seed: int, names: tuple[str | int, ...]) -> np.random.SeedSequence:
     return np.random.SeedSequence([root_seed, *(zlib.crc32(repr(name).encode()) for name in names)])
@@ -34,3 +36,11 @@ def seed_torch(root_seed: int, *names: str | int) -> torch.Generator:
     import torch
 
     return torch.manual_seed(seed(root_seed, *names))
+
+
+def run_stream(protocol: Protocol, beta_percentile: int, seed: int) -> tuple[int, ...]:
+    """Names by which the streams of one training run are told apart: betas of a seed share them where paired.
+
+    The arms of a checkpoint always share them.
+    """
+    return (seed,) if protocol.paired_seeds else (beta_percentile, seed)

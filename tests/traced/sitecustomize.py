@@ -12,24 +12,34 @@ from typing import Any
 from pessimism import params
 
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}
+sections: dict[int, str] = {}
 load_params = params.load_params
 
 
 def load_and_trace(*arguments: Any) -> params.Params:
+    """Load, then note every plain value that is read: those of a scale's sections as ``section.name``."""
     loaded = load_params(*arguments)
+    for field in dataclasses.fields(loaded.scale):
+        value = getattr(loaded.scale, field.name)
+        if dataclasses.is_dataclass(value):
+            sections[id(value)] = f"{field.name}."
+    kinds = {type(getattr(loaded.scale, name[:-1])) for name in sections.values()}
     params.Scale.model = lambda self, role: getattr(self, role)  # one role, not both
     for kind in (params.Params, params.Scale, params.Protocol):
-        trace(kind)
+        trace(kind, kind.__name__)
+    for kind in kinds:
+        trace(kind, "Scale")
     return loaded
 
 
-def trace(kind: type) -> None:
+def trace(kind: type, owner: str) -> None:
     names = {field.name for field in dataclasses.fields(kind)}
 
     def get(self: object, name: str) -> Any:
-        if name in names:
-            seen[kind.__name__].add(name)
-        return object.__getattribute__(self, name)
+        value = object.__getattribute__(self, name)
+        if name in names and id(value) not in sections:
+            seen[owner].add(sections.get(id(self), "") + name)
+        return value
 
     kind.__getattribute__ = get  # type: ignore[method-assign, assignment]
 

@@ -1,47 +1,31 @@
-"""From trajectories to tables: one row per measured step, one row per online cell, one number per metric.
+"""From runs to tables: one row per measured step, one row per online cell, one number per metric.
 
-Every quantity keeps its seeds apart; means over seeds are taken only for metrics/hacking.json.
+Two measures stand side by side. The paper's is Eq. 2 and 3 on the rewards that the protocol chooses. The controlled one
+is always the same: change of each reward since step 0 on the held-out problems, in units of the base policy's standard
+deviation there. Every quantity keeps its seeds apart; means over seeds are taken only for metrics/hacking.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pessimism import layout, records
-from pessimism.analysis.goodhart import augc, hacking_onset, hacking_threshold, paper_gap
-from pessimism.analysis.trends import pearson, spearman, spearman_exact_p
-from pessimism.cells import DpoCell, OnlineCell, dpo_cells, online_cells, percentile_key
-from pessimism.errors import DataError, NonFiniteError
+from pessimism import layout, records, rng
+from pessimism.analysis import goodhart, probing
+from pessimism.analysis.runs import BATCH, HELDOUT, MEASURED, UPDATED, Evidence, Run
+from pessimism.analysis.trends import pearson, spearman
+from pessimism.cells import OnlineCell, online_cells, percentile_key
+from pessimism.errors import DataError
 from pessimism.params import Params
 
 IDENTITY = ["beta_percentile", "beta", "beta_label", "seed", "arm"]
-MEASURED = [
-    "proxy_reward",
-    "proxy_reward_sd",
-    "true_reward",
-    "true_reward_sd",
-    "ensemble_std",
-    "kl_k1",
-    "kl_k3",
-    "entropy",
-    "response_length",
-    "finished_fraction",
-]
-UPDATED = ["kappa", "loss", "penalty_ratio"]
-PROBED = [
-    "entropy_dpo",
-    "entropy_online",
-    "entropy_collapse",
-    "ood_cosine_distance",
-    "ood_cosine_distance_online",
-    "response_diversity",
-    "response_diversity_online",
-]
-CHANGES = ["proxy_reward", "true_reward", "ensemble_std", "response_length"]
+CHANGES = ["proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std", "response_length"]
+CHECKPOINT = ["dpo_win_rate", "dpo_reward_accuracy", *probing.COLUMNS]
+PLACEBO = "placebo"
+EXCESSES = ["augc", "controlled_augc", "controlled_signed_augc", "heldout_proxy_reward_change", "heldout_true_reward_change"]
 
 
 def beta_label(beta: float, beta_percentile: int) -> str:
@@ -49,90 +33,45 @@ def beta_label(beta: float, beta_percentile: int) -> str:
     return f"{beta:.3g} (p{beta_percentile})"
 
 
-def read_betas(params: Params) -> dict[int, float]:
-    """Beta of every percentile of the design.
+def gap_table(evidence: Evidence) -> pd.DataFrame:
+    """One row per cell and measured step: the Goodhart gap (Eq. 2) and what it was made from.
 
-    Raises:
-        DataError: a percentile has no beta in metrics/beta_grid.json.
+    The rewards are those of the training batches or of the held-out problems, the baseline the first of these or the
+    untouched checkpoint on the held-out problems, as the protocol says.
     """
-    grid = records.read_json(layout.BETA_GRID)
-    missing = [percentile_key(p) for p in params.beta_percentiles if percentile_key(p) not in grid]
-    if missing:
-        raise DataError(f"{layout.BETA_GRID}: found no {missing}; run `dvc repro derive_beta_grid`")
-    return {percentile: float(grid[percentile_key(percentile)]) for percentile in params.beta_percentiles}
-
-
-def read_trajectories(params: Params) -> dict[OnlineCell, pd.DataFrame]:
-    """Trajectory of every online cell of the design.
-
-    Raises:
-        DataError: a cell is missing, starts after step 0, or was measured at other steps than the first cell.
-        NonFiniteError: a measured value is not finite.
-    """
-    trajectories = {cell: _read_trajectory(cell) for cell in online_cells(params)}
-    first = online_cells(params)[0]
-    expected = _measured_steps(trajectories[first])
-    for cell, trajectory in trajectories.items():
-        if _measured_steps(trajectory) != expected:
-            raise DataError(
-                f"{layout.trajectory(cell)}: found measured steps that differ from those of {first.key}; "
-                f"expected the same in every cell; run `dvc repro adapt_online`"
-            )
-    return trajectories
-
-
-def _read_trajectory(cell: OnlineCell) -> pd.DataFrame:
-    path = layout.trajectory(cell)
-    trajectory = records.read_table(path, ["step", "prompt_set", *MEASURED, *UPDATED])
-    for prompt_set, columns in (("batch", [*MEASURED, *UPDATED]), ("heldout", MEASURED)):
-        rows = trajectory[trajectory["prompt_set"] == prompt_set]
-        if rows.empty or rows["step"].iloc[0] != 0:
-            raise DataError(f"{path}: found no {prompt_set} row of step 0 at the start; expected the untouched policy")
-        bad = [column for column in columns if not np.isfinite(rows[column].to_numpy(dtype=float)).all()]
-        if bad:
-            raise NonFiniteError(f"{path}: found values that are not finite in the {prompt_set} rows of {bad}")
-    return trajectory
-
-
-def _measured_steps(trajectory: pd.DataFrame) -> list[tuple[str, int]]:
-    return list(zip(trajectory["prompt_set"], trajectory["step"], strict=True))
-
-
-def read_probes(params: Params) -> dict[DpoCell, dict[str, Any]]:
-    """Probes of every checkpoint of the design.
-
-    Raises:
-        DataError: a checkpoint or one of its probes is missing.
-    """
-    probes = {cell: records.read_json(layout.probe(cell)) for cell in dpo_cells(params)}
-    for cell, found in probes.items():
-        missing = sorted(set(PROBED) - found.keys())
-        if missing:
-            raise DataError(f"{layout.probe(cell)}: found no {missing}; run `dvc repro probe_policy`")
-    return probes
-
-
-def gap_table(trajectories: Mapping[OnlineCell, pd.DataFrame], betas: Mapping[int, float]) -> pd.DataFrame:
-    """One row per cell and measured on-policy batch: the Goodhart gap (Eq. 2) and what it was made from."""
+    protocol = evidence.params.protocol
+    prompt_set, columns = {"batch": (BATCH, [*MEASURED, *UPDATED]), "heldout": (HELDOUT, MEASURED)}[protocol.gap_rewards]
     tables = []
-    for cell, trajectory in trajectories.items():
-        table = _rows(cell, trajectory, betas, "batch", [*MEASURED, *UPDATED])
-        gap_T = paper_gap(table["proxy_reward"].to_numpy(), table["true_reward"].to_numpy())
+    for cell, run in evidence.runs.items():
+        table = _rows(cell, run, evidence.betas, prompt_set, columns)
+        first = run.rows(HELDOUT).iloc[0] if protocol.gap_baseline == "heldout" else table.iloc[0]
+        proxy, true = float(first["proxy_reward"]), float(first["true_reward"])
+        gap_T = goodhart.paper_gap(table["proxy_reward"].to_numpy(), table["true_reward"].to_numpy(), proxy, true)
         table.insert(len(IDENTITY) + 1, "goodhart_gap", gap_T)
+        tables.append(table.assign(baseline_proxy_reward=proxy, baseline_true_reward=true))
+    return pd.concat(tables, ignore_index=True)
+
+
+def heldout_table(evidence: Evidence) -> pd.DataFrame:
+    """One row per cell and evaluation on the held-out problems, which no policy is trained on; with the controlled gap."""
+    tables = []
+    for cell, run in evidence.runs.items():
+        table = _rows(cell, run, evidence.betas, HELDOUT, MEASURED)
+        gap_T = goodhart.controlled_gap(
+            table["proxy_reward"].to_numpy(),
+            table["true_reward"].to_numpy(),
+            evidence.base.proxy_sd,
+            evidence.base.true_sd,
+        )
+        table.insert(len(IDENTITY) + 1, "controlled_gap", gap_T)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def heldout_table(trajectories: Mapping[OnlineCell, pd.DataFrame], betas: Mapping[int, float]) -> pd.DataFrame:
-    """One row per cell and evaluation on the held-out problems, which no policy is trained on."""
-    tables = [_rows(cell, trajectory, betas, "heldout", MEASURED) for cell, trajectory in trajectories.items()]
-    return pd.concat(tables, ignore_index=True)
-
-
 def _rows(
-    cell: OnlineCell, trajectory: pd.DataFrame, betas: Mapping[int, float], prompt_set: str, columns: list[str]
+    cell: OnlineCell, run: Run, betas: Mapping[int, float], prompt_set: str, columns: list[str]
 ) -> pd.DataFrame:
-    rows = trajectory.loc[trajectory["prompt_set"] == prompt_set, ["step", *columns]].reset_index(drop=True)
+    rows = run.rows(prompt_set)[["step", *columns]]
     for position, (name, value) in enumerate(_identity(cell, betas).items()):
         rows.insert(position, name, value)
     return rows
@@ -144,37 +83,33 @@ def _identity(cell: OnlineCell, betas: Mapping[int, float]) -> dict[str, Any]:
     return dict(zip(IDENTITY, values, strict=True))
 
 
-def primary_threshold(gaps: pd.DataFrame, primary_arm: str) -> float | None:
+def primary_threshold(table: pd.DataFrame, column: str, primary_arm: str) -> float | None:
     """Hacking threshold of the primary arm's runs, all betas and seeds together; every arm's onset is against it."""
-    return hacking_threshold([gaps.loc[gaps["arm"] == primary_arm, "goodhart_gap"].to_numpy()])
+    return goodhart.hacking_threshold([table.loc[table["arm"] == primary_arm, column].to_numpy()])
 
 
-def cell_table(
-    gaps: pd.DataFrame,
-    heldout: pd.DataFrame,
-    probes: Mapping[DpoCell, Mapping[str, Any]],
-    primary_arm: str,
-) -> pd.DataFrame:
-    """One row per online cell with all its scores.
+def cell_table(evidence: Evidence, gaps: pd.DataFrame, heldout: pd.DataFrame) -> pd.DataFrame:
+    """One row per online cell with all its scores; docs/metrics.md explains every column.
 
-    ``onset_step`` is empty where no measured gap is above the threshold; ``uq_gap_correlation`` where a series is
-    constant. Probes stand in the primary arm's rows only. ``heldout_<name>_change`` is the value after the last
-    update minus the value of the untouched checkpoint, ``heldout_<name>_start`` the latter.
+    A score that a run does not determine is empty. Scores of the checkpoint stand in the primary arm's rows only.
     """
-    threshold = primary_threshold(gaps, primary_arm)
-    heldout_runs = _rows_by_cell(heldout)
+    arm = evidence.params.primary_arm
+    threshold = primary_threshold(gaps, "goodhart_gap", arm)
+    controlled_threshold = primary_threshold(heldout, "controlled_gap", arm)
+    heldout_rows = _rows_by_cell(heldout)
     rows = []
     for cell, gap_rows in _rows_by_cell(gaps).items():
-        probed = probes[cell.dpo] if cell.arm == primary_arm else {}
         rows.append(
             {
                 **{name: gap_rows[name].iloc[0] for name in IDENTITY},
-                **_gap_scores(gap_rows, threshold),
-                **_heldout_scores(heldout_runs[cell]),
-                **{name: probed.get(name) for name in PROBED},
+                **_paper_scores(gap_rows, threshold),
+                **_controlled_scores(evidence, cell, heldout_rows[cell], controlled_threshold),
+                **_heldout_changes(heldout_rows[cell]),
+                **(_checkpoint_scores(evidence, cell) if cell.arm == arm else dict.fromkeys(CHECKPOINT)),
             }
         )
-    return pd.DataFrame(rows).astype({"onset_step": "Int64"})
+    integers = dict.fromkeys(("onset_step", "controlled_onset_step"), "Int64")
+    return _with_excesses(pd.DataFrame(rows).astype(integers))
 
 
 def _rows_by_cell(table: pd.DataFrame) -> dict[OnlineCell, pd.DataFrame]:
@@ -182,21 +117,50 @@ def _rows_by_cell(table: pd.DataFrame) -> dict[OnlineCell, pd.DataFrame]:
     return {OnlineCell(*key): rows for key, rows in groups}
 
 
-def _gap_scores(rows: pd.DataFrame, threshold: float | None) -> dict[str, Any]:
+def _paper_scores(rows: pd.DataFrame, threshold: float | None) -> dict[str, Any]:
     steps_T, gap_T = rows["step"].to_numpy(), rows["goodhart_gap"].to_numpy()
+    proxy, true = rows["baseline_proxy_reward"].iloc[0], rows["baseline_true_reward"].iloc[0]
     return {
-        "augc": augc(steps_T, gap_T),
-        "onset_step": hacking_onset(steps_T, gap_T, threshold),
+        "augc": goodhart.augc(steps_T, gap_T),
+        "onset_step": goodhart.hacking_onset(steps_T, gap_T, threshold),
         "positive_gaps": int((gap_T > 0).sum()),
         "measured_points": len(gap_T),
-        "baseline_proxy_reward": rows["proxy_reward"].iloc[0],
-        "baseline_true_reward": rows["true_reward"].iloc[0],
+        "baseline_proxy_reward": proxy,
+        "baseline_true_reward": true,
+        "baseline_degenerate": int(goodhart.baseline_degenerate(proxy, true)),
         "mean_ensemble_std": rows["ensemble_std"].mean(),
         "uq_gap_correlation": pearson(rows["ensemble_std"], gap_T),
     }
 
 
-def _heldout_scores(rows: pd.DataFrame) -> dict[str, float]:
+def _controlled_scores(
+    evidence: Evidence, cell: OnlineCell, rows: pd.DataFrame, threshold: float | None
+) -> dict[str, Any]:
+    run, base = evidence.runs[cell], evidence.base
+    steps_T, gap_T, kl_T = (rows[name].to_numpy() for name in ("step", "controlled_gap", "kl_k3"))
+    proxy_T_N, true_T_N = run.heldout("proxy_reward"), run.heldout("true_reward")
+    proxy_T = (rows["proxy_reward"] - rows["proxy_reward"].iloc[0]).to_numpy() / base.proxy_sd
+    true_T = (rows["true_reward"] - rows["true_reward"].iloc[0]).to_numpy() / base.true_sd
+    generator = rng.generator(evidence.params.root_seed, "onset-interval", cell.key)
+    onset_range = goodhart.onset_interval(
+        steps_T, proxy_T_N, true_T_N, base.proxy_sd, base.true_sd, threshold, generator
+    )
+    return {
+        "controlled_augc": goodhart.augc(steps_T, gap_T),
+        "controlled_signed_augc": goodhart.signed_augc(steps_T, gap_T),
+        "controlled_augc_over_kl": goodhart.augc_over_kl(kl_T, gap_T),
+        "controlled_final_gap": gap_T[-1],
+        "controlled_onset_step": goodhart.hacking_onset(steps_T, gap_T, threshold),
+        "controlled_onset_low": None if onset_range is None else onset_range[0],
+        "controlled_onset_high": None if onset_range is None else onset_range[1],
+        "overoptimization": goodhart.overoptimization(steps_T, proxy_T, true_T),
+        "true_regret": goodhart.true_regret(true_T_N),
+        "controlled_ensemble_std": rows["ensemble_std"].mean() / base.proxy_sd,
+        "controlled_uq_gap_correlation": pearson(rows["ensemble_std"], gap_T),
+    }
+
+
+def _heldout_changes(rows: pd.DataFrame) -> dict[str, float]:
     start, end = rows.iloc[0], rows.iloc[-1]
     scores = {}
     for name in CHANGES:
@@ -205,42 +169,85 @@ def _heldout_scores(rows: pd.DataFrame) -> dict[str, float]:
     return scores | {"final_kl_k1": end["kl_k1"], "final_kl_k3": end["kl_k3"]}
 
 
-def hacking_metrics(cells: pd.DataFrame, threshold: float | None, arms: Sequence[str]) -> dict[str, Any]:
-    """Numbers of metrics/hacking.json: means over seeds, or over all runs of an arm.
-
-    A number that the runs do not determine (no positive gap, a constant series, one beta) has no key.
-    """
-    primary = cells[cells["arm"] == arms[0]]
-    means = augc_means(cells, arms[0])
-    metrics: dict[str, Any] = {
-        "augc": {arm: _augc_by_percentile(cells, arm) for arm in arms},
-        "heldout_proxy_change": _means(cells, "heldout_proxy_reward_change", arms),
-        "heldout_true_change": _means(cells, "heldout_true_reward_change", arms),
-        "final_kl_k1": float(primary["final_kl_k1"].mean()),
-        "onset_fraction": float(primary["onset_step"].notna().mean()),
+def _checkpoint_scores(evidence: Evidence, cell: OnlineCell) -> dict[str, float]:
+    return {
+        "dpo_win_rate": _win_rate(evidence.runs[cell].samples, evidence.base.samples),
+        "dpo_reward_accuracy": evidence.validation[cell.dpo]["reward_accuracy"],
+        **probing.probe_columns(evidence.probes[cell.dpo], evidence.params.protocol),
     }
+
+
+def _win_rate(samples: pd.DataFrame, base: pd.DataFrame) -> float:
+    """Share of held-out problems whose response by the untouched checkpoint has the higher proxy reward; ties count half.
+
+    Raises:
+        DataError: the two were measured on different problems.
+    """
+    start = samples[samples["step"] == 0].set_index("task_id")["proxy_reward"]
+    opponent = base.set_index("task_id")["proxy_reward"]
+    if set(start.index) != set(opponent.index):
+        raise DataError(
+            f"{layout.BASE_SAMPLES}: found other problems than in the online runs; expected the same held-out ones: run "
+            "`dvc repro measure_base`"
+        )
+    margins = start - opponent.reindex(start.index)
+    return float((margins > 0).mean() + 0.5 * (margins == 0).mean())
+
+
+def _with_excesses(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add ``<column>_excess``: the value minus that of the placebo of the same checkpoint; empty without a placebo."""
+    placebo = cells[cells["arm"] == PLACEBO].set_index(["beta_percentile", "seed"])
+    checkpoints = pd.MultiIndex.from_frame(cells[["beta_percentile", "seed"]])
+    excesses = {
+        f"{name}_excess": cells[name].to_numpy(float) - placebo[name].reindex(checkpoints).to_numpy(float)
+        for name in EXCESSES
+    }
+    return cells.assign(**excesses)
+
+
+def hacking_metrics(cells: pd.DataFrame, evidence: Evidence, thresholds: Mapping[str, float | None]) -> dict[str, Any]:
+    """Numbers of metrics/hacking.json about the primary arm: means over seeds per beta, or over all runs.
+
+    A number that the runs do not determine (no positive gap, a constant series, one beta, no placebo) has no key.
+    """
+    primary = cells[cells["arm"] == evidence.params.primary_arm]
+    metrics: dict[str, Any] = {
+        name: _by_percentile(primary, column)
+        for name, column in (
+            ("augc", "augc"),
+            ("controlled_augc_excess", "controlled_augc_excess"),
+            ("heldout_proxy_excess", "heldout_proxy_reward_change_excess"),
+            ("heldout_true_excess", "heldout_true_reward_change_excess"),
+        )
+        if primary[column].notna().all()
+    }
+    metrics["final_kl_k1"] = float(primary["final_kl_k1"].mean())
+    metrics["onset_fraction"] = float(primary["onset_step"].notna().mean())
+    metrics["degenerate_baselines"] = int(primary["baseline_degenerate"].sum())
+    metrics["true_sd_smoothed"] = int(evidence.base.true_sd_smoothed)
     undetermined = {
-        "hacking_threshold": threshold,
-        "spearman_beta_augc": spearman(means["beta"], means["augc"]),
-        "spearman_p_one_sided": spearman_exact_p(means["beta"], means["augc"]),
+        **thresholds,
+        "spearman_beta_augc": _spearman(primary, "augc"),
+        "spearman_beta_controlled_augc": _spearman(primary, "controlled_augc_excess"),
         "uq_gap_correlation": mean_or_none(primary["uq_gap_correlation"]),
     }
     return metrics | {name: value for name, value in undetermined.items() if value is not None}
+
+
+def _by_percentile(cells: pd.DataFrame, column: str) -> dict[str, float]:
+    means = cells.groupby("beta_percentile", sort=False)[column].mean()
+    return {percentile_key(int(percentile)): float(value) for percentile, value in means.items()}
+
+
+def _spearman(cells: pd.DataFrame, column: str) -> float | None:
+    means = cells.groupby("beta", sort=False)[column].mean()
+    return None if means.isna().any() else spearman(means.index.to_numpy(), means.to_numpy())
 
 
 def augc_means(cells: pd.DataFrame, arm: str) -> pd.DataFrame:
     """One row per beta percentile with its beta and label and the AUGC of ``arm``, mean over seeds."""
     keys = ["beta_percentile", "beta", "beta_label"]
     return cells[cells["arm"] == arm].groupby(keys, sort=False)["augc"].mean().reset_index()
-
-
-def _augc_by_percentile(cells: pd.DataFrame, arm: str) -> dict[str, float]:
-    means = augc_means(cells, arm)
-    return {percentile_key(p): float(v) for p, v in zip(means["beta_percentile"], means["augc"], strict=True)}
-
-
-def _means(cells: pd.DataFrame, column: str, arms: Sequence[str]) -> dict[str, float]:
-    return {arm: float(cells.loc[cells["arm"] == arm, column].mean()) for arm in arms}
 
 
 def mean_or_none(values: pd.Series) -> float | None:
@@ -255,7 +262,7 @@ def read_cells(params: Params) -> pd.DataFrame:
     Raises:
         DataError: the table lacks a cell of the design or holds one that is not in it.
     """
-    cells = records.read_table(layout.CELL_SCORES, [*IDENTITY, "augc", "onset_step"])
+    cells = records.read_table(layout.CELL_SCORES, [*IDENTITY, "augc", "onset_step", "controlled_augc"])
     keys = cells[["beta_percentile", "seed", "arm"]].itertuples(index=False)
     found = [OnlineCell(int(percentile), int(seed), str(arm)) for percentile, seed, arm in keys]
     expected = online_cells(params)
@@ -266,4 +273,4 @@ def read_cells(params: Params) -> pd.DataFrame:
             f"{layout.CELL_SCORES}: found {len(found)} cells, missing {missing}, not in the design {extra}; "
             f"expected the {len(expected)} cells of params.yaml in its order; run `dvc repro score_hacking`"
         )
-    return cells.astype({"onset_step": "Int64"})
+    return cells.astype(dict.fromkeys(("onset_step", "controlled_onset_step"), "Int64"))

@@ -13,7 +13,7 @@ from pessimism.errors import SourceError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from pessimism.params import LengthParams
+    from pessimism.params import LengthParams, Protocol
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,15 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text that opens a sequence, with the special tokens that the tokenizer puts in front by itself."""
     ids = list(tokenizer(text)["input_ids"])
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def online_prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol, lengths: LengthParams
+) -> list[int]:
+    """Ids of a verifiable problem's prompt, as the online phase and the probes pose it: at most ``lengths.prompt``."""
+    encode = {"plain": plain_ids, "dpo": dpo_prompt_ids}[protocol.prompt_format]
+    ids = encode(tokenizer, prompt)
+    return ids[: lengths.prompt] if protocol.prompt_cut == "right" else ids[-lengths.prompt :]
 
 
 def encode_pair(

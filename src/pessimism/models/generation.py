@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.prompts import plain_ids
-from pessimism.params import LengthParams, Protocol
+from pessimism.data.prompts import online_prompt_ids
+from pessimism.params import Params, Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What responses are drawn from. ``top_k``: None as in the model's generation config, 0 without a limit."""
+
+    temperature: float
+    top_p: float
+    top_k: int | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of ``generate``; what is not given there, the model's own generation config decides."""
+        options = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "repetition_penalty": 1.0}
+        return options if self.top_k is None else options | {"top_k": self.top_k}
+
+
+FULL = Sampling(temperature=1.0, top_p=1.0, top_k=0)
+"""The model's own distribution, of which log-probabilities, entropy and KL are taken."""
+
+
+def protocol_sampling(protocol: Protocol) -> Sampling:
+    """What the protocol samples from."""
+    if protocol.sampling == "full":
+        return FULL
+    return Sampling(protocol.temperature, protocol.top_p, protocol.top_k)
 
 
 @dataclass(frozen=True)
@@ -17,7 +44,7 @@ class Rollouts:
     """One sampled response per prompt; the ids are those that were fed and drawn, never re-tokenised text.
 
     Attributes:
-        prompt_ids: token ids of each prompt, cut to its last ``lengths.prompt`` tokens.
+        prompt_ids: token ids of each prompt, at most ``lengths.prompt``.
         response_ids: token ids of each response, with the end-of-sequence token where it was drawn.
         texts: decoded responses without special tokens.
         finished: whether the response ended by itself before ``lengths.response`` tokens.
@@ -33,20 +60,26 @@ def sample_responses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
-    protocol: Protocol,
-    lengths: LengthParams,
-    batch_size: int,
+    params: Params,
+    sampling: Sampling | None = None,
 ) -> Rollouts:
     """Draw one response per prompt from torch's global random stream, with dropout off.
 
-    Prompts are padded on the left; the model's mode is restored afterwards.
+    The model's mode is restored afterwards.
+
+    Args:
+        sampling: None samples as the protocol says.
     """
+    scale, protocol = params.scale, params.protocol
+    chosen = protocol_sampling(protocol) if sampling is None else sampling
+    side = "right" if protocol.right_padding else "left"
     was_training = model.training
     model.eval()
-    prompt_ids = [plain_ids(tokenizer, prompt)[-lengths.prompt :] for prompt in prompts]
+    prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
     response_ids: list[list[int]] = []
-    for start in range(0, len(prompts), batch_size):
-        response_ids += _sample_batch(model, tokenizer, prompt_ids[start : start + batch_size], protocol, lengths)
+    for start in range(0, len(prompts), scale.evaluation_batch_size):
+        batch = prompt_ids[start : start + scale.evaluation_batch_size]
+        response_ids += _sample_batch(model, tokenizer, batch, chosen, scale.lengths.response, side)
     model.train(was_training)
     return Rollouts(
         prompt_ids=prompt_ids,
@@ -60,24 +93,19 @@ def _sample_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: list[list[int]],
-    protocol: Protocol,
-    lengths: LengthParams,
+    sampling: Sampling,
+    response_length: int,
+    padding_side: str,
 ) -> list[list[int]]:
-    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
-    # Without a value here, the model's own generation config decides.
-    top_k = {} if protocol.top_k is None else {"top_k": protocol.top_k}
+    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side=padding_side, return_tensors="pt").to(model.device)
     with torch.no_grad():
         output = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            do_sample=True,
-            temperature=protocol.temperature,
-            top_p=protocol.top_p,
-            repetition_penalty=1.0,
-            max_new_tokens=lengths.response,
+            max_new_tokens=response_length,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
-            **top_k,
+            **sampling.options,
         )
     drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, tokenizer.eos_token_id) for ids in drawn]

@@ -67,11 +67,8 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def response_logps(model: PreTrainedModel, batch: ResponseBatch) -> ResponseLogps:
-    """Log-probability and entropy of every response token under ``model``'s full distribution at temperature 1.
-
-    The softmax is taken in float32 whatever the model's dtype. Dropout follows the model's mode.
-    """
+def response_logits(model: PreTrainedModel, batch: ResponseBatch) -> torch.Tensor:
+    """(B, R, V) float32 logits that predict each response token, whatever the model's dtype."""
     width = batch.response_mask.shape[1]
     logits = model(
         input_ids=batch.input_ids,
@@ -80,8 +77,16 @@ def response_logps(model: PreTrainedModel, batch: ResponseBatch) -> ResponseLogp
         logits_to_keep=width + 1,
         use_cache=False,
     ).logits
-    logps_B_R_V = logits[:, :-1].float().log_softmax(dim=-1)
-    targets_B_R_1 = batch.input_ids[:, -width:].unsqueeze(-1)
+    return logits[:, :-1].float()
+
+
+def response_logps(model: PreTrainedModel, batch: ResponseBatch) -> ResponseLogps:
+    """Log-probability and entropy of every response token under ``model``'s full distribution at temperature 1.
+
+    The softmax is taken in float32 whatever the model's dtype. Dropout follows the model's mode.
+    """
+    logps_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
+    targets_B_R_1 = batch.input_ids[:, -batch.response_mask.shape[1] :].unsqueeze(-1)
     logps_B_R = logps_B_R_V.gather(-1, targets_B_R_1).squeeze(-1)
     with torch.no_grad():
         entropy_B_R = -(logps_B_R_V.exp() * logps_B_R_V).sum(dim=-1)

@@ -155,7 +155,7 @@ def dpo_hyperparameters(
         )
     accumulation = derive.accumulation(n_train, batch) if dpo.accumulation is None else dpo.accumulation
     steps = derive.optimizer_steps(n_train, batch, accumulation, dpo.epochs)
-    stream = (cell.seed,) if params.protocol.paired_seeds else (cell.beta_percentile, cell.seed)
+    stream = rng.run_stream(params.protocol, cell.beta_percentile, cell.seed)
     return DpoHyperparameters(
         beta=beta,
         epochs=dpo.epochs,

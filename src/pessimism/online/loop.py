@@ -12,7 +12,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import rng
+from pessimism import layout, records, rng
 from pessimism.cells import OnlineCell
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.logprobs import ResponseBatch, ResponseLogps, response_logps
@@ -25,7 +25,14 @@ from pessimism.online.objective import (
     online_loss,
     penalty_ratio,
 )
-from pessimism.online.rollout import ScoredRollouts, response_batches, reward_summary, roll_out
+from pessimism.online.rollout import (
+    ScoredRollouts,
+    response_batches,
+    reward_summary,
+    roll_out,
+    sample_table,
+    trained_response_ids,
+)
 from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -76,11 +83,8 @@ class OnlineRun:
         self._evaluate_heldout(chosen.steps)
 
     @property
-    def _stream(self) -> tuple[str | int, ...]:
-        """Names of this cell's random streams. The arms of a checkpoint always share them; betas where paired."""
-        if self.params.protocol.paired_seeds:
-            return (self.cell.seed,)
-        return (self.cell.beta_percentile, self.cell.seed)
+    def _stream(self) -> tuple[int, ...]:
+        return rng.run_stream(self.params.protocol, self.cell.beta_percentile, self.cell.seed)
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
         """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
@@ -98,7 +102,8 @@ class OnlineRun:
         """One step on one batch; the returned row describes the batch before the update."""
         protocol = self.params.protocol
         scored = self._roll_out(BATCH, step, tasks)
-        (batch,) = response_batches(scored.rollouts, self.tokenizer, self.model.device, len(tasks))
+        responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
+        (batch,) = response_batches(scored.rollouts, responses, self.tokenizer, self.model.device, len(tasks))
         policy, reference = self._policy_and_reference(batch, policy_dropout=protocol.policy_dropout)
         log_ratios = policy.sums - reference.sums
         rewards = torch.tensor(self._training_reward(scored), dtype=torch.float32, device=self.model.device)
@@ -143,26 +148,14 @@ class OnlineRun:
     def _evaluate_heldout(self, step: int) -> None:
         """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""
         scored = self._roll_out(HELDOUT, step, self.heldout_tasks)
-        batches = response_batches(
-            scored.rollouts, self.tokenizer, self.model.device, self.params.scale.evaluation_batch_size
-        )
+        rollouts, size = scored.rollouts, self.params.scale.evaluation_batch_size
+        batches = response_batches(rollouts, rollouts.response_ids, self.tokenizer, self.model.device, size)
         with torch.no_grad():
             pairs = [self._policy_and_reference(batch, policy_dropout=False) for batch in batches]
         row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored)}
         row |= divergence([policy for policy, _ in pairs], [reference for _, reference in pairs])
         self.rows.append(row)
-        self.samples.append(
-            pd.DataFrame(
-                {
-                    "step": step,
-                    "task_id": scored.task_ids,
-                    "proxy_reward": scored.proxy_reward,
-                    "true_reward": scored.true_reward,
-                    "ensemble_std": scored.ensemble_std,
-                    "response_tokens": scored.response_tokens,
-                }
-            )
-        )
+        self.samples.append(sample_table(scored).assign(step=step))
         self.rollouts += [
             {
                 "step": step,
@@ -175,6 +168,11 @@ class OnlineRun:
             }
             for index in range(min(ROLLOUTS_KEPT, len(scored.task_ids)))
         ]
+
+
+def load_training_tasks(params: Params) -> pd.DataFrame:
+    """Problems of the split that the protocol trains on."""
+    return records.read_table(layout.tasks(params.protocol.prompt_split))
 
 
 def divergence(policy: list[ResponseLogps], reference: list[ResponseLogps]) -> dict[str, float]:

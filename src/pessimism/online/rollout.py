@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from pessimism.data.gsm8k import true_reward
 from pessimism.data.prompts import math_prompt
 from pessimism.models.generation import Rollouts, sample_responses
 from pessimism.models.logprobs import ResponseBatch, pad_pairs
-from pessimism.params import Params
+from pessimism.params import Params, Protocol
 from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
 
 
@@ -47,11 +47,8 @@ def roll_out(
     Args:
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    scale = params.scale
-    prompts = [math_prompt(question, scale.tasks.prompt_template) for question in tasks["question"]]
-    rollouts = sample_responses(
-        model, tokenizer, prompts, params.protocol, scale.lengths, batch_size=scale.evaluation_batch_size
-    )
+    prompts = [math_prompt(question, params.scale.tasks.prompt_template) for question in tasks["question"]]
+    rollouts = sample_responses(model, tokenizer, prompts, params)
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
@@ -80,10 +77,46 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
     }
 
 
+def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
+    """One row per problem with its rewards."""
+    return pd.DataFrame(
+        {
+            "task_id": scored.task_ids,
+            "proxy_reward": scored.proxy_reward,
+            "true_reward": scored.true_reward,
+            "true_reward_flexible": scored.true_reward_flexible,
+            "ensemble_std": scored.ensemble_std,
+            "response_tokens": scored.response_tokens,
+        }
+    )
+
+
+def trained_response_ids(
+    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol
+) -> list[list[int]]:
+    """Ids of the responses whose log-probabilities the online loss takes.
+
+    The sampled ids with their end-of-sequence token are what was drawn; the protocol may ask for the decoded text
+    tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss.
+    """
+    if protocol.retokenize_responses:
+        bodies = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in rollouts.texts]
+    else:
+        bodies = [ids[:-1] if done else ids for ids, done in zip(rollouts.response_ids, rollouts.finished, strict=True)]
+    if not protocol.score_eos:
+        return bodies
+    end = [tokenizer.eos_token_id]
+    return [[*ids, *end] if done else ids for ids, done in zip(bodies, rollouts.finished, strict=True)]
+
+
 def response_batches(
-    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, device: torch.device, batch_size: int
+    rollouts: Rollouts,
+    response_ids: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    batch_size: int,
 ) -> Iterator[ResponseBatch]:
-    """The responses of ``rollouts`` as padded batches, in order."""
+    """The prompts of ``rollouts`` with ``response_ids`` as padded batches, in order."""
     for start in range(0, len(rollouts.prompt_ids), batch_size):
         rows = slice(start, start + batch_size)
-        yield pad_pairs(rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, device)
+        yield pad_pairs(rollouts.prompt_ids[rows], response_ids[rows], tokenizer.pad_token_id, device)

@@ -1,35 +1,32 @@
-"""Token-level entropy of a policy on a fixed set of prompts (Eq. 11)."""
+"""Token-level entropy of a policy on prompts (Eq. 11) and on its own responses, and its divergence from the base."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.prompts import plain_ids
-from pessimism.models.logprobs import position_ids
+from pessimism.data.prompts import online_prompt_ids
+from pessimism.models.adapters import use_adapter
+from pessimism.models.generation import FULL, sample_responses
+from pessimism.models.logprobs import ResponseBatch, pad_pairs, position_ids, response_logits
+from pessimism.params import Params
 
 
 def prompt_entropy(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    prompt_length: int,
-    batch_size: int,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
 ) -> torch.Tensor:
-    """Entropy of the next-token distribution, averaged over each prompt's own tokens.
-
-    Args:
-        prompt_length: tokens; a longer prompt keeps its last ones.
+    """Entropy of the next-token distribution, averaged over each prompt's own tokens (Eq. 11).
 
     Returns:
         (N,) nats per token, in [0, ln V]; higher = less certain.
     """
-    encoded = [plain_ids(tokenizer, prompt)[-prompt_length:] for prompt in prompts]
+    encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
+    size = params.scale.evaluation_batch_size
     means = [
-        _batch_entropy(model, tokenizer, encoded[start : start + batch_size])
-        for start in range(0, len(encoded), batch_size)
+        _batch_entropy(model, tokenizer, encoded[start : start + size]) for start in range(0, len(encoded), size)
     ]
     return torch.cat(means)
 
@@ -46,3 +43,42 @@ def _batch_entropy(
     logps_B_T_V = logits.float().log_softmax(dim=-1)
     entropy_B_T = -(logps_B_T_V.exp() * logps_B_T_V).sum(dim=-1) * mask_B_T
     return entropy_B_T.sum(dim=1) / mask_B_T.sum(dim=1)
+
+
+def response_entropy_and_kl(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
+) -> tuple[float, float]:
+    """Entropy and divergence from the base of the policy that is active on ``model``, over its own responses.
+
+    One response per prompt is drawn from the full distribution, whatever the protocol samples from. At each of its
+    tokens both distributions are compared over the whole vocabulary, which has less noise than log-ratios of the
+    sampled tokens and cannot be negative.
+
+    Returns:
+        Mean entropy per token, nats, each response weighing the same; mean KL(policy || base) per response, nats.
+    """
+    rollouts = sample_responses(model, tokenizer, prompts, params, sampling=FULL)
+    size = params.scale.evaluation_batch_size
+    entropies, divergences = [], []
+    for start in range(0, len(prompts), size):
+        rows = slice(start, start + size)
+        batch = pad_pairs(
+            rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, model.device
+        )
+        entropy_B, kl_B = _batch_entropy_and_kl(model, batch)
+        entropies.append(entropy_B)
+        divergences.append(kl_B)
+    return float(torch.cat(entropies).mean()), float(torch.cat(divergences).mean())
+
+
+@torch.no_grad()
+def _batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B,) mean entropy per token and (B,) KL to the base summed over tokens."""
+    policy_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
+    with use_adapter(model, None):
+        base_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
+    mask_B_R = batch.response_mask
+    probabilities_B_R_V = policy_B_R_V.exp()
+    entropy_B_R = -(probabilities_B_R_V * policy_B_R_V).sum(dim=-1) * mask_B_R
+    kl_B_R = (probabilities_B_R_V * (policy_B_R_V - base_B_R_V)).sum(dim=-1) * mask_B_R
+    return entropy_B_R.sum(dim=1) / mask_B_R.sum(dim=1), kl_B_R.sum(dim=1)

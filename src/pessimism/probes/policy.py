@@ -1,9 +1,14 @@
-"""All probes of one checkpoint, before and after its online run (paper section 5)."""
+"""All probes of one checkpoint, before and after its online run (paper section 5).
+
+Everything is measured in every way that a protocol may ask for: which of them the paper's measures read is decided where
+they are gathered, so that a change of that choice probes nothing again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +21,15 @@ from pessimism.models.adapters import use_adapter
 from pessimism.models.generation import sample_responses
 from pessimism.models.hyperparameters import probe_size
 from pessimism.params import Params
-from pessimism.probes.entropy import prompt_entropy
-from pessimism.probes.representation import cosine_distances, mean_pairwise_cosine_distance
-from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.probes.entropy import prompt_entropy, response_entropy_and_kl
+from pessimism.probes.representation import (
+    ReferenceStates,
+    cosine_distances,
+    mahalanobis_distances,
+    mean_diversity_within,
+    mean_pairwise_cosine_distance,
+)
+from pessimism.reward.ensemble import LAYERS, RewardEnsemble
 
 DPO = "dpo"
 ONLINE = "online"
@@ -30,27 +41,37 @@ class ProbeSet:
 
     Attributes:
         prompts: problems posed as the online phase poses them.
-        centroid_H: mean state of the reward member over training pairs' prompts and chosen responses.
-        references: number of those pairs.
+        heldout_prompts: the held-out problems, for entropy and KL over responses.
+        references: by member and layer, its states over training pairs' prompts and chosen responses.
+        reference_count: number of those pairs.
     """
 
     prompts: list[str]
-    centroid_H: np.ndarray
-    references: int
+    heldout_prompts: list[str]
+    references: dict[int, dict[str, ReferenceStates]]
+    reference_count: int
 
 
-def probe_set(params: Params, tasks: pd.DataFrame, pairs: pd.DataFrame, ensemble: RewardEnsemble) -> ProbeSet:
+def probe_set(
+    params: Params, tasks: pd.DataFrame, heldout: pd.DataFrame, pairs: pd.DataFrame, ensemble: RewardEnsemble
+) -> ProbeSet:
     """Draw the probe prompts and the reference pairs: the same for every beta, seed and arm."""
-    scale = params.scale
-    drawn = _draw(params, "probe-prompts", tasks, scale.probes.prompts)
-    references = _draw(params, "probe-references", pairs, scale.probes.references)
-    states_N_H = ensemble.representations(
-        params.ensemble_members[0], list(references["prompt"]), list(references["chosen"])
-    )
+    probes, template = params.scale.probes, params.scale.tasks.prompt_template
+    drawn = _draw(params, "probe-prompts", tasks, probes.prompts)
+    rows = _draw(params, "probe-references", pairs, probes.references)
+    prompts, chosen = list(rows["prompt"]), list(rows["chosen"])
+    references = {
+        member: {
+            layer: ReferenceStates.of(states_N_H)
+            for layer, states_N_H in ensemble.representations(member, prompts, chosen).items()
+        }
+        for member in ensemble.members
+    }
     return ProbeSet(
-        prompts=[math_prompt(question, scale.tasks.prompt_template) for question in drawn["question"]],
-        centroid_H=states_N_H.mean(axis=0),
-        references=len(references),
+        prompts=[math_prompt(question, template) for question in drawn["question"]],
+        heldout_prompts=[math_prompt(question, template) for question in heldout["question"]],
+        references=references,
+        reference_count=len(rows),
     )
 
 
@@ -61,36 +82,77 @@ def probe_checkpoint(
     probes: ProbeSet,
     params: Params,
     seed: int,
-) -> dict[str, float]:
-    """Entropy (nats per token), entropy collapse (positive = lost online), distance and diversity (cosine).
+) -> dict[str, Any]:
+    """Probe both policies.
 
     Args:
         model: a base with the adapters DPO and ONLINE.
         seed: training seed; betas of one seed draw responses from the same random stream.
 
     Returns:
-        The published quantities under their plain names, for the DPO checkpoint; the same after the online run
-        under names that end in ``_online``.
+        The sizes, and under ``dpo`` and ``online`` what :func:`_probe_policy` found.
     """
-    entropy, states_N_H = {}, {}
-    for name in (DPO, ONLINE):
-        rng.seed_torch(params.root_seed, "probe-responses", seed)
-        with use_adapter(model, name):
-            entropy[name] = _mean_prompt_entropy(model, tokenizer, probes.prompts, params)
-            responses = _responses(model, tokenizer, probes.prompts, params)
-        states_N_H[name] = ensemble.representations(params.ensemble_members[0], probes.prompts, responses)
-    distances = {name: cosine_distances(states, probes.centroid_H) for name, states in states_N_H.items()}
-    return {
-        "entropy_dpo": entropy[DPO],
-        "entropy_online": entropy[ONLINE],
-        "entropy_collapse": entropy[DPO] - entropy[ONLINE],
-        "ood_cosine_distance": float(distances[DPO].mean()),
-        "ood_cosine_distance_sd": float(distances[DPO].std(ddof=1)),
-        "ood_cosine_distance_online": float(distances[ONLINE].mean()),
-        "response_diversity": mean_pairwise_cosine_distance(states_N_H[DPO]),
-        "response_diversity_online": mean_pairwise_cosine_distance(states_N_H[ONLINE]),
+    record: dict[str, Any] = {
         "prompts": len(probes.prompts),
-        "references": probes.references,
+        "responses_per_prompt": params.scale.probes.responses,
+        "heldout_prompts": len(probes.heldout_prompts),
+        "references": probes.reference_count,
+    }
+    for name in (DPO, ONLINE):
+        with use_adapter(model, name):
+            record[name] = _probe_policy(model, tokenizer, ensemble, probes, params, seed)
+    return record
+
+
+def _probe_policy(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ensemble: RewardEnsemble,
+    probes: ProbeSet,
+    params: Params,
+    seed: int,
+) -> dict[str, Any]:
+    """Probes of the policy that is active on ``model``.
+
+    Returns:
+        ``prompt_entropy`` (Eq. 11) and ``response_entropy``, nats per token; ``kl_to_base``, nats per response;
+        ``members``: by reward member and layer ``ood_cosine_distance`` (Eq. 12) and its standard deviation over
+        prompts, ``ood_mahalanobis_distance``, and ``diversity_across`` and ``diversity_within`` prompts.
+    """
+    rng.seed_torch(params.root_seed, "probe-responses", seed)
+    repeats = params.scale.probes.responses
+    prompts = [prompt for prompt in probes.prompts for _ in range(repeats)]
+    responses = sample_responses(model, tokenizer, prompts, params).texts
+    rng.seed_torch(params.root_seed, "probe-divergence", seed)
+    entropy, kl = response_entropy_and_kl(model, tokenizer, probes.heldout_prompts, params)
+    members = {
+        str(member): {
+            layer: _representation_probes(states_NR_H, probes.references[member][layer], repeats)
+            for layer, states_NR_H in ensemble.representations(member, prompts, responses).items()
+        }
+        for member in ensemble.members
+    }
+    return {
+        "prompt_entropy": float(prompt_entropy(model, tokenizer, probes.prompts, params).mean()),
+        "response_entropy": entropy,
+        "kl_to_base": kl,
+        "members": members,
+    }
+
+
+def _representation_probes(states_NR_H: np.ndarray, reference: ReferenceStates, repeats: int) -> dict[str, float]:
+    """Distances and diversities of N prompts with R responses each, rows in that order.
+
+    Distance and diversity across prompts are of each prompt's first response.
+    """
+    first_N_H = states_NR_H[::repeats]
+    cosine_N = cosine_distances(first_N_H, reference.centroid_H)
+    return {
+        "ood_cosine_distance": float(cosine_N.mean()),
+        "ood_cosine_distance_sd": float(cosine_N.std(ddof=1)),
+        "ood_mahalanobis_distance": float(mahalanobis_distances(first_N_H, reference).mean()),
+        "diversity_across": mean_pairwise_cosine_distance(first_N_H),
+        "diversity_within": mean_diversity_within(np.split(states_NR_H, len(first_N_H))),
     }
 
 
@@ -98,19 +160,3 @@ def _draw(params: Params, stream: str, table: pd.DataFrame, size: int | None) ->
     count = min(len(table), probe_size(len(table)) if size is None else size)
     rows = rng.generator(params.root_seed, stream).choice(len(table), size=count, replace=False)
     return table.iloc[np.sort(rows)]
-
-
-def _mean_prompt_entropy(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
-) -> float:
-    scale = params.scale
-    return float(prompt_entropy(model, tokenizer, prompts, scale.lengths.prompt, scale.evaluation_batch_size).mean())
-
-
-def _responses(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
-) -> list[str]:
-    scale = params.scale
-    return sample_responses(
-        model, tokenizer, prompts, params.protocol, scale.lengths, scale.evaluation_batch_size
-    ).texts

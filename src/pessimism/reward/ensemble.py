@@ -53,6 +53,17 @@ def normalize(scores_K_B: np.ndarray, mean_K: np.ndarray, sd_K: np.ndarray) -> n
     return (scores_K_B - mean_K[:, None]) / sd_K[:, None]
 
 
+LAYERS = {"penultimate": -2, "last": -1}
+"""Layers whose states are read, as indices of the hidden states."""
+
+
+def _token_mean(states_B_T_H: torch.Tensor, mask_B_T: torch.Tensor) -> np.ndarray:
+    """(B, H) float64 mean over each row's real tokens."""
+    mask_B_T_1 = mask_B_T.unsqueeze(-1).double()
+    means_B_H = (states_B_T_H.double() * mask_B_T_1).sum(dim=1) / mask_B_T_1.sum(dim=1)
+    return means_B_H.cpu().numpy()
+
+
 def member_name(member: int) -> str:
     """Name of a member's adapter on the shared base."""
     return f"member-{member}"
@@ -118,19 +129,24 @@ class RewardEnsemble:
             return scores_K_B
         return normalize(scores_K_B, self._statistic("score_mean"), self._statistic("score_sd"))
 
-    def representations(self, member: int, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """(B, H) float64 penultimate-layer states of one member, averaged over each text's tokens, dropout off."""
+    def representations(
+        self, member: int, prompts: Sequence[str], responses: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """States of one member by layer (LAYERS), averaged over each text's tokens, dropout off.
+
+        Returns:
+            Layer -> (B, H) float64, in the caller's order.
+        """
         ids = self._encode(prompts, responses)
-        states_B_H: list[np.ndarray] = [np.empty(0)] * len(ids)
+        states: dict[str, list[np.ndarray]] = {layer: [np.empty(0)] * len(ids) for layer in LAYERS}
         with torch.no_grad(), use_adapter(self.model, member_name(member)):
             for rows in length_batches([len(row) for row in ids], self.batch_size):
                 inputs = self._inputs([ids[row] for row in rows])
-                hidden_B_T_H = self.model(**inputs, use_cache=False, output_hidden_states=True).hidden_states[-2]
-                mask_B_T_1 = inputs["attention_mask"].unsqueeze(-1).double()
-                means_B_H = (hidden_B_T_H.double() * mask_B_T_1).sum(dim=1) / mask_B_T_1.sum(dim=1)
-                for row, mean_H in zip(rows, means_B_H.cpu().numpy(), strict=True):
-                    states_B_H[row] = mean_H
-        return np.stack(states_B_H)
+                hidden = self.model(**inputs, use_cache=False, output_hidden_states=True).hidden_states
+                for layer, index in LAYERS.items():
+                    for row, mean_H in zip(rows, _token_mean(hidden[index], inputs["attention_mask"]), strict=True):
+                        states[layer][row] = mean_H
+        return {layer: np.stack(rows) for layer, rows in states.items()}
 
     def _encode(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         pairs = zip(prompts, responses, strict=True)

@@ -1,0 +1,248 @@
+"""Every switch of the protocol files changes exactly what it names, and is read at one place."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import test_online as online
+from conftest import CHECKOUT
+from pessimism import layout, records, rng
+from pessimism.analysis import goodhart, probing, scores
+from pessimism.analysis.runs import BaseRewards, Evidence, read_evidence
+from pessimism.data.prompts import online_prompt_ids
+from pessimism.models.generation import Rollouts
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.offline.beta_grid import grid_record
+from pessimism.online import loop, rollout
+from pessimism.online.objective import kl_coefficient
+from pessimism.params import Params, Protocol, load_params
+from synthetic_project import Invented, write_project
+
+PAPER, CONTROLLED = (
+    yaml.safe_load((CHECKOUT / f"protocols/{name}.yaml").read_text()) for name in ("paper", "controlled")
+)
+# Values that belong to a switch beside them, and are read where it is.
+NOT_SWITCHES = {"kl_numerator", "kl_percentile", "temperature", "top_p", "top_k", "uwo_weight"}
+
+# Switch -> everything of `facts` that changes when it alone is turned from the published to the controlled value.
+CHANGES = {
+    "kl_coupling": {"numerator of kappa"},
+    "kl_noise_floor": {"kappa where policy and reference differ by rounding"},
+    "prompt_split": {"training problems"},
+    "paired_seeds": {"random streams of a run"},
+    "policy_dropout": {"log-ratio before the first update"},
+    "right_padding": {"padding of prompts"},
+    "reward_dropout": {"rewards of a training batch"},
+    "normalize_rewards": {"rewards of a training batch", "rewards of the held-out problems"},
+    "sampling": {"sampled distribution"},
+    "prompt_format": {"prompt ids", "ids of a long prompt"},
+    "prompt_cut": {"ids of a long prompt"},
+    "retokenize_responses": {"trained ids"},
+    "score_eos": {"trained ids"},
+    "grid_precision": {"beta grid"},
+    "gap_rewards": {"published gap"},
+    "gap_baseline": {"published gap"},
+    "entropy_tokens": {"published entropy"},
+    "probe_layer": {"published distance and diversity"},
+    "probe_members": {"published distance and diversity"},
+    "diversity_prompts": {"published distance and diversity"},
+}
+ALWAYS_THE_SAME = {"controlled gap", "controlled probes"}
+
+
+def test_the_two_protocols_differ_in_every_switch_but_the_ablation() -> None:
+    assert PAPER.keys() == CONTROLLED.keys()
+    assert {key for key in PAPER if PAPER[key] != CONTROLLED[key]} == CHANGES.keys() - {"right_padding"}
+    assert not PAPER["right_padding"] and not CONTROLLED["right_padding"]
+    assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
+
+
+@pytest.mark.parametrize("key", PAPER)
+def test_a_switch_is_read_at_one_place(key: str) -> None:
+    files = [*(CHECKOUT / "src").rglob("*.py"), *(CHECKOUT / "stages").glob("*.py")]
+    reads = Counter(
+        file.relative_to(CHECKOUT).as_posix()
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == key and _is_protocol(node.value)
+    )
+    assert sum(reads.values()) == 1, f"{key} is read in {dict(reads)}"
+
+
+def _is_protocol(node: ast.expr) -> bool:
+    return getattr(node, "attr", getattr(node, "id", "")) == "protocol"
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES))
+def test_a_switch_is_explained_where_it_is_set(key: str) -> None:
+    """By the paper's sentence, by "notebook only", or as ours; on the key's line or the comment above it."""
+    text = (CHECKOUT / "protocols/paper.yaml").read_text()
+    lines = text.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith(f"{key}:"))
+    comment = lines[at] + (lines[at - 1] if lines[at - 1].startswith("#") else "")
+    assert re.search(r'"|Notebook only|notebook only|Eq\.|Def\.|ours', comment), comment
+    assert f"`{key}`" in (CHECKOUT / "docs/paper_map.md").read_text()
+
+
+@pytest.fixture
+def world(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The tiny world with dropout in every adapter, both splits of problems, and the statistics of its rewards."""
+    scale = trained_world.scale
+    dropout = {role: dataclasses.replace(scale.model(role), lora_dropout=0.5) for role in ("policy", "reward")}
+    lengths = dataclasses.replace(scale.lengths, prompt=8)
+    params = dataclasses.replace(trained_world, scale=dataclasses.replace(scale, lengths=lengths, **dropout))
+    checkpoint = Path("models/dpo/checkpoint")
+    online.random_adapter(load_policy_base(params), params, "CAUSAL_LM", checkpoint, "dpo")
+    for member in params.ensemble_members:
+        directory = layout.reward_member(member)
+        base = online.load_reward_base(params)
+        online.random_adapter(base, params, "SEQ_CLS", directory, f"member-{member}")
+    for split in ("train", "test"):
+        problems = online.tasks(4)
+        records.write_table(layout.tasks(split), problems.assign(task_id=f"{split}-" + problems["task_id"]))
+    statistics = {str(member): {"score_mean": 0.5, "score_sd": 2.0} for member in params.ensemble_members}
+    records.write_json(layout.REWARD_MEMBERS_RECORD, statistics)
+    return params
+
+
+trained_world = online.trained_world
+SHORT, LONG = "Tom had 5", "Mia had 5 apples. She found 3 more. How many apples does she have now?"
+
+
+def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the online phase does with fixed inputs."""
+    run = online.make_run(params)
+    protocol, lengths = params.protocol, params.scale.lengths
+    tokenizer = load_tokenizer(params, "policy")
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %} How many"
+    asked = generate_arguments(run, params, monkeypatch)
+    fixed = fixed_rollouts(run.tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(rollout, "sample_responses", lambda *_: fixed)
+        batch = run._roll_out(loop.BATCH, 0, online.tasks(3)).proxy_reward
+        heldout = run._roll_out(loop.HELDOUT, 0, online.tasks(3)).proxy_reward
+    (responses,) = rollout.response_batches(fixed, fixed.response_ids, run.tokenizer, run.model.device, 3)
+    rng.seed_torch(0, "dropout")
+    policy, reference = run._policy_and_reference(responses, policy_dropout=protocol.policy_dropout)
+    rounding = torch.full((4,), 1e-5)
+    return {
+        "numerator of kappa": run._kl_numerator,
+        "kappa where policy and reference differ by rounding": float(
+            kl_coefficient(1.0, rounding, protocol.kl_percentile, protocol.kl_noise_floor)
+        ),
+        "training problems": list(loop.load_training_tasks(params)["task_id"]),
+        "random streams of a run": rng.run_stream(protocol, 20, 0),
+        "log-ratio before the first update": (policy.sums - reference.sums).tolist(),
+        "padding of prompts": asked["attention_mask"][0].tolist(),
+        "sampled distribution": {name: asked.get(name) for name in ("temperature", "top_p", "top_k", "do_sample")},
+        "rewards of a training batch": batch.tolist(),
+        "rewards of the held-out problems": heldout.tolist(),
+        "prompt ids": online_prompt_ids(tokenizer, SHORT, protocol, lengths),
+        "ids of a long prompt": online_prompt_ids(tokenizer, LONG, protocol, lengths),
+        "trained ids": rollout.trained_response_ids(fixed, run.tokenizer, protocol),
+    }
+
+
+def generate_arguments(run: loop.OnlineRun, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the model's ``generate`` is called with, for a short and a long prompt."""
+    seen: dict[str, Any] = {}
+
+    def generate(**arguments: Any) -> torch.Tensor:
+        seen.update(arguments)
+        return arguments["input_ids"]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.model, "generate", generate)
+        rollout.sample_responses(run.model, run.tokenizer, [SHORT, LONG], params)
+    return seen
+
+
+def fixed_rollouts(tokenizer: Any) -> Rollouts:
+    """Three responses; the ids of the first are not those that its text is tokenised to."""
+    end = tokenizer.eos_token_id
+    ids = [tokenizer("1")["input_ids"] + tokenizer("2")["input_ids"] for _ in range(3)]
+    texts = ["12", "12", "12"]
+    odd = [*tokenizer("\n")["input_ids"], *tokenizer("\n")["input_ids"]]
+    assert tokenizer(tokenizer.decode(odd))["input_ids"] != odd
+    return Rollouts(
+        prompt_ids=[[5, 6], [5, 6, 7], [8]],
+        response_ids=[[*odd, end], ids[1], [*ids[2], end]],
+        texts=[tokenizer.decode(odd), *texts[1:]],
+        finished=[True, False, True],
+    )
+
+
+def analysis_facts(evidence: Evidence) -> dict[str, Any]:
+    """What the measures read from fixed runs."""
+    probes = [probing.probe_columns(probe, evidence.params.protocol) for probe in evidence.probes.values()]
+    entropies = [name for name in probing.AS_PUBLISHED if name.startswith("entropy")]
+    others = [name for name in probing.AS_PUBLISHED if name not in entropies]
+    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
+    return {
+        "published gap": gaps["goodhart_gap"].tolist(),
+        "controlled gap": heldout["controlled_gap"].tolist(),
+        "published entropy": [[probe[name] for name in entropies] for probe in probes],
+        "published distance and diversity": [[probe[name] for name in others] for probe in probes],
+        "controlled probes": [[probe[name] for name in probing.CONTROLLED] for probe in probes],
+    }
+
+
+def grid_facts(protocol: Protocol) -> dict[str, Any]:
+    table = {
+        f"{side}_{precision}": np.array([-600.0, -610.0, -620.0]) + offset + (precision == "float32") * 0.3 * offset
+        for side, offset in (("chosen", np.array([1.0, 2.0, 3.0])), ("rejected", np.array([8.0, 4.0, 16.0])))
+        for precision in ("float32", "bfloat16")
+    }
+    record = grid_record(online.pd.DataFrame(table), [20, 50, 80], protocol.grid_precision)
+    return {"beta grid": [record["p20"], record["p80"]]}
+
+
+def turned(params: Params, switch: str) -> Params:
+    value = True if switch == "right_padding" else CONTROLLED[switch]
+    return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **{switch: value}))
+
+
+MODEL_SWITCHES = sorted(
+    key for key, facts in CHANGES.items() if not any(fact.startswith(("published", "beta grid")) for fact in facts)
+)
+
+
+@pytest.mark.parametrize("switch", sorted(CHANGES))
+def test_a_switch_changes_what_it_names_and_nothing_else(
+    world: Params, switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = (
+        {**model_facts(params, monkeypatch), **grid_facts(params.protocol)} for params in (world, turned(world, switch))
+    )
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == CHANGES[switch] & before.keys()
+
+
+@pytest.mark.parametrize("switch", sorted(CHANGES))
+def test_a_switch_changes_only_the_measures_it_names(
+    switch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = write_project(tmp_path, Invented(percentiles=(20, 80), seeds=(0,)))
+    evidence = read_evidence(params)
+    before, after = (
+        analysis_facts(dataclasses.replace(evidence, params=chosen)) for chosen in (params, turned(params, switch))
+    )
+    assert {name for name in before if before[name] != after[name]} == CHANGES[switch] & before.keys()
+
+
+def test_what_the_tests_above_compare_is_what_they_name() -> None:
+    """Every fact of CHANGES is one of those measured; a misspelt one would never be seen to change."""
+    source = Path(__file__).read_text()
+    for fact in set().union(*CHANGES.values()) | ALWAYS_THE_SAME:
+        assert source.count(f'"{fact}"') >= 2, fact
