@@ -158,6 +158,7 @@ class OnlineRun:
                     "task_id": scored.task_ids,
                     "proxy_reward": scored.proxy_reward,
                     "true_reward": scored.true_reward,
+                    "true_reward_flexible": scored.true_reward_flexible,
                     "ensemble_std": scored.ensemble_std,
                     "response_tokens": scored.response_tokens,
                 }
@@ -172,6 +173,7 @@ class OnlineRun:
                 "answer": self.heldout_tasks["answer"].iloc[index],
                 "proxy_reward": float(scored.proxy_reward[index]),
                 "true_reward": float(scored.true_reward[index]),
+                "true_reward_flexible": float(scored.true_reward_flexible[index]),
             }
             for index in range(min(ROLLOUTS_KEPT, len(scored.task_ids)))
         ]
