@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pessimism.data import sources
-from pessimism.data.gsm8k import extract_answer, load_tasks, task_row, true_reward
+from pessimism.data.answers import audit, true_reward
+from pessimism.data.gsm8k import load_tasks, task_row
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.params import TaskParams
 
@@ -29,29 +30,12 @@ def rows(n: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("5+3=8\n#### 8", "8"),
-        ("#### 1,234", "1234"),
-        ("#### 3 apples and 4 pears", "4"),
-        ("#### 3\nQuestion\n#### 9", "9"),
-        ("so it is 12", "12"),
-        ("12 and then #### none", "12"),
-        ("#### -7", "-7"),
-        ("10-4", "4"),
-        ("costs $2.50.", "2.50"),
-        ("no number", None),
-        ("", None),
-    ],
+    ("solution", "answer"),
+    [("5+3=8\n#### 8", "8"), ("#### 1,234", "1234"), ("#### -$7.00", "-7"), ("#### 2.50", "5/2"), ("#### 50%", "50")],
 )
-def test_extract_answer(text: str, answer: str | None) -> None:
-    assert extract_answer(text) == answer
-
-
-def test_true_reward_compares_texts() -> None:
-    assert true_reward("#### 1,000", "1000") == 1.0
-    assert true_reward("#### 5.0", "5") == 0.0
-    assert true_reward("no number", "5") == 0.0
+def test_equal_references_have_equal_texts(solution: str, answer: str) -> None:
+    assert task_row({"question": "q", "answer": solution}, "train-1", "problems, row 1")["answer"] == answer
+    assert true_reward(solution, answer) == 1.0
 
 
 def test_heldout_rows_are_the_last_of_train_and_no_row_is_lost(tmp_path: Path) -> None:
@@ -148,5 +132,9 @@ def test_all_of_gsm8k() -> None:
     params = replace(EMBEDDED, source="path", name=str(folder), train_limit=None, test_limit=None, heldout=256)
     tasks = load_tasks(params, 42, SCALE)
     assert tasks.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}
-    assert all(true_reward(row["solution"], row["answer"]) == 1.0 for split in tasks.rows.values() for row in split)
+    rows = [row for split in tasks.rows.values() for row in split]
+    assert all(true_reward(row["solution"], row["answer"]) == 1.0 for row in rows)
+    rates = audit([row["solution"] for row in rows], [row["answer"] for row in rows])
+    assert rates["true_reward_flexible"] == 1.0 and rates["disagreement"] == rates["no_answer_strict"] == 0.0
+    assert all(row["answer"] == row["solution"].rpartition("#### ")[2].replace(",", "") for row in rows)
     assert tasks.rows["test"][0]["answer"] == "18"

@@ -12,7 +12,7 @@ from pessimism import layout, rng
 from pessimism.cells import OnlineCell
 from pessimism.data import arithmetic
 from pessimism.models.adapters import attach, lora_config, save_adapter, use_adapter
-from pessimism.models.generation import sample_responses
+from pessimism.models.generation import Rollouts, sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
@@ -149,6 +149,28 @@ def test_the_oracle_trains_on_the_true_reward(trained_world: Params) -> None:
     scored = run._roll_out("heldout", 0, run.heldout_tasks)
     assert run._training_reward(scored) is scored.true_reward
     assert make_run(trained_world)._training_reward(scored) is scored.proxy_reward
+
+
+def test_both_true_rewards_are_measured_on_the_same_responses(
+    trained_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted responses: every other one names the right number without the marker."""
+
+    def sample(model: object, tokenizer: object, prompts: list[str], *_: object, **__: object) -> Rollouts:
+        answers = run.heldout_tasks["answer"] if len(prompts) == 8 else ["0"] * len(prompts)
+        texts = [f"#### {answer}" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
+        return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts))
+
+    monkeypatch.setattr("pessimism.online.rollout.sample_responses", sample)
+    run = make_run(trained_world, "placebo", steps=1)
+    run.train()
+    for samples in run.samples:
+        assert samples["true_reward"].tolist() == [0.0, 1.0] * 4
+        assert samples["true_reward_flexible"].tolist() == [1.0] * 8
+    rows = pd.DataFrame(run.rows)
+    heldout = rows[rows["prompt_set"] == "heldout"]
+    assert set(heldout["true_reward"]) == {0.5} and set(heldout["true_reward_flexible"]) == {1.0}
+    assert [row["true_reward_flexible"] for row in run.rollouts[:4]] == [1.0] * 4
 
 
 def test_rows_are_measured_before_each_update_and_after_the_last(trained_world: Params) -> None:

@@ -1,8 +1,7 @@
-"""Verifiable problems in GSM8K's format: loading, checking, and the exact-match reward r*."""
+"""Verifiable problems in GSM8K's format: loading and checking."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,47 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from pessimism import rng
 from pessimism.data import arithmetic, sources
+from pessimism.data.answers import MARKER, extract_strict
 from pessimism.data.sources import Section
 from pessimism.errors import DataError, ParamsError
 
 if TYPE_CHECKING:
     from pessimism.params import TaskParams
 
-MARKER = "####"
 SPLITS = ("train", "heldout", "test")
 _Raw = tuple[list[dict[str, str]], list[dict[str, str]], dict[str, Any]]
-_NUMBER = re.compile(r"(?:(?<![0-9])-)?[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Tasks:
     """Problems by split (train, heldout, test) and the record of where they came from.
 
-    A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer`` (its number, as text).
+    A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``: its number as
+    text, equal for equal numbers ("1000" for 1,000 and "5/2" for 2.50).
     """
 
     rows: dict[str, list[dict[str, str]]]
     record: dict[str, Any]
-
-
-def extract_answer(text: str) -> str | None:
-    """The number a solution gives as its answer, without commas, or None where the text holds no number.
-
-    The rule asks for the last number after the last ``####``, and where there is none, for the last number of the text.
-    Both are the last number of the text.
-    """
-    numbers = _NUMBER.findall(text.replace(",", ""))
-    return numbers[-1] if numbers else None
-
-
-def true_reward(response: str, answer: str) -> float:
-    """Exact-match reward r* of a response: 1.0 where its number equals ``answer`` as text, else 0.0.
-
-    Args:
-        response: the generated text.
-        answer: the reference's number, as :func:`extract_answer` gives it.
-    """
-    return float(extract_answer(response) == answer.replace(",", ""))
 
 
 def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
@@ -91,11 +70,10 @@ def task_row(row: Mapping[str, Any], task_id: str, where: str) -> dict[str, str]
         if not isinstance(row[column], str) or not row[column].strip():
             raise DataError(f"{where}: found {row[column]!r} in column {column}; expected a text")
     solution = row["answer"].strip()
-    _, marker, tail = solution.rpartition(MARKER)
-    answer = extract_answer(tail) if marker else None
+    answer = extract_strict(solution)
     if answer is None:
         raise DataError(f"{where}: found a reference that ends in {solution[-60:]!r}; expected a number after {MARKER}")
-    return {"task_id": task_id, "question": row["question"].strip(), "solution": solution, "answer": answer}
+    return {"task_id": task_id, "question": row["question"].strip(), "solution": solution, "answer": str(answer)}
 
 
 def _read(params: TaskParams, root_seed: int, section: Section) -> _Raw:

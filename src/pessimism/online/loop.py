@@ -165,6 +165,7 @@ class OnlineRun:
                 "answer": self.heldout_tasks["answer"].iloc[index],
                 "proxy_reward": float(scored.proxy_reward[index]),
                 "true_reward": float(scored.true_reward[index]),
+                "true_reward_flexible": float(scored.true_reward_flexible[index]),
             }
             for index in range(min(ROLLOUTS_KEPT, len(scored.task_ids)))
         ]

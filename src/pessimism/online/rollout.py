@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.gsm8k import true_reward
+from pessimism.data.answers import true_reward, true_reward_flexible
 from pessimism.data.prompts import math_prompt
 from pessimism.models.generation import Rollouts, sample_responses
 from pessimism.models.logprobs import ResponseBatch, pad_pairs
@@ -20,7 +20,10 @@ from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
 
 @dataclass(frozen=True)
 class ScoredRollouts:
-    """One response per problem with its rewards, arrays of shape (B,)."""
+    """One response per problem with its rewards, arrays of shape (B,).
+
+    ``true_reward`` is the strict rule's, ``true_reward_flexible`` the other's (``pessimism.data.answers``).
+    """
 
     task_ids: list[str]
     prompts: list[str]
@@ -28,6 +31,7 @@ class ScoredRollouts:
     proxy_reward: np.ndarray
     ensemble_std: np.ndarray
     true_reward: np.ndarray
+    true_reward_flexible: np.ndarray
 
     @property
     def response_tokens(self) -> np.ndarray:
@@ -49,6 +53,7 @@ def roll_out(
     """
     prompts = [math_prompt(question, params.scale.tasks.prompt_template) for question in tasks["question"]]
     rollouts = sample_responses(model, tokenizer, prompts, params)
+    texts_and_answers = list(zip(rollouts.texts, tasks["answer"], strict=True))
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
@@ -56,9 +61,8 @@ def roll_out(
         rollouts=rollouts,
         proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
         ensemble_std=disagreement(scores_K_B),
-        true_reward=np.array(
-            [true_reward(text, answer) for text, answer in zip(rollouts.texts, tasks["answer"], strict=True)]
-        ),
+        true_reward=np.array([true_reward(*pair) for pair in texts_and_answers]),
+        true_reward_flexible=np.array([true_reward_flexible(*pair) for pair in texts_and_answers]),
     )
 
 
@@ -70,6 +74,7 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
         "proxy_reward_sd": float(scored.proxy_reward.std(ddof=1)),
         "true_reward": float(scored.true_reward.mean()),
         "true_reward_sd": float(scored.true_reward.std(ddof=1)),
+        "true_reward_flexible": float(scored.true_reward_flexible.mean()),
         "ensemble_std": float(scored.ensemble_std.mean()),
         "response_length": float(scored.response_tokens.mean()),
         "finished_fraction": float(np.mean(scored.rollouts.finished)),

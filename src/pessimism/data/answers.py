@@ -1,0 +1,133 @@
+"""The exact-match reward r*: which number a text gives as its answer, and whether it is the reference's.
+
+Two rules, always side by side:
+
+- strict, the paper's words ("the number after ``####``") and the headline ``true_reward``: the first number after the
+  last ``####``. Without the marker, or without a number after it, there is no answer. GSM8K's own rule reads the first
+  number after the marker too, so a text that runs on after its answer keeps it.
+- flexible, ``true_reward_flexible``: the last number of the whole text, whatever the marker. This is what the published
+  notebook's rule comes to: the last number after the last ``####``, and the last of the text where that fails.
+
+Both read numbers by one grammar and compare them exactly, as fractions: 18, 18.0 and $18 are one number.
+
+- Commas group digits by three: 1,234. Any other run of digits and commas (1,23) is as many numbers as it has parts.
+- A minus (ASCII or U+2212) is a sign before a number or its currency sign (-5, -$5, $-5), not after a letter, a digit,
+  a percent sign or a closing bracket: 10-4 and 10%-20% are two numbers each, so both ends of a range count.
+- A fraction (3/4) or a mixed number (1 1/2) is one number where neither spaces nor further slashes say otherwise:
+  12 / 4 and 3/4/2020 are two numbers and three.
+- Decimals (2.50, .5) and exponents of up to three digits (1e3) are read; a full stop after a number is not its part.
+- Percent signs, currency signs, units and words are dropped, none scales a number: 50% is 50, as GSM8K writes percents,
+  and 2 million is 2. LaTeX commands and letters for numbers (one half) are not read.
+
+The notebook removes all commas and compares texts. Flexible differs from it where a comma groups nothing (1,23), where
+two texts spell one number (18.0 and 18), and where only one of the two knows the sign, fraction, exponent or leading
+point: the notebook reads 4 in 3/4, 5 in .5, and -19 in COVID-19.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+
+from pessimism.errors import DataError
+
+MARKER = "####"
+_INTEGER = r"(?:(?<![0-9],)[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])|[0-9]+)"
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign> (?<![\w%)\]}}-]) - (?:\\?[$€£¥₹])? )?
+    (?: (?: (?P<whole>{_INTEGER})[ ] )? (?<![0-9]/) (?P<over>{_INTEGER}) / (?P<under>0*[1-9][0-9]*)
+        (?! [0-9] | [/.][0-9] | ,[0-9]{{3}} )
+      | (?P<plain> (?: {_INTEGER} | (?<![\w.])(?=\.[0-9]) ) (?:\.[0-9]+)? (?:[eE][+-]?[0-9]{{1,3}}(?![0-9A-Za-z]))? )
+    )
+    """,
+    re.VERBOSE,
+)
+
+
+def extract_strict(text: str | None) -> Fraction | None:
+    """The first number after the last ``####``, or None where there is no marker or no number after it."""
+    _, marker, tail = (text or "").rpartition(MARKER)
+    numbers = _numbers(tail) if marker else []
+    return numbers[0] if numbers else None
+
+
+def extract_flexible(text: str | None) -> Fraction | None:
+    """The last number of the text, or None where it has none."""
+    numbers = _numbers(text or "")
+    return numbers[-1] if numbers else None
+
+
+def true_reward(response: str | None, answer: str) -> float:
+    """Reward r* by the strict rule: 1.0 where the response's number equals ``answer``, else 0.0.
+
+    Args:
+        response: the generated text.
+        answer: the reference's number, as the ``answer`` column of a problem spells it.
+
+    Raises:
+        DataError: ``answer`` holds no number.
+    """
+    return float(extract_strict(response) == _reference(answer))
+
+
+def true_reward_flexible(response: str | None, answer: str) -> float:
+    """As :func:`true_reward`, by the flexible rule."""
+    return float(extract_flexible(response) == _reference(answer))
+
+
+def audit(responses: Sequence[str | None], answers: Sequence[str]) -> dict[str, float]:
+    """How often the two rules find an answer, reward it, and disagree; each a share of the responses, in [0, 1].
+
+    Returns:
+        ``no_answer_strict``, ``no_answer_flexible``, ``true_reward``, ``true_reward_flexible`` and ``disagreement``:
+        the share of responses that the two rules reward differently.
+
+    Raises:
+        DataError: there are no responses, or not one answer for each.
+    """
+    if not responses or len(responses) != len(answers):
+        raise DataError(f"found {len(responses)} responses and {len(answers)} answers; expected one of each or more")
+    pairs = list(zip(responses, answers, strict=True))
+    strict = [true_reward(response, answer) for response, answer in pairs]
+    flexible = [true_reward_flexible(response, answer) for response, answer in pairs]
+    counts = {
+        "no_answer_strict": sum(extract_strict(response) is None for response in responses),
+        "no_answer_flexible": sum(extract_flexible(response) is None for response in responses),
+        "true_reward": sum(strict),
+        "true_reward_flexible": sum(flexible),
+        "disagreement": sum(one != other for one, other in zip(strict, flexible, strict=True)),
+    }
+    return {name: count / len(responses) for name, count in counts.items()}
+
+
+def _reference(answer: str) -> Fraction:
+    """The number of a reference's answer; a text without one would equal every response without one."""
+    number = extract_flexible(answer)
+    if number is None:
+        raise DataError(f"found {answer!r} as a problem's answer; expected a number: run `dvc repro prepare_data`")
+    return number
+
+
+def _numbers(text: str) -> list[Fraction]:
+    """All numbers of a text, in order."""
+    return [number for match in _NUMBER.finditer(text.replace("\N{MINUS SIGN}", "-")) for number in _values(match)]
+
+
+def _values(match: re.Match[str]) -> list[Fraction]:
+    """One match is one number, unless what looks like a mixed number has no proper fraction (5 10/2): then two."""
+    sign = -1 if match["sign"] else 1
+    if match["plain"]:
+        return [sign * _exact(match["plain"])]
+    part = _exact(match["over"]) / _exact(match["under"])
+    if match["whole"] is None:
+        return [sign * part]
+    whole = _exact(match["whole"])
+    return [sign * (whole + part)] if part < 1 else [sign * whole, part]
+
+
+def _exact(digits: str) -> Fraction:
+    """Through Decimal, which is exact and, unlike int, reads more than 4300 digits."""
+    return Fraction(Decimal(digits.replace(",", "")))
