@@ -216,8 +216,9 @@ def test_responses_hold_the_drawn_ids_and_end_at_the_first_eos(trained_world: Pa
     model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
     prompts = [question + "\n\n" for question in tasks(8)["question"]]
     rng.seed_torch(0, "draw")
-    lengths = trained_world.scale.lengths
-    drawn = sample_responses(model, tokenizer, prompts, trained_world.protocol, lengths, batch_size=3)
+    scale = dataclasses.replace(trained_world.scale, evaluation_batch_size=3)
+    lengths = scale.lengths
+    drawn = sample_responses(model, tokenizer, prompts, dataclasses.replace(trained_world, scale=scale))
     for ids, done in zip(drawn.response_ids, drawn.finished, strict=True):
         assert 1 <= len(ids) <= lengths.response
         assert ids.count(tokenizer.eos_token_id) == done == (ids[-1] == tokenizer.eos_token_id)

@@ -109,7 +109,7 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (PROTOCOL, "top_p", 1.5, "1.5", "(0, 1]"),
         (PROTOCOL, "kl_percentile", 101, "101", "(0, 100]"),
         (PROTOCOL, "kl_coupling", "off", "'off'", "one of coupled, fixed"),
-        (PROTOCOL, "kl_coupling", "fixed", "kl_numerator: found null", "a number"),
+        (PROTOCOL, "kl_numerator", None, "found None", "a number"),
         (PROTOCOL, "paired_seeds", 1, "1", "true or false"),
         (PROTOCOL, "kl_noise", 0.1, "kl_noise: unknown key", "'kl_noise_floor'"),
     ],

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,21 @@ import pytest
 import torch
 
 from conftest import save_random_adapter
+from pessimism import rng
 from pessimism.data.prompts import plain_ids
-from pessimism.models.adapters import attach
+from pessimism.models.adapters import attach, use_adapter
+from pessimism.models.generation import FULL, sample_responses
 from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.params import Params
 from pessimism.probes import policy as probes
-from pessimism.probes.entropy import prompt_entropy
-from pessimism.probes.representation import cosine_distances, mean_pairwise_cosine_distance
+from pessimism.probes.entropy import prompt_entropy, response_entropy_and_kl
+from pessimism.probes.representation import (
+    ReferenceStates,
+    cosine_distances,
+    mean_pairwise_cosine_distance,
+    shrunk_covariance,
+)
 
 
 def test_cosine_distance_of_parallel_orthogonal_and_opposite_states():
@@ -40,9 +49,18 @@ def test_a_zero_state_and_a_single_state_are_refused():
 PROMPTS = ["Tom has 3 apples.", "Ann has 2 pens. Tom has 4 pens. How many pens?", "Tom has 5."]
 
 
+def cut_to(params: Params, length: int, batch_size: int, **switches: object) -> Params:
+    scale = dataclasses.replace(
+        params.scale,
+        lengths=dataclasses.replace(params.scale.lengths, prompt=length),
+        evaluation_batch_size=batch_size,
+    )
+    return dataclasses.replace(params, scale=scale, protocol=dataclasses.replace(params.protocol, **switches))
+
+
 def test_prompt_entropy_is_the_mean_over_each_prompts_own_tokens(tiny_world: Params) -> None:
     model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
-    found = prompt_entropy(model, tokenizer, PROMPTS, prompt_length=40, batch_size=2)
+    found = prompt_entropy(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))
     for prompt, entropy in zip(PROMPTS, found.tolist(), strict=True):
         with torch.no_grad():
             logps_T_V = model(torch.tensor([plain_ids(tokenizer, prompt)])).logits[0].double().log_softmax(dim=-1)
@@ -50,45 +68,121 @@ def test_prompt_entropy_is_the_mean_over_each_prompts_own_tokens(tiny_world: Par
         assert 0 <= entropy <= math.log(logps_T_V.shape[1])
 
 
-def test_prompt_entropy_of_a_long_prompt_is_that_of_its_end(tiny_world: Params) -> None:
+@pytest.mark.parametrize(("cut", "kept"), [("left", slice(-6, None)), ("right", slice(6))])
+def test_prompt_entropy_of_a_long_prompt_is_that_of_the_part_it_keeps(tiny_world: Params, cut: str, kept: slice) -> None:
     model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
-    ids = plain_ids(tokenizer, PROMPTS[1])
-    kept = tokenizer.decode(ids[-6:])
-    assert plain_ids(tokenizer, kept) == ids[-6:]
-    cut, whole = (prompt_entropy(model, tokenizer, [text], 6, 1) for text in (PROMPTS[1], kept))
-    assert cut.item() == pytest.approx(whole.item(), abs=1e-6)
+    ids = plain_ids(tokenizer, PROMPTS[1])[kept]
+    text = tokenizer.decode(ids)
+    assert plain_ids(tokenizer, text) == ids
+    params = cut_to(tiny_world, 6, 1, prompt_cut=cut)
+    long, short = (prompt_entropy(model, tokenizer, [prompt], params) for prompt in (PROMPTS[1], text))
+    assert long.item() == pytest.approx(short.item(), abs=1e-6)
+
+
+def test_divergence_from_the_base_is_none_without_an_adapter_and_positive_with_one(
+    tiny_world: Params, tmp_path: Path
+) -> None:
+    save_random_adapter(tiny_world, tmp_path / "one", seed=1)
+    tokenizer = load_tokenizer(tiny_world, "policy")
+    model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
+    rng.seed_torch(0, "draw")
+    entropy, kl = response_entropy_and_kl(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))
+    assert kl > 0.01 and 0 < entropy < math.log(len(tokenizer))
+    with use_adapter(model, None):
+        rng.seed_torch(0, "draw")
+        assert response_entropy_and_kl(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))[1] == 0.0
+
+
+def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tmp_path: Path) -> None:
+    """The whole-vocabulary sum and the sampled log-ratios estimate one number; so do the two entropies."""
+    save_random_adapter(tiny_world, tmp_path / "one", seed=3)
+    tokenizer = load_tokenizer(tiny_world, "policy")
+    model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
+    params = cut_to(tiny_world, 40, 64)
+    prompts = [PROMPTS[0]] * 128
+    rng.seed_torch(0, "draw")
+    entropy, kl = response_entropy_and_kl(model, tokenizer, prompts, params)
+    rng.seed_torch(0, "draw")
+    drawn = sample_responses(model, tokenizer, prompts, params, sampling=FULL)
+    batch = pad_pairs(drawn.prompt_ids, drawn.response_ids, tokenizer.pad_token_id, model.device)
+    with torch.no_grad():
+        policy = response_logps(model, batch)
+        with use_adapter(model, None):
+            base = response_logps(model, batch)
+    ratios = policy.sums - base.sums
+    assert kl == pytest.approx(ratios.mean().item(), abs=4 * ratios.std().item() / 128**0.5)
+    assert entropy == pytest.approx(policy.mean_entropy.mean().item(), abs=1e-5)
+
+
+WIDTH = 3
 
 
 class StillEnsemble:
-    """A reward member whose states depend on the texts alone."""
+    """Reward members whose states depend on the texts alone."""
 
-    def representations(self, member: int, prompts: list[str], responses: list[str]) -> np.ndarray:
-        return np.array([[1.0, len(response), row] for row, response in enumerate(responses)])
+    members = (0, 1)
+
+    def representations(self, member: int, prompts: list[str], responses: list[str]) -> dict[str, np.ndarray]:
+        states = np.array([[1.0, len(response) + member, row % 5] for row, response in enumerate(responses)])
+        return {"penultimate": states, "last": 2 * states + 1}
 
 
-def probe(params: Params, dpo: Path, online: Path) -> dict[str, float]:
+def probe(params: Params, dpo: Path, online: Path) -> dict[str, Any]:
     model = attach(load_policy_base(params), {probes.DPO: dpo, probes.ONLINE: online}, trainable=None)
-    asked = probes.ProbeSet(prompts=PROMPTS, centroid_H=np.ones(3), references=1)
+    reference = ReferenceStates(centroid_H=np.ones(WIDTH), precision_H_H=np.eye(WIDTH))
+    asked = probes.ProbeSet(
+        prompts=PROMPTS,
+        heldout_prompts=PROMPTS,
+        references={member: {"penultimate": reference, "last": reference} for member in StillEnsemble.members},
+        reference_count=1,
+    )
     return probes.probe_checkpoint(model, load_tokenizer(params, "policy"), StillEnsemble(), asked, params, seed=0)
 
 
-def test_entropy_collapse_is_what_the_online_run_lost(tiny_world: Params, tmp_path: Path) -> None:
+def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     save_random_adapter(tiny_world, one, seed=1)
     save_random_adapter(tiny_world, other, seed=2)
     same, there, back = probe(tiny_world, one, one), probe(tiny_world, one, other), probe(tiny_world, other, one)
-    assert same["entropy_collapse"] == 0 and same["ood_cosine_distance"] == same["ood_cosine_distance_online"]
-    assert there["entropy_dpo"] == back["entropy_online"] != there["entropy_online"]
-    assert there["entropy_collapse"] == there["entropy_dpo"] - there["entropy_online"] == -back["entropy_collapse"]
+    assert same["dpo"] == same["online"]
+    assert there["dpo"] == back["online"] != there["online"] == back["dpo"]
+    assert sorted(there["dpo"]["members"]) == ["0", "1"]
+    assert there["responses_per_prompt"] == tiny_world.scale.probes.responses
+
+
+def test_distance_and_diversity_across_are_of_first_responses_and_diversity_within_of_all() -> None:
+    states_NR_H = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 2.0]])  # two prompts with two responses
+    reference = ReferenceStates(centroid_H=np.array([1.0, 0.0]), precision_H_H=np.diag([1.0, 4.0]))
+    found = probes._representation_probes(states_NR_H, reference, repeats=2)
+    assert found["ood_cosine_distance"] == pytest.approx((0 + 1) / 2)
+    assert found["ood_mahalanobis_distance"] == pytest.approx((0 + (1 + 4) ** 0.5) / 2)
+    assert found["diversity_across"] == pytest.approx(1.0)
+    assert found["diversity_within"] == pytest.approx((1 + 0) / 2)
 
 
 def test_every_cell_is_probed_on_the_same_rows(tiny_world: Params) -> None:
     tasks = pd.DataFrame({"question": [f"question {row}" for row in range(20)]})
-    pairs = pd.DataFrame({"prompt": [f"prompt {row}" for row in range(20)], "chosen": "x"})
+    pairs = pd.DataFrame({"prompt": [f"prompt {row}" for row in range(20)], "chosen": ["x" * row for row in range(20)]})
     scale = dataclasses.replace(
-        tiny_world.scale, probes=dataclasses.replace(tiny_world.scale.probes, prompts=None, references=3)
+        tiny_world.scale, probes=dataclasses.replace(tiny_world.scale.probes, prompts=None, references=9)
     )
     params = dataclasses.replace(tiny_world, scale=scale)
-    first, second = (probes.probe_set(params, tasks, pairs, StillEnsemble()) for _ in range(2))
+    first, second = (probes.probe_set(params, tasks, tasks[:2], pairs, StillEnsemble()) for _ in range(2))
     assert first.prompts == second.prompts and len(set(first.prompts)) == len(first.prompts) == 5
-    assert first.references == 3
+    assert first.reference_count == 9 and len(first.heldout_prompts) == 2
+    assert sorted(first.references) == [0, 1]
+
+
+def test_shrinkage_keeps_the_trace_and_makes_few_rows_invertible() -> None:
+    states = np.random.default_rng(0).normal(size=(6, 20)) * np.linspace(1, 3, 20)
+    sample = np.cov(states.T, bias=True)
+    shrunk = shrunk_covariance(states)
+    assert np.trace(shrunk) == pytest.approx(np.trace(sample))
+    assert np.linalg.matrix_rank(sample) == 5 and np.linalg.eigvalsh(shrunk).min() > 0
+    many = np.random.default_rng(1).normal(size=(20_000, 4)) * [1, 2, 3, 4]
+    assert shrunk_covariance(many) == pytest.approx(np.cov(many.T, bias=True), abs=0.02)
+
+
+def test_reference_states_without_spread_are_refused() -> None:
+    with pytest.raises(ValueError, match="without spread"):
+        shrunk_covariance(np.ones((5, 3)))

@@ -135,7 +135,7 @@ class Protocol:
     """How it is measured: every switch of protocols/<name>.yaml."""
 
     kl_coupling: Literal["coupled", "fixed"]
-    kl_numerator: float | None
+    kl_numerator: float
     kl_percentile: float
     kl_noise_floor: float
     prompt_split: Literal["train", "test"]
@@ -314,8 +314,6 @@ def _count_problems(scale: Scale) -> list[str]:
 
 def _protocol_problems(protocol: Protocol) -> list[str]:
     problems = [f"{name}: found {value}; expected a number above 0" for name, value in _non_positive(protocol)]
-    if protocol.kl_coupling == "fixed" and protocol.kl_numerator is None:
-        problems.append("kl_numerator: found null; expected a number, because kl_coupling is fixed")
     if not 0 < protocol.kl_percentile <= 100:
         problems.append(f"kl_percentile: found {protocol.kl_percentile}; expected a number in (0, 100]")
     if not 0 < protocol.top_p <= 1:

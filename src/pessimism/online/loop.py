@@ -130,10 +130,7 @@ class OnlineRun:
     @property
     def _kl_numerator(self) -> float:
         protocol = self.params.protocol
-        if protocol.kl_coupling == "coupled":
-            return self.beta
-        assert protocol.kl_numerator is not None  # load_params refuses a fixed coupling without a numerator
-        return protocol.kl_numerator
+        return self.beta if protocol.kl_coupling == "coupled" else protocol.kl_numerator
 
     def _policy_and_reference(self, batch: ResponseBatch, policy_dropout: bool) -> tuple[ResponseLogps, ResponseLogps]:
         """Both log-probs of one batch tensor; only the adapter differs, and dropout where the protocol keeps it."""
