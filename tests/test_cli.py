@@ -18,7 +18,7 @@ from conftest import CHECKOUT, Edit
 from pessimism import cli, layout, pipeline, records, stage
 from pessimism.cells import dpo_cells, online_cells
 from pessimism.commands import prune, verify
-from pessimism.data.sources import content_hash
+from pessimism.data.hashing import content_hash
 from pessimism.errors import DataError, ParamsError
 from pessimism.params import Params, load_params
 

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from pessimism import layout, records, rng
-from pessimism.data.sources import content_hash
+from pessimism.data.hashing import content_hash
 from pessimism.errors import SourceError
 from pessimism.models import loading
 from pessimism.models.adapters import lora_config, trainable_parameters

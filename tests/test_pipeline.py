@@ -28,7 +28,8 @@ MATRIX = [name for name, stage in STAGES.items() if stage.axes]
 # changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
 # message. Empty __init__ files are left out too.
 NOT_TRACKED = {
-    f"src/pessimism/{name}.py" for name in ("__init__", "cells", "errors", "layout", "params", "records", "stage")
+    f"src/pessimism/{name}.py"
+    for name in ("__init__", "cells", "errors", "layout", "params", "records", "schema", "stage")
 }
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")

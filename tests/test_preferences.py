@@ -175,21 +175,6 @@ def test_coverage_by_hand() -> None:
     assert found["characters"]["chosen"]["mean"] == 2.0
 
 
-def test_content_hash_sees_names_and_bytes_but_not_caches(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.txt").write_text("1")
-    before = sources.content_hash(tmp_path)
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache" / "b.txt").write_text("2")
-    assert sources.content_hash(tmp_path) == before
-    (tmp_path / "sub" / "a.txt").rename(tmp_path / "sub" / "b.txt")
-    renamed = sources.content_hash(tmp_path)
-    (tmp_path / "sub" / "b.txt").write_text("3")
-    assert len({before, renamed, sources.content_hash(tmp_path)}) == 3
-    with pytest.raises(SourceError, match="found nothing at"):
-        sources.content_hash(tmp_path / "nowhere")
-
-
 def test_real_pairs() -> None:
     folder = Path(os.environ.get("PESSIMISM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     if not folder.is_dir():

@@ -6,17 +6,13 @@ A value of None in a scale is derived by the paper's formula where it is used
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from pessimism import layout
 from pessimism.errors import ParamsError
+from pessimism.schema import read_yaml
 
 Source = Literal["embedded", "hub", "path"]
 Arm = Literal["proxy", "placebo", "oracle"]
@@ -204,13 +200,13 @@ def load_params(root: Path = Path()) -> Params:
         ParamsError: one message that lists every problem of the three files.
     """
     problems: list[str] = []
-    design = _read(_Design, root, layout.PARAMS, problems)
+    design = read_yaml(_Design, root, layout.PARAMS, problems)
     if design is None:
         raise _error(problems)
     scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
     protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
-    scale = _read(Scale, root, scale_file, problems) if scale_file else None
-    protocol = _read(Protocol, root, protocol_file, problems) if protocol_file else None
+    scale = read_yaml(Scale, root, scale_file, problems) if scale_file else None
+    protocol = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
     problems += _design_problems(design)
     if scale and scale_file:
         problems += [f"{scale_file}: {problem}" for problem in _scale_problems(scale)]
@@ -330,69 +326,3 @@ def _non_positive(section: Any, prefix: str = "") -> list[tuple[str, float]]:
         elif type(value) in (int, float) and (value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO)):
             found.append((f"{prefix}{field.name}", value))
     return found
-
-
-def _read(kind: Any, root: Path, path: Path, problems: list[str]) -> Any:
-    """Read ``path`` as the dataclass ``kind``; add what is wrong to ``problems`` and return None then."""
-    try:
-        raw = yaml.safe_load((root / path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        problems.append(f"{path} is missing; expected it in the project's root ({(root / path).absolute().parent})")
-        return None
-    except yaml.YAMLError as error:
-        problems.append(f"{path} is not YAML: {error}")
-        return None
-    before = len(problems)
-    value = _build(kind, raw, f"{path}: ", "", problems)
-    return value if len(problems) == before else None
-
-
-def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> Any:
-    """Build dataclass ``kind`` from a mapping, checking every key and type."""
-    if not isinstance(raw, Mapping):
-        problems.append(f"{where}{name or 'the file'}: found {raw!r}; expected a mapping")
-        return None
-    hints = typing.get_type_hints(kind)
-    prefix = f"{name}." if name else ""
-    for key in raw.keys() - hints.keys():
-        problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
-    values = {}
-    for key, hint in hints.items():
-        if key not in raw:
-            problems.append(f"{where}{prefix}{key}: missing; expected {_spell(hint)}")
-        else:
-            values[key] = _convert(hint, raw[key], where, f"{prefix}{key}", problems)
-    return kind(**values) if len(values) == len(hints) else None
-
-
-def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        return _convert(arguments[0], value, where, name, problems)
-    if is_dataclass(hint):
-        return _build(hint, value, where, name, problems)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, where, name, problems) for item in value)
-    if origin is Literal and value in arguments:
-        return value
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    problems.append(f"{where}{name}: found {value!r}; expected {_spell(hint)}")
-    return None
-
-
-def _spell(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        return f"{_spell(arguments[0])} or null"
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin is tuple:
-        return f"a list, each item {_spell(arguments[0])}"
-    if is_dataclass(hint):
-        return "a mapping"
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[hint]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pessimism import layout, preflight, records
 from pessimism.data.gsm8k import load_tasks
+from pessimism.data.hashing import content_hash
 from pessimism.data.preferences import load_preferences
-from pessimism.data.sources import content_hash
 from pessimism.errors import SourceError
 from pessimism.params import Params, PreferenceParams
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pessimism import rng
 from pessimism.data import arithmetic, sources
 from pessimism.data.answers import MARKER, extract_strict
+from pessimism.data.hashing import rows_hash
 from pessimism.data.sources import Section
 from pessimism.errors import DataError, ParamsError
 
@@ -91,7 +92,7 @@ def _read(params: TaskParams, root_seed: int, section: Section) -> _Raw:
         else:
             path = Path(params.name) / f"gsm8k_{split}.jsonl"
             where, raw = str(path), sources.read_jsonl(path, section)
-        record[f"sha256_{split}"] = sources.rows_hash(raw)
+        record[f"sha256_{split}"] = rows_hash(raw)
         splits[split] = _checked(raw, split, where)
     return splits["train"], splits["test"], record
 
@@ -111,5 +112,5 @@ def _generate(params: TaskParams, root_seed: int, section: Section) -> _Raw:
     train = _checked(raw[:last], "train", "embedded problems")
     test = _checked(raw[last:], "test", "embedded problems")
     record = {"source": "embedded", "name": params.name}
-    record |= {"sha256_train": sources.rows_hash(raw[:last]), "sha256_test": sources.rows_hash(raw[last:])}
+    record |= {"sha256_train": rows_hash(raw[:last]), "sha256_test": rows_hash(raw[last:])}
     return train, test, record

@@ -16,6 +16,7 @@ import numpy as np
 
 from pessimism import rng
 from pessimism.data import arithmetic, sources
+from pessimism.data.hashing import content_hash, rows_hash
 from pessimism.data.sources import Section
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
 from pessimism.errors import DataError, ParamsError
@@ -137,13 +138,13 @@ def _read(
             raise ParamsError(f"{section}.limit: found null; expected a number, for the embedded world has no end")
         raw = arithmetic.preference_rows(rng.generator(root_seed, "preferences"), params.limit)
         record["annotator"] = arithmetic.annotator_record(raw)
-        return raw, checked_pair, "embedded pairs", record | {"sha256": sources.rows_hash(raw)}
+        return raw, checked_pair, "embedded pairs", record | {"sha256": rows_hash(raw)}
     if params.source == "path":
         raw = sources.read_jsonl(Path(params.name), section)
-        return raw, message_pair, params.name, record | {"sha256": sources.content_hash(Path(params.name))}
+        return raw, message_pair, params.name, record | {"sha256": content_hash(Path(params.name))}
     revision = sources.hub_revision("dataset", params.name, params.revision, section)
     raw = sources.hub_rows(params.name, None, params.split, revision, section)
-    record |= {"revision": revision, "split": params.split, "sha256": sources.rows_hash(raw)}
+    record |= {"revision": revision, "split": params.split, "sha256": rows_hash(raw)}
     return raw, message_pair, f"{params.name} at {revision[:12]}, {params.split}", record
 
 

@@ -1,8 +1,7 @@
-"""Where rows and models come from: local files or the hub, with the hashes and revisions that identify them."""
+"""Where rows and models come from: local files or the hub, with the revisions that identify them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,32 +28,6 @@ class Section:
         """The ``-S`` flags that replace the hub by ``local``, a description of a local file or directory."""
         key = f"{self.scale_file}:{self.name}"
         return f"dvc exp run -S '{key}.source=path' -S '{key}.name=<{local}>'"
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of all files below a directory.
-
-    Files and directories whose name starts with a dot are left out: download caches and version control.
-
-    Raises:
-        SourceError: there is nothing at ``path``.
-    """
-    if not path.exists():
-        raise SourceError(f"found nothing at {path.absolute()}; expected a file or a directory")
-    if path.is_file():
-        return _file_hash(path)
-    digest = hashlib.sha256()
-    for name in _visible_files(path):
-        digest.update(f"{name}\0{_file_hash(path / name)}\n".encode())
-    return digest.hexdigest()
-
-
-def rows_hash(rows: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 of rows as sorted JSON lines; it tells whether rows from a hub or a generator are still the same."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update((json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n").encode())
-    return digest.hexdigest()
 
 
 def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
@@ -138,13 +111,3 @@ def _parse(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: found a {type(row).__name__}; expected one JSON object per line")
     return row
-
-
-def _visible_files(directory: Path) -> list[str]:
-    names = [path.relative_to(directory) for path in directory.rglob("*") if path.is_file()]
-    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from pessimism import layout, records
-from pessimism.data.sources import content_hash
+from pessimism.data.hashing import content_hash
 from pessimism.errors import SourceError
 from pessimism.params import ModelParams, Params
 

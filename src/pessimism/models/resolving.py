@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pessimism import layout, records
-from pessimism.data import sources
-from pessimism.data.sources import Section
+from pessimism.data.hashing import content_hash
+from pessimism.data.sources import Section, hub_revision
 from pessimism.errors import PessimismError, SourceError
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.params import ModelParams, Params
@@ -32,14 +32,14 @@ def record_base(params: Params, role: str) -> None:
 def _identify(model: ModelParams, section: Section) -> dict[str, Any]:
     identity: dict[str, Any] = {"source": model.source, "name": model.name, "revision": None, "content_sha256": None}
     if model.source == "hub":
-        return identity | {"revision": sources.hub_revision("model", model.name, model.revision, section)}
+        return identity | {"revision": hub_revision("model", model.name, model.revision, section)}
     directory = layout.BASE_WEIGHTS if model.source == "embedded" else Path(model.name)
     if not directory.is_dir():
         raise SourceError(
             f"{section}.name: found no directory {directory.absolute()}; expected one that holds a Hugging Face model: "
             f"change it in {section.scale_file}"
         )
-    return identity | {"content_sha256": sources.content_hash(directory)}
+    return identity | {"content_sha256": content_hash(directory)}
 
 
 def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:

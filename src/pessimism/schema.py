@@ -1,0 +1,92 @@
+"""YAML files read as frozen dataclasses: the fields' types say what a file must hold."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+Kind = TypeVar("Kind")
+
+
+def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> Kind | None:
+    """Read a YAML file as the dataclass ``kind``: every field must be there, of its type, and nothing else.
+
+    Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
+    (a mapping), or any of them or None. An integer is accepted as a float; nothing else is converted.
+
+    Args:
+        root: the project's root.
+        path: the file, relative to ``root``, as messages quote it.
+        problems: every problem found is added to it, one text each.
+
+    Returns:
+        The dataclass, or None where there was a problem.
+    """
+    try:
+        raw = yaml.safe_load((root / path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path} is missing; expected it in the project's root ({(root / path).absolute().parent})")
+        return None
+    except yaml.YAMLError as error:
+        problems.append(f"{path} is not YAML: {error}")
+        return None
+    before = len(problems)
+    value = _build(kind, raw, f"{path}: ", "", problems)
+    return value if len(problems) == before else None
+
+
+def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> Any:
+    """Build dataclass ``kind`` from a mapping, checking every key and type."""
+    if not isinstance(raw, Mapping):
+        problems.append(f"{where}{name or 'the file'}: found {raw!r}; expected a mapping")
+        return None
+    hints = typing.get_type_hints(kind)
+    prefix = f"{name}." if name else ""
+    for key in raw.keys() - hints.keys():
+        problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
+    values = {}
+    for key, hint in hints.items():
+        if key not in raw:
+            problems.append(f"{where}{prefix}{key}: missing; expected {_spell(hint)}")
+        else:
+            values[key] = _convert(hint, raw[key], where, f"{prefix}{key}", problems)
+    return kind(**values) if len(values) == len(hints) else None
+
+
+def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(arguments[0], value, where, name, problems)
+    if is_dataclass(hint):
+        return _build(hint, value, where, name, problems)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, where, name, problems) for item in value)
+    if origin is Literal and value in arguments:
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    problems.append(f"{where}{name}: found {value!r}; expected {_spell(hint)}")
+    return None
+
+
+def _spell(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        return f"{_spell(arguments[0])} or null"
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is tuple:
+        return f"a list, each item {_spell(arguments[0])}"
+    if is_dataclass(hint):
+        return "a mapping"
+    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[hint]
