@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -45,6 +46,17 @@ def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: 
     assert done.returncode == 1
     assert done.stderr.startswith("error: 1 problem(s) in the parameters:\n  - params.yaml: beta_percentiles: found 50")
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pessimism.cli", "dag"]
+    done = subprocess.run(
+        command, stdout=write, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")}
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:
