@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,11 +16,13 @@ import pytest
 import yaml
 
 from conftest import CHECKOUT, Edit
-from pessimism import cli, layout, pipeline, records, stage
+from pessimism import cli, layout, pipeline, preflight, records, stage
 from pessimism.cells import dpo_cells, online_cells
 from pessimism.commands import prune, verify
+from pessimism.data.gsm8k import load_tasks
 from pessimism.data.hashing import content_hash
-from pessimism.errors import DataError, ParamsError
+from pessimism.data.preferences import load_preferences
+from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.params import Params, load_params
 
 
@@ -43,6 +46,17 @@ def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: 
     assert done.returncode == 1
     assert done.stderr.startswith("error: 1 problem(s) in the parameters:\n  - params.yaml: beta_percentiles: found 50")
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pessimism.cli", "dag"]
+    done = subprocess.run(
+        command, stdout=write, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")}
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:
@@ -123,16 +137,76 @@ def test_check_looks_at_local_models(project: Path, edit: Edit) -> None:
     assert "scales/tiny.yaml: policy.name: found no" in failure("check")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     cli.main(["check"])
-    record = {"source": "path", "name": "model", "content_sha256": content_hash(project / "model")}
-    records.write_json(layout.base_record("policy"), record)
-    cli.main(["check"])
+
+
+def refusal() -> str:
+    """Message of the first stage, which must refuse; `pessimism check` says the same."""
+    with pytest.raises(SourceError) as raised:
+        preflight.check()
+    assert failure("check") == f"error: {raised.value}"
+    return str(raised.value)
+
+
+def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(project: Path, edit: Edit) -> None:
+    use_path(edit, "policy", "model")
+    write_rows(project / "model/config.json", [{"hidden_size": 8}])
+    identity = {"source": "path", "name": "model", "content_sha256": content_hash(project / "model")}
+    records.write_json(layout.base_record("policy"), {**identity, "architecture": "Qwen3ForCausalLM"})
+    preflight.check()
     write_rows(project / "model/config.json", [{"hidden_size": 16}])
-    text = failure("check")
-    assert "found content" in text and f"expected {record['content_sha256']}" in text
-    assert "dvc repro --force prepare_base" in text
-    use_path(edit, "policy", "other")
-    write_rows(project / "other/config.json", [{"hidden_size": 16}])
-    cli.main(["check"])
+    text = refusal()
+    assert "scales/tiny.yaml: policy.name: found content" in text and f"expected {identity['content_sha256']}" in text
+    assert "by `rm -rf models/base && dvc repro --force prepare_base` and then" in text
+    shutil.rmtree(layout.BASE)
+    preflight.check()
+
+
+@pytest.mark.parametrize(
+    "left_over",
+    [
+        {"source": "hub", "name": "model", "content_sha256": None, "architecture": "Qwen3ForCausalLM"},
+        {"source": "path", "name": "other", "content_sha256": "0" * 64, "architecture": "Qwen3ForCausalLM"},
+        {"source": "path", "name": "model", "content_sha256": "0" * 64},
+    ],
+    ids=["of a hub", "of another directory", "of a stage that failed"],
+)
+def test_a_record_left_over_is_not_compared(project: Path, edit: Edit, left_over: dict) -> None:
+    use_path(edit, "policy", "model")
+    write_rows(project / "model/config.json", [{"hidden_size": 8}])
+    records.write_json(layout.base_record("policy"), left_over)
+    preflight.check()
+
+
+@pytest.mark.parametrize("section", ["preferences", "tasks"])
+def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
+    project: Path, edit: Edit, section: str
+) -> None:
+    pairs = [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)]
+    problems = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(300)]
+    write_rows(project / "pairs.jsonl", pairs)
+    for split in ("train", "test"):
+        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", problems)
+    use_path(edit, "preferences", "pairs.jsonl")
+    use_path(edit, "tasks", "gsm8k")
+    scale = load_params().scale
+    found = {
+        "preferences": load_preferences(scale.preferences, 42, "scales/tiny.yaml").record,
+        "tasks": load_tasks(scale.tasks, 42, "scales/tiny.yaml").record,
+    }
+    records.write_json(layout.DATA_RECORD, found)
+    preflight.check()
+    changed = {"preferences": ("pairs.jsonl", pairs), "tasks": ("gsm8k/gsm8k_test.jsonl", problems)}[section]
+    write_rows(project / changed[0], changed[1][:-1])
+    text = refusal()
+    hashes = {"preferences": "sha256", "tasks": "sha256_test"}[section]
+    assert (
+        f"scales/tiny.yaml: {section}.name: found rows in" in text and f"data/sources.json records ({hashes})" in text
+    )
+    assert "by `rm -rf data/sources.json && dvc repro --force prepare_data` and then" in text
+    records.write_json(layout.DATA_RECORD, found | {section: {"source": "embedded", "name": "arithmetic"}})
+    preflight.check()
+    layout.DATA_RECORD.unlink()
+    preflight.check()
 
 
 # dag

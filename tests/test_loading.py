@@ -92,7 +92,9 @@ def test_a_local_model_is_loaded_while_its_content_is_the_recorded_one(local: Pa
     config = Path("local/generation_config.json")
     config.write_text(config.read_text() + "\n")
     loading.hash_once.cache_clear()
-    with pytest.raises(SourceError, match=r"policy: found content [0-9a-f]{64}; expected [0-9a-f]{64}.*--force"):
+    with pytest.raises(
+        SourceError, match=r"policy: found content [0-9a-f]{64}; expected [0-9a-f]{64}.*--force prepare_base"
+    ):
         loading.load_policy_base(local)
 
 

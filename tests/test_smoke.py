@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 from conftest import CHECKOUT
+from pessimism import rng
+from pessimism.data import arithmetic
+from pessimism.records import write_jsonl
 from test_pipeline import STAGES, TABLE_STAGES, TRL_STAGES, param_keys, touches_adapters
 
 DESIGN = {
@@ -277,3 +280,29 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
     assert len(clone.dvc("repro", "--force")) == 21
     assert clone.succeed("git", "status", "--porcelain") == ""
     assert clone.results() == finished.results()
+
+
+@pytest.mark.slow
+def test_local_rows_that_change_are_accepted_as_the_refusal_says(tmp_path: Path) -> None:
+    """The record of the old rows is an output, and DVC keeps it in its run cache: not every command gets rid of it."""
+    project = new_project(tmp_path / "project")
+    (tmp_path / "rows").mkdir()
+    problems = arithmetic.task_rows(rng.generator(0, "smoke"), 200)
+    for split, rows in (("train", problems[:140]), ("test", problems[140:])):
+        write_jsonl(tmp_path / f"rows/gsm8k_{split}.jsonl", rows)
+    scale = yaml.safe_load((project.root / "scales/micro.yaml").read_text())
+    scale["tasks"] |= {"source": "path", "name": str(tmp_path / "rows")}
+    (project.root / "scales/micro.yaml").write_text(yaml.safe_dump(scale))
+    assert project.dvc("repro", "prepare_data") == ["check_params", "prepare_data"]
+    kept = (project.root / "data/tasks/train.parquet").read_bytes()
+
+    write_jsonl(tmp_path / "rows/gsm8k_train.jsonl", problems[1:140])
+    project.design(aggregation="min")  # DVC asks the first stage again
+    refused = project.run(sys.executable, "-m", "dvc", "repro", "prepare_data")
+    assert refused.returncode != 0
+    assert (project.root / "data/tasks/train.parquet").read_bytes() == kept
+    (command,) = re.findall(r"accept the new ones by `(.+?)`", refused.stderr)
+    project.succeed("bash", "-c", command.replace("dvc ", f"{sys.executable} -m dvc "))
+    assert (project.root / "data/tasks/train.parquet").read_bytes() != kept
+    project.pessimism("check")
+    assert project.dvc("repro", "prepare_data") == []

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 from pessimism import stage
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one subcommand; errors raised on purpose end with their message and status 1."""
+    """Run one subcommand; errors raised on purpose end with their message and status 1.
+
+    So does, in silence, a reader that has seen enough, as in ``pessimism dag | head -1``.
+    """
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
-    stage.run(lambda: command(options))
+    try:
+        stage.run(lambda: command(options))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more when it exits, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -45,3 +45,15 @@ def _visible_files(directory: Path) -> list[str]:
 def _file_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def ways_out(stage: str, recorded: Path) -> str:
+    """What to do where local files are not what ``stage`` recorded in its output ``recorded``; ends a refusal.
+
+    Without the record nothing refuses the new files, and ``--force`` keeps DVC from restoring the old record out of its
+    run cache, where it lies as the result of the same parameters.
+    """
+    return (
+        f"put the old files back, or accept the new ones by `rm -rf {recorded} && dvc repro --force {stage}` and then "
+        "`dvc repro` (everything made from them runs again)"
+    )

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from pessimism import layout, records
-from pessimism.data.hashing import content_hash
+from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
 from pessimism.params import ModelParams, Params
 
@@ -115,10 +115,13 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
     """Where ``role``'s files are, and which hub commit; refuses a source that is not what prepare_base recorded."""
     model = params.scale.model(role)
     record = records.read_json(layout.base_record(role))
-    section = f"scales/{params.scale_name}.yaml: {role}"
+    section = f"{layout.scale_file(params.scale_name)}: {role}"
     for key, expected in (("source", model.source), ("name", model.name)):
         if record[key] != expected:
-            raise _changed(section, f"{key} {expected!r}", repr(record[key]))
+            raise SourceError(
+                f"{section}: found {key} {expected!r}; expected {record[key]!r}, which prepare_base recorded: "
+                "run `dvc repro`"
+            )
     if model.source == "embedded":
         return str(layout.BASE_WEIGHTS), None
     if model.source == "hub":
@@ -127,15 +130,11 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
         raise SourceError(f"{section}.name: found no directory {model.name!r}; expected a Hugging Face model directory")
     found = hash_once(Path(model.name))
     if found != record["content_sha256"]:
-        raise _changed(section, f"content {found}", record["content_sha256"])
+        raise SourceError(
+            f"{section}: found content {found}; expected {record['content_sha256']}, which prepare_base recorded: "
+            f"{ways_out('prepare_base', layout.BASE)}"
+        )
     return model.name, None
-
-
-def _changed(section: str, found: str, expected: str) -> SourceError:
-    return SourceError(
-        f"{section}: found {found}; expected {expected}, which prepare_base recorded: put the old files back, or run "
-        "`dvc repro prepare_base --force` to accept the new ones (everything trained on them runs again)"
-    )
 
 
 def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
