@@ -1,6 +1,6 @@
-"""Put a number on each of the paper's ten claims, with every run's value beside it.
+"""Judge the paper's ten claims by its own measure and by the controlled one, with every run's value beside the verdict.
 
-Reads: plots/cells.csv, metrics/hacking.json, metrics/power_law.json.
+Reads: plots/cells.csv, metrics/power_law.json, metrics/beta_star.json.
 Writes: metrics/claims.json.
 """
 
@@ -14,8 +14,8 @@ def main() -> None:
         params = load_params()
         record = claims.check_claims(
             cells=scores.read_cells(params),
-            hacking=records.read_json(layout.HACKING),
             power_law=records.read_json(layout.POWER_LAW),
+            beta_stars=records.read_json(layout.BETA_STAR),
             primary_arm=params.primary_arm,
         )
         records.write_json(layout.CLAIMS, record)

@@ -1,11 +1,13 @@
-"""Fit AUGC as a power law of beta and find beta* by both readings of its rule (paper section 6, Eq. 14, 15, App. E).
+"""Fit AUGC over beta, compare forms, and find beta* by every definition (paper section 6, Eq. 14, 15, App. E).
 
 Reads: plots/cells.csv.
-Writes: metrics/power_law.json, plots/power_law.csv (the curve, and every point with its mean).
+Writes: metrics/power_law.json (the published fit), metrics/beta_star.json (forms and beta* by both measures),
+plots/power_law.csv (the curve, and every point with its mean).
 """
 
 from pessimism import layout, records, stage
 from pessimism.analysis import power_law, scores
+from pessimism.analysis.conservatism import beta_star_record
 from pessimism.params import load_params
 
 
@@ -17,6 +19,7 @@ def main() -> None:
         law = power_law.fit_power_law(means["beta"], means["augc"])
         records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
         records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
+        records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm))
 
 
 if __name__ == "__main__":

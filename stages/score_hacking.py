@@ -1,12 +1,13 @@
 """Score every online run for reward hacking (paper Def. 3.1 and 3.2, sections 5 and 7).
 
 Reads: every online run, the probes and the validation of every checkpoint, the base's samples, metrics/beta_grid.json.
-Writes: metrics/hacking.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
+Writes: metrics/hacking.json, metrics/variance.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
 """
 
 from pessimism import layout, records, stage
 from pessimism.analysis import scores
 from pessimism.analysis.runs import read_evidence
+from pessimism.analysis.variance import variance_record
 from pessimism.params import load_params
 
 
@@ -23,6 +24,7 @@ def main() -> None:
         records.write_table(layout.GOODHART_GAP, gaps)
         records.write_table(layout.HELDOUT_REWARDS, heldout)
         records.write_table(layout.CELL_SCORES, cells)
+        records.write_json(layout.VARIANCE, variance_record(evidence))
         records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence, thresholds))
 
 

@@ -89,7 +89,9 @@ def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFram
             samples.append(drawn)
             rows.append(_row("heldout", step, cell, invented, drawn))
         if step < invented.steps:
-            rows.append(_row("batch", step, cell, invented, _samples(step, cell, invented, noise.normal(size=32), noise)))
+            rows.append(
+                _row("batch", step, cell, invented, _samples(step, cell, invented, noise.normal(size=32), noise))
+            )
     return pd.DataFrame(rows), pd.concat(samples)
 
 
@@ -123,16 +125,17 @@ def _samples(
     )
 
 
-def _row(
-    prompt_set: str, step: int, cell: OnlineCell, invented: Invented, samples: pd.DataFrame
-) -> dict[str, object]:
+def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, samples: pd.DataFrame) -> dict[str, object]:
     moves, progress = MOVES[cell.arm], _progress(step, cell, invented)
     on_policy = prompt_set == "batch"
     return {
         "step": step,
         "prompt_set": prompt_set,
         "prompts": len(samples),
-        **{name: samples[name].mean() for name in ("proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std")},
+        **{
+            name: samples[name].mean()
+            for name in ("proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std")
+        },
         "proxy_reward_sd": samples["proxy_reward"].std(),
         "true_reward_sd": samples["true_reward"].std(),
         "kl_k1": abs(moves[0]) * 3 * progress,
@@ -150,7 +153,9 @@ def _row(
 def _write_grid(params: Params) -> None:
     betas = {percentile_key(percentile): beta_of(percentile) for percentile in params.beta_percentiles}
     precisions = {"float32": betas, "bfloat16": betas}
-    records.write_json(layout.BETA_GRID, {**betas, **precisions, "pairs": 300, "median_delta_float32": 11.6})
+    records.write_json(
+        layout.BETA_GRID, {**betas, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}
+    )
     quantile = np.linspace(0, 1, 101)
     delta = 11.6 * (quantile / 0.5) ** 1.3
     tables = [
@@ -203,6 +208,7 @@ def _probed_policy(beta: float, wobble: float, moved: float) -> dict[str, object
         "response_entropy": 0.3 - 0.03 * beta + wobble - moved,
         "kl_to_base": 2.0 / (1 + beta) + wobble + moved,
         "members": {
-            str(member): {"penultimate": layer(0.01 * member), "last": layer(0.001 + 0.02 * member)} for member in range(3)
+            str(member): {"penultimate": layer(0.01 * member), "last": layer(0.001 + 0.02 * member)}
+            for member in range(3)
         },
     }

@@ -69,7 +69,9 @@ def test_prompt_entropy_is_the_mean_over_each_prompts_own_tokens(tiny_world: Par
 
 
 @pytest.mark.parametrize(("cut", "kept"), [("left", slice(-6, None)), ("right", slice(6))])
-def test_prompt_entropy_of_a_long_prompt_is_that_of_the_part_it_keeps(tiny_world: Params, cut: str, kept: slice) -> None:
+def test_prompt_entropy_of_a_long_prompt_is_that_of_the_part_it_keeps(
+    tiny_world: Params, cut: str, kept: slice
+) -> None:
     model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
     ids = plain_ids(tokenizer, PROMPTS[1])[kept]
     text = tokenizer.decode(ids)

@@ -42,6 +42,8 @@ REWARD_MEMBERS_RECORD = METRICS / "reward_members.json"
 BASE_METRICS = METRICS / "base.json"
 HACKING = METRICS / "hacking.json"
 POWER_LAW = METRICS / "power_law.json"
+BETA_STAR = METRICS / "beta_star.json"
+VARIANCE = METRICS / "variance.json"
 CLAIMS = METRICS / "claims.json"
 MECHANISM = METRICS / "mechanism.json"
 

@@ -294,7 +294,12 @@ def _count_problems(scale: Scale) -> list[str]:
         scale.online.batch_size,
         {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
     )
-    counts = {"online.batch_size": batch, "tasks.heldout": scale.tasks.heldout, "probes.prompts": scale.probes.prompts, "probes.responses": scale.probes.responses}
+    counts = {
+        "online.batch_size": batch,
+        "tasks.heldout": scale.tasks.heldout,
+        "probes.prompts": scale.probes.prompts,
+        "probes.responses": scale.probes.responses,
+    }
     problems = [
         f"{name}: found 1; expected 2 or more, or there is no spread to measure"
         for name, count in counts.items()

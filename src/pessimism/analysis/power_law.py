@@ -9,7 +9,6 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import OptimizeWarning, curve_fit
 
 from pessimism.analysis.goodhart import EPS
 
@@ -89,17 +88,30 @@ def fit_power_law(betas: ArrayLike, augc: ArrayLike) -> PowerLaw | Refusal:
         return Refusal.FEW_BETAS
     if np.ptp(y) == 0:
         return Refusal.CONSTANT_AUGC
+    law = least_squares(x, y)
+    if law is None:
+        return Refusal.NO_CONVERGENCE
+    rise = float(law(distinct[-1]) - law(distinct[0]))
+    return Refusal.FLAT_FIT if rise < FLAT * float(law(distinct[-1])) else law
+
+
+def least_squares(x: np.ndarray, y: np.ndarray) -> PowerLaw | None:
+    """The fit itself, however flat its curve; None where it does not converge."""
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    distinct = tuple(float(beta) for beta in np.unique(x))
+    if np.ptp(y) == 0:
+        # Any exponent fits a constant.
+        return PowerLaw(0.0, 1.0, float(y[0]), distinct)
     try:
         with warnings.catch_warnings():
             # Three points leave no residual to estimate a covariance from; it is not used.
             warnings.simplefilter("ignore", OptimizeWarning)
             found, _ = curve_fit(_form, x, y, p0=_start(x, y), bounds=(0.0, np.inf), maxfev=MAX_EVALUATIONS)
     except RuntimeError:
-        return Refusal.NO_CONVERGENCE
+        return None
     a, b, c = (float(value) for value in found)
-    law = PowerLaw(a, b, c, distinct)
-    rise = float(law(distinct[-1]) - law(distinct[0]))
-    return Refusal.FLAT_FIT if rise < FLAT * float(law(distinct[-1])) else law
+    return PowerLaw(a, b, c, distinct)
 
 
 def _form(beta: np.ndarray, a: float, b: float, c: float) -> np.ndarray:

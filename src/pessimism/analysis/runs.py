@@ -59,8 +59,8 @@ class BaseRewards:
         proxy, true = samples["proxy_reward"].to_numpy(float), samples["true_reward"].to_numpy(float)
         if np.ptp(proxy) == 0:
             raise DataError(
-                f"{layout.BASE_SAMPLES}: found the proxy reward {proxy[0]} for every response; expected a spread: train "
-                "the reward models longer (reward_training.epochs)"
+                f"{layout.BASE_SAMPLES}: found the proxy reward {proxy[0]} for every response; expected a spread: "
+                "train the reward models longer (reward_training.epochs)"
             )
         smoothed = np.ptp(true) == 0
         true_sd = smoothed_sd(float(true.mean()), len(true)) if smoothed else float(true.std(ddof=1))

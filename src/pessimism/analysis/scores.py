@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pessimism import layout, records, rng
@@ -25,7 +24,13 @@ IDENTITY = ["beta_percentile", "beta", "beta_label", "seed", "arm"]
 CHANGES = ["proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std", "response_length"]
 CHECKPOINT = ["dpo_win_rate", "dpo_reward_accuracy", *probing.COLUMNS]
 PLACEBO = "placebo"
-EXCESSES = ["augc", "controlled_augc", "controlled_signed_augc", "heldout_proxy_reward_change", "heldout_true_reward_change"]
+EXCESSES = [
+    "augc",
+    "controlled_augc",
+    "controlled_signed_augc",
+    "heldout_proxy_reward_change",
+    "heldout_true_reward_change",
+]
 
 
 def beta_label(beta: float, beta_percentile: int) -> str:
@@ -40,7 +45,9 @@ def gap_table(evidence: Evidence) -> pd.DataFrame:
     untouched checkpoint on the held-out problems, as the protocol says.
     """
     protocol = evidence.params.protocol
-    prompt_set, columns = {"batch": (BATCH, [*MEASURED, *UPDATED]), "heldout": (HELDOUT, MEASURED)}[protocol.gap_rewards]
+    prompt_set, columns = {"batch": (BATCH, [*MEASURED, *UPDATED]), "heldout": (HELDOUT, MEASURED)}[
+        protocol.gap_rewards
+    ]
     tables = []
     for cell, run in evidence.runs.items():
         table = _rows(cell, run, evidence.betas, prompt_set, columns)
@@ -53,7 +60,7 @@ def gap_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def heldout_table(evidence: Evidence) -> pd.DataFrame:
-    """One row per cell and evaluation on the held-out problems, which no policy is trained on; with the controlled gap."""
+    """One row per cell and evaluation on the held-out problems, no policy's training data; with the controlled gap."""
     tables = []
     for cell, run in evidence.runs.items():
         table = _rows(cell, run, evidence.betas, HELDOUT, MEASURED)
@@ -68,9 +75,7 @@ def heldout_table(evidence: Evidence) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _rows(
-    cell: OnlineCell, run: Run, betas: Mapping[int, float], prompt_set: str, columns: list[str]
-) -> pd.DataFrame:
+def _rows(cell: OnlineCell, run: Run, betas: Mapping[int, float], prompt_set: str, columns: list[str]) -> pd.DataFrame:
     rows = run.rows(prompt_set)[["step", *columns]]
     for position, (name, value) in enumerate(_identity(cell, betas).items()):
         rows.insert(position, name, value)
@@ -178,7 +183,7 @@ def _checkpoint_scores(evidence: Evidence, cell: OnlineCell) -> dict[str, float]
 
 
 def _win_rate(samples: pd.DataFrame, base: pd.DataFrame) -> float:
-    """Share of held-out problems whose response by the untouched checkpoint has the higher proxy reward; ties count half.
+    """Share of held-out problems on which the untouched checkpoint has the higher proxy reward; ties count half.
 
     Raises:
         DataError: the two were measured on different problems.
@@ -187,8 +192,8 @@ def _win_rate(samples: pd.DataFrame, base: pd.DataFrame) -> float:
     opponent = base.set_index("task_id")["proxy_reward"]
     if set(start.index) != set(opponent.index):
         raise DataError(
-            f"{layout.BASE_SAMPLES}: found other problems than in the online runs; expected the same held-out ones: run "
-            "`dvc repro measure_base`"
+            f"{layout.BASE_SAMPLES}: found other problems than in the online runs; expected the same held-out "
+            "ones: run `dvc repro measure_base`"
         )
     margins = start - opponent.reindex(start.index)
     return float((margins > 0).mean() + 0.5 * (margins == 0).mean())
@@ -236,7 +241,7 @@ def hacking_metrics(cells: pd.DataFrame, evidence: Evidence, thresholds: Mapping
 
 def _by_percentile(cells: pd.DataFrame, column: str) -> dict[str, float]:
     means = cells.groupby("beta_percentile", sort=False)[column].mean()
-    return {percentile_key(int(percentile)): float(value) for percentile, value in means.items()}
+    return {percentile_key(p): float(value) for p, value in zip(means.index.tolist(), means, strict=True)}
 
 
 def _spearman(cells: pd.DataFrame, column: str) -> float | None:

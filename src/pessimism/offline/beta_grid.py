@@ -47,7 +47,8 @@ def grid_record(table: pd.DataFrame, percentiles: Sequence[int], precision: str)
             "protocol"
         )
     medians = {name: {"median_delta": float(np.median(deltas[name]))} for name in PRECISIONS}
-    return {**grids[precision], **{name: grids[name] | medians[name] for name in PRECISIONS}, "pairs": len(table)}
+    in_both = {name: grids[name] | medians[name] for name in PRECISIONS}
+    return {**grids[precision], **in_both, "precision": precision, "pairs": len(table)}
 
 
 def quantile_table(table: pd.DataFrame) -> pd.DataFrame:

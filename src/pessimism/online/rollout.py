@@ -96,9 +96,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
     )
 
 
-def trained_response_ids(
-    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol
-) -> list[list[int]]:
+def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:
     """Ids of the responses whose log-probabilities the online loss takes.
 
     The sampled ids with their end-of-sequence token are what was drawn; the protocol may ask for the decoded text

@@ -25,9 +25,7 @@ def prompt_entropy(
     """
     encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
     size = params.scale.evaluation_batch_size
-    means = [
-        _batch_entropy(model, tokenizer, encoded[start : start + size]) for start in range(0, len(encoded), size)
-    ]
+    means = [_batch_entropy(model, tokenizer, encoded[start : start + size]) for start in range(0, len(encoded), size)]
     return torch.cat(means)
 
 
@@ -62,9 +60,7 @@ def response_entropy_and_kl(
     entropies, divergences = [], []
     for start in range(0, len(prompts), size):
         rows = slice(start, start + size)
-        batch = pad_pairs(
-            rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, model.device
-        )
+        batch = pad_pairs(rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, model.device)
         entropy_B, kl_B = _batch_entropy_and_kl(model, batch)
         entropies.append(entropy_B)
         divergences.append(kl_B)

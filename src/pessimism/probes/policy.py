@@ -1,12 +1,11 @@
 """All probes of one checkpoint, before and after its online run (paper section 5).
 
-Everything is measured in every way that a protocol may ask for: which of them the paper's measures read is decided where
-they are gathered, so that a change of that choice probes nothing again.
+Everything is measured in every way that a protocol may ask for. Which of them the paper's measures read is decided
+where they are gathered, so that a change of that choice probes nothing again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +28,7 @@ from pessimism.probes.representation import (
     mean_diversity_within,
     mean_pairwise_cosine_distance,
 )
-from pessimism.reward.ensemble import LAYERS, RewardEnsemble
+from pessimism.reward.ensemble import RewardEnsemble
 
 DPO = "dpo"
 ONLINE = "online"

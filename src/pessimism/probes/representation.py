@@ -33,7 +33,9 @@ def shrunk_covariance(states_N_H: np.ndarray) -> np.ndarray:
     """
     count, width = states_N_H.shape
     if count < 2 or not np.ptp(states_N_H, axis=0).any():
-        raise ValueError(f"found {count} reference state(s) without spread; expected different ones (probes.references)")
+        raise ValueError(
+            f"found {count} reference state(s) without spread; expected different ones (probes.references)"
+        )
     centred_N_H = states_N_H - states_N_H.mean(axis=0)
     sample_H_H = centred_N_H.T @ centred_N_H / count
     target_H_H = np.trace(sample_H_H) / width * np.eye(width)

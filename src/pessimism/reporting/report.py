@@ -203,7 +203,7 @@ def _method_section(results: Results) -> str:
         "How it was measured",
         page.paragraph(
             f"Betas are percentiles of the reference policy's absolute log-ratios over their median (Eq. 6, 7), in "
-            f"{params.protocol.grid_precision}. Every beta has its own checkpoint per seed; all arms of a checkpoint "
+            f"{results.beta_grid['precision']}. Every beta has its own checkpoint per seed; all arms of a checkpoint "
             f"draw the same prompts."
         ),
         _figure(

@@ -129,9 +129,7 @@ class RewardEnsemble:
             return scores_K_B
         return normalize(scores_K_B, self._statistic("score_mean"), self._statistic("score_sd"))
 
-    def representations(
-        self, member: int, prompts: Sequence[str], responses: Sequence[str]
-    ) -> dict[str, np.ndarray]:
+    def representations(self, member: int, prompts: Sequence[str], responses: Sequence[str]) -> dict[str, np.ndarray]:
         """States of one member by layer (LAYERS), averaged over each text's tokens, dropout off.
 
         Returns:
