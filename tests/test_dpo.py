@@ -249,6 +249,18 @@ def test_lost_rows_are_noticed(world: Params, monkeypatch: pytest.MonkeyPatch) -
         train(world)
 
 
+def test_another_number_of_steps_than_derived_is_noticed(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two GPUs, where every batch is twice as large."""
+    build = dpo.build_trainer
+
+    def on_two_gpus(params: Params, chosen: dpo.DpoHyperparameters, *rest: object) -> dpo.ReferencedDpoTrainer:
+        return build(params, dataclasses.replace(chosen, batch_size=2 * chosen.batch_size), *rest)
+
+    monkeypatch.setattr(dpo, "build_trainer", on_two_gpus)
+    with pytest.raises(DataError, match="trained for 3 optimiser steps; expected 6: .*CUDA_VISIBLE_DEVICES"):
+        train(world)
+
+
 def test_a_diverging_loss_is_refused(world: Params) -> None:
     with pytest.raises(NonFiniteError, match=r"the loss of step \d+ is (nan|inf)"):
         train(with_dpo(world, learning_rate=1e30))

@@ -165,6 +165,20 @@ def test_lost_rows_are_noticed(train, monkeypatch: pytest.MonkeyPatch) -> None:
         train(0)
 
 
+def test_another_number_of_steps_than_derived_is_noticed(train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two GPUs, where every batch is twice as large."""
+    build = bradley_terry.build_trainer
+
+    def on_two_gpus(
+        params: Params, chosen: bradley_terry.RewardHyperparameters, *rest: object
+    ) -> bradley_terry.CountingRewardTrainer:
+        return build(params, dataclasses.replace(chosen, batch_size=2 * chosen.batch_size), *rest)
+
+    monkeypatch.setattr(bradley_terry, "build_trainer", on_two_gpus)
+    with pytest.raises(DataError, match="trained for 3 optimiser steps; expected 6: .*CUDA_VISIBLE_DEVICES"):
+        train(0)
+
+
 def test_defaults_of_trl_that_would_change_results_are_overridden(tiny_world: Params) -> None:
     defaults, ours = RewardConfig(output_dir="defaults", use_cpu=True), fresh_trainer(tiny_world).args
     # Where a default has changed, read the trainer again before changing the number here.

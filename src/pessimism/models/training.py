@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from pessimism.errors import NonFiniteError
+from pessimism.errors import DataError, NonFiniteError
 from pessimism.models.adapters import trainable_parameters
 
 
@@ -85,13 +85,22 @@ def prepare(trainer: Trainer, description: str) -> None:
         parameter.data = parameter.data.float()
 
 
-def loss_curve(trainer: Trainer) -> list[float]:
+def loss_curve(trainer: Trainer, steps: int) -> list[float]:
     """Training loss of every optimiser step, nats.
 
+    Args:
+        steps: derived number of optimiser steps, from which the warm-up is derived too.
+
     Raises:
+        DataError: the trainer took another number of steps.
         NonFiniteError: a loss is nan or infinite.
     """
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    if len(losses) != steps:
+        raise DataError(
+            f"trained for {len(losses)} optimiser steps; expected {steps}: transformers multiplies the batch by the "
+            f"number of GPUs, of which it sees {trainer.args.n_gpu}: set CUDA_VISIBLE_DEVICES to one"
+        )
     for step, loss in enumerate(losses, 1):
         if not math.isfinite(loss):
             raise NonFiniteError(f"the loss of step {step} is {loss}; expected a finite number: lower learning_rate")

@@ -99,8 +99,8 @@ class FirstLossCheck(TrainerCallback):
         if state.global_step == 1 and "loss" in logs and not abs(logs["loss"] - math.log(2)) <= self.tolerance:
             raise DataError(
                 f"the first DPO loss is {logs['loss']:.6f}; expected ln 2 = {math.log(2):.6f} within {self.tolerance}: "
-                "the policy does not compute what the reference table holds: run `dvc repro measure_reference --force` "
-                "and check that the base has no dropout of its own"
+                "the policy does not compute what the reference table holds: run "
+                "`dvc repro --single-item --force measure_reference` and check that the base has no dropout of its own"
             )
 
 
@@ -190,7 +190,8 @@ def train_dpo(
         loss, reward accuracy and reward margin (nats) on validation pairs.
 
     Raises:
-        DataError: the first loss is not ln 2, or rows were lost on the way to the loss.
+        DataError: the first loss is not ln 2, rows were lost on the way to the loss, or the trainer took another number
+            of steps than was derived.
         NonFiniteError: a later loss is not finite.
     """
     parameters = base.num_parameters()
@@ -207,7 +208,7 @@ def train_dpo(
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(train.pairs),
-        "losses": loss_curve(trainer),
+        "losses": loss_curve(trainer, chosen.steps),
         "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, params.scale.evaluation_batch_size),
     }
     return model, record

@@ -110,7 +110,7 @@ def train_member(
 
     Raises:
         NonFiniteError: a loss is not finite.
-        DataError: rows were lost on the way to the loss.
+        DataError: rows were lost on the way to the loss, or the trainer took another number of steps than was derived.
     """
     rows = bootstrap_rows(len(pairs), params.root_seed, member)
     parameters = base.num_parameters()
@@ -137,7 +137,7 @@ def train_member(
         "hyperparameters": asdict(chosen),
         "pairs": len(rows),
         "distinct_pairs": len(np.unique(rows)),
-        "losses": loss_curve(trainer),
+        "losses": loss_curve(trainer, chosen.steps),
     }
     return trainer.model.eval(), record
 
