@@ -1,98 +1,161 @@
-"""The ten claims as numbers: their signs, every value behind them, and what is missing."""
+"""The ten claims: estimates, tests and verdicts by both measures, every value behind them, and what is missing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pessimism import records
-from pessimism.analysis.claims import check_claims
+from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER, TREND_CLAIMS, by_seed, check_claims
+
+BETAS = (0.3, 1.0, 2.4)
+STAR = {"estimate": 1.1, "interval": [1.0, 1.2], "identifying_share": 1.0, "not_identified": ""}
+STARS = {measure: {"eq_15_over_grid": STAR} for measure in MEASURES}
 
 
-def cells(onsets: list[int | None] | None = None, betas: tuple[float, ...] = (0.3, 1.0, 2.4)) -> pd.DataFrame:
-    """Two seeds per beta; AUGC, std and distance rise, the rest falls; a placebo that does the opposite."""
-    rows: list[dict[str, Any]] = []
+def cells(seeds: int = 3, betas: tuple[float, ...] = BETAS, **columns: Any) -> pd.DataFrame:
+    """Runs in which every claim's quantity goes the way the paper says; a placebo in which it goes the other way.
+
+    ``columns`` replace a column of the proxy arm by a function of level and seed.
+    """
+    rows = []
     for level, beta in enumerate(betas):
-        for seed in (0, 1):
+        for seed in range(seeds):
             for arm, sign in (("proxy", 1), ("placebo", -1)):
-                rows.append(
-                    {
-                        "beta_percentile": 20 + 30 * level,
-                        "beta": beta,
-                        "seed": seed,
-                        "arm": arm,
-                        "augc": 10 + sign * (level**2 + 0.1 * seed),
-                        "entropy_dpo": 1 - sign * 0.1 * level,
-                        "entropy_collapse": sign * 0.1 * level,
-                        "response_diversity": 0.5 - sign * 0.1 * level,
-                        "ood_cosine_distance": 0.2 + sign * 0.01 * level,
-                        "mean_ensemble_std": 1 + sign * level,
-                        "uq_gap_correlation": sign * (0.1 * level - 0.1),
-                        "onset_step": pd.NA,
-                    }
-                )
+                row = {"beta_percentile": 20 + 10 * level, "beta": beta, "seed": seed, "arm": arm}
+                row |= {"controlled_augc": 1.0 + level**2}
+                for claim in TREND_CLAIMS.values():
+                    trend = sign * (claim.predicted or 1)
+                    for quantity in (claim.paper, claim.controlled):
+                        row[quantity.column] = 0.5 + 0.1 * trend * level + 0.001 * seed
+                row |= {name: of(level, seed) for name, of in columns.items() if arm == "proxy"}
+                rows.append(row)
     table = pd.DataFrame(rows)
-    if onsets is not None:
-        table.loc[table["arm"] == "proxy", "onset_step"] = pd.array(onsets, dtype="Int64")
-    return table.astype({"onset_step": "Int64"})
+    onsets = {name: "Float64" for name in ("onset_step", "controlled_onset_step")}
+    return table.astype(onsets)
 
 
-def check(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return check_claims(table, {"hacking_threshold": 1.5}, {"fit": "found", "b": 2.0}, "proxy")
+def check(table: pd.DataFrame, power_law: dict[str, Any] | None = None) -> dict[str, Any]:
+    return check_claims(table, power_law or {"fit": "found", "b": 2.0}, STARS, "proxy")
 
 
-def test_all_ten_from_the_primary_arm() -> None:
-    claims = check(cells([None, 9, 6, 6, 3, 3]))
-    assert sorted(claims, key=lambda name: int(name[1:])) == [f"C{number}" for number in range(1, 11)]
-    signs = {name: claims[name]["estimate"] for name in list(claims)[:8]}
-    assert signs == {"C1": 1, "C2": -1, "C3": 1, "C4": -1, "C5": 1, "C6": 1, "C7": -1, "C8": 1}
-    assert claims["C1"]["difference"] == pytest.approx(4.0)
-    assert claims["C7"]["hacking_threshold"] == 1.5
-    assert claims["C9"]["estimate"] == 2.0
-    assert claims["C10"]["estimate"] is None
+def verdict(found: dict[str, Any], name: str, measure: str = PAPER) -> str:
+    return str(found["claims"][name][measure]["verdict"])
+
+
+def test_all_ten_by_both_measures_from_the_primary_arm() -> None:
+    found = check(cells())
+    assert list(found["claims"]) == [f"C{number}" for number in range(1, 11)]
+    for measure in MEASURES:
+        assert {name: verdict(found, name, measure) for name in TREND_CLAIMS} == dict.fromkeys(
+            TREND_CLAIMS, "supported"
+        )
+    first = found["claims"]["C1"][PAPER]
+    assert first["estimate"] == pytest.approx(0.2) and first["interval"] == pytest.approx([0.2, 0.2])
+    assert first["trend_correlation"] == 1.0 and found["claims"]["C2"][PAPER]["trend_correlation"] == -1.0
+    assert first["p"] == pytest.approx(1 / 216) and first["p_adjusted"] == pytest.approx(8 / 216)
+    assert first["jonckheere_p"] == pytest.approx(1 / 1680)
+    assert found["claims"]["C5"][PAPER]["p"] == pytest.approx(2 / 216)
+
+
+def test_the_measures_are_judged_apart() -> None:
+    found = check(cells(controlled_augc_excess=lambda level, seed: -0.1 * level + 0.001 * seed))
+    assert verdict(found, "C1", PAPER) == "supported"
+    assert verdict(found, "C1", CONTROLLED) == "contradicted"
+    assert found["claims"]["C1"][CONTROLLED]["estimate"] == pytest.approx(-0.2)
+
+
+def test_the_opposite_trend_contradicts_and_no_trend_does_nothing() -> None:
+    found = check(cells(augc=lambda level, seed: -level, entropy_dpo=lambda level, seed: (level + seed) % 3))
+    assert verdict(found, "C1") == "contradicted" and verdict(found, "C2") == "insufficient"
+
+
+def test_two_seeds_cannot_support_anything() -> None:
+    found = check(cells(seeds=2))
+    assert not found["design"]["can_support_a_claim"]
+    assert found["design"]["page_smallest_p"] == pytest.approx(1 / 36)
+    assert {verdict(found, name) for name in found["claims"]} == {"insufficient"}
+
+
+def test_the_design_says_what_it_can_reach() -> None:
+    design = check(cells())["design"]
+    assert design["page_smallest_p"] == pytest.approx(1 / 216)
+    assert design["page_smallest_adjusted_p"] == pytest.approx(8 / 216)
+    assert design["can_support_a_claim"] and (design["seeds"], design["betas"]) == (3, 3)
 
 
 def test_every_run_stands_behind_the_estimate() -> None:
-    values = check(cells())["C1"]["values"]
+    values = check(cells())["claims"]["C1"][PAPER]["values"]
     assert [(value["beta_percentile"], value["seed"]) for value in values] == [
-        (p, s) for p in (20, 50, 80) for s in (0, 1)
+        (p, s) for p in (20, 30, 40) for s in range(3)
     ]
-    assert values[-1]["value"] == pytest.approx(14.1)
+    assert values[-1]["value"] == pytest.approx(0.702)
 
 
-def test_fits_of_single_seeds_stand_behind_the_exponent() -> None:
-    values = check(cells())["C9"]["values"]
-    assert [value["seed"] for value in values] == [0, 1]
-    assert all(value["value"] > 1 for value in values)
+def test_a_run_without_onset_ranks_last(tmp_path: Path) -> None:
+    earlier = check(cells(onset_step=lambda level, seed: [pd.NA, 9, 3][level]))["claims"]["C7"][PAPER]
+    assert earlier["verdict"] == "supported" and earlier["estimate"] is None
+    assert [value["value"] for value in earlier["values"][:4]] == [None, None, None, 9.0]
+    later = check(cells(onset_step=lambda level, seed: [3, 9, pd.NA][level]))["claims"]["C7"][PAPER]
+    assert later["verdict"] == "contradicted"
+    never = check(cells(onset_step=lambda level, seed: pd.NA))["claims"]["C7"][PAPER]
+    assert never["verdict"] == "insufficient" and never["p"] == 1.0
+    records.write_json(tmp_path / "claims.json", check(cells(onset_step=lambda level, seed: pd.NA)))
 
 
-@pytest.mark.parametrize(
-    ("onsets", "estimate"),
-    [
-        ([None, None, None, None, 3, 3], pytest.approx(-0.8660254)),
-        ([None, None, None, None, None, None], None),
-        ([3, 3, 6, 6, None, None], 1.0),
-        ([None, 3, 3, 3, 3, 3], pytest.approx(-0.8660254)),
-    ],
-)
-def test_a_run_without_onset_ranks_last(onsets: list[int | None], estimate: float | None) -> None:
-    claim = check(cells(onsets))["C7"]
-    assert claim["estimate"] == estimate
-    assert [value["value"] for value in claim["values"]] == onsets
+def test_by_seed_orders_betas_and_keeps_missing_apart_from_never() -> None:
+    table = cells(betas=(2.4, 0.3), augc=lambda level, seed: 10 * level + seed)
+    table.loc[(table["seed"] == 1) & (table["beta"] == 0.3), ["augc", "onset_step"]] = pd.NA
+    runs = table[table["arm"] == "proxy"]
+    augc_S_K, onset_S_K = by_seed(runs, "augc"), by_seed(runs, "onset_step")
+    assert augc_S_K[0].tolist() == [10.0, 0.0]
+    assert np.isnan(augc_S_K[1, 0]) and onset_S_K[1, 0] == np.inf
+
+
+def test_a_missing_value_leaves_its_claim_untested_and_the_family_smaller(tmp_path: Path) -> None:
+    found = check(cells(uq_gap_correlation=lambda level, seed: None if (level, seed) == (1, 1) else 0.1 * level))
+    claim = found["claims"]["C8"][PAPER]
+    assert claim["verdict"] == "insufficient" and claim["reason"] == "a run has no value" and claim["p"] is None
+    assert found["claims"]["C1"][PAPER]["p_adjusted"] == pytest.approx(7 / 216)
+    records.write_json(tmp_path / "claims.json", found)
+
+
+def test_disagreement_must_both_correlate_and_grow() -> None:
+    grows_below_zero = check(cells(uq_gap_correlation=lambda level, seed: -0.9 + 0.1 * level + 0.01 * seed))
+    claim = grows_below_zero["claims"]["C8"][PAPER]
+    assert claim["verdict"] == "insufficient" and claim["mean_correlation"] == pytest.approx(-0.79)
+    assert claim["trend_correlation"] == 1.0
+    flat_above_zero = check(cells(uq_gap_correlation=lambda level, seed: 0.8 + 0.01 * ((level + seed) % 3)))
+    assert verdict(flat_above_zero, "C8") == "insufficient"
+
+
+def test_exponent_and_beta_star_need_six_betas() -> None:
+    few = check(cells())["claims"]
+    assert few["C9"][PAPER]["estimate"] == 2.0
+    for name in ("C9", "C10"):
+        assert few[name][PAPER]["verdict"] == "insufficient" and few[name][PAPER]["reason"].startswith("fewer than 6")
+    betas = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    many = check(
+        cells(
+            betas=betas,
+            augc=lambda level, seed: 1.0 + 0.5 * betas[level] ** (2 + 0.1 * seed),
+            controlled_augc=lambda level, seed: 1.0 + 0.5 * betas[level] ** (0.5 + 0.01 * seed),
+        )
+    )["claims"]
+    assert [value["value"] for value in many["C9"][PAPER]["values"]] == pytest.approx([2.0, 2.1, 2.2], abs=1e-3)
+    assert many["C9"][PAPER]["verdict"] == "supported" and many["C9"][CONTROLLED]["verdict"] == "contradicted"
+    assert many["C9"][CONTROLLED]["estimate"] == pytest.approx(0.51, abs=1e-2)
+    assert many["C10"][PAPER]["verdict"] == "supported" and many["C10"][PAPER]["interval"] == [1.0, 1.2]
 
 
 def test_one_beta_has_values_and_no_estimate(tmp_path: Path) -> None:
-    claims = check(cells(betas=(1.0,)))
-    assert all(claims[f"C{number}"]["estimate"] is None for number in range(1, 9))
-    assert all(len(claims[f"C{number}"]["values"]) == 2 for number in range(1, 11))
-    records.write_json(tmp_path / "claims.json", claims)
-
-
-def test_a_missing_correlation_is_left_out_of_the_trend() -> None:
-    table = cells()
-    table.loc[table["beta_percentile"] == 50, "uq_gap_correlation"] = None
-    claim = check(table)["C8"]
-    assert claim["estimate"] == 1.0 and claim["difference"] == pytest.approx(0.2)
+    found = check(cells(betas=(1.0,)))
+    for name in TREND_CLAIMS:
+        claim = found["claims"][name][PAPER]
+        assert claim["estimate"] is None and claim["verdict"] == "insufficient" and len(claim["values"]) == 3
+    assert found["design"]["page_smallest_p"] is None
+    records.write_json(tmp_path / "claims.json", found)

@@ -41,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
     verify.set_defaults(command=_verify)
 
+    ablate = commands.add_parser(
+        "ablate", help="turn one switch of the protocol at a time, each as an experiment of DVC"
+    )
+    ablate.add_argument("switches", nargs="*", metavar="SWITCH", help="keys of the protocol file (default: all)")
+    ablate.set_defaults(command=_ablate)
+
     dag = commands.add_parser("dag", help="draw the pipeline, one node per stage")
     dag.add_argument("--format", choices=("text", "mermaid"), default="text")
     dag.set_defaults(command=_dag)
@@ -69,6 +75,12 @@ def _verify(options: argparse.Namespace) -> None:
     from pessimism.commands import verify
 
     print(verify.verify(options.revision, options.exact))
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from pessimism.commands import ablate
+
+    print(ablate.ablate(options.switches))
 
 
 def _dag(options: argparse.Namespace) -> None:

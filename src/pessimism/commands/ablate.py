@@ -1,0 +1,109 @@
+"""One switch of the protocol at a time: which bias makes which difference?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pessimism import layout
+from pessimism.commands.table import aligned
+from pessimism.errors import DataError, ParamsError
+from pessimism.params import load_params
+
+OTHER = {"paper": "controlled", "controlled": "paper"}
+ABLATIONS = {"right_padding": True}
+"""Switches that are off in both protocols: what an experiment turns them to."""
+SHOWN = ("augc", "controlled_augc_excess", "heldout_proxy_excess", "heldout_true_excess")
+
+
+def ablate(switches: Sequence[str]) -> str:
+    """Turn each switch of the current protocol to the other protocol's value, alone, and compare the results.
+
+    Every switch is one DVC experiment in a temporary directory, named ``ablate-<switch>``: the working tree stays as
+    it is, and only the stages that the switch touches run. An experiment that was made before is not repeated.
+
+    Args:
+        switches: the ones to turn; all where empty.
+
+    Returns:
+        One row per experiment with the main numbers of metrics/hacking.json, means over betas, and the unchanged run's.
+
+    Raises:
+        ParamsError: an unknown switch, or a protocol that has no counterpart.
+        DataError: an experiment failed, or there is no finished run to compare with.
+    """
+    name = load_params().protocol_name
+    values = turned_values(name)
+    unknown = sorted(set(switches) - values.keys())
+    if unknown:
+        raise ParamsError(f"found no switch {', '.join(unknown)}; expected some of {', '.join(values)}")
+    rows = [_row(f"{name} (unchanged)", _metrics("workspace"))]
+    for switch in switches or values:
+        experiment = f"ablate-{switch}".replace("_", "-")
+        if experiment not in _experiments():
+            _run(experiment, f"{layout.protocol_file(name)}:{switch}={json.dumps(values[switch])}")
+        rows.append(_row(f"{switch}: {json.dumps(values[switch])}", _metrics(experiment)))
+    return f"{aligned([('switch', *SHOWN), *rows])}\n{_LEGEND}"
+
+
+_LEGEND = (
+    "Means over betas and seeds of the first arm; excess: above the placebo of the same checkpoint.\n"
+    "All metrics of one experiment: dvc metrics diff HEAD ablate-SWITCH; all experiments: dvc exp show."
+)
+
+
+def turned_values(protocol: str) -> dict[str, Any]:
+    """Each switch in which the two protocols differ, or that only an ablation turns, and the value to turn it to."""
+    if protocol not in OTHER:
+        raise ParamsError(f"params.yaml: protocol: found {protocol!r}; expected one of {sorted(OTHER)} to ablate")
+    here, there = (_read(layout.protocol_file(name)) for name in (protocol, OTHER[protocol]))
+    return {key: there[key] for key in here if here[key] != there[key]} | ABLATIONS
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _row(label: str, hacking: dict[str, Any]) -> tuple[str, ...]:
+    return (label, *(_mean(hacking.get(name)) for name in SHOWN))
+
+
+def _mean(by_percentile: dict[str, float] | None) -> str:
+    return f"{sum(by_percentile.values()) / len(by_percentile):+.3f}" if by_percentile else "-"
+
+
+def _run(experiment: str, change: str) -> None:
+    print(f"{experiment}: {change}", flush=True)
+    done = subprocess.run([*_DVC, "exp", "run", "--temp", "--name", experiment, "--set-param", change], check=False)
+    if done.returncode:
+        raise DataError(f"the experiment {experiment} failed (see above); its parameters were {change}")
+
+
+def _experiments() -> set[str]:
+    return set(_dvc("exp", "list", "--name-only").split())
+
+
+def _metrics(revision: str) -> dict[str, Any]:
+    """Content of metrics/hacking.json in an experiment or in the working tree."""
+    shown = json.loads(_dvc("metrics", "show", "--json", *([] if revision == "workspace" else [revision])))
+    found = shown.get("" if revision == "workspace" else revision, {}).get("data", {})
+    data = found.get(str(layout.HACKING), {}).get("data")
+    if data is None:
+        raise DataError(f"found no {layout.HACKING} in {revision}; expected a finished run: make reproduce")
+    return dict(data)
+
+
+_DVC = [sys.executable, "-m", "dvc"]
+
+
+def _dvc(*arguments: str) -> str:
+    done = subprocess.run([*_DVC, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DataError(f"`dvc {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout

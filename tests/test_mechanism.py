@@ -1,0 +1,125 @@
+"""Links of the mechanism against enumeration, calibration of disagreement, and beta* by both measures."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pessimism import records
+from pessimism.analysis import mechanism, scores
+from pessimism.analysis.conservatism import beta_star_record
+from pessimism.analysis.mechanism import disagreement_table, link
+from pessimism.analysis.runs import read_evidence
+from synthetic_project import Invented, write_project
+
+
+def runs(x_S_K: np.ndarray, y_S_K: np.ndarray) -> pd.DataFrame:
+    seeds, betas = x_S_K.shape
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "beta": float(level),
+                "beta_percentile": level,
+                "x": x_S_K[seed, level],
+                "y": y_S_K[seed, level],
+            }
+            for seed in range(seeds)
+            for level in range(betas)
+        ]
+    )
+
+
+def linked(x_S_K: np.ndarray, y_S_K: np.ndarray) -> dict[str, object]:
+    return link(runs(x_S_K, y_S_K), "x", "y", np.random.default_rng(0))
+
+
+def test_a_link_is_the_mean_correlation_within_seeds() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [30.0, 10.0, 20.0]])  # the seeds' levels differ, which must not matter
+    found = linked(x, np.array([[5.0, 6.0, 7.0], [3.0, 1.0, 2.0]]))
+    assert found["correlation"] == pytest.approx(1.0)
+    assert linked(x, np.array([[5.0, 6.0, 7.0], [1.0, 3.0, 2.0]]))["correlation"] == pytest.approx((1 - 1) / 2)
+
+
+def test_p_and_null_interval_against_enumeration() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
+    y = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 1.0], [1.0, 2.0, 3.0]])
+    found = linked(x, y)
+    by_hand = [
+        np.mean([np.corrcoef(x[s], y[s][list(order[s])])[0, 1] for s in range(3)])
+        for order in itertools.product(itertools.permutations(range(3)), repeat=3)
+    ]
+    observed = np.mean([np.corrcoef(x[s], y[s])[0, 1] for s in range(3)])
+    assert found["correlation"] == pytest.approx(observed)
+    assert found["p"] == pytest.approx(np.mean(np.abs(by_hand) >= abs(observed) - 1e-9))
+    low, high = found["null_interval"]  # type: ignore[misc]
+    assert np.mean(np.array(by_hand) < low - 1e-9) <= 0.025 and np.mean(np.array(by_hand) > high + 1e-9) <= 0.025
+
+
+def test_many_betas_are_drawn_and_agree_with_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(size=(3, 4)), generator.normal(size=(3, 4))
+    exact = linked(x, y)
+    monkeypatch.setattr(mechanism, "MOST_ENUMERATED", 10)
+    drawn = linked(x, y)
+    assert drawn["correlation"] == exact["correlation"]
+    assert drawn["p"] == pytest.approx(exact["p"], abs=0.02)
+
+
+def test_a_constant_or_missing_series_has_no_link() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    for broken in (np.ones((2, 3)), np.where(x == 2, np.nan, x)):
+        found = linked(x, broken)
+        assert found["correlation"] is None and found["p"] is None
+
+
+def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evidence = read_evidence(write_project(tmp_path))
+    cells = scores.cell_table(evidence, scores.gap_table(evidence), scores.heldout_table(evidence))
+    table = disagreement_table(evidence.runs, evidence.betas)
+    assert len(table) == 18 * 5
+    record = mechanism.mechanism_record(cells, table, evidence.params)
+    assert record["smallest_p"] == pytest.approx(2 / 216)
+    conservatism = record["controlled"]["conservatism"]
+    assert [(found["to"], found["correlation"]) for found in conservatism] == [
+        ("kl_to_base", -1.0),
+        ("response_entropy_dpo", -1.0),
+    ]
+    assert [found["from"] for found in record["paper"]["chain"]] == list(mechanism.CHAIN["paper"][:-1])
+    start = record["calibration"][0]
+    assert start["step"] == 0 and start["runs"] == 9 and 0.5 < start["auroc"] < 1  # û is lower on right answers
+    records.write_json(tmp_path / "mechanism.json", record)
+
+
+def test_calibration_leaves_out_runs_without_both_kinds_of_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evidence = read_evidence(write_project(tmp_path, Invented(true_start=0.0, seeds=(0, 1))))
+    table = disagreement_table(evidence.runs, evidence.betas)
+    first = table[table["step"] == 0]
+    assert first["auroc"].isna().all() and (first["wrong_fraction"] == 1).all()
+    assert mechanism._calibration(table, "proxy")[0] == {"step": 0, "runs": 0, "auroc": None, "interval": None}
+
+
+def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evidence = read_evidence(write_project(tmp_path))
+    cells = scores.cell_table(evidence, scores.gap_table(evidence), scores.heldout_table(evidence))
+    record = beta_star_record(cells, "proxy")
+    assert record.keys() == {"paper", "controlled"}
+    placebo = cells[cells["arm"] == "placebo"]
+    for measure, column in (("paper", "augc"), ("controlled", "controlled_augc")):
+        level = np.percentile(placebo[column], 95)
+        means = cells[cells["arm"] == "proxy"].groupby("beta")[column].mean()
+        above = means.index[means > level]
+        assert record[measure]["above_placebo"]["estimate"] == (above[0] if len(above) else None)
+        assert record[measure]["forms"]["refused"].startswith("fewer than six")
+    without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy")
+    assert without["paper"]["above_placebo"]["not_identified"] == "there is no placebo run"
+    records.write_json(tmp_path / "beta_star.json", record)

@@ -1,0 +1,278 @@
+"""From runs to tables: every cell with its own numbers, both measures beside each other, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pessimism import layout, records
+from pessimism.analysis import goodhart, probing, scores
+from pessimism.analysis.runs import BaseRewards, Evidence, read_evidence, read_runs
+from pessimism.analysis.variance import variance_record
+from pessimism.cells import DpoCell, OnlineCell
+from pessimism.errors import DataError, NonFiniteError
+from pessimism.params import Params
+from synthetic_project import Invented, run, write_project, write_run
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tables(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
+    return gaps, heldout, scores.cell_table(evidence, gaps, heldout)
+
+
+def scored(root: Path, invented: Invented | None = None) -> tuple[Evidence, pd.DataFrame]:
+    evidence = read_evidence(write_project(root, invented))
+    return evidence, tables(evidence)[2]
+
+
+def row_of(cells: pd.DataFrame, cell: OnlineCell) -> pd.Series:
+    chosen = (cells["beta_percentile"] == cell.beta_percentile) & (cells["seed"] == cell.seed)
+    return cells[chosen & (cells["arm"] == cell.arm)].iloc[0]
+
+
+def with_protocol(evidence: Evidence, **switches: Any) -> Evidence:
+    protocol = dataclasses.replace(evidence.params.protocol, **switches)
+    return dataclasses.replace(evidence, params=dataclasses.replace(evidence.params, protocol=protocol))
+
+
+def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
+    invented = Invented(percentiles=(80, 20), seeds=(4, 1), arms=("proxy", "placebo", "oracle"))
+    evidence, cells = scored(finished, invented)
+    assert list(cells[["beta_percentile", "seed", "arm"]].itertuples(index=False, name=None)) == [
+        (p, s, a) for p in (80, 20) for s in (4, 1) for a in ("proxy", "placebo", "oracle")
+    ]
+    cell = OnlineCell(20, 1, "oracle")
+    trajectory, samples = run(cell, invented)
+    batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
+    row = row_of(cells, cell)
+    steps_T = heldout["step"].to_numpy()
+    gap_T = goodhart.paper_gap(batch["proxy_reward"].to_numpy(), batch["true_reward"].to_numpy())
+    assert row["augc"] == pytest.approx(goodhart.augc(batch["step"].to_numpy(), gap_T))
+    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / evidence.base.proxy_sd
+    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / evidence.base.true_sd
+    assert row["controlled_augc"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), steps_T))
+    assert row["controlled_signed_augc"] == pytest.approx(np.trapezoid(controlled_T, steps_T))
+    assert row["controlled_final_gap"] == pytest.approx(controlled_T.iloc[-1])
+    assert row["heldout_true_reward_change"] == pytest.approx(
+        heldout["true_reward"].iloc[-1] - heldout["true_reward"].iloc[0]
+    )
+    assert row["heldout_proxy_reward_start"] == pytest.approx(heldout["proxy_reward"].iloc[0])
+    assert row["final_kl_k1"] == pytest.approx(heldout["kl_k1"].iloc[-1])
+    assert row["mean_ensemble_std"] == pytest.approx(batch["ensemble_std"].mean())
+    assert row["controlled_ensemble_std"] == pytest.approx(heldout["ensemble_std"].mean() / evidence.base.proxy_sd)
+    true_T_N = samples.pivot(index="step", columns="task_id", values="true_reward").to_numpy()
+    assert row["true_regret"] == pytest.approx(goodhart.true_regret(true_T_N))
+    assert row["measured_points"] == len(batch) == invented.steps
+
+
+def test_the_excess_is_over_the_placebo_of_the_same_checkpoint(finished: Path) -> None:
+    _, cells = scored(finished, Invented(seeds=(0, 1)))
+    for percentile in (20, 50, 80):
+        for seed in (0, 1):
+            proxy, placebo = (row_of(cells, OnlineCell(percentile, seed, arm)) for arm in ("proxy", "placebo"))
+            for name in scores.EXCESSES:
+                assert proxy[f"{name}_excess"] == pytest.approx(proxy[name] - placebo[name])
+                assert placebo[f"{name}_excess"] == 0
+
+
+def test_without_a_placebo_there_is_no_excess(finished: Path) -> None:
+    evidence, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
+    assert cells["controlled_augc_excess"].isna().all()
+    metrics = scores.hacking_metrics(cells, evidence, {})
+    assert metrics.keys().isdisjoint({"controlled_augc_excess", "spearman_beta_controlled_augc"})
+    assert metrics["augc"].keys() == {"p20", "p50", "p80"}
+
+
+def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None:
+    evidence = read_evidence(write_project(finished))
+    gaps, heldout, cells = tables(evidence)
+    for table, column, onset in (
+        (gaps, "goodhart_gap", "onset_step"),
+        (heldout, "controlled_gap", "controlled_onset_step"),
+    ):
+        primary = table.loc[table["arm"] == "proxy", column]
+        assert scores.primary_threshold(table, column, "proxy") == np.percentile(primary[primary > 0], 75)
+        assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
+        assert cells.loc[(cells["arm"] == "proxy") & (cells["beta_percentile"] == 80), onset].notna().all()
+    late = cells[cells["controlled_onset_step"].notna()]
+    assert (late["controlled_onset_low"] <= late["controlled_onset_step"].astype(float)).all()
+    assert (late["controlled_onset_step"].astype(float) <= late["controlled_onset_high"]).all()
+
+
+def test_a_baseline_without_a_right_answer_is_flagged_and_keeps_its_number(finished: Path) -> None:
+    evidence, cells = scored(finished, Invented(true_start=0.0, seeds=(0,)))
+    assert (cells["baseline_degenerate"] == 1).all()
+    assert np.isfinite(cells["augc"]).all()
+    assert np.isfinite(cells["controlled_augc"]).all() and cells["controlled_augc"].max() < 200
+    assert scores.hacking_metrics(cells, evidence, {})["degenerate_baselines"] == 3
+
+
+def test_gap_switches_choose_rewards_and_baseline(finished: Path) -> None:
+    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
+    cell = OnlineCell(50, 0, "proxy")
+    trajectory, _ = run(cell, Invented(seeds=(0,)))
+    batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
+    first = heldout.iloc[0]
+    for rewards, source in (("batch", batch), ("heldout", heldout)):
+        gaps = scores.gap_table(with_protocol(evidence, gap_rewards=rewards, gap_baseline="heldout"))
+        found = gaps[(gaps["beta_percentile"] == 50) & (gaps["arm"] == "proxy")]
+        expected = goodhart.paper_gap(
+            source["proxy_reward"].to_numpy(),
+            source["true_reward"].to_numpy(),
+            first["proxy_reward"],
+            first["true_reward"],
+        )
+        assert found["goodhart_gap"].to_numpy() == pytest.approx(expected)
+        assert found["baseline_true_reward"].unique() == pytest.approx([first["true_reward"]])
+
+
+def test_checkpoint_scores_stand_with_the_arm_that_was_probed(finished: Path) -> None:
+    _, cells = scored(finished, Invented(arms=("oracle", "placebo")))
+    for column in scores.CHECKPOINT:
+        assert cells.loc[cells["arm"] == "oracle", column].notna().all()
+        assert cells.loc[cells["arm"] == "placebo", column].isna().all()
+
+
+def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> None:
+    write_project(finished, Invented(seeds=(0,)))
+    cell = OnlineCell(20, 0, "proxy")
+    samples = records.read_table(layout.heldout_samples(cell))
+    start = samples[samples["step"] == 0].set_index("task_id")["proxy_reward"]
+    base = records.read_table(layout.BASE_SAMPLES).set_index("task_id")
+    base["proxy_reward"] = start + np.where(
+        np.arange(len(base)) < 16, 1.0, -1.0
+    )  # worse on 16 of 64, better on the rest
+    base.loc[base.index[0], "proxy_reward"] = start.iloc[0]  # and one tie
+    reversed_rows = base.reset_index().iloc[::-1]
+    assert scores._win_rate(samples, reversed_rows) == pytest.approx((48 + 0.5) / 64)
+    with pytest.raises(DataError, match="other problems"):
+        scores._win_rate(samples, base.reset_index().iloc[1:])
+
+
+def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
+    evidence, cells = scored(finished)
+    metrics = scores.hacking_metrics(cells, evidence, {"hacking_threshold": 1.5, "controlled_threshold": None})
+    leaves = [value for _, value in records._leaves(metrics)]
+    assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
+    of_p50 = cells[(cells["beta_percentile"] == 50) & (cells["arm"] == "proxy")]
+    assert metrics["augc"]["p50"] == pytest.approx(of_p50["augc"].mean())
+    assert metrics["controlled_augc_excess"]["p50"] == pytest.approx(of_p50["controlled_augc_excess"].mean())
+    assert metrics["heldout_true_excess"]["p80"] < -0.1
+    assert metrics["spearman_beta_augc"] == 1.0 and metrics["hacking_threshold"] == 1.5
+    assert "controlled_threshold" not in metrics
+
+
+def test_one_beta_has_no_trend(finished: Path) -> None:
+    evidence, cells = scored(finished, Invented(percentiles=(50,), seeds=(0,)))
+    metrics = scores.hacking_metrics(cells, evidence, {})
+    assert metrics.keys().isdisjoint({"spearman_beta_augc", "spearman_beta_controlled_augc"})
+
+
+def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_not(finished: Path) -> None:
+    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
+    record = evidence.probes[DpoCell(20, 0)]
+    members = record["dpo"]["members"]
+    published = probing.probe_columns(record, evidence.params.protocol)
+    assert published["entropy_dpo"] == record["dpo"]["prompt_entropy"]
+    assert published["entropy_collapse"] == record["dpo"]["prompt_entropy"] - record["online"]["prompt_entropy"]
+    assert published["response_diversity"] == members["0"]["last"]["diversity_across"]
+    assert published["ood_cosine_distance"] == members["0"]["last"]["ood_cosine_distance"]
+    assert published["ood_mahalanobis_distance"] == pytest.approx(
+        np.mean([member["penultimate"]["ood_mahalanobis_distance"] for member in members.values()])
+    )
+    assert published["kl_to_base_online"] == record["online"]["kl_to_base"]
+    protocol = with_protocol(
+        evidence, entropy_tokens="response", probe_layer="penultimate", probe_members="all", diversity_prompts="within"
+    ).params.protocol
+    corrected = probing.probe_columns(record, protocol)
+    assert corrected["entropy_dpo"] == record["dpo"]["response_entropy"]
+    assert corrected["response_diversity"] == corrected["within_prompt_diversity"]
+    assert corrected["ood_cosine_distance"] == corrected["ood_cosine_distance_all"]
+    assert [published[name] for name in probing.CONTROLLED] == [corrected[name] for name in probing.CONTROLLED]
+
+
+@pytest.mark.parametrize(("accuracy", "smoothed"), [(0.0, True), (1.0, True), (0.5, False)])
+def test_a_base_without_spread_in_accuracy_has_a_smoothed_unit(accuracy: float, smoothed: bool) -> None:
+    samples = pd.DataFrame({"proxy_reward": np.arange(8.0), "true_reward": (np.arange(8) < 8 * accuracy).astype(float)})
+    base = BaseRewards.of(samples)
+    assert base.true_sd_smoothed is smoothed and base.true_sd > 0
+    assert base.true_sd == pytest.approx(
+        goodhart.smoothed_sd(accuracy, 8) if smoothed else samples["true_reward"].std()
+    )
+
+
+def test_a_base_without_spread_in_the_proxy_is_refused() -> None:
+    with pytest.raises(DataError, match="expected a spread"):
+        BaseRewards.of(pd.DataFrame({"proxy_reward": [1.0, 1.0], "true_reward": [0.0, 1.0]}))
+
+
+def test_variance_components_by_arm_beta_and_reward(finished: Path) -> None:
+    evidence = read_evidence(write_project(finished))
+    found = variance_record(evidence)
+    assert found.keys() == {"proxy", "placebo"} and found["proxy"].keys() == {"p20", "p50", "p80"}
+    proxy = found["placebo"]["p20"]["proxy_reward"]
+    assert proxy["residual"] == pytest.approx(2 * 0.3**2, rel=0.4)  # two draws with sd 0.3
+    assert proxy["standard_error"] > 0
+    one_seed = dataclasses.replace(evidence, params=dataclasses.replace(evidence.params, seeds=(0,)))
+    assert variance_record(one_seed) == {}
+
+
+def test_a_missing_cell_stops_the_scores(finished: Path) -> None:
+    params = write_project(finished)
+    layout.trajectory(OnlineCell(50, 1, "placebo")).unlink()
+    with pytest.raises(DataError, match="p50-s1-placebo"):
+        read_evidence(params)
+
+
+@pytest.mark.parametrize(
+    "path", [layout.probe(DpoCell(50, 1)), layout.training_record(layout.dpo_adapter(DpoCell(50, 1)))]
+)
+def test_an_incomplete_checkpoint_stops_the_scores(finished: Path, path: Path) -> None:
+    params = write_project(finished)
+    records.write_json(path, {"entropy_dpo": 0.5})
+    with pytest.raises(DataError, match=str(path)):
+        read_evidence(params)
+
+
+def test_left_over_cells_are_not_read(finished: Path) -> None:
+    write_project(finished, Invented())
+    params = write_project(finished, Invented(percentiles=(20, 50), seeds=(0,)))
+    assert {(cell.beta_percentile, cell.seed) for cell in read_runs(params)} == {(20, 0), (50, 0)}
+
+
+def test_a_cell_measured_at_other_steps_is_refused(finished: Path) -> None:
+    params = write_project(finished)
+    write_run(OnlineCell(80, 2, "proxy"), Invented(steps=12))
+    with pytest.raises(DataError, match="p80-s2-proxy.*differ"):
+        read_runs(params)
+
+
+@pytest.mark.parametrize("column", ["proxy_reward", "kappa"])
+def test_a_value_that_is_not_finite_is_refused(finished: Path, column: str) -> None:
+    params = write_project(finished)
+    cell = OnlineCell(20, 0, "proxy")
+    table = records.read_table(layout.trajectory(cell))
+    table.loc[table["prompt_set"] == "batch", column] = np.nan
+    records.write_table(layout.trajectory(cell), table)
+    with pytest.raises(NonFiniteError, match=column):
+        read_runs(params)
+
+
+def test_cells_of_another_design_are_refused(finished: Path) -> None:
+    _, cells = scored(finished)
+    records.write_table(layout.CELL_SCORES, cells)
+    params: Params = write_project(finished, Invented(percentiles=(20, 50)))
+    with pytest.raises(DataError, match="not in the design.*p80-s0-proxy"):
+        scores.read_cells(params)
