@@ -39,6 +39,7 @@ TABLE_STAGES = (
     "derive_beta_grid",
     "score_hacking",
     "fit_power_law",
+    "trace_mechanism",
     "check_claims",
     "report",
 )
@@ -204,12 +205,19 @@ def test_outputs_are_where_the_layout_says() -> None:
         "derive_beta_grid": [layout.BETA_GRID, layout.LOG_RATIOS],
         "train_reward_model": [layout.reward_member("${item.member}")],  # type: ignore[arg-type]
         "assess_ensemble": [layout.ENSEMBLE, layout.REWARD_MEMBERS_RECORD],
-        "measure_base": [layout.BASE_METRICS],
+        "measure_base": [layout.BASE_METRICS, layout.BASE_SAMPLES],
         "train_dpo": [layout.dpo_adapter(dpo)],
         "adapt_online": [layout.online_run(online), layout.online_adapter(online)],
         "probe_policy": [layout.probe(dpo)],
-        "score_hacking": [layout.HACKING, layout.GOODHART_GAP, layout.HELDOUT_REWARDS, layout.CELL_SCORES],
-        "fit_power_law": [layout.POWER_LAW, layout.POWER_LAW_CURVE],
+        "score_hacking": [
+            layout.HACKING,
+            layout.VARIANCE,
+            layout.GOODHART_GAP,
+            layout.HELDOUT_REWARDS,
+            layout.CELL_SCORES,
+        ],
+        "fit_power_law": [layout.POWER_LAW, layout.BETA_STAR, layout.POWER_LAW_CURVE],
+        "trace_mechanism": [layout.MECHANISM, layout.DISAGREEMENT],
         "check_claims": [layout.CLAIMS],
         "report": [layout.REPORT],
     }

@@ -37,7 +37,7 @@ MICRO: dict[str, dict[str, Any]] = {
     "reward_training": {"batch_size": 16},
     "online": {"batch_size": 8, "steps": 3, "heldout_every": 2},
 }
-FAN_IN = ["score_hacking", "fit_power_law", "check_claims", "report"]
+FAN_IN = ["score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report"]
 
 
 @dataclass
@@ -115,7 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the pipeline has been run once and committed. Tests that change it take a copy."""
     project = new_project(tmp_path_factory.mktemp("finished") / "project")
     ran = project.dvc("repro")
-    assert len(ran) == len(set(ran)) == 21
+    assert len(ran) == len(set(ran)) == 22
     commit(project, "run")
     return project
 
@@ -257,6 +257,18 @@ def test_an_arm_or_a_seed_more_runs_only_its_cells(copy: Project, change: dict[s
 
 
 @pytest.mark.slow
+def test_ablation_turns_one_switch_and_leaves_the_project_as_it_is(copy: Project) -> None:
+    before = copy.results(), copy.succeed("git", "status", "--porcelain")
+    table = copy.pessimism("ablate", "gap_baseline")
+    assert re.search(r"^paper \(unchanged\) ", table, re.M) and re.search(r'^gap_baseline: "heldout" ', table, re.M)
+    ran = re.findall(r"^Running stage '([^']+)'", table, re.M)
+    assert sorted(ran) == sorted(["check_params", *FAN_IN])
+    assert (copy.results(), copy.succeed("git", "status", "--porcelain")) == before
+    assert "Running stage" not in copy.pessimism("ablate", "gap_baseline"), "an experiment was made twice"
+    assert "found no switch beta" in copy.run(sys.executable, "-m", "pessimism.cli", "ablate", "beta").stderr
+
+
+@pytest.mark.slow
 def test_bad_parameters_lose_nothing(copy: Project) -> None:
     before = copy.succeed("git", "status", "--porcelain", "--ignored"), copy.results()
     outputs = sorted(path for folder in ("data", "models") for path in (copy.root / folder).rglob("*"))
@@ -277,7 +289,7 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
     shutil.copy(finished.root.parent / "gitconfig", tmp_path)
     clone = Project(tmp_path / "clone")
     finished.succeed("git", "clone", "-q", str(finished.root), str(clone.root))
-    assert len(clone.dvc("repro", "--force")) == 21
+    assert len(clone.dvc("repro", "--force")) == 22
     assert clone.succeed("git", "status", "--porcelain") == ""
     assert clone.results() == finished.results()
 

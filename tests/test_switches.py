@@ -85,6 +85,33 @@ def _is_protocol(node: ast.expr) -> bool:
     return getattr(node, "attr", getattr(node, "id", "")) == "protocol"
 
 
+# Stages that a switch makes run again; whatever reads their outputs follows.
+RERUN = {
+    "prompt_format": {"measure_base", "adapt_online", "probe_policy"},
+    "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
+    "right_padding": {"measure_base", "adapt_online", "probe_policy"},
+    "sampling": {"measure_base", "adapt_online", "probe_policy"},
+    "normalize_rewards": {"measure_base", "adapt_online"},
+    "paired_seeds": {"train_dpo", "adapt_online"},
+    "grid_precision": {"derive_beta_grid"},
+} | dict.fromkeys(
+    ("gap_rewards", "gap_baseline", "entropy_tokens", "probe_layer", "probe_members", "diversity_prompts"),
+    {"score_hacking"},
+)
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES))
+def test_a_switch_runs_only_the_stages_it_concerns(key: str) -> None:
+    stages = yaml.safe_load((CHECKOUT / "dvc.yaml").read_text())["stages"]
+    tracking = {
+        name
+        for name, body in stages.items()
+        for entry in body.get("params", [])
+        if isinstance(entry, dict) and key in (entry.get("protocols/${protocol}.yaml") or [])
+    }
+    assert tracking == RERUN.get(key, {"adapt_online"})
+
+
 @pytest.mark.parametrize("key", sorted(CHANGES))
 def test_a_switch_is_explained_where_it_is_set(key: str) -> None:
     """By the paper's sentence, by "notebook only", or as ours; on the key's line or the comment above it."""
