@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pessimism.analysis.intervals import Interval, resample_interval, seed_resamples
-from pessimism.analysis.power_law import PowerLaw, fit_power_law
+from pessimism.analysis.power_law import REPEATED_EVALUATIONS, PowerLaw, fit_power_law
 from pessimism.errors import DataError
 
 IDENTIFYING_SHARE = 0.95
@@ -53,7 +53,7 @@ def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaSta
     """Beta* of the primary arm by five definitions.
 
     - ``eq_15_over_grid``, ``eq_15_over_observed``: first beta whose fitted AUGC exceeds 1.5 times that of the smallest
-      beta, of the dense grid or of the observed ones (Eq. 15).
+      beta, of the dense grid or of the observed ones (Eq. 15). A resample whose fit does not converge gives no beta.
     - ``def_61_win_rate``, ``def_61_reward_accuracy``: Def. 6.1, see :func:`best_trade`, with A the held-out win rate of
       the DPO policy over the base under the reward ensemble, or the validation accuracy of DPO's implicit reward.
     - ``above_placebo``: smallest beta whose AUGC exceeds the 95th percentile of all placebo runs, which stay as they
@@ -116,14 +116,14 @@ def _table(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _practical(betas: np.ndarray, augc_S_K: np.ndarray) -> tuple[BetaStar, BetaStar]:
-    def fitted(weight_S: np.ndarray) -> tuple[float | None, float | None]:
-        law = fit_power_law(betas, weight_S @ augc_S_K)
+    def fitted(weight_S: np.ndarray, evaluations: int | None) -> tuple[float | None, float | None]:
+        law = fit_power_law(betas, weight_S @ augc_S_K, evaluations)
         return (law.beta_star_over_grid(), law.beta_star_over_observed()) if isinstance(law, PowerLaw) else (None, None)
 
     seeds = len(augc_S_K)
-    whole = fitted(np.full(seeds, 1 / seeds))
+    whole = fitted(np.full(seeds, 1 / seeds), None)
     counts_R_S, weight_R = seed_resamples(seeds)
-    resampled = [fitted(count_S / seeds) for count_S in counts_R_S]
+    resampled = [fitted(count_S / seeds, REPEATED_EVALUATIONS) for count_S in counts_R_S]
     over_grid, over_observed = (
         _judge(whole[reading], [pair[reading] for pair in resampled], weight_R, seeds) for reading in (0, 1)
     )

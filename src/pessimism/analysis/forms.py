@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pessimism.analysis.power_law import least_squares
+from pessimism.analysis.power_law import REPEATED_EVALUATIONS, least_squares
 
 FEWEST_BETAS = 6
 _SMALLEST_SHARE = 1e-24
@@ -107,7 +107,7 @@ def _compare(form: Form, x: np.ndarray, y: np.ndarray) -> FormFit | None:
 
 def _fit(form: Form, x: np.ndarray, y: np.ndarray) -> Curve | None:
     if form is Form.POWER_LAW:
-        return least_squares(x, y)
+        return least_squares(x, y, REPEATED_EVALUATIONS)
     of_beta: Curve = np.log if form is Form.LOG_LINEAR else np.asarray
     line = np.polynomial.Polynomial.fit(of_beta(x), y, deg=PARAMETERS[form] - 1)
     return lambda beta: line(of_beta(beta))

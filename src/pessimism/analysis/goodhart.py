@@ -4,8 +4,8 @@ The paper's gap (Eq. 2) divides each reward by its own first batch mean. A rewar
 depends on a constant that is not measured: a negative first proxy mean starts it at -2, a first batch without a correct
 answer divides by machine epsilon.
 
-The controlled gap takes the change of each held-out reward since step 0 in standard deviations of the base policy on the
-same problems. It is 0 at step 0, and neither a constant added to a reward nor a positive factor changes it.
+The controlled gap takes the change of each held-out reward since step 0 in standard deviations of the base policy on
+the same problems. It is 0 at step 0, and neither a constant added to a reward nor a positive factor changes it.
 """
 
 from __future__ import annotations

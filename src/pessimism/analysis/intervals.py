@@ -184,7 +184,7 @@ def _central(values: np.ndarray, weights: np.ndarray) -> Interval:
     reached = np.cumsum(weights[order])
     low = np.searchsorted(reached, _TAIL + _ROUNDING, side="right")
     high = np.searchsorted(reached, 1 - _TAIL - _ROUNDING, side="left")
-    return Interval(float(values[order[low]]), float(values[order[min(high, len(order) - 1)]]))
+    return Interval(float(values[order[low]]), float(values[order[high]]))
 
 
 def auroc(scores: ArrayLike, wrong: ArrayLike) -> Auroc | None:
