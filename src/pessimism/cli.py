@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from pessimism import stage
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +40,37 @@ def _parser() -> argparse.ArgumentParser:
 
     prune = commands.add_parser("prune", help="remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
+
+    _add_replay(commands)
     return parser
+
+
+def _add_replay(commands: Commands) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",
+        description="Recompute the paper's headline numbers from its three AUGC values and betas, then draw the AUGC "
+        "of a policy that never changes under the assumptions given here. No model, no run; a few seconds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = replay.add_argument
+    add("--proxy-mean", type=float, nargs="+", default=[1, 3, -1], metavar="R", help="mean proxy reward of a response")
+    add(
+        "--accuracy",
+        type=float,
+        nargs="+",
+        default=[0.05, 0.1, 0.2, 0.3, 0.5, 0.7],
+        metavar="P",
+        help="chance that a response is right; a row per proxy mean and accuracy",
+    )
+    add("--proxy-sd", type=float, default=2, metavar="R", help="standard deviation of a response's proxy reward")
+    add("--batch", type=int, default=4, metavar="N", help="responses per measured point")
+    add("--last-step", type=int, default=164, metavar="N", help="last measured step")
+    add("--every", type=int, default=3, metavar="N", help="steps between measured points")
+    add("--draws", type=int, default=10_000, metavar="N", help="sets of three runs drawn per row")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
+    add("--json", action="store_true", help="print one JSON object instead of tables")
+    replay.set_defaults(command=_replay)
 
 
 # Each command imports its own module, so that `pessimism dag` does not wait for pandas.
@@ -71,6 +105,22 @@ def _prune(options: argparse.Namespace) -> None:
 
     removed = prune.prune()
     print("\n".join(f"removed {name}" for name in removed) or "nothing left over")
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from pessimism.commands import replay
+
+    assumptions = replay.Assumptions(
+        proxy_means=options.proxy_mean,
+        accuracies=options.accuracy,
+        proxy_sd=options.proxy_sd,
+        batch=options.batch,
+        last_step=options.last_step,
+        every=options.every,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    print(replay.replay(assumptions, options.json))
 
 
 if __name__ == "__main__":
