@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 
 from pessimism.analysis import published
-from pessimism.analysis.power_law import PowerLaw, Refusal, curve_table, fit_power_law, power_law_metrics
+from pessimism.analysis.power_law import (
+    PowerLaw,
+    Refusal,
+    curve_table,
+    fit_power_law,
+    least_squares,
+    power_law_metrics,
+)
 
 PUBLISHED_BETAS = [row.beta for row in published.BETAS]
 PUBLISHED_AUGC = [row.augc for row in published.BETAS]
@@ -91,3 +98,8 @@ def test_curve_table_without_a_fit_holds_the_points() -> None:
     means = pd.DataFrame({"beta": [1.0], "augc": [2.0], "beta_label": ["a"]})
     table = curve_table(Refusal.FEW_BETAS, means.assign(seed=0, arm="proxy"), means)
     assert table["kind"].tolist() == ["run", "mean"]
+
+
+def test_a_constant_is_its_own_power_law() -> None:
+    law = least_squares(np.array([0.3, 1.0, 2.4]), np.zeros(3), 1)
+    assert law is not None and law(np.array([0.1, 5.0])).tolist() == [0.0, 0.0]

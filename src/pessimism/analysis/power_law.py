@@ -9,7 +9,6 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.optimize import OptimizeWarning, curve_fit
 
 from pessimism.analysis.goodhart import EPS
 
@@ -17,6 +16,7 @@ PARAMETERS = 3
 GRID_POINTS = 1000
 DANGER_RATIO = 1.5
 MAX_EVALUATIONS = 10_000
+REPEATED_EVALUATIONS = 1000
 FLAT = 1e-3
 FOUND = "found"
 
@@ -73,12 +73,14 @@ class PowerLaw:
         return float(self.grid[above[0]]) if above.size else None
 
 
-def fit_power_law(betas: ArrayLike, augc: ArrayLike) -> PowerLaw | Refusal:
+def fit_power_law(betas: ArrayLike, augc: ArrayLike, max_evaluations: int | None = None) -> PowerLaw | Refusal:
     """Least-squares fit of Eq. 14 with a, b, c >= 0, started as App. E says.
 
     Args:
         betas: beta of each point, > 0; one point per beta percentile.
         augc: AUGC of each point, mean over seeds, in gap times steps.
+        max_evaluations: when to give up; ``MAX_EVALUATIONS`` as in App. E where None. A fit that is repeated many times
+            takes ``REPEATED_EVALUATIONS``: one that needs more is a step, and its exponent runs off.
 
     Returns:
         The fit, or why there is none: a fit whose curve rises by less than 0.1 % has no exponent to speak of.
@@ -89,17 +91,30 @@ def fit_power_law(betas: ArrayLike, augc: ArrayLike) -> PowerLaw | Refusal:
         return Refusal.FEW_BETAS
     if np.ptp(y) == 0:
         return Refusal.CONSTANT_AUGC
+    law = least_squares(x, y, MAX_EVALUATIONS if max_evaluations is None else max_evaluations)
+    if law is None:
+        return Refusal.NO_CONVERGENCE
+    rise = float(law(distinct[-1]) - law(distinct[0]))
+    return Refusal.FLAT_FIT if rise < FLAT * float(law(distinct[-1])) else law
+
+
+def least_squares(x: np.ndarray, y: np.ndarray, max_evaluations: int) -> PowerLaw | None:
+    """The fit itself, however flat its curve; None where it does not converge."""
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    distinct = tuple(float(beta) for beta in np.unique(x))
+    if np.ptp(y) == 0:
+        # Any exponent fits a constant.
+        return PowerLaw(0.0, 1.0, float(y[0]), distinct)
     try:
         with warnings.catch_warnings():
             # Three points leave no residual to estimate a covariance from; it is not used.
             warnings.simplefilter("ignore", OptimizeWarning)
-            found, _ = curve_fit(_form, x, y, p0=_start(x, y), bounds=(0.0, np.inf), maxfev=MAX_EVALUATIONS)
+            found, _ = curve_fit(_form, x, y, p0=_start(x, y), bounds=(0.0, np.inf), maxfev=max_evaluations)
     except RuntimeError:
-        return Refusal.NO_CONVERGENCE
+        return None
     a, b, c = (float(value) for value in found)
-    law = PowerLaw(a, b, c, distinct)
-    rise = float(law(distinct[-1]) - law(distinct[0]))
-    return Refusal.FLAT_FIT if rise < FLAT * float(law(distinct[-1])) else law
+    return PowerLaw(a, b, c, distinct)
 
 
 def _form(beta: np.ndarray, a: float, b: float, c: float) -> np.ndarray:

@@ -1,0 +1,138 @@
+"""Each definition of beta* by hand, its resamples, and when it is not identified."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pessimism.analysis import beta_star, published
+from pessimism.analysis.beta_star import BetaStar, best_trade, beta_stars, smallest_above
+from pessimism.errors import DataError
+
+BETAS = (0.3, 1.0, 2.4)
+
+
+def runs(augc: list[list[float]], betas: tuple[float, ...] = BETAS, **columns: list[list[float]]) -> pd.DataFrame:
+    """One row per run; tables are (seeds, betas)."""
+    return pd.DataFrame(
+        [
+            {"seed": seed, "beta": beta, "augc": augc[seed][k], **{name: t[seed][k] for name, t in columns.items()}}
+            for seed in range(len(augc))
+            for k, beta in enumerate(betas)
+        ]
+    )
+
+
+def test_all_definitions_stand_in_order() -> None:
+    found = beta_stars(runs([[1, 2, 9], [1, 3, 8], [2, 3, 9]]), [0.5])
+    assert list(found) == [
+        "eq_15_over_grid",
+        "eq_15_over_observed",
+        "def_61_win_rate",
+        "def_61_reward_accuracy",
+        "above_placebo",
+    ]
+
+
+def test_eq_15_of_the_published_points() -> None:
+    augc = [[row.augc for row in published.BETAS]] * 3
+    found = beta_stars(runs(augc, tuple(row.beta for row in published.BETAS)), [])
+    grid, observed = found["eq_15_over_grid"], found["eq_15_over_observed"]
+    assert grid.estimate == pytest.approx(published.POWER_LAW["beta_star_over_grid"], abs=1e-6)
+    assert observed.estimate == pytest.approx(published.POWER_LAW["beta_star_over_observed"], abs=1e-6)
+    assert grid.interval is not None and grid.interval.low == grid.interval.high == pytest.approx(grid.estimate)
+    assert grid.identifying_share == pytest.approx(1.0) and grid.not_identified == ""
+
+
+def test_resamples_are_fitted_each() -> None:
+    """Seeds that disagree on the curve disagree on its beta, and the interval spans them."""
+    curves = [[2 * beta**power + 5 for beta in (*BETAS, 4.0)] for power in (1.0, 1.5, 2.0)]
+    found = beta_stars(runs(curves, (*BETAS, 4.0)), [])["eq_15_over_observed"]
+    alone = [beta_stars(runs([curve], (*BETAS, 4.0)), [])["eq_15_over_observed"].estimate for curve in curves]
+    assert found.interval is not None and found.estimate is not None
+    assert found.interval.low == pytest.approx(min(alone)) and found.interval.high == pytest.approx(max(alone))
+    assert found.interval.low < found.estimate < found.interval.high
+
+
+def test_a_fit_that_runs_off_gives_no_beta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One resample in 27 is the seed with the step alone: the share stays above 95 %."""
+    monkeypatch.setattr(beta_star, "REPEATED_EVALUATIONS", 30)
+    found = beta_stars(runs([[0, 0, 9], [1, 3, 8], [1, 3, 9]]), [])["eq_15_over_grid"]
+    assert found.identifying_share == pytest.approx(26 / 27) and found.not_identified == ""
+
+
+def test_best_trade_by_hand() -> None:
+    """Lambda = 8 / 0.2 = 40: 1 - 40 x 0.5 = -19, 2 - 40 x 0.65 = -24, 9 - 40 x 0.7 = -19."""
+    betas, augc_K = np.array(BETAS), np.array([1.0, 2.0, 9.0])
+    assert best_trade(betas, augc_K, np.array([0.5, 0.65, 0.7])) == 1.0
+    assert best_trade(betas, augc_K, np.array([0.7, 0.65, 0.5])) == 0.3
+    assert best_trade(betas, np.array([9.0, 2.0, 1.0]), np.array([0.5, 0.6, 0.7])) == 2.4
+    assert best_trade(betas, augc_K, np.array([0.6, 0.6, 0.6])) is None
+
+
+def test_best_trade_has_no_unit() -> None:
+    """Equal weight: measuring AUGC per thousand steps or A in percent changes nothing."""
+    betas, augc_K, offline_K = np.array(BETAS), np.array([1.0, 2.0, 9.0]), np.array([0.5, 0.65, 0.7])
+    assert best_trade(betas, 1e-3 * augc_K, 100 * offline_K) == best_trade(betas, augc_K, offline_K)
+
+
+def test_both_measured_qualities_are_used() -> None:
+    same = [[1.0, 2.0, 9.0]] * 3
+    found = beta_stars(runs(same, win_rate=[[0.5, 0.65, 0.7]] * 3, reward_accuracy=[[0.7, 0.6, 0.5]] * 3), [])
+    assert found["def_61_win_rate"].estimate == 1.0 and found["def_61_reward_accuracy"].estimate == 0.3
+
+
+def test_an_unmeasured_quality_is_a_reason() -> None:
+    without = beta_stars(runs([[1.0, 2.0, 9.0]] * 3), [])["def_61_win_rate"]
+    holes = beta_stars(runs([[1.0, 2.0, 9.0]] * 2, win_rate=[[0.5, 0.6, math.nan]] * 2), [])["def_61_win_rate"]
+    assert without == holes == BetaStar(None, not_identified="the runs lack win_rate")
+
+
+def test_smallest_above_by_hand() -> None:
+    assert smallest_above(np.array(BETAS), np.array([1.0, 5.0, 3.0]), 2.0) == 1.0
+    assert smallest_above(np.array(BETAS), np.array([1.0, 2.0, 2.0]), 2.0) is None
+
+
+def test_placebo_level_is_its_95th_percentile() -> None:
+    """Of 0, 1, ..., 100 it is 95: an AUGC of 95 is not above it, 95.1 is."""
+    placebo = np.arange(101.0)
+    found = beta_stars(runs([[1.0, 95.0, 95.1]] * 3), placebo)["above_placebo"]
+    assert found.estimate == 2.4
+    assert beta_stars(runs([[1.0, 95.0, 95.1]] * 3), [])["above_placebo"].not_identified == beta_star.NO_PLACEBO
+
+
+def test_the_share_of_resamples_decides() -> None:
+    """The mean of 3 seeds is above the placebo's 10 unless the one high seed is left out: (2/3)^3 = 8/27 of draws."""
+    unstable = beta_stars(runs([[1, 2, 100], [1, 2, 4], [1, 2, 4]]), [10.0])["above_placebo"]
+    assert unstable.estimate == 2.4 and unstable.interval is None
+    assert unstable.identifying_share == pytest.approx(1 - 8 / 27)
+    assert unstable.not_identified == beta_star.UNSTABLE
+    steady = beta_stars(runs([[1, 3, 100], [1, 3, 90], [1, 50, 80]]), [10.0])["above_placebo"]
+    assert steady.estimate == 1.0 and steady.not_identified == ""
+    assert steady.interval is not None and (steady.interval.low, steady.interval.high) == (1.0, 2.4)
+
+
+def test_no_estimate_is_not_identified() -> None:
+    found = beta_stars(runs([[3, 2, 1], [3, 2, 1.5], [3, 2, 2]]), [10.0])
+    assert found["above_placebo"] == found["eq_15_over_grid"] == BetaStar(None, not_identified=beta_star.NO_BETA)
+
+
+def test_one_seed_has_an_estimate_and_no_interval() -> None:
+    found = beta_stars(runs([[1.0, 2.0, 9.0]]), [1.5])["above_placebo"]
+    assert found == BetaStar(1.0, not_identified=beta_star.ONE_SEED)
+
+
+def test_rows_may_come_in_any_order() -> None:
+    table = runs([[1.0, 2.0, 9.0], [1.0, 3.0, 8.0]])
+    assert beta_stars(table.iloc[::-1], [1.5]) == beta_stars(table, [1.5])
+
+
+def test_incomplete_runs_are_refused() -> None:
+    table = runs([[1.0, 2.0, 9.0], [1.0, 3.0, 8.0]])
+    with pytest.raises(DataError, match="without a finite augc at every beta"):
+        beta_stars(table.iloc[1:], [])
+    with pytest.raises(DataError, match="two runs of one seed and beta"):
+        beta_stars(pd.concat([table, table]), [])

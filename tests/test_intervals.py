@@ -1,0 +1,213 @@
+"""Intervals against SciPy, published numbers, their own coverage and enumeration."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu, norm, ttest_1samp
+
+from pessimism.analysis.intervals import (
+    Interval,
+    VarianceComponents,
+    auroc,
+    bootstrap_interval,
+    log_t_interval,
+    mean_over_runs,
+    paired_t_interval,
+    resample_interval,
+    seed_resamples,
+    spearman_null_interval,
+    t_interval,
+    trend_null_interval,
+    variance_components,
+)
+from pessimism.errors import DataError
+
+
+def bounds(interval: Interval | None) -> tuple[float, float]:
+    assert interval is not None
+    return interval.low, interval.high
+
+
+def test_t_interval_equals_scipy() -> None:
+    values = [3.0, 4.5, 9.0]
+    expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert bounds(t_interval(values)) == pytest.approx((expected.low, expected.high))
+
+
+def test_t_interval_covers_three_normal_runs() -> None:
+    samples = np.random.default_rng(0).normal(loc=2.0, size=(2000, 3))
+    covered = [low <= 2.0 <= high for low, high in map(bounds, map(t_interval, samples))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_one_run_has_no_interval() -> None:
+    assert t_interval([3.0]) is None and log_t_interval([3.0]) is None and bootstrap_interval([3.0]) is None
+    alone = mean_over_runs([3.0])
+    assert (alone.mean, alone.interval, alone.values) == (3.0, None, (3.0,))
+
+
+def test_mean_keeps_every_value_in_order() -> None:
+    found = mean_over_runs([5.0, 1.0, 3.0])
+    assert found.values == (5.0, 1.0, 3.0) and found.mean == 3.0
+    assert found.interval == t_interval([1.0, 3.0, 5.0])
+
+
+@pytest.mark.parametrize("bad", [[], [1.0, math.nan], [1.0, math.inf], [[1.0], [2.0]]])
+def test_a_missing_run_is_refused(bad: list[float]) -> None:
+    with pytest.raises(DataError, match="one per run"):
+        t_interval(bad)
+
+
+def test_log_interval_is_a_factor_around_the_geometric_mean() -> None:
+    low, high = bounds(log_t_interval([1.0, 10.0, 100.0]))
+    assert low * high == pytest.approx(10.0**2)
+    assert low == pytest.approx(math.exp(bounds(t_interval(np.log([1.0, 10.0, 100.0])))[0]))
+    assert low > 0
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_log_interval_needs_positive_values(value: float) -> None:
+    assert log_t_interval([value, 1.0, 2.0]) is None
+
+
+def test_pairs_take_out_what_they_share() -> None:
+    before = np.array([1.0, 100.0, -40.0])
+    assert bounds(paired_t_interval(before + [2.0, 2.5, 1.5], before)) == pytest.approx(
+        bounds(t_interval([2.0, 2.5, 1.5]))
+    )
+    with pytest.raises(DataError, match="expected pairs"):
+        paired_t_interval([1.0, 2.0], [1.0])
+
+
+def test_variance_components_by_hand() -> None:
+    """Rows 1 apart, columns 3 apart, nothing else: variances 1/2 and 9/2 of two means each."""
+    found = variance_components([[0.0, 3.0], [1.0, 4.0]])
+    assert found == VarianceComponents(seed=pytest.approx(0.5), prompt=pytest.approx(4.5), residual=pytest.approx(0.0))
+
+
+def test_variance_components_are_recovered() -> None:
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        seed, prompt = generator.normal(scale=2.0, size=(5, 1)), generator.normal(scale=3.0, size=40)
+        found.append(variance_components(seed + prompt + generator.normal(scale=1.5, size=(5, 40))))
+    assert np.mean([one.seed for one in found]) == pytest.approx(4.0, rel=0.15)
+    assert np.mean([one.prompt for one in found]) == pytest.approx(9.0, rel=0.05)
+    assert np.mean([one.residual for one in found]) == pytest.approx(2.25, rel=0.05)
+
+
+def test_a_component_is_never_negative() -> None:
+    found = variance_components([[1.0, -1.0], [-1.0, 1.0]])
+    assert (found.seed, found.prompt) == (0.0, 0.0) and found.residual == pytest.approx(4.0)
+    with pytest.raises(DataError, match="at least 2 runs by 2 problems"):
+        variance_components([[1.0, 2.0]])
+
+
+def test_standard_error_of_two_levels() -> None:
+    components = VarianceComponents(seed=4.0, prompt=9.0, residual=2.0)
+    assert components.standard_error(seeds=4, prompts=9) == pytest.approx(math.sqrt(1 + 1 + 2 / 36))
+
+
+def test_null_interval_of_rank_correlations() -> None:
+    """Of the 6 orders of three points one has -1 and one 1: 1/6 each is more than 2.5 %."""
+    assert bounds(spearman_null_interval([1, 2, 3], [5, 1, 9])) == pytest.approx((-1.0, 1.0))
+    low, high = bounds(spearman_null_interval(range(7), [3, 1, 2, 7, 6, 5, 4]))
+    assert low == pytest.approx(-high) and -1 < low < 0
+    assert spearman_null_interval([1, 2], [3, 3]) is None and spearman_null_interval(range(9), range(9)) is None
+
+
+def test_null_interval_of_trends_leaves_out_what_is_significant() -> None:
+    """3 x 3 seeds and betas: L = 42 and 41 have 1/216 and 7/216, so at most 2.5 % lies above the correlation of 41."""
+    assert bounds(trend_null_interval([[1, 2, 3]] * 3)) == pytest.approx((-5 / 6, 5 / 6))
+    assert trend_null_interval([[1, 1, 1]]) is None
+
+
+def hanley_and_mcneil() -> tuple[np.ndarray, np.ndarray]:
+    """Ratings 1 to 5 of 58 normal and 51 abnormal images: Hanley and McNeil, Radiology 143 (1982), table I."""
+    counts = [33, 6, 6, 11, 2, 3, 2, 2, 11, 33]
+    return np.repeat(np.tile(np.arange(1, 6), 2), counts), np.repeat([0, 1], [58, 51])
+
+
+def test_auroc_of_a_published_example() -> None:
+    """They report an area of 0.893 and a standard error of 0.032; the interval is about twice that to either side."""
+    found = auroc(*hanley_and_mcneil())
+    assert found is not None and (found.wrong, found.right) == (51, 58)
+    assert round(found.value, 3) == 0.893
+    low, high = bounds(found.interval)
+    assert (high - low) / (2 * norm.ppf(0.975)) == pytest.approx(0.032, abs=0.001)
+    assert low < 0.893 - 1.96 * 0.032 < high < 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_auroc_is_the_mann_whitney_share(answers: list[tuple[int, bool]]) -> None:
+    scores, wrong = np.array([score for score, _ in answers]), np.array([flag for _, flag in answers])
+    found = auroc(scores, wrong)
+    if wrong.all() or not wrong.any():
+        assert found is None
+        return
+    assert found is not None
+    expected = mannwhitneyu(scores[wrong], scores[~wrong]).statistic / (wrong.sum() * (~wrong).sum())
+    assert found.value == pytest.approx(expected)
+    assert 0 <= found.interval.low <= found.value <= found.interval.high <= 1
+    turned = auroc(-scores, wrong)
+    assert turned is not None
+    assert bounds(turned.interval) == pytest.approx((1 - found.interval.high, 1 - found.interval.low), abs=1e-6)
+
+
+def test_perfect_separation_is_not_certainty() -> None:
+    few, many = auroc([1, 2, 3, 4], [0, 0, 1, 1]), auroc(range(100), [0] * 50 + [1] * 50)
+    assert few is not None and many is not None
+    assert few.value == many.value == few.interval.high == 1.0
+    assert few.interval.low < 0.5 < 0.9 < many.interval.low < 1.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_auroc_interval_covers(shift: float) -> None:
+    generator, true = np.random.default_rng(0), float(norm.cdf(shift / math.sqrt(2)))
+    covered = []
+    for _ in range(500):
+        found = auroc(
+            np.concatenate([generator.normal(shift, size=15), generator.normal(size=25)]), [1] * 15 + [0] * 25
+        )
+        assert found is not None
+        covered.append(found.interval.low <= true <= found.interval.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4, 5])
+def test_few_seeds_have_all_their_resamples(seeds: int) -> None:
+    counts_R_S, weight_R = seed_resamples(seeds)
+    expected: dict[tuple[int, ...], int] = {}
+    for draw in product(range(seeds), repeat=seeds):
+        key = tuple(draw.count(seed) for seed in range(seeds))
+        expected[key] = expected.get(key, 0) + 1
+    found = dict(zip(map(tuple, counts_R_S.tolist()), weight_R * seeds**seeds, strict=True))
+    assert found == pytest.approx(expected)
+
+
+def test_many_seeds_have_drawn_resamples_always_the_same() -> None:
+    counts_R_S, weight_R = seed_resamples(8)
+    assert counts_R_S.shape == (2000, 8) and np.all(counts_R_S.sum(axis=1) == 8)
+    assert weight_R.sum() == pytest.approx(1.0)
+    assert counts_R_S.mean(axis=0) == pytest.approx(np.ones(8), abs=0.1)
+    assert np.array_equal(counts_R_S, seed_resamples(8)[0])
+
+
+def test_bootstrap_of_three_seeds_is_their_range() -> None:
+    """Each of three equal draws has 1/27 = 3.7 %, more than the 2.5 % of a tail: the 75 % of the module's head."""
+    assert bounds(bootstrap_interval([1.0, 2.0, 6.0])) == (1.0, 6.0)
+    low, high = bounds(bootstrap_interval(range(1, 6)))
+    assert 1.0 < low < 3.0 < high < 5.0
+
+
+def test_resample_interval_weighs() -> None:
+    assert bounds(resample_interval([9.0, 1.0, 5.0], [0.02, 0.02, 0.96])) == (5.0, 5.0)
+    assert bounds(resample_interval([9.0, 1.0, 5.0], [4.0, 4.0, 92.0])) == (1.0, 9.0)
+    assert resample_interval([], []) is None

@@ -1,0 +1,92 @@
+"""The simulation judges as the verdicts do, finds no more than 5 % false families, and finds strong trends."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pessimism.analysis import simulation
+from pessimism.analysis.simulation import Design, draw, false_verdict_rates, monte_carlo_error, p_values, power
+from pessimism.analysis.trends import holm
+from pessimism.analysis.verdicts import Outcome, trend_test, uncertainty_gap_test, verdicts
+
+EXPERIMENTS = 2000
+
+
+def test_the_simulation_judges_as_the_verdicts_do() -> None:
+    values = draw(Design(betas=3, seeds=5), 40, np.random.default_rng(0)) + 0.7 * np.arange(3) * np.array(
+        [1, -1, 0, 2, -2, 2, -2, 2]
+    ).reshape(1, 8, 1, 1)
+    stated, opposite = (holm(ps) <= 0.05 for ps in p_values(values))
+    seen = set()
+    for index, claims in enumerate(values):
+        tests = {claim: trend_test(claims[claim], 0 if claim == 4 else +1) for claim in range(7)}
+        found = verdicts({**tests, 7: uncertainty_gap_test(claims[7])})  # type: ignore[dict-item]
+        supported = [found[claim].outcome is Outcome.SUPPORTED for claim in found]  # type: ignore[index]
+        contradicted = [found[claim].outcome is Outcome.CONTRADICTED for claim in simulation.ONE_SIDED]  # type: ignore[index]
+        assert supported == stated[index].tolist() and contradicted == opposite[index].tolist()
+        seen |= {(claim, verdict.outcome) for claim, verdict in found.items()}
+    assert {(0, "supported"), (1, "contradicted"), (4, "supported"), (7, "supported"), (2, "insufficient")} <= seen
+
+
+@pytest.mark.parametrize("log_normal", [False, True])
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+@pytest.mark.parametrize(("betas", "seeds"), simulation.NULL_DESIGNS)
+def test_false_families_stay_below_five_percent(betas: int, seeds: int, correlation: float, log_normal: bool) -> None:
+    design = Design(betas, seeds, correlation, log_normal)
+    error = monte_carlo_error(0.05, EXPERIMENTS)
+    for rate in false_verdict_rates(design, EXPERIMENTS, np.random.default_rng(1)):
+        assert 0 < rate <= 0.05 + 2 * error
+
+
+def test_without_holm_families_would_be_false_far_more_often() -> None:
+    stated, _ = p_values(draw(Design(betas=6, seeds=5), EXPERIMENTS, np.random.default_rng(1)))
+    assert (stated <= 0.05).any(axis=1).mean() > 0.2
+
+
+def test_strong_trends_are_found_at_five_seeds() -> None:
+    generator = np.random.default_rng(2)
+    at_seeds = [
+        power(Design(betas=3, seeds=seeds), simulation.STRONG, False, EXPERIMENTS, generator) for seeds in (3, 5, 8)
+    ]
+    assert at_seeds == sorted(at_seeds) and at_seeds[0] < 0.8
+    assert at_seeds[1] >= 0.8 - 2 * monte_carlo_error(0.8, EXPERIMENTS)
+    assert power(Design(betas=3, seeds=5), simulation.STRONG, True, EXPERIMENTS, generator) > at_seeds[1]
+    assert power(Design(betas=3, seeds=5), 0.0, True, EXPERIMENTS, generator) < 0.05
+
+
+def test_drawn_claims_are_as_correlated_as_they_say() -> None:
+    values = draw(Design(betas=3, seeds=4, correlation=0.8), 4000, np.random.default_rng(3))
+    within = values - values.mean(axis=3, keepdims=True)
+    first, second = within[:, 0].ravel(), within[:, 1].ravel()
+    assert np.corrcoef(first, second)[0, 1] == pytest.approx(0.8, abs=0.02)
+    between_seeds = values.mean(axis=3).var(axis=2, ddof=1).mean()
+    assert between_seeds == pytest.approx(1 + 1 / 3, rel=0.05)
+    assert (draw(Design(3, 4, log_normal=True), 10, np.random.default_rng(3)) > 0).all()
+
+
+def test_monte_carlo_error_is_binomial() -> None:
+    assert monte_carlo_error(0.05, 20_000) == pytest.approx(math.sqrt(0.05 * 0.95 / 20_000))
+
+
+def test_the_page_states_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = simulation.page(simulation.null_table(20), simulation.power_table(20), 20)
+    assert simulation.COMMAND in text and f"seed {simulation.SEED}" in text and "\n20 experiments" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) == (1 + 12) + (1 + 12)
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert text == simulation.page(simulation.null_table(20), simulation.power_table(20), 20)
+
+
+def test_the_committed_page_is_this_programs() -> None:
+    """The numbers take a minute; the words around them do not."""
+    committed = (Path(__file__).parent.parent / "docs/statistics.md").read_text(encoding="utf-8")
+    fresh = simulation.page(simulation.null_table(10), simulation.power_table(10), simulation.EXPERIMENTS)
+
+    def words(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("| ") and "The largest is" not in line]
+
+    assert words(committed) == words(fresh)

@@ -1,0 +1,141 @@
+"""P-values per claim, the family around them, and what a claim without a test becomes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from pessimism.analysis.verdicts import (
+    ClaimTest,
+    NoTest,
+    Outcome,
+    Verdict,
+    both,
+    mean_test,
+    trend_test,
+    uncertainty_gap_test,
+    verdicts,
+)
+
+
+def test_holm_decides_in_both_directions() -> None:
+    found = verdicts(
+        {
+            "C1": ClaimTest(0.004, 1.0),
+            "C2": ClaimTest(0.9, 0.01),
+            "C3": ClaimTest(0.03, 0.99),
+            "C4": ClaimTest(0.6, 0.5),
+        }
+    )
+    outcomes = {name: verdict.outcome for name, verdict in found.items()}
+    assert outcomes == {"C1": "supported", "C2": "contradicted", "C3": "insufficient", "C4": "insufficient"}
+    assert found["C1"].p_adjusted == pytest.approx(4 * 0.004)
+    assert found["C3"].p_adjusted == pytest.approx(3 * 0.03)
+    assert found["C2"].p_opposite_adjusted == pytest.approx(4 * 0.01)
+    assert (found["C3"].p, found["C3"].p_opposite) == (0.03, 0.99)
+
+
+def test_a_claim_without_a_test_does_not_count() -> None:
+    """0.02 passes in a family of two, not in one of three."""
+    two = verdicts({"C1": ClaimTest(0.02, 0.98), "C2": ClaimTest(0.5, 0.5), "C9": None, "C10": NoTest.FEW_BETAS})
+    assert two["C1"].outcome is Outcome.SUPPORTED
+    assert two["C9"] == Verdict(Outcome.INSUFFICIENT, reason=NoTest.NOT_TESTED)
+    assert two["C10"] == Verdict(Outcome.INSUFFICIENT, reason="fewer than two betas have no trend")
+    three = verdicts({"C1": ClaimTest(0.02, 0.98), "C2": ClaimTest(0.5, 0.5), "C9": ClaimTest(0.5, 0.5)})
+    assert three["C1"].outcome is Outcome.INSUFFICIENT
+
+
+def test_a_claim_without_an_opposite_is_never_contradicted_and_does_not_count_there() -> None:
+    found = verdicts({"C5": ClaimTest(0.9, None), "C1": ClaimTest(0.97, 0.03)})
+    assert found["C5"] == Verdict(Outcome.INSUFFICIENT, p=0.9, p_adjusted=1.0)
+    assert found["C1"].outcome is Outcome.CONTRADICTED and found["C1"].p_opposite_adjusted == 0.03
+
+
+def test_a_family_without_tests() -> None:
+    assert verdicts({}) == {}
+    assert verdicts({"C1": None})["C1"].outcome is Outcome.INSUFFICIENT
+
+
+def test_the_level_itself_is_enough() -> None:
+    assert verdicts({"C1": ClaimTest(0.05, 0.95)})["C1"].outcome is Outcome.SUPPORTED
+
+
+RISING = [[1.0, 2.0, 3.0]] * 3
+
+
+def test_trend_test_takes_the_papers_direction() -> None:
+    rises = trend_test(RISING, +1)
+    assert isinstance(rises, ClaimTest)
+    assert (rises.p, rises.p_opposite) == (pytest.approx(1 / 216), pytest.approx(1.0))
+    falls = trend_test(RISING, -1)
+    assert isinstance(falls, ClaimTest)
+    assert (falls.p, falls.p_opposite) == (pytest.approx(1.0), pytest.approx(1 / 216))
+    either = trend_test(RISING, 0)
+    assert isinstance(either, ClaimTest)
+    assert either == trend_test(-np.array(RISING), 0)
+    assert either.p == pytest.approx(2 / 216) and either.p_opposite is None
+
+
+def test_two_sided_p_is_a_probability() -> None:
+    assert trend_test([[1.0, 1.0, 1.0]] * 3, 0) == ClaimTest(1.0, None)
+
+
+def test_an_event_that_never_came_ranks_last() -> None:
+    earlier = trend_test([[math.inf, 30.0, 9.0], [math.inf, math.inf, 6.0], [60.0, 30.0, 30.0]], -1)
+    finite = trend_test([[99.0, 30.0, 9.0], [99.0, 99.0, 6.0], [60.0, 30.0, 30.0]], -1)
+    assert earlier == finite and isinstance(earlier, ClaimTest) and earlier.p < 0.05
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([[1.0, math.nan, 3.0], [1.0, 2.0, 3.0]], NoTest.MISSING_RUN),
+        (np.zeros((0, 3)), NoTest.MISSING_RUN),
+        ([[1.0], [2.0]], NoTest.FEW_BETAS),
+    ],
+)
+def test_no_trend_test(values: object, reason: NoTest) -> None:
+    assert trend_test(values, +1) is reason  # type: ignore[arg-type]
+
+
+def test_mean_test_equals_scipy() -> None:
+    values = [0.1, 0.3, -0.1, 0.4]
+    found = mean_test(values, above=0.05)
+    assert isinstance(found, ClaimTest) and found.p_opposite is not None
+    assert found.p == pytest.approx(ttest_1samp(values, 0.05, alternative="greater").pvalue)
+    assert found.p + found.p_opposite == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([0.3], NoTest.FEW_RUNS), ([0.3, 0.3], NoTest.NO_SPREAD), ([0.3, math.nan], NoTest.MISSING_RUN)],
+)
+def test_no_mean_test(values: list[float], reason: NoTest) -> None:
+    assert mean_test(values) is reason
+
+
+def test_a_conjunction_is_as_weak_as_its_weaker_part() -> None:
+    assert both(ClaimTest(0.01, 0.99), ClaimTest(0.3, 0.7)) == ClaimTest(0.3, 0.99)
+    assert both(ClaimTest(0.01, 0.99), ClaimTest(0.3, None)) == ClaimTest(0.3, None)
+    assert both(ClaimTest(0.01, 0.99), NoTest.FEW_RUNS) is NoTest.FEW_RUNS
+    assert both(NoTest.MISSING_RUN, ClaimTest(0.01, 0.99)) is NoTest.MISSING_RUN
+
+
+def test_uncertainty_gap_claim_needs_a_correlation_and_its_growth() -> None:
+    jitter = np.random.default_rng(0).normal(scale=0.01, size=(3, 3))
+    growing = np.array([[0.1, 0.3, 0.5]] * 3) + jitter
+    found = {
+        "both": uncertainty_gap_test(growing),
+        "no growth": uncertainty_gap_test(growing[:, ::-1]),
+        "no correlation": uncertainty_gap_test(growing - 0.3),
+        "neither": uncertainty_gap_test(growing[:, ::-1] - 0.6),
+    }
+    tests = {name: test for name, test in found.items() if isinstance(test, ClaimTest)}
+    assert tests.keys() == found.keys()
+    assert tests["both"].p == pytest.approx(1 / 216)
+    assert tests["no growth"].p == pytest.approx(1.0)
+    assert tests["no correlation"].p > 0.3
+    assert tests["neither"].p_opposite == pytest.approx(1 / 216)
