@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from pessimism import stage
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     prune.set_defaults(command=_prune)
 
     _add_replay(commands)
+    _add_score(commands)
     return parser
 
 
@@ -71,6 +73,43 @@ def _add_replay(commands: Commands) -> None:
     add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
     add("--json", action="store_true", help="print one JSON object instead of tables")
     replay.set_defaults(command=_replay)
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser(
+        "score",
+        help="the metrics of this project on the log of any run: CSV, JSON lines or parquet",
+        description="Score logs of runs that train a policy on a proxy reward, from any trainer. Rows are samples "
+        "(several per step) or steps (then --proxy-sd and --true-sd give the controlled measure). docs/score.md has an "
+        "example.",
+    )
+    add = score.add_argument
+    add("table", type=Path, nargs="+", help="one or more .csv, .jsonl or .parquet files that together hold the runs")
+    add("--step", default="step", metavar="COL", help="training steps done when the row was measured (default: step)")
+    add("--proxy", default="proxy_reward", metavar="COL", help="reward trained on (default: proxy_reward)")
+    add("--true", default="true_reward", metavar="COL", help="reward it stands for (default: true_reward)")
+    add("--prompt", metavar="COL", help="prompt of a sample: gives regret and the onset's interval")
+    add("--kl", metavar="COL", help="KL divergence from the start, per row: gives AUGC over KL")
+    add("--proxy-sd", metavar="COL|X", help="proxy's sd over samples: a column, or the base policy's as a number")
+    add(
+        "--true-sd", metavar="COL|X", help="true reward's sd, likewise (default of both: over the first step's samples)"
+    )
+    add("--beta", metavar="COL", help="number that the runs vary: gives trend tests over it")
+    add("--seed", metavar="COL", help="seed of a run: pairs runs of different beta")
+    add("--arm", metavar="COL", help="arm of a run, such as trained and placebo")
+    add("--placebo", metavar="VALUE", help="value of --arm whose runs never learn: gives the excess over them")
+    add(
+        "--group",
+        metavar="COL",
+        action="append",
+        default=[],
+        help="further column that tells runs apart, as often as needed; 'file' = every file is a run",
+    )
+    add(
+        "--threshold", type=float, metavar="X", help="controlled gap that counts as hacking, in sd (default: from data)"
+    )
+    add("--json", action="store_true", help="print everything as one JSON object")
+    score.set_defaults(command=_score)
 
 
 # Each command imports its own module, so that `pessimism dag` does not wait for pandas.
@@ -121,6 +160,32 @@ def _replay(options: argparse.Namespace) -> None:
         seed=options.seed,
     )
     print(replay.replay(assumptions, options.json))
+
+
+def _score(options: argparse.Namespace) -> None:
+    from pessimism.analysis.run_log import Columns
+    from pessimism.analysis.run_scores import Design
+    from pessimism.commands import score
+
+    columns = Columns(
+        step=options.step,
+        proxy=options.proxy,
+        true=options.true,
+        groups=tuple(dict.fromkeys(filter(None, [*options.group, options.arm, options.beta, options.seed]))),
+        prompt=options.prompt,
+        kl=options.kl,
+        proxy_sd=_column_or_number(options.proxy_sd),
+        true_sd=_column_or_number(options.true_sd),
+    )
+    design = Design(options.beta, options.seed, options.arm, options.placebo, options.threshold)
+    print(score.score(options.table, columns, design, options.json))
+
+
+def _column_or_number(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 if __name__ == "__main__":
