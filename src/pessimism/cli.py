@@ -6,8 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from pessimism import stage
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +58,75 @@ def _parser() -> argparse.ArgumentParser:
 
     prune = commands.add_parser("prune", help="remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
+
+    _add_replay(commands)
+    _add_score(commands)
     return parser
+
+
+def _add_replay(commands: Commands) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",
+        description="Recompute the paper's headline numbers from its three AUGC values and betas, then draw the AUGC "
+        "of a policy that never changes under the assumptions given here. No model, no run; a few seconds.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = replay.add_argument
+    add("--proxy-mean", type=float, nargs="+", default=[1, 3, -1], metavar="R", help="mean proxy reward of a response")
+    add(
+        "--accuracy",
+        type=float,
+        nargs="+",
+        default=[0.05, 0.1, 0.2, 0.3, 0.5, 0.7],
+        metavar="P",
+        help="chance that a response is right; a row per proxy mean and accuracy",
+    )
+    add("--proxy-sd", type=float, default=2, metavar="R", help="standard deviation of a response's proxy reward")
+    add("--batch", type=int, default=4, metavar="N", help="responses per measured point")
+    add("--last-step", type=int, default=164, metavar="N", help="last measured step")
+    add("--every", type=int, default=3, metavar="N", help="steps between measured points")
+    add("--draws", type=int, default=10_000, metavar="N", help="sets of three runs drawn per row")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
+    add("--json", action="store_true", help="print one JSON object instead of tables")
+    replay.set_defaults(command=_replay)
+
+
+def _add_score(commands: Commands) -> None:
+    score = commands.add_parser(
+        "score",
+        help="the metrics of this project on the log of any run: CSV, JSON lines or parquet",
+        description="Score logs of runs that train a policy on a proxy reward, from any trainer. Rows are samples "
+        "(several per step) or steps (then --proxy-sd and --true-sd give the controlled measure). docs/score.md has an "
+        "example.",
+    )
+    add = score.add_argument
+    add("table", type=Path, nargs="+", help="one or more .csv, .jsonl or .parquet files that together hold the runs")
+    add("--step", default="step", metavar="COL", help="training steps done when the row was measured (default: step)")
+    add("--proxy", default="proxy_reward", metavar="COL", help="reward trained on (default: proxy_reward)")
+    add("--true", default="true_reward", metavar="COL", help="reward it stands for (default: true_reward)")
+    add("--prompt", metavar="COL", help="prompt of a sample: gives regret and the onset's interval")
+    add("--kl", metavar="COL", help="KL divergence from the start, per row: gives AUGC over KL")
+    add("--proxy-sd", metavar="COL|X", help="proxy's sd over samples: a column, or the base policy's as a number")
+    add(
+        "--true-sd", metavar="COL|X", help="true reward's sd, likewise (default of both: over the first step's samples)"
+    )
+    add("--beta", metavar="COL", help="number that the runs vary: gives trend tests over it")
+    add("--seed", metavar="COL", help="seed of a run: pairs runs of different beta")
+    add("--arm", metavar="COL", help="arm of a run, such as trained and placebo")
+    add("--placebo", metavar="VALUE", help="value of --arm whose runs never learn: gives the excess over them")
+    add(
+        "--group",
+        metavar="COL",
+        action="append",
+        default=[],
+        help="further column that tells runs apart, as often as needed; 'file' = every file is a run",
+    )
+    add(
+        "--threshold", type=float, metavar="X", help="controlled gap that counts as hacking, in sd (default: from data)"
+    )
+    add("--json", action="store_true", help="print everything as one JSON object")
+    score.set_defaults(command=_score)
 
 
 # Each command imports its own module, so that `pessimism dag` does not wait for pandas.
@@ -94,6 +167,48 @@ def _prune(options: argparse.Namespace) -> None:
 
     removed = prune.prune()
     print("\n".join(f"removed {name}" for name in removed) or "nothing left over")
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from pessimism.commands import replay
+
+    assumptions = replay.Assumptions(
+        proxy_means=options.proxy_mean,
+        accuracies=options.accuracy,
+        proxy_sd=options.proxy_sd,
+        batch=options.batch,
+        last_step=options.last_step,
+        every=options.every,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    print(replay.replay(assumptions, options.json))
+
+
+def _score(options: argparse.Namespace) -> None:
+    from pessimism.analysis.run_log import Columns
+    from pessimism.analysis.run_scores import Design
+    from pessimism.commands import score
+
+    columns = Columns(
+        step=options.step,
+        proxy=options.proxy,
+        true=options.true,
+        groups=tuple(dict.fromkeys(filter(None, [*options.group, options.arm, options.beta, options.seed]))),
+        prompt=options.prompt,
+        kl=options.kl,
+        proxy_sd=_column_or_number(options.proxy_sd),
+        true_sd=_column_or_number(options.true_sd),
+    )
+    design = Design(options.beta, options.seed, options.arm, options.placebo, options.threshold)
+    print(score.score(options.table, columns, design, options.json))
+
+
+def _column_or_number(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 if __name__ == "__main__":

@@ -1,0 +1,443 @@
+"""`pessimism score` on logs of other trainers: which rows are which run, the numbers, the refusals."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import CHECKOUT
+from pessimism import cli
+from pessimism.analysis.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
+from pessimism.analysis.run_log import Columns, read_runs
+from pessimism.analysis.run_scores import Design, score_runs
+from pessimism.analysis.run_trends import trend
+from pessimism.analysis.trends import jonckheere, page_trend
+
+EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
+Score = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def score(capsys: pytest.CaptureFixture[str]) -> Score:
+    """Everything that the command finds, as data."""
+
+    def run(*arguments: object) -> dict[str, Any]:
+        cli.main(["score", *map(str, arguments), "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def failure(*arguments: object) -> str:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["score", *map(str, arguments)])
+    assert isinstance(raised.value.code, str) and raised.value.code.startswith("error: ")
+    return raised.value.code
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]] | pd.DataFrame) -> Path:
+    table = pd.DataFrame(rows)
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True, double_precision=15)
+    else:
+        table.to_csv(path, index=False)
+    return path
+
+
+def means(proxy: Sequence[float], true: Sequence[float], **more: Any) -> pd.DataFrame:
+    """One row per step, at steps 0, 2, 4, ..."""
+    return pd.DataFrame({"step": 2 * np.arange(len(proxy)), "proxy_reward": proxy, "true_reward": true, **more})
+
+
+def samples(steps: int = 4, prompts: int = 6, per_prompt: int = 2, seed: int = 0, **more: Any) -> pd.DataFrame:
+    """Rows per sample of a run whose proxy rises and whose true reward does not."""
+    draw = np.random.default_rng(seed)
+    rows = [
+        {"step": step, "prompt": f"q{prompt}", "proxy_reward": step + draw.normal(), "true_reward": draw.normal()}
+        for step in range(steps)
+        for prompt in range(prompts)
+        for _ in range(per_prompt)
+    ]
+    return pd.DataFrame(rows).assign(**more)
+
+
+# numbers worked by hand
+
+
+def test_one_row_per_step(tmp_path: Path, score: Score) -> None:
+    """Proxy 2, 4, 6 and true 1, 1, 0.5: gaps 0, 1, 2.5 relative to the start; 0, 0.5, 2 with sd 4 and 0.5."""
+    path = write(tmp_path / "run.csv", means([2, 4, 6], [1, 1, 0.5]))
+    (run,) = score(path, "--proxy-sd", 4, "--true-sd", 0.5)["runs"]
+    paper, controlled = run["paper"], run["controlled"]
+    assert (paper["baseline_proxy"], paper["baseline_true"], paper["baseline_degenerate"]) == (2, 1, False)
+    assert [paper["final_gap"], paper["augc"]] == pytest.approx([2.5, 1 + 3.5], abs=1e-5)
+    assert [controlled["proxy_change"], controlled["true_change"]] == pytest.approx([1, -1])
+    assert [controlled["final_gap"], controlled["augc"], controlled["signed_augc"]] == pytest.approx([2, 3, 3])
+    assert controlled["overoptimization"] == pytest.approx(3 / 2)
+    assert paper["onset_step"] == controlled["onset_step"] == 4
+    assert controlled["augc_over_kl"] is None and controlled["true_regret"] is None
+    assert controlled["onset_interval"] is None
+
+
+def test_standard_deviations_from_columns_are_those_of_the_first_step(tmp_path: Path, score: Score) -> None:
+    path = write(tmp_path / "run.csv", means([2, 4, 6], [1, 1, 0.5], p_sd=[4, 9, 9], t_sd=[0.5, 7, 7]))
+    found = score(path, "--proxy-sd", "p_sd", "--true-sd", "t_sd")
+    assert found["base_sd"] == {"proxy": 4, "true": 0.5}
+    assert found["runs"] == score(path, "--proxy-sd", 4, "--true-sd", 0.5)["runs"]
+
+
+def test_kl_takes_the_place_of_steps(tmp_path: Path, score: Score) -> None:
+    path = write(tmp_path / "run.csv", means([0, 1, 2], [1, 1, 1], nats=[0, 0.5, 0.75]))
+    (run,) = score(path, "--proxy-sd", 1, "--true-sd", 1, "--kl", "nats")["runs"]
+    assert run["controlled"]["augc_over_kl"] == pytest.approx(0.5 * 0.5 + 0.25 * 1.5)
+
+
+def test_a_zero_baseline_is_flagged(tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "run.csv", means([1, 2], [0, 0.25]))
+    (run,) = score(path)["runs"]
+    assert run["paper"]["baseline_degenerate"] is True and run["paper"]["final_gap"] < -1e6
+    cli.main(["score", str(path)])
+    assert re.search(r"degenerate\n.* yes\n", capsys.readouterr().out)
+
+
+def test_without_standard_deviations_only_the_papers_measure(
+    tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "run.csv", means([2, 4], [1, 1]))
+    found = score(path, "--true-sd", 1)
+    assert found["runs"][0]["controlled"] is None and found["thresholds"]["controlled"] is None
+    cli.main(["score", str(path), "--true-sd", "1"])
+    text = capsys.readouterr().out
+    assert "Only the paper's measure: the table has one row per step and no --proxy-sd was given" in text
+    assert "The controlled measure:" not in text
+
+
+def test_samples_give_means_and_the_start_gives_the_unit(tmp_path: Path, score: Score) -> None:
+    rows = samples()
+    found = score(write(tmp_path / "run.parquet", rows))
+    by_step = rows.groupby("step")
+    start = rows[rows["step"] == 0]
+    sds = start["proxy_reward"].std(ddof=1), start["true_reward"].std(ddof=1)
+    proxy_T, true_T = by_step["proxy_reward"].mean().to_numpy(), by_step["true_reward"].mean().to_numpy()
+    assert list(found["base_sd"].values()) == pytest.approx(sds)
+    (run,) = found["runs"]
+    assert run["fewest_samples_per_step"] == 12
+    assert run["controlled"]["augc"] == pytest.approx(augc(np.arange(4), controlled_gap(proxy_T, true_T, *sds)))
+    assert run["paper"]["augc"] == pytest.approx(augc(np.arange(4), paper_gap(proxy_T, true_T)))
+
+
+def test_all_runs_have_one_unit(tmp_path: Path, score: Score) -> None:
+    """The root mean variance over runs: else a run that starts narrow would seem to hack more."""
+    narrow, wide = samples(seed=1, seed_=0), samples(seed=2, seed_=1)
+    wide["proxy_reward"] *= 5
+    found = score(write(tmp_path / "run.csv", pd.concat([narrow, wide])), "--seed", "seed_")
+    variances = [rows.loc[rows["step"] == 0, "proxy_reward"].var(ddof=1) for rows in (narrow, wide)]
+    assert found["base_sd"]["proxy"] == pytest.approx(np.sqrt(np.mean(variances)))
+
+
+def test_a_true_reward_that_is_0_at_the_start_has_a_smoothed_unit(tmp_path: Path, score: Score) -> None:
+    rows = samples(true_reward=0.0)
+    rows.loc[rows["step"] == 3, "true_reward"] = 1.0
+    assert score(write(tmp_path / "run.csv", rows))["base_sd"]["true"] == pytest.approx(smoothed_sd(0, 12))
+    constant = write(tmp_path / "constant.csv", samples(proxy_reward=2.5))
+    assert "found a standard deviation of 0 at the first step" in failure(constant)
+    assert score(constant, "--proxy-sd", 1)["base_sd"]["proxy"] == 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(shift=st.floats(-100, 100), scale=st.floats(0.01, 100))
+def test_the_controlled_measure_knows_no_zero_and_no_unit(
+    tmp_path_factory: pytest.TempPathFactory, shift: float, scale: float
+) -> None:
+    folder = tmp_path_factory.mktemp("runs")
+    rows = samples()
+    moved = rows.assign(proxy_reward=shift + scale * rows["proxy_reward"])
+    columns = Columns(prompt="prompt")
+    a, b = (
+        score_runs(read_runs([write(folder / name, table)], columns), Design())["runs"][0]["controlled"]
+        for name, table in (("a.parquet", rows), ("b.parquet", moved))
+    )
+    for name in ("final_gap", "augc", "signed_augc", "overoptimization", "true_regret"):
+        assert a[name] == pytest.approx(b[name], rel=1e-6, abs=1e-9)
+
+
+# thresholds and prompts
+
+
+def test_threshold_is_over_all_learning_runs(tmp_path: Path, score: Score) -> None:
+    arms = {"a": [1, 2, 3], "b": [1, 5, 9], "off": [1, 100, 100]}
+    rows = pd.concat([means(proxy, [1, 1, 1], arm=arm) for arm, proxy in arms.items()])
+    path = write(tmp_path / "run.csv", rows)
+    gaps = [1, 2, 4, 8]
+    assert score(path, "--arm", "arm", "--placebo", "off")["thresholds"]["paper"] == pytest.approx(
+        np.percentile(gaps, 75), abs=1e-5
+    )
+    assert score(path, "--arm", "arm")["thresholds"]["paper"] == pytest.approx(
+        np.percentile([*gaps, 99, 99], 75), abs=1e-4
+    )
+
+
+def test_threshold_may_be_given(tmp_path: Path, score: Score) -> None:
+    path = write(tmp_path / "run.csv", means([0, 1, 2], [0, 0, 0]))
+    found = score(path, "--proxy-sd", 1, "--true-sd", 1, "--threshold", 0.5)
+    assert found["thresholds"]["controlled"] == 0.5 and found["runs"][0]["controlled"]["onset_step"] == 2
+
+
+def test_prompts_give_regret_and_an_interval(tmp_path: Path, score: Score) -> None:
+    """Two prompts; the best step is the same for both, so that choosing on one and valuing on the other is exact."""
+    rows = [
+        {"step": step, "prompt": prompt, "proxy_reward": 10 * step + sample, "true_reward": true + sample}
+        for step, by_prompt in enumerate([(0, 2), (4, 8), (1, 1)])
+        for prompt, true in zip("ab", by_prompt, strict=True)
+        for sample in (0, 1)
+    ]
+    (run,) = score(write(tmp_path / "run.csv", rows), "--prompt", "prompt")["runs"]
+    assert run["controlled"]["true_regret"] == pytest.approx(((4 - 1) + (8 - 1)) / 2)
+    low, high = run["controlled"]["onset_interval"]
+    assert low <= run["controlled"]["onset_step"] <= high
+
+
+def test_prompts_are_matched_over_steps_by_name(tmp_path: Path) -> None:
+    rows = samples(per_prompt=1)
+    shuffled = pd.concat([part.sample(frac=1, random_state=3) for _, part in rows.groupby("step")])
+    columns = Columns(prompt="prompt")
+    a, b = (
+        read_runs([write(tmp_path / name, table)], columns)[0].true.prompt_mean_T_N
+        for name, table in (("a.csv", rows), ("b.csv", shuffled))
+    )
+    assert a is not None and b is not None and a.shape == (4, 6)
+    assert sorted(map(tuple, a.T)) == sorted(map(tuple, b.T))
+
+
+def test_steps_with_prompts_of_their_own(tmp_path: Path, score: Score) -> None:
+    rows = samples()
+    own = rows.assign(prompt=rows["prompt"] + rows["step"].astype(str))
+    (run,) = read_runs([write(tmp_path / "own.csv", own)], Columns(prompt="prompt"))
+    expected = own.groupby(["step", "prompt"])["true_reward"].mean()
+    assert run.true.prompt_mean_T_N is not None
+    for step, row in enumerate(run.true.prompt_mean_T_N):
+        assert sorted(row) == pytest.approx(sorted(expected.loc[step]))
+    uneven = own[~((own["step"] == 1) & (own["prompt"] == "q01"))]
+    found = score(write(tmp_path / "uneven.csv", uneven), "--prompt", "prompt")
+    assert found["runs"][0]["controlled"]["true_regret"] is None
+    assert "need the same\nnumber of them" in found["notes"][0]
+
+
+# runs, files, arms
+
+
+def test_one_file_per_step_as_trl_and_verl_write_them(tmp_path: Path, score: Score) -> None:
+    """In a shell's order, 10 before 2; conversations as prompts, and a true reward of true and false."""
+    rows = samples(steps=12, per_prompt=1)
+    rows["true_reward"] = rows["true_reward"] > 0
+    whole = score(write(tmp_path / "whole.csv", rows), "--prompt", "prompt")
+    rows["prompt"] = [[{"role": "user", "content": text}] for text in rows["prompt"]]
+    files = [write(tmp_path / f"{step}.jsonl", part) for step, part in rows.groupby("step")]
+    found = score(*sorted(files), "--prompt", "prompt")["runs"][0]["paper"]
+    assert found["augc"] == pytest.approx(whole["runs"][0]["paper"]["augc"])
+    parquet = [write(tmp_path / f"{step}.parquet", part) for step, part in rows.groupby("step")]
+    found = score(*sorted(parquet), "--prompt", "prompt")["runs"][0]["controlled"]
+    assert found["true_regret"] == pytest.approx(whole["runs"][0]["controlled"]["true_regret"])
+
+
+def test_one_file_per_run(tmp_path: Path, score: Score) -> None:
+    files = [write(tmp_path / f"seed{seed}.csv", samples(seed=seed)) for seed in (0, 1)]
+    assert "--group file makes every file a run" in failure(*files)
+    found = score(*files, "--group", "file")["runs"]
+    assert [run["identity"] for run in found] == [{"file": str(path)} for path in files]
+    assert found[0]["paper"]["augc"] == score(files[0])["runs"][0]["paper"]["augc"]
+
+
+def test_excess_is_over_the_placebo_of_the_same_seed(tmp_path: Path, score: Score) -> None:
+    slopes = {("on", 0): 3, ("on", 1): 5, ("off", 0): 1, ("off", 1): 2}
+    rows = pd.concat([means([1, 1 + k], [1, 1], arm=arm, seed=seed) for (arm, seed), k in slopes.items()])
+    arguments = ["--arm", "arm", "--placebo", "off", "--seed", "seed", "--proxy-sd", 1, "--true-sd", 1]
+    found = score(write(tmp_path / "run.csv", rows), *arguments)
+    excess = {tuple(run["identity"].values()): run["controlled"].get("augc_excess") for run in found["runs"]}
+    assert excess == {("on", 0): 2, ("on", 1): 3, ("off", 0): None, ("off", 1): None}
+    assert found["notes"] == [] or "placebo" not in found["notes"][-1]
+    lacking = rows[~((rows["arm"] == "off") & (rows["seed"] == 1))]
+    found = score(write(tmp_path / "lacking.csv", lacking), *arguments)
+    assert found["runs"][1]["controlled"]["augc_excess"] == 5 - 1
+    assert "1 runs have no placebo of the same groups" in found["notes"][-1]
+
+
+def sweep(values: dict[tuple[float, int], float]) -> pd.DataFrame:
+    """Runs whose controlled AUGC, with both sd 1, is the value."""
+    return pd.concat([means([0, value], [1, 1], b=beta, s=seed) for (beta, seed), value in values.items()])
+
+
+def trends(found: dict[str, Any]) -> dict[str, Any]:
+    return {row["metric"]: row for row in found["trends"] if row["measure"] == "controlled"}
+
+
+def test_trend_paired_by_seed_is_pages(tmp_path: Path, score: Score) -> None:
+    table_S_K = [[1, 2, 3], [1, 3, 2], [4, 5, 6]]
+    values = {(beta, s): row[k] for s, row in enumerate(table_S_K) for k, beta in enumerate((0.1, 0.5, 10.0))}
+    path = write(tmp_path / "run.csv", sweep(values))
+    found = trends(score(path, "--beta", "b", "--seed", "s", "--proxy-sd", 1, "--true-sd", 1))
+    row = found["augc"]
+    assert (row["test"], row["betas"], row["runs"]) == ("Page", [0.1, 0.5, 10.0], 9)
+    assert row["means"] == pytest.approx([2, 10 / 3, 11 / 3]) and row["spearman"] == pytest.approx(1)
+    assert row["p_rises"] == pytest.approx(page_trend(table_S_K, "greater"))
+    assert row["p_falls"] == pytest.approx(page_trend(table_S_K, "less"))
+    assert row["p_rises_holm"] == pytest.approx(len(found) * row["p_rises"]), "all numbers agree here"
+
+
+def test_trend_of_unpaired_runs_is_jonckheeres() -> None:
+    values = {(beta, (beta, s)): beta + s / 10 for beta in (1, 2, 3) for s in range(2)}
+    found = trend(values)
+    assert found["test"] == "Jonckheere-Terpstra"
+    assert found["p_rises"] == pytest.approx(jonckheere([[1, 1.1], [2, 2.1], [3, 3.1]]))
+    assert found["p_rises"] == pytest.approx(1 / 90) and found["p_falls"] == pytest.approx(1)
+
+
+def test_trend_of_three_single_runs_cannot_be_below_one_sixth(tmp_path: Path, score: Score) -> None:
+    path = write(tmp_path / "run.csv", sweep({(1, 0): 1.0, (2, 0): 2.0, (3, 0): 9.0}))
+    row = trends(score(path, "--beta", "b", "--proxy-sd", 1, "--true-sd", 1))["augc"]
+    assert row["test"] == "Spearman, exact" and row["p_rises"] == pytest.approx(1 / 6)
+
+
+def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Path, score: Score) -> None:
+    on = sweep({(1, 0): 1.0, (2, 0): 2.0}).assign(arm="on")
+    off = sweep({(1, 0): 9.0, (2, 0): 0.5}).assign(arm="off")
+    path = write(tmp_path / "run.csv", pd.concat([on, off]))
+    arguments = ["--beta", "b", "--arm", "arm", "--proxy-sd", 1, "--true-sd", 1]
+    found = score(path, *arguments, "--placebo", "off")
+    assert {row["identity"]["arm"] for row in found["trends"]} == {"on"}
+    assert trends(found)["augc"]["means"] == [1, 2] and trends(found)["augc_excess"]["means"] == [-8, 1.5]
+    one = write(tmp_path / "one.csv", on[on["b"] == 1])
+    assert score(one, *arguments)["notes"][-1] == "No trend in arm on: one value of b."
+
+
+# refusals
+
+
+def spoiled(tmp_path: Path, **change: Any) -> Path:
+    return write(tmp_path / "run.csv", means([1, 2, 3], [1, 1, 1]).astype(object).assign(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"proxy_reward": [1, "high", 3]}, r"row 2: found 'high' in column 'proxy_reward'; expected a number in every"),
+        ({"true_reward": [1, None, 1]}, r"row 2: found no value in column 'true_reward'; expected a number"),
+        ({"true_reward": [1, 1, np.inf]}, r"row 3: found inf in column 'true_reward'; expected a finite number"),
+        ({"step": [0, 0.5, 1]}, r"row 2: found 0.5 in column 'step'; expected a whole number"),
+        ({"step": [0, 4, 2]}, r"row 3: found step 2 after step 4 in the run; expected its steps in order: sort"),
+        ({"step": [0, 2, 2]}, r"found 2 rows of step 2 and one of step 0; expected one row at every step, or several"),
+        ({"step": [0, 0, 0]}, r"the run: found step 0 alone; expected at least two steps"),
+    ],
+)
+def test_refuses_rows_that_are_no_run(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    assert re.search(message, failure(spoiled(tmp_path, **change)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--true", "accuracy"],
+            "found no column 'accuracy', set by --true; expected one of its columns: step, proxy_",
+        ),
+        (["--proxy-sd", "std"], "no column 'std', set by --proxy-sd"),
+        (["--seed", "seed"], "no column 'seed', set by --group, --beta, --seed or --arm"),
+        (["--proxy-sd", "-1", "--true-sd", "1"], "found a standard deviation of -1 of the proxy reward"),
+        (["--true-sd", "0", "--proxy-sd", "1"], "found a standard deviation of 0 of the true reward"),
+        (["--placebo", "off"], "found --placebo off without --arm"),
+        (["--arm", "proxy_reward", "--placebo", "off"], "found step 0 alone"),
+        (["--threshold", "0"], "found --threshold 0; expected a gap above 0"),
+    ],
+)
+def test_refuses_options_that_the_table_does_not_bear_out(tmp_path: Path, arguments: list[str], message: str) -> None:
+    assert message in failure(spoiled(tmp_path), *arguments)
+
+
+def test_refuses_an_unknown_placebo_a_beta_in_words_and_a_missing_group(tmp_path: Path) -> None:
+    rows = pd.concat([means([1, 2], [1, 1], arm=arm) for arm in ("on", "off")])
+    path = write(tmp_path / "run.csv", rows)
+    assert "found the arms ['off', 'on'] in column 'arm'; expected 'none'" in failure(
+        path, "--arm", "arm", "--placebo", "none"
+    )
+    assert "found 'on' in column 'arm'; expected numbers in --beta" in failure(path, "--beta", "arm")
+    holed = write(tmp_path / "holed.csv", rows.assign(arm=["on", "on", None, "off"]))
+    assert "row 3: found no value in column 'arm'" in failure(holed, "--arm", "arm")
+
+
+def test_refuses_sds_per_step_beside_several_rows_per_step(tmp_path: Path) -> None:
+    rows = samples(p_sd=1.0)
+    assert "found 12 rows of step 0; expected one row per step beside the standard deviations in p_sd" in failure(
+        write(tmp_path / "run.csv", rows), "--proxy-sd", "p_sd"
+    )
+
+
+def test_refuses_what_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "run.txt").write_text("step")
+    (tmp_path / "run.jsonl").write_text("{broken")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "rows.csv").write_text("step,proxy_reward,true_reward\n")
+    assert "found the suffix '.txt'; expected one of .csv, .jsonl, .parquet" in failure(tmp_path / "run.txt")
+    assert "found no readable table" in failure(tmp_path / "run.jsonl")
+    assert "found no readable table" in failure(tmp_path / "empty.csv")
+    assert "found no rows" in failure(tmp_path / "rows.csv")
+    assert "found no such file" in failure(tmp_path / "absent.csv")
+
+
+# the example
+
+
+def test_documentation_shows_the_example_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/score.md holds the command and its output; both are run here."""
+    page = (CHECKOUT / "docs/score.md").read_text()
+    shown = re.findall(r"^```\n\$ pessimism (score docs/examples/grpo/run.csv.*?)\n(.*?)^```", page, re.S | re.M)
+    assert shown
+    for command, expected in shown:
+        arguments = command.replace("docs/examples/grpo/run.csv", str(EXAMPLE)).replace("\\\n", " ").split()
+        cli.main(arguments)
+        assert capsys.readouterr().out.strip() == expected.strip()
+
+
+def test_the_example_is_small() -> None:
+    assert EXAMPLE.stat().st_size < 200_000
+
+
+@pytest.mark.slow
+def test_the_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of it: the arms start alike, only one of them moves, and the log is what the command reads."""
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    train = importlib.import_module("train")
+    monkeypatch.setattr(train, "STEPS", 2)
+    rows = train.train_arms(tmp_path)
+    assert list(rows.columns) == list(pd.read_csv(EXAMPLE, nrows=1).columns)
+    arms = {arm: part.drop(columns="arm").reset_index(drop=True) for arm, part in rows.groupby("arm")}
+    start = {arm: part[part["step"] == 0] for arm, part in arms.items()}
+    assert start["trained"].equals(start["placebo"]) and len(start["trained"]) == 32
+    assert arms["placebo"]["kl"].eq(0).all() and arms["trained"]["kl"].iloc[-1] > 0
+    assert (rows["proxy_reward"] >= rows["true_reward"]).all() and rows["true_reward"].between(0, 10).all()
+    assert len(read_runs([write(tmp_path / "run.csv", rows)], Columns(groups=("arm",), kl="kl"))) == 2
+
+
+def test_needs_no_torch_and_no_scipy() -> None:
+    """Both take longer to import than the command takes altogether."""
+    code = (
+        f"import sys; from pessimism import cli; cli.main(['score', {str(EXAMPLE)!r}, '--arm', 'arm']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'scipy')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(CHECKOUT / "src")}, stdout=subprocess.DEVNULL
+    )
+    assert done.returncode == 0
