@@ -1,21 +1,23 @@
 """Trace the paper's mechanism from entropy to hacking, and ask whether disagreement knows of errors (paper section 5).
 
-Reads: every online run, plots/cells.csv, metrics/beta_grid.json.
-Writes: metrics/mechanism.json, plots/disagreement.csv.
+Reads: every online run, the probes of every checkpoint, plots/cells.csv, metrics/beta_grid.json.
+Writes: metrics/mechanism.json, plots/disagreement.csv, plots/member_probes.csv.
 """
 
 from pessimism import layout, records, stage
 from pessimism.analysis import mechanism, scores
-from pessimism.analysis.runs import read_betas, read_runs
+from pessimism.analysis.runs import read_betas, read_probes, read_runs
 from pessimism.params import load_params
 
 
 def main() -> None:
     with records.run_record("trace_mechanism"):
         params = load_params()
-        disagreement = mechanism.disagreement_table(read_runs(params), read_betas(params))
+        betas = read_betas(params)
+        disagreement = mechanism.disagreement_table(read_runs(params), betas)
         record = mechanism.mechanism_record(scores.read_cells(params), disagreement, params)
         records.write_table(layout.DISAGREEMENT, disagreement)
+        records.write_table(layout.MEMBER_PROBES, mechanism.member_table(read_probes(params), betas))
         records.write_json(layout.MECHANISM, record)
 
 

@@ -31,7 +31,14 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "table",
-    [layout.CELL_SCORES, layout.GOODHART_GAP, layout.HELDOUT_REWARDS, layout.DISAGREEMENT, layout.POWER_LAW_CURVE],
+    [
+        layout.CELL_SCORES,
+        layout.GOODHART_GAP,
+        layout.HELDOUT_REWARDS,
+        layout.DISAGREEMENT,
+        layout.MEMBER_PROBES,
+        layout.POWER_LAW_CURVE,
+    ],
 )
 def test_every_column_is_explained(scored: Path, table: Path) -> None:
     assert sorted(set(pd.read_csv(scored / table).columns) - NAMED) == []

@@ -217,7 +217,7 @@ def test_outputs_are_where_the_layout_says() -> None:
             layout.CELL_SCORES,
         ],
         "fit_power_law": [layout.POWER_LAW, layout.BETA_STAR, layout.POWER_LAW_CURVE],
-        "trace_mechanism": [layout.MECHANISM, layout.DISAGREEMENT],
+        "trace_mechanism": [layout.MECHANISM, layout.DISAGREEMENT, layout.MEMBER_PROBES],
         "check_claims": [layout.CLAIMS],
         "report": [layout.REPORT],
     }

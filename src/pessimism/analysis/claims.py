@@ -19,7 +19,7 @@ from pessimism.analysis.forms import FEWEST_BETAS
 from pessimism.analysis.intervals import Interval, t_interval
 from pessimism.analysis.power import Unknown, seeds_needed
 from pessimism.analysis.power_law import PowerLaw, fit_power_law
-from pessimism.analysis.trends import jonckheere, page_smallest_p, trend_correlation
+from pessimism.analysis.trends import jonckheere, page_smallest_p, spearman, spearman_exact_p, trend_correlation
 from pessimism.analysis.verdicts import (
     ALPHA,
     ClaimTest,
@@ -218,6 +218,7 @@ def _trend_record(
         "unit": quantity.unit,
         "estimate": None if differences is None else float(differences.mean()),
         "interval": None if differences is None else _bounds(t_interval(differences)),
+        **_spearman(values_S_K, claim.predicted),
         "trend_correlation": None if np.isnan(values_S_K).any() else _correlation(values_S_K),
         "test": f"t over runs, and {PAGE}" if conjunction else PAGE,
         "jonckheere_p": _jonckheere(values_S_K, claim.predicted),
@@ -243,18 +244,34 @@ def _correlation(values_S_K: np.ndarray) -> float | None:
     return trend_correlation(values_S_K) if values_S_K.shape[1] > 1 else None
 
 
+def _spearman(values_S_K: np.ndarray, predicted: int) -> dict[str, float | None]:
+    """The paper's own statistic, over betas on the means (medians where a run never had the event) over seeds."""
+    if np.isnan(values_S_K).any():
+        return {"spearman": None, "spearman_p": None}
+    values_K = values_S_K.mean(axis=0) if _all_finite(values_S_K) else np.median(values_S_K, axis=0)
+    order = np.arange(len(values_K))
+    rises, falls = (spearman_exact_p(order, values_K, direction) for direction in ("greater", "less"))
+    p = None if rises is None or falls is None else _one_p(rises, falls, predicted)
+    return {"spearman": spearman(order, values_K), "spearman_p": p}
+
+
+def _one_p(rises: float, falls: float, predicted: int) -> float:
+    """One-sided in the paper's direction, two-sided where it states both."""
+    return {+1: rises, -1: falls, 0: min(1.0, 2 * min(rises, falls))}[predicted]
+
+
 def _bounds(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
 
 
 def _jonckheere(values_S_K: np.ndarray, predicted: int) -> float | None:
-    """The unpaired test beside the primary one: one-sided in the paper's direction, two-sided where it states both."""
+    """The unpaired test beside the primary one."""
     if np.isnan(values_S_K).any() or values_S_K.shape[1] < 2:
         return None
     rises, falls = (jonckheere(list(values_S_K.T), direction) for direction in ("greater", "less"))
     if rises is None or falls is None:
         return None
-    return {+1: rises, -1: falls, 0: min(1.0, 2 * min(rises, falls))}[predicted]
+    return _one_p(rises, falls, predicted)
 
 
 def _seeds_needed(values_S_K: np.ndarray, predicted: int, family: int) -> int | str:

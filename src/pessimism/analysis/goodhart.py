@@ -138,8 +138,13 @@ def augc_over_kl(kl_T: np.ndarray, gap_T: np.ndarray) -> float:
     Returns:
         Gap times nats, >= 0; higher = more hacking on the way to the same distance.
     """
+    return signed_augc_over_kl(kl_T, np.maximum(gap_T, 0.0))
+
+
+def signed_augc_over_kl(kl_T: np.ndarray, gap_T: np.ndarray) -> float:
+    """Area under the gap itself against the distance gone; gap times nats, unbounded. Arguments as above."""
     order = np.argsort(kl_T, kind="stable")
-    return float(np.trapezoid(np.maximum(np.asarray(gap_T)[order], 0.0), np.asarray(kl_T)[order]))
+    return float(np.trapezoid(np.asarray(gap_T)[order], np.asarray(kl_T)[order]))
 
 
 def hacking_threshold(gaps: Sequence[np.ndarray]) -> float | None:

@@ -19,7 +19,7 @@ from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER, by_seed
 from pessimism.analysis.intervals import auroc, resample_interval, t_interval
 from pessimism.analysis.runs import Run
 from pessimism.analysis.trends import spearman
-from pessimism.cells import OnlineCell
+from pessimism.cells import DpoCell, OnlineCell
 from pessimism.params import Params
 
 CHAIN = {
@@ -134,6 +134,30 @@ def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[int, float
                 }
             )
     return pd.DataFrame(rows)
+
+
+def member_table(probes: Mapping[DpoCell, Mapping[str, Any]], betas: Mapping[int, float]) -> pd.DataFrame:
+    """Rows of plots/member_probes.csv: distance and diversity of responses as every reward member sees them.
+
+    One row per checkpoint, policy (``dpo`` before its online run, ``online`` after it), member and layer.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "beta_percentile": cell.beta_percentile,
+                "beta": betas[cell.beta_percentile],
+                "seed": cell.seed,
+                "policy": policy,
+                "member": int(member),
+                "layer": layer,
+                **found,
+            }
+            for cell, record in probes.items()
+            for policy in ("dpo", "online")
+            for member, layers in record[policy]["members"].items()
+            for layer, found in layers.items()
+        ]
+    )
 
 
 def _calibration(disagreement: pd.DataFrame, primary_arm: str) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def read_evidence(params: Params) -> Evidence:
         betas=read_betas(params),
         base=BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"])),
         runs=read_runs(params),
-        probes={cell: _read_probe(cell) for cell in dpo_cells(params)},
+        probes=read_probes(params),
         validation={cell: _read_validation(cell) for cell in dpo_cells(params)},
     )
 
@@ -157,6 +157,15 @@ def _read_run(cell: OnlineCell) -> Run:
 
 def _measured_steps(run: Run) -> list[tuple[str, int]]:
     return list(zip(run.trajectory["prompt_set"], run.trajectory["step"], strict=True))
+
+
+def read_probes(params: Params) -> dict[DpoCell, dict[str, Any]]:
+    """Probes of every checkpoint of the design.
+
+    Raises:
+        DataError: a checkpoint is missing or incomplete.
+    """
+    return {cell: _read_probe(cell) for cell in dpo_cells(params)}
 
 
 def _read_probe(cell: DpoCell) -> dict[str, Any]:
