@@ -91,6 +91,12 @@ def test_variance_components_by_hand() -> None:
     assert found == VarianceComponents(seed=pytest.approx(0.5), prompt=pytest.approx(4.5), residual=pytest.approx(0.0))
 
 
+def test_variance_components_are_less_their_share_of_the_residual() -> None:
+    """Mean squares over 2 runs and 3 problems: residual 6, rows 8 - 6/3, columns 49/3 - 6/2."""
+    found = variance_components([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])
+    assert (found.seed, found.prompt, found.residual) == pytest.approx((6.0, 49 / 3 - 3.0, 6.0))
+
+
 def test_variance_components_are_recovered() -> None:
     generator = np.random.default_rng(0)
     found = []
