@@ -23,10 +23,10 @@ def in_order(claims: Claims) -> list[str]:
 
 def verdict_sentence(claims: Claims) -> str:
     """How many claims hold under each measure, which, and what became of the others."""
-    return " ".join(_verdicts_by(claims, measure) for measure in MEASURES)
+    return " ".join(verdicts_by(claims, measure) for measure in MEASURES)
 
 
-def _verdicts_by(claims: Claims, measure: str) -> str:
+def verdicts_by(claims: Claims, measure: str) -> str:
     named = {outcome: with_outcome(claims, measure, outcome) for outcome in Outcome}
     supported, contradicted, open_ = (
         named[outcome] for outcome in (Outcome.SUPPORTED, Outcome.CONTRADICTED, Outcome.INSUFFICIENT)

@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from pessimism.analysis.scores import PLACEBO
+
 GREY = "#9a9a9a"
 INK = "#222222"
-PLACEBO = "placebo"
-_LIGHTEST = 0.68  # viridis above this is too pale on white; the templates in .dvc/plots/ end there, too
+_LIGHTEST = 0.68  # viridis above this is too pale on white
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pessimism.analysis.scores import PLACEBO
 from pessimism.reporting.curves import (
     GREY,
     INK,
-    PLACEBO,
     BetaLevel,
     Series,
     beta_levels,

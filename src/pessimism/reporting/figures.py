@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pessimism.analysis.goodhart import hacking_onset
+from pessimism.analysis.scores import PLACEBO
 from pessimism.reporting.curves import (
     GREY,
     INK,
-    PLACEBO,
     BetaLevel,
     Series,
     beta_levels,
@@ -140,7 +140,7 @@ def representation_figure(cells: pd.DataFrame, arm: str) -> Figure:
     quantities = (
         ("ood_cosine_distance", "Distance, as the paper takes it", "cosine distance"),
         ("response_diversity", "Diversity, as the paper takes it", "cosine distance"),
-        ("ood_mahalanobis_distance", "Distance, all members", "Mahalanobis (standard deviations)"),
+        ("ood_mahalanobis_distance", "Distance, all members", "Mahalanobis distance"),
         ("within_prompt_diversity", "Diversity within a prompt, all members", "cosine distance"),
     )
     for axes, (column, title, label) in zip(grid.flat, quantities, strict=True):

@@ -15,6 +15,7 @@ from pessimism.reporting.curves import beta_levels
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, over_seeds, step, steps
 
 BETA = "β (percentile)"
+EXCESS = "_excess"
 WORDS = {"proxy_reward": "proxy", "true_reward": "true"}
 COMPONENTS = {
     "seed": "between seeds",
@@ -52,7 +53,7 @@ def heldout_outcome(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
 
 def _excess(runs: pd.DataFrame, column: str, arm: str) -> Entry:
     """The placebo has no excess over itself."""
-    return Entry("") if arm == PLACEBO else over_seeds(runs[f"{column}_excess"], signed=True)
+    return Entry("") if arm == PLACEBO else over_seeds(runs[f"{column}{EXCESS}"], signed=True)
 
 
 def heldout_details(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
@@ -70,10 +71,13 @@ def heldout_details(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
 
 
 def _plain(cells: pd.DataFrame, arms: Sequence[str], columns: dict[str, tuple[str, bool]]) -> Table:
-    rows = [
-        [Entry(label), Entry(arm), *(over_seeds(runs[column], signed) for column, signed in columns.values())]
-        for label, arm, runs in _runs(cells, arms)
-    ]
+    rows = []
+    for label, arm, runs in _runs(cells, arms):
+        entries = [
+            Entry("") if arm == PLACEBO and column.endswith(EXCESS) else over_seeds(runs[column], signed)
+            for column, signed in columns.values()
+        ]
+        rows.append([Entry(label), Entry(arm), *entries])
     return Table([BETA, "arm", *columns], rows)
 
 
@@ -195,10 +199,10 @@ def _per_checkpoint(primary: pd.DataFrame, columns: dict[str, str]) -> Table:
 
 def variance_table(variance: Mapping[str, Any]) -> Table:
     """Variance components of the held-out changes, by arm, beta percentile and reward."""
-    rows = [
-        [Entry(percentile), Entry(arm), Entry(WORDS[reward]), *(Entry(number(found[name])) for name in COMPONENTS)]
-        for arm, percentiles in variance.items()
-        for percentile, rewards in sorted(percentiles.items())
-        for reward, found in rewards.items()
-    ]
+    rows = []
+    for percentile in sorted(set().union(*variance.values()), key=lambda key: int(key.removeprefix("p"))):
+        for arm, rewards in ((arm, found[percentile]) for arm, found in variance.items()):
+            for reward, parts in rewards.items():
+                numbers = (Entry(number(parts[name])) for name in COMPONENTS)
+                rows.append([Entry(percentile), Entry(arm), Entry(WORDS[reward]), *numbers])
     return Table(["β percentile", "arm", "reward", *COMPONENTS.values()], rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER
 from pessimism.reporting.claim_tables import BY
 from pessimism.reporting.tables import Entry, Table, bounds, count, number, p_value
@@ -77,8 +79,21 @@ def _moves(record: Mapping[str, Any]) -> str:
     text = f"{verb} by {number(abs(estimate))} nats per token"
     if interval is None:
         return f"{text} (one seed, no interval)"
-    unclear = ", which does not tell the sign" if interval[0] <= 0 <= interval[1] else ""
-    return f"{text} (95 % t interval of the change {bounds(interval)}{unclear})"
+    unclear = ", which holds 0" if interval[0] <= 0 <= interval[1] else ""
+    order = number(record["trend_correlation"], signed=True)
+    return f"{text} (95 % t interval of the change {bounds(interval)}{unclear}; rank correlation within seeds {order})"
+
+
+def collapse_sentence(primary: pd.DataFrame) -> str:
+    """In how many runs the policy lost entropy online at all: C3 compares losses, which may be gains."""
+    lost, response_lost = (
+        int((primary[column] > 0).sum()) for column in ("entropy_collapse", "response_entropy_collapse")
+    )
+    return (
+        f"C3 compares losses of entropy. The policy lost any in {lost} of {count(len(primary), 'run')} by the paper's "
+        f"probe and in {response_lost} by the controlled one; where it gained entropy, a loss that rises with β is a "
+        "gain that shrinks."
+    )
 
 
 def calibration_table(mechanism: Mapping[str, Any]) -> Table:
@@ -106,6 +121,7 @@ def calibration_sentence(mechanism: Mapping[str, Any], primary_arm: str) -> str:
     )
     return (
         f"AUROC of the ensemble's standard deviation for a wrong answer, on held-out problems: 0.5 says nothing, 1 "
-        f"tells every wrong answer. Arm {primary_arm}: {start}, {end}. Runs whose answers are all right or all wrong "
+        f"tells every wrong answer, below 0.5 the right answers have the larger disagreement. Arm {primary_arm}: "
+        f"{start}, {end}. Runs whose answers are all right or all wrong "
         "have none."
     )

@@ -55,9 +55,11 @@ def _claims(results: Results) -> list[str]:
             "correlation with β within a seed, mean over seeds. p: exact Page test, adjusted over the family (Holm), "
             "in the direction the paper states and, under it where it is below 1, in the opposite one. "
             "Supported or contradicted: the "
-            f"adjusted p of that direction is at most {tables.number(design['alpha'])}; insufficient: neither."
+            f"adjusted p of that direction is at most {tables.number(design['alpha'])}; insufficient: neither. The "
+            "test looks at orders within seeds and the interval at sizes, so one may be sure where the other is not."
         ),
         paragraph(claim_tables.power_sentence(claims)),
+        paragraph(mechanism_tables.collapse_sentence(results.primary)),
         paragraph(claim_tables.published_sentences()),
         folded("The tests behind the verdicts", page.table(claim_tables.tests_table(claims))),
     ]
@@ -139,7 +141,7 @@ def _conservatism(results: Results) -> list[str]:
         ),
         page.heading("What goes with β, and what AUGC goes with"),
         page.table(mechanism_tables.link_table(results.mechanism, ("conservatism", "augc_by_covariate"))),
-        note("Columns as in the next section."),
+        note("ρ, null interval and p are explained under Mechanism."),
     ]
 
 
