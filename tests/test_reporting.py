@@ -209,7 +209,7 @@ def test_checkpoints_are_those_of_the_primary_arm(marked: pd.DataFrame) -> None:
     row = entries(measure_tables.checkpoints(primary, "prompt"), "1.6 (p80)")
     assert row[": KL to the base, nats per response"].main == mean(marked, "kl_to_base", 80, "oracle")
     assert row[": entropy, response tokens"].main == mean(marked, "response_entropy_dpo", 80, "oracle")
-    assert row[": entropy, prompt tokens (the paper's probe)"].main == mean(marked, "entropy_dpo", 80, "oracle")
+    assert row[": entropy, prompt tokens"].main == mean(marked, "entropy_dpo", 80, "oracle")
     assert row[": win rate over the base, proxy"].main == mean(marked, "dpo_win_rate", 80, "oracle")
     assert row[": accuracy of the implicit reward"].main == mean(marked, "dpo_reward_accuracy", 80, "oracle")
     after = entries(measure_tables.representations(primary), "0.4 (p20)", "after the online run")
@@ -353,7 +353,8 @@ def test_whether_entropy_rises_or_falls(estimate: float, interval: list[float] |
     record = judged("insufficient", estimate=estimate, interval=interval)
     sentence = mechanism_tables.entropy_sentence({"C2": {"paper": record, "controlled": record}}, [0.4, 2.0], "prompt")
     assert says in sentence and sentence.startswith("From β = 0.4 to β = 2 ")
-    assert sentence.count("nats per token") == 2, "prompt and response tokens"
+    assert sentence.count("nats per token") == 2
+    assert "over prompt tokens and" in sentence and "over response tokens;" in sentence
 
 
 def test_a_fit_that_there_is_not_has_its_reason() -> None:

@@ -169,7 +169,7 @@ def checkpoints(primary: pd.DataFrame, entropy_tokens: str) -> Table:
     columns = {
         "KL to the base, nats per response": "kl_to_base",
         "entropy, response tokens": "response_entropy_dpo",
-        f"entropy, {entropy_tokens} tokens (the paper's probe)": "entropy_dpo",
+        **({} if entropy_tokens == "response" else {f"entropy, {entropy_tokens} tokens": "entropy_dpo"}),
         "win rate over the base, proxy": "dpo_win_rate",
         "accuracy of the implicit reward": "dpo_reward_accuracy",
     }

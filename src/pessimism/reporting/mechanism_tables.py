@@ -90,9 +90,9 @@ def collapse_sentence(primary: pd.DataFrame) -> str:
         int((primary[column] > 0).sum()) for column in ("entropy_collapse", "response_entropy_collapse")
     )
     return (
-        f"C3 compares losses of entropy. The policy lost any in {lost} of {count(len(primary), 'run')} by the paper's "
-        f"probe and in {response_lost} by the controlled one; where it gained entropy, a loss that rises with β is a "
-        "gain that shrinks."
+        f"C3 compares losses of entropy. The policy lost entropy online in {lost} of {count(len(primary), 'run')} by "
+        f"the paper's probe and in {response_lost} by the controlled one; where it gained entropy, a loss that rises "
+        "with β is a gain that shrinks."
     )
 
 
