@@ -1,12 +1,13 @@
-"""Draw the paper's figures 3 to 6 and Table 1 from these runs, with published numbers beside them.
+"""Write the report: claims with verdicts, both measures, the paper's figures 3 to 6 and Table 1, its Appendix F.
 
-Reads: every metrics file, every plot table.
+Reads: every metrics file, every plot table, data/sources.json.
 Writes: plots/report/: one self-contained page and its figures as PNG.
 """
 
 from pessimism import layout, records, stage
 from pessimism.params import load_params
-from pessimism.reporting.report import read_results, write_report
+from pessimism.reporting.report import write_report
+from pessimism.reporting.results import read_results
 
 
 def main() -> None:

@@ -179,6 +179,31 @@ def _write_metrics(invented: Invented) -> None:
     base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 64}
     records.write_json(layout.BASE_METRICS, base | {"true_reward_flexible": 0.64})
     records.write_json(layout.ENSEMBLE, {"pair_accuracy": 0.71, "calibration_error": 0.06})
+    records.write_json(layout.DATA_RECORD, _sources())
+
+
+def _sources() -> dict[str, object]:
+    characters = {"mean": 50.0, "p5": 18.0, "p50": 48.0, "p95": 96.0}
+    return {
+        "preferences": {
+            "source": "embedded",
+            "name": "arithmetic",
+            "rows": {"train": 1600, "val": 200, "test": 200},
+            "rows_dropped": {"empty chosen": 3},
+            "prompts_in_two_splits": 0,
+            "coverage": {
+                "pairs": 2000,
+                "unique_prompts": 1995,
+                "chosen_longer": 0.68,
+                "characters": {"prompt": characters, "chosen": characters, "rejected": characters},
+            },
+        },
+        "tasks": {
+            "source": "embedded",
+            "name": "arithmetic",
+            "rows": {"train": 768, "heldout": PROBLEMS, "test": 1024},
+        },
+    }
 
 
 def _probe(percentile: int, number: int) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -376,6 +377,9 @@ def make_results() -> None:
             "seed": seed,
             "augc": percentile + seed,
             "onset_step": 4 if seed == 0 and arm == "proxy" else None,
+            "controlled_augc": 2 * (percentile + seed),
+            "controlled_augc_excess": 0.0 if arm == "placebo" else percentile / 10,
+            "controlled_onset_step": 6 if seed < 2 and arm == "proxy" else None,
             "heldout_proxy_reward_change": 0.25,
             "heldout_true_reward_start": 0.75,
             "heldout_true_reward_change": -0.5,
@@ -383,6 +387,12 @@ def make_results() -> None:
         for percentile, seed, arm in itertools.product([20, 50], [0, 1, 2], ["proxy", "placebo"])
     ]
     records.write_table(layout.CELL_SCORES, pd.DataFrame(rows))
+    verdicts = {"C1": ("supported", "insufficient"), "C2": ("insufficient", "contradicted")}
+    claims = {
+        name: {"paper": {"verdict": paper}, "controlled": {"verdict": controlled}}
+        for name, (paper, controlled) in verdicts.items()
+    }
+    records.write_json(layout.CLAIMS, {"claims": claims})
     layout.REPORT_PAGE.parent.mkdir(parents=True)
     layout.REPORT_PAGE.write_text("<html></html>")
 
@@ -394,11 +404,20 @@ def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
     text = output(capsys, "summary")
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
-    lines = {tuple(line.split()[:3]): line for line in text.splitlines() if line}
-    assert "21.00 (20.00 to 22.00)" in lines["0.400", "20", "proxy"]
-    assert "4 (1 of 3)" in lines["0.400", "20", "proxy"]
-    assert "none of 3" in lines["0.400", "20", "placebo"]
-    assert "+0.250" in lines["1.000", "50", "proxy"] and "-0.500 from 0.750" in lines["1.000", "50", "proxy"]
+    paper, controlled = text.splitlines()[:2]
+    assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper
+    assert "controlled measure these runs support 0 of the paper's 2 claims, contradict 1 (C2)" in controlled
+    rows = {tuple(line.split()[:3]): re.split(r"  +", line) for line in text.splitlines() if line}
+    assert rows["0.4", "(p20)", "proxy"][2:] == [
+        *("21 (20 to 22)", "4 (1 of 3)"),
+        *("42 (40 to 44)", "+2", "6 (2 of 3)"),
+        *("+0.250", "-0.500 from 0.750"),
+    ]
+    assert rows["1", "(p50)", "placebo"][2:] == [
+        *("51 (50 to 52)", "none of 3"),
+        *("102 (100 to 104)", "none of 3"),
+        *("+0.250", "-0.500 from 0.750"),
+    ]
     assert re.search(r"train_dpo +2 +120 s +700 MiB", text)
     assert "Total: 2.0 minutes" in text, "cells that are no longer listed do not count"
 
@@ -469,16 +488,27 @@ def test_verify_compares_runs_of_the_same_parameters_only(committed: Path, edit:
 
 def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, checkout: Path) -> None:
     found = records.read_json(checkout / layout.HACKING)
-    comparison = {**found, "final_kl_k1": 0.0}
-    for name in ("heldout_proxy_change", "heldout_true_change"):
-        comparison[name] = {**found[name], "proxy": found[name]["placebo"]}
     records.write_json(layout.HACKING, found)
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qam", "x"], check=True
-    )
+    subprocess.run([*GIT, "commit", "-qam", "x"], check=True)
     cli.main(["verify"])
-    records.write_json(layout.HACKING, comparison)
+    nothing = {name: dict.fromkeys(values, 0.0) for name, values in found.items() if name.endswith("_excess")}
+    records.write_json(layout.HACKING, {**found, **nothing, "final_kl_k1": 0.0})
     assert "final_kl_k1" in failure("verify")
+
+
+@pytest.mark.parametrize(
+    ("key", "compared"),
+    [
+        ("heldout_true_excess.p20", True),
+        ("heldout_proxy_excess.p80", True),
+        ("true_sd_smoothed", True),
+        ("augc.p20", False),
+        ("controlled_augc_excess.p20", False),
+        ("spearman_beta_controlled_augc", False),
+    ],
+)
+def test_what_the_gap_is_made_of_is_compared_and_the_gap_is_shown(key: str, compared: bool) -> None:
+    assert math.isfinite(verify.tolerance(f"hacking.json: {key}").absolute) == compared
 
 
 def test_verify_wants_a_run_of_its_own(committed: Path) -> None:

@@ -1,11 +1,13 @@
-"""The four last stages on an invented project: what they write, and that the page says what was computed."""
+"""The last stages on an invented project: what they write, and that the page says what was computed."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,41 @@ from dvc_render.vega import VegaRenderer
 
 from conftest import CHECKOUT
 from pessimism import layout, records
-from pessimism.analysis import published
+from pessimism.analysis import published, scores
+from pessimism.analysis.intervals import log_t_interval
 from pessimism.cells import OnlineCell
-from pessimism.reporting import captions, curves, figures, offline_plots, tables
-from pessimism.reporting.tables import number
+from pessimism.params import load_params
+from pessimism.reporting import (
+    appendix_f,
+    beta_star_tables,
+    captions,
+    claim_tables,
+    curves,
+    figures,
+    measure_tables,
+    mechanism_tables,
+    offline_plots,
+    tables,
+)
+from pessimism.reporting.results import read_results
+from pessimism.reporting.tables import Entry, Table, number
 from synthetic_project import Invented, write_project
 
-STAGES = ("score_hacking", "fit_power_law", "check_claims", "report")
+STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
 FIGURES = (
     "heldout",
     "figure_3_goodhart_gap",
     "figure_4_entropy",
     "figure_5_power_law",
     "figure_6_representation",
+    "conservatism",
+    "disagreement",
     "beta_grid",
 )
 
 
 def run_stages(root: Path, invented: Invented) -> str:
-    """Make the invented project under ``root``, run the four stages there, return the page."""
+    """Make the invented project under ``root``, run the stages there, return the page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         write_project(root, invented)
@@ -67,21 +85,145 @@ def test_every_figure_is_written_and_embedded(default: Path) -> None:
 
 def test_the_page_needs_nothing_else(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
-    assert re.findall(r"(?:src|href)=\"(?!data:)[^\"]*", html) == []
+    assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", html) == []
     assert "<script" not in html and "url(" not in html and "@import" not in html
+    for anchor in re.findall(r'href="#([^"]*)"', html):
+        assert f'<section id="{anchor}">' in html
 
 
 def test_the_page_says_where_its_numbers_come_from(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
-    assert "Scale tiny" in html and "protocol paper" in html and "3 betas × 3 seeds × 2 arms (proxy, placebo)" in html
+    assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper" in html
     assert published.SOURCE.replace("'", "&#x27;") in html
     for row in published.BETAS:
         assert number(row.augc) in html
 
 
+# The tables: every number from its own column
+
+
+@pytest.fixture(scope="module")
+def marked() -> pd.DataFrame:
+    """Cells of two betas, two seeds and three arms in which every column, beta, arm and seed has values of its own."""
+    names = [*scores.IDENTITY, "augc", "onset_step", "baseline_degenerate", "mean_ensemble_std", "uq_gap_correlation"]
+    names += ["controlled_augc", "controlled_signed_augc", "controlled_augc_over_kl", "controlled_final_gap"]
+    names += ["controlled_onset_step", "controlled_onset_low", "controlled_onset_high", "overoptimization"]
+    names += ["true_regret", "controlled_uq_gap_correlation", "final_kl_k1", "final_kl_k3", *scores.CHECKPOINT]
+    names += [f"heldout_{name}_{end}" for name in scores.CHANGES for end in ("start", "change")]
+    names += [f"{name}_excess" for name in scores.EXCESSES]
+    rows = []
+    for (percentile, seed, arm), base in zip(
+        itertools.product([80, 20], [0, 1], ["oracle", "proxy", "placebo"]), range(1000, 13000, 1000), strict=True
+    ):
+        values = {name: base + position for position, name in enumerate(names)}
+        identity = {"beta_percentile": percentile, "beta": percentile / 50, "seed": seed, "arm": arm}
+        rows.append(values | identity | {"beta_label": str(percentile), "baseline_degenerate": int(seed == 1)})
+    return pd.DataFrame(rows).astype({"onset_step": "Int64", "controlled_onset_step": "Int64"})
+
+
+ALL = ("oracle", "proxy", "placebo")
+
+
+def entries(table: Table, label: str, *keys: str) -> dict[str, Entry]:
+    """Entries of one row by header, with the group's title before it where a header occurs twice."""
+    titles = [title for title, span in table.groups for _ in range(span)] or [""] * len(table.headers)
+    assert len(titles) == len(table.headers)
+    (row,) = [row for row in table.rows if [entry.main for entry in row[: 1 + len(keys)]] == [label, *keys]]
+    return {f"{title}: {header}": entry for title, header, entry in zip(titles, table.headers, row, strict=True)}
+
+
+def mean(cells: pd.DataFrame, column: str, percentile: int, arm: str) -> str:
+    runs = cells[(cells["beta_percentile"] == percentile) & (cells["arm"] == arm)]
+    return number(runs[column].astype(float).mean())
+
+
+@pytest.mark.parametrize("arm", ["oracle", "proxy"])
+def test_held_out_changes_stand_under_their_headers(marked: pd.DataFrame, arm: str) -> None:
+    row = entries(measure_tables.heldout_outcome(marked, ALL), "1.6 (p80)", arm)
+    found = {name: entry.main.lstrip("+") for name, entry in row.items()}
+    for title, reward in (("proxy reward", "proxy_reward"), ("true reward (accuracy)", "true_reward")):
+        assert found[f"{title}: change"] == mean(marked, f"heldout_{reward}_change", 80, arm)
+        assert found[f"{title}: above the placebo"] == mean(marked, f"heldout_{reward}_change_excess", 80, arm)
+    assert found["final KL: nats per response"] == mean(marked, "final_kl_k1", 80, arm)
+
+
+def test_both_measures_stand_under_their_headers(marked: pd.DataFrame) -> None:
+    row = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "proxy")
+    runs = marked[(marked["beta_percentile"] == 20) & (marked["arm"] == "proxy")]
+    paper, controlled = claim_tables.BY["paper"], claim_tables.BY["controlled"]
+    assert row[f"{paper}: AUGC"].main == mean(marked, "augc", 20, "proxy")
+    assert row[f"{controlled}: AUGC"].main == mean(marked, "controlled_augc", 20, "proxy")
+    assert row[f"{controlled}: above the placebo"].main == "+" + mean(marked, "controlled_augc_excess", 20, "proxy")
+    assert row[f"{paper}: onset step"].main == " · ".join(map(str, runs["onset_step"]))
+    assert row[f"{controlled}: onset step"].main == " · ".join(map(str, runs["controlled_onset_step"]))
+    lows, highs = runs["controlled_onset_low"], runs["controlled_onset_high"]
+    expected = [f"[{low}, {high}]" for low, high in zip(lows, highs, strict=True)]
+    assert row[f"{controlled}: onset step"].small == " · ".join(expected)
+
+
+def test_an_augc_has_its_seeds_an_interval_and_a_warning_where_a_baseline_is_zero(marked: pd.DataFrame) -> None:
+    entry = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "proxy")[
+        f"{claim_tables.BY['paper']}: AUGC"
+    ]
+    values = marked.loc[(marked["beta_percentile"] == 20) & (marked["arm"] == "proxy"), "augc"]
+    interval = log_t_interval(values.to_numpy(float))
+    assert interval is not None
+    seeds, bounds, warning = entry.small.splitlines()
+    assert seeds == " · ".join(number(value, digits=2) for value in values)
+    assert bounds == tables.bounds((interval.low, interval.high))
+    assert warning == "baseline 0 in 1 of 2" and entry.mark == "warning"
+    zero = marked.assign(augc=0.0, baseline_degenerate=0)
+    entry = entries(measure_tables.both_measures(zero, ALL), "0.4 (p20)", "proxy")[f"{claim_tables.BY['paper']}: AUGC"]
+    assert entry == Entry("0", "0 · 0"), "no logarithm of 0, no warning"
+
+
+def test_the_placebo_has_no_excess_over_itself(marked: pd.DataFrame) -> None:
+    controlled = claim_tables.BY["controlled"]
+    row = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "placebo")
+    assert row[f"{controlled}: above the placebo"].main == ""
+    more = measure_tables.more_of_the_controlled_measure(marked, ALL)
+    assert entries(more, "0.4 (p20)", "placebo")[": signed AUGC above the placebo"].main == ""
+    without = measure_tables.heldout_outcome(marked[marked["arm"] != "placebo"], ALL[:2])
+    assert "above the placebo" not in without.headers
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("signed AUGC", "controlled_signed_augc"),
+        ("signed AUGC above the placebo", "controlled_signed_augc_excess"),
+        ("AUGC over KL", "controlled_augc_over_kl"),
+        ("final gap", "controlled_final_gap"),
+        ("true regret", "true_regret"),
+        ("overoptimisation", "overoptimization"),
+        ("UQ-gap Pearson r", "controlled_uq_gap_correlation"),
+    ],
+)
+def test_more_of_the_controlled_measure(marked: pd.DataFrame, header: str, column: str) -> None:
+    row = entries(measure_tables.more_of_the_controlled_measure(marked, ALL), "1.6 (p80)", "oracle")
+    assert row[f": {header}"].main.lstrip("+") == mean(marked, column, 80, "oracle")
+
+
+def test_checkpoints_are_those_of_the_primary_arm(marked: pd.DataFrame) -> None:
+    primary = marked[marked["arm"] == "oracle"]
+    row = entries(measure_tables.checkpoints(primary, "prompt"), "1.6 (p80)")
+    assert row[": KL to the base, nats per response"].main == mean(marked, "kl_to_base", 80, "oracle")
+    assert row[": entropy, response tokens"].main == mean(marked, "response_entropy_dpo", 80, "oracle")
+    assert row[": entropy, prompt tokens"].main == mean(marked, "entropy_dpo", 80, "oracle")
+    assert row[": win rate over the base, proxy"].main == mean(marked, "dpo_win_rate", 80, "oracle")
+    assert row[": accuracy of the implicit reward"].main == mean(marked, "dpo_reward_accuracy", 80, "oracle")
+    after = entries(measure_tables.representations(primary), "0.4 (p20)", "after the online run")
+    assert after["distance from the reward model's data: Mahalanobis, all members"].main == mean(
+        marked, "ood_mahalanobis_distance_online", 20, "oracle"
+    )
+    assert after["diversity: diversity within a prompt, all members"].main == mean(
+        marked, "within_prompt_diversity_online", 20, "oracle"
+    )
+
+
 def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:
     cells = records.read_table(layout.CELL_SCORES).astype({"onset_step": "Int64"})
-    table = tables.table_1(cells, ["proxy", "placebo"])
+    table = measure_tables.table_1(cells, "proxy")
     assert len(table.rows) == len(table.quiet_rows) == 3
     p20 = cells[(cells["beta_percentile"] == 20) & (cells["arm"] == "proxy")]
     assert table.rows[0][1].main == number(p20["augc"].mean())
@@ -91,10 +233,209 @@ def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:
     assert all(len(row) == len(table.headers) for row in [*table.rows, *table.quiet_rows])
 
 
+def test_variance_components_by_beta_and_arm(default: Path) -> None:
+    variance = records.read_json(layout.VARIANCE)
+    table = measure_tables.variance_table(variance)
+    assert len(table.rows) == 3 * 2 * 2
+    row = next(row for row in table.rows if [entry.main for entry in row[:3]] == ["p80", "proxy", "true"])
+    found = variance["proxy"]["p80"]["true_reward"]
+    assert [entry.main for entry in row[3:]] == [
+        number(found[name]) for name in ("seed", "prompt", "residual", "standard_error")
+    ]
+
+
+# The claims
+
+
+def judged(verdict: str, **other: Any) -> dict[str, Any]:
+    found = {"verdict": verdict, "quantity": "augc", "unit": "gap", "estimate": 2.0, "interval": [1.0, 3.0]}
+    found |= {"trend_correlation": 0.5, "p": 0.01, "p_opposite": 0.99, "p_adjusted": 0.04, "p_opposite_adjusted": 1.0}
+    return {**found, "reason": "", "test": "a test", "seeds_needed": 7, "jonckheere_p": 0.02, **other}
+
+
+def invented_claims() -> dict[str, dict[str, Any]]:
+    open_ = judged("insufficient", estimate=None, interval=None, seeds_needed="more than 50")
+    verdicts = {
+        "C1": (judged("supported"), judged("contradicted", p_opposite_adjusted=0.03)),
+        "C10": (judged("insufficient", quantity="beta_star", estimate=1.25, p_adjusted=None), open_),
+        "C2": (judged("supported"), judged("insufficient", seeds_needed=12)),
+    }
+    return {
+        name: {"statement": f"statement {name}", "note": "", "paper": paper, "controlled": controlled}
+        for name, (paper, controlled) in verdicts.items()
+    }
+
+
+def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
+    sentence = claim_tables.verdict_sentence(invented_claims())
+    assert "By the paper's measure these runs support 2 of the paper's 3 claims (C1, C2), contradict 0 and" in sentence
+    assert "By the controlled measure these runs support 0 of the paper's 3 claims, contradict 1 (C1) and" in sentence
+    assert claim_tables.power_sentence(invented_claims()).count("C2 12") == 1
+
+
+def test_a_claim_has_both_measures_beside_each_other() -> None:
+    table = claim_tables.claims_table(invented_claims())
+    assert [row[0].main for row in table.rows] == ["C1", "C2", "C10"]
+    c1, _, c10 = table.rows
+    assert c1[2] == Entry("supported", mark="supported") and c1[6] == Entry("contradicted", mark="contradicted")
+    assert c1[3] == Entry("+2", "[1,\N{NO-BREAK SPACE}3]\ngap") and c1[4].main == "+0.5"
+    assert c1[5] == Entry("0.04") and c1[9] == Entry("0.04", "opposite 0.03")
+    assert c10[3].main == "β* = 1.25" and c10[5].main == "–"
+    assert c10[7] == Entry("–", "a run has no finite value")
+    assert sum(span for _, span in table.groups) == len(table.headers) == len(c1)
+
+
+@pytest.mark.parametrize(
+    ("design", "says"),
+    [
+        (
+            {"betas": 3, "seeds": 3, "page_smallest_p": 1 / 216},
+            "1/216 = 0.00463; over the family of 8 claims (Holm) it",
+        ),
+        ({"betas": 3, "seeds": 1, "page_smallest_p": 1 / 6}, "no trend claim can be supported or contradicted"),
+        ({"betas": 1, "seeds": 2, "page_smallest_p": None}, "1 beta and 2 seeds have no trend to test"),
+        ({"betas": 9, "seeds": 3, "page_smallest_p": 1e-16}, "exact test is < 0.0001;"),
+    ],
+)
+def test_what_the_design_can_show(design: dict[str, Any], says: str) -> None:
+    p = design["page_smallest_p"]
+    adjusted = None if p is None else min(1.0, 8 * p)
+    able = adjusted is not None and adjusted <= 0.05
+    rest = {"page_smallest_adjusted_p": adjusted, "can_support_a_claim": able, "alpha": 0.05, "claims_in_family": 8}
+    assert says in claim_tables.design_sentence({**design, **rest})
+
+
+def test_where_the_published_numbers_go_against_the_text() -> None:
+    sentences = claim_tables.published_sentences()
+    assert "C3 (entropy lost online +0.0037, +0.0000, -0.0024)" in sentences
+    assert "C4 (diversity 0.121, 0.132, 0.108)" in sentences and "C8 (correlations +0.12, -0.21, +0.10)" in sentences
+
+
+def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
+    html = layout.REPORT_PAGE.read_text(encoding="utf-8")
+    claims = records.read_json(layout.CLAIMS)["claims"]
+    assert html.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < html.index("<table>")
+    supported = sum(
+        claims[name][measure]["verdict"] == "supported"
+        for name in claims
+        for measure in claims[name]
+        if measure in claim_tables.BY
+    )
+    assert html.count('<td class="supported">supported') == supported > 0
+
+
+# Mechanism, beta* and Appendix F
+
+
+def test_links_of_both_measures_stand_in_one_row(default: Path) -> None:
+    mechanism = records.read_json(layout.MECHANISM)
+    table = mechanism_tables.link_table(mechanism, ("chain",))
+    for row, paper, controlled in zip(
+        table.rows, mechanism["paper"]["chain"], mechanism["controlled"]["chain"], strict=True
+    ):
+        assert row[1].main == number(paper["correlation"], signed=True)
+        assert row[5].main == number(controlled["correlation"], signed=True)
+        assert row[6].main == tables.bounds(controlled["null_interval"])
+    assert table.rows[0][4].main == "β → response entropy"
+    assert "no two-sided p can be below 0.00926" in mechanism_tables.mechanism_sentence(mechanism)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "interval", "says"),
+    [
+        (-0.2, [-0.3, -0.1], "falls by 0.2 nats per token (95 % t interval of the change [-0.3,"),
+        (0.2, [-0.1, 0.5], "rises by 0.2 nats per token"),
+        (0.2, [-0.1, 0.5], "which holds 0"),
+        (0.2, None, "one seed, no interval"),
+    ],
+)
+def test_whether_entropy_rises_or_falls(estimate: float, interval: list[float] | None, says: str) -> None:
+    record = judged("insufficient", estimate=estimate, interval=interval)
+    sentence = mechanism_tables.entropy_sentence({"C2": {"paper": record, "controlled": record}}, [0.4, 2.0], "prompt")
+    assert says in sentence and sentence.startswith("From β = 0.4 to β = 2 ")
+    assert sentence.count("nats per token") == 2
+    assert "over prompt tokens and" in sentence and "over response tokens;" in sentence
+
+
+def test_a_fit_that_there_is_not_has_its_reason() -> None:
+    (row,) = beta_star_tables.power_law_table({"fit": "AUGC does not rise with beta"}).rows
+    assert row[0].small == "no fit: AUGC does not rise with beta"
+    assert {entry.main for entry in row[1:]} == {"–"}
+    (row,) = beta_star_tables.power_law_table({"fit": "found", "a": 1.0, "b": 2.0, "c": 3.0}).rows
+    assert [entry.main for entry in row] == ["these runs", "1", "2", "3", "–", "–"] and row[0].small == ""
+
+
+def test_beta_star_is_an_interval_or_a_reason() -> None:
+    found = {"estimate": 1.5, "interval": [1.0, 2.0], "not_identified": ""}
+    absent = {"estimate": None, "interval": None, "not_identified": "no beta"}
+    unstable = {"estimate": 1.5, "interval": None, "not_identified": "too few"}
+    names = list(beta_star_tables.DEFINITIONS)
+    record = {
+        "paper": dict(zip(names, [found, absent, unstable, found, found], strict=True)),
+        "controlled": dict(zip(names, [absent] * 5, strict=True)),
+    }
+    rows = beta_star_tables.beta_star_table(record).rows
+    assert rows[0][1].main == "1.5 [1,\N{NO-BREAK SPACE}2]" and rows[0][2] == Entry("not identified", "no beta")
+    assert rows[2][1] == Entry("not identified", "too few\nthe means over seeds give 1.5")
+
+
+def test_forms_are_compared_or_refused() -> None:
+    fits = [
+        {"form": "a", "aicc": -18.5, "left_out_error": 0.5},
+        {"form": "a + b beta", "aicc": -15.0, "left_out_error": 0.2},
+    ]
+    compared = {"best_by_aicc": "a", "best_by_left_out_error": "a + b beta", "fits": fits}
+    record = {"paper": {"forms": compared}, "controlled": {"forms": {"refused": "few betas"}}}
+    rows = beta_star_tables.forms_table(record).rows
+    assert [[entry.main for entry in row[1:]] for row in rows] == [
+        ["a", "-18.5", "0.5", "AICc"],
+        ["a + b beta", "-15", "0.2", "left-out error"],
+    ]
+    assert beta_star_tables.forms_refusals(record) == (
+        "The forms of AUGC over β are not compared for the controlled measure: few betas."
+    )
+
+
+def test_appendix_f_answers_every_point_from_the_runs(default: Path) -> None:
+    results = read_results(load_params())
+    answers = {point.wanted: point for point in appendix_f.points(results)}
+    assert len(answers) == 15
+    gaps = answers["gap series at 50 evaluation points or more"]
+    assert gaps.found.startswith("24 per run by the paper's measure, 5 by the controlled one") and not gaps.satisfied
+    p80 = results.primary.loc[results.primary["beta_percentile"] == 80, "augc"]
+    error = p80.std() / 3**0.5
+    seeds = answers["AUGC with its standard error over 3 seeds or more"]
+    assert seeds.satisfied and f"p80 {number(p80.mean())} ± {number(error)}" in seeds.found
+    coverage = answers["dataset coverage statistics"].found
+    assert "2,000, 1,995 different prompts; 1,600 train / 200 val / 200 test" in coverage and "in 68 %" in coverage
+    missing = [point.wanted for point in answers.values() if not point.satisfied]
+    assert f"{15 - len(missing)} of 15 points are satisfied by this run. Missing: {'; '.join(missing)}." in (
+        appendix_f.sentence(list(answers.values()))
+    )
+
+
+def test_appendix_f_knows_what_is_enough(default: Path) -> None:
+    results = read_results(load_params())
+    enough = replace(results, cells=results.cells.assign(measured_points=50))
+    assert appendix_f.points(enough)[0].satisfied
+    two_seeds = replace(results, params=replace(results.params, seeds=(0, 1)))
+    assert not appendix_f.points(two_seeds)[1].satisfied
+    no_fit = replace(
+        results,
+        power_law={"fit": "AUGC does not rise with beta"},
+        power_law_curve=results.power_law_curve[results.power_law_curve["kind"] == "run"],
+    )
+    assert [point.satisfied for point in appendix_f.points(no_fit)[8:10]] == [False, False]
+    assert appendix_f.points(no_fit)[8].found == "no fit: AUGC does not rise with beta"
+
+
+# Figures
+
+
 def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
     cells = records.read_table(layout.CELL_SCORES)
     for name in ("one.png", "two.png"):
-        figures.save(lambda: figures.entropy_figure(cells, "proxy"), tmp_path / name)
+        figures.save(lambda: figures.entropy_figure(cells, "proxy", "prompt"), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"Software" not in (tmp_path / "one.png").read_bytes()
 
@@ -117,15 +458,20 @@ def test_series_keep_seeds_apart(default: Path) -> None:
 @pytest.mark.parametrize(
     ("invented", "says"),
     [
-        (Invented(percentiles=(50,), seeds=(7,), arms=("oracle",)), "fewer than three distinct betas"),
-        (Invented(seeds=(0,), arms=("proxy", "placebo", "oracle"), proxy_start=-0.5), "In 3 of 3 runs the first batch"),
-        (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "divides by machine epsilon"),
+        (Invented(percentiles=(50,), seeds=(7,), arms=("oracle",)), "no fit: fewer than three distinct betas"),
+        (
+            Invented(seeds=(0,), arms=("oracle", "proxy", "placebo"), proxy_start=-0.5),
+            "In 3 of 3 runs the baseline&#x27;s mean proxy reward is negative",
+        ),
+        (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline 0 in 2 of 2"),
+        (Invented(seeds=(0, 1), arms=("proxy",), drift=0.0), "AUGC over beta"),
     ],
 )
 def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: str) -> None:
     html = run_stages(tmp_path, invented)
     assert says in html
-    assert ">nan" not in html and ">None" not in html and ">inf" not in html
+    text = re.sub(r"<[^>]*>", " ", re.sub(r"base64,[^\"]*", "", html))
+    assert re.findall(r"\b(?:nan|None|inf|NaT)\b", text.replace(" – ", " ")) == []
 
 
 def test_after_a_shrink_nothing_holds_the_removed_percentile(tmp_path: Path) -> None:
@@ -152,6 +498,18 @@ def test_after_a_shrink_nothing_holds_the_removed_percentile(tmp_path: Path) -> 
 )
 def test_numbers_are_rounded(value: Any, signed: bool, expected: str) -> None:
     assert number(value, signed) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(12.0, "12"), (float("inf"), "never"), (None, "never"), (pd.NA, "never")]
+)
+def test_a_step_that_never_came(value: Any, expected: str) -> None:
+    assert tables.step(value) == expected
+
+
+def test_seeds_without_a_value_do_not_hide_the_others() -> None:
+    assert tables.over_seeds(pd.Series([1.0, None, 3.0])) == Entry("2", "1 · – · 3")
+    assert tables.over_seeds(pd.Series([None, None], dtype=float)) == Entry("–", "– · –")
 
 
 def test_a_beta_star_beyond_the_betas_is_called_an_extrapolation() -> None:
@@ -184,6 +542,7 @@ def test_every_dvc_plot_fills_its_template(default: Path, name: str, section: di
     text = json.dumps(renderer.get_filled_template(), default=str, ensure_ascii=False)
     assert section["x"] in table.columns and table[column].notna().any()
     assert "<DVC_METRIC" not in text, "an anchor was not filled"
+    calculated = re.findall(r'"as": "(\w+)"', text)
     for field in re.findall(r'"field": "(\w+)"', text):
-        assert field == "rev" or field in table.columns
+        assert field == "rev" or field in [*table.columns, *calculated]
     assert section["x_label"] in text and '"field": "rev"' in text

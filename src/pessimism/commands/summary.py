@@ -1,4 +1,4 @@
-"""What a user reads after a run: where the report is, the main numbers per beta, the time each stage took."""
+"""What a user reads after a run: verdicts, where the report is, main numbers per beta and arm, time of each stage."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pessimism import layout, pipeline, records
+from pessimism.analysis.scores import PLACEBO, beta_label
 from pessimism.commands.prune import left_over_files
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.params import Params, load_params
+from pessimism.reporting.claim_tables import MEASURES, verdicts_by
+from pessimism.reporting.tables import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +23,9 @@ _COLUMNS = (
     "arm",
     "augc",
     "onset_step",
+    "controlled_augc",
+    "controlled_augc_excess",
+    "controlled_onset_step",
     "heldout_proxy_reward_change",
     "heldout_true_reward_start",
     "heldout_true_reward_change",
@@ -36,7 +42,12 @@ def summary() -> str:
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
-    return "\n\n".join([_report(layout.REPORT_PAGE), _scores(cells), _times(params)])
+    return "\n\n".join([_verdicts(), _report(layout.REPORT_PAGE), _scores(cells), _times(params)])
+
+
+def _verdicts() -> str:
+    claims = records.read_json(layout.CLAIMS)["claims"]
+    return "\n".join(verdicts_by(claims, measure) for measure in MEASURES)
 
 
 def _report(page: Path) -> str:
@@ -44,32 +55,46 @@ def _report(page: Path) -> str:
 
 
 def _scores(cells: pd.DataFrame) -> str:
-    header = ("beta", "percentile", "arm", "AUGC", "onset", "held-out proxy", "held-out true")
+    groups = ("", "", "the paper's measure", "", "the controlled measure", "", "", "held-out rewards", "")
+    header = ("beta", "arm", "AUGC", "onset", "AUGC", "above placebo", "onset", "proxy", "true")
     rows = [_score_row(runs) for _, runs in cells.groupby(["beta_percentile", "arm"], sort=False)]
     legend = (
-        "AUGC: area under the positive Goodhart gap, gap x steps, mean over seeds (lowest to highest).\n"
-        "  It is above 0 for a policy that never changes, too: compare with the placebo.\n"
+        "AUGC: area under the positive gap, mean over seeds (lowest to highest). Noise alone makes it positive:\n"
+        "  compare with the placebo, the same run with learning rate 0.\n"
         "onset: median step of the runs that cross the hacking threshold, and how many do.\n"
-        "held-out: change from the untouched checkpoint to the last step, mean over seeds;\n"
-        "  the placebo arm is the same run with learning rate 0."
+        "held-out rewards: change from the untouched checkpoint to the last step, mean over seeds."
     )
-    return f"{aligned([header, *rows])}\n{legend}"
+    return f"{aligned([groups, header, *rows])}\n{legend}"
 
 
 def _score_row(runs: pd.DataFrame) -> tuple[str, ...]:
-    augc = runs["augc"]
-    onset = runs["onset_step"].dropna()
-    crossed = f"{onset.median():.0f} ({len(onset)} of {len(runs)})" if len(onset) else f"none of {len(runs)}"
     start, change = runs["heldout_true_reward_start"].mean(), runs["heldout_true_reward_change"].mean()
     return (
-        f"{runs['beta'].iloc[0]:.3f}",
-        f"{runs['beta_percentile'].iloc[0]}",
+        beta_label(runs["beta"].iloc[0], runs["beta_percentile"].iloc[0]),
         runs["arm"].iloc[0],
-        f"{augc.mean():.2f} ({augc.min():.2f} to {augc.max():.2f})",
-        crossed,
+        _mean_and_range(runs["augc"]),
+        _onset(runs["onset_step"]),
+        _mean_and_range(runs["controlled_augc"]),
+        _excess(runs),
+        _onset(runs["controlled_onset_step"]),
         f"{runs['heldout_proxy_reward_change'].mean():+.3f}",
         f"{change:+.3f} from {start:.3f}",
     )
+
+
+def _mean_and_range(values: pd.Series) -> str:
+    return f"{number(values.mean())} ({number(values.min())} to {number(values.max())})"
+
+
+def _excess(runs: pd.DataFrame) -> str:
+    """The placebo has none over itself, nor has any run where there is no placebo."""
+    values = runs["controlled_augc_excess"]
+    return "" if runs["arm"].iloc[0] == PLACEBO or values.isna().any() else number(values.mean(), signed=True)
+
+
+def _onset(steps: pd.Series) -> str:
+    crossed = steps.dropna()
+    return f"{crossed.median():.0f} ({len(crossed)} of {len(steps)})" if len(crossed) else f"none of {len(steps)}"
 
 
 def _times(params: Params) -> str:

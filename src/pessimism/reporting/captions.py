@@ -12,50 +12,56 @@ from pessimism.analysis.power_law import DANGER_RATIO, FOUND
 from pessimism.reporting.tables import number
 
 
-def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], primary_arm: str) -> str:
-    """How the threshold came about, how often it was passed, and in how many runs the baseline is degenerate."""
+def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], primary_arm: str, heldout_points: int) -> str:
+    """What the rows are, how the thresholds came about, how often they were passed."""
     runs = cells[cells["arm"] == primary_arm]
-    threshold = hacking.get("hacking_threshold")
-    if threshold is None:
-        onsets = f"No gap of arm {primary_arm} was above 0, so there is no hacking threshold and no onset."
-    else:
-        onsets = (
-            f"Threshold {number(threshold)}: 75th percentile of all positive gaps of arm {primary_arm}, all betas and "
-            f"seeds together. Onset in {runs['onset_step'].notna().sum()} of {len(runs)} runs."
-        )
+    paper = _onsets(runs, "onset_step", hacking.get("hacking_threshold"), primary_arm)
+    controlled = _onsets(runs, "controlled_onset_step", hacking.get("controlled_threshold"), primary_arm)
     return (
-        f"Goodhart gap (Eq. 2) of each measured batch, {runs['measured_points'].iloc[0]} points per run. "
-        f"{onsets}{_baselines(runs)}"
+        f"Above, the paper's gap (Eq. 2) at {runs['measured_points'].iloc[0]} points per run. {paper}"
+        f"{_baselines(runs)} Below, the controlled gap at {heldout_points} evaluations on held-out problems: change of "
+        f"the proxy minus change of the true reward since step 0, each in standard deviations of the base policy. "
+        f"{controlled} A positive gap means by either measure that the proxy rose more than the true reward. "
+        "Thin lines are seeds."
+    )
+
+
+def _onsets(runs: pd.DataFrame, column: str, threshold: float | None, primary_arm: str) -> str:
+    if threshold is None:
+        return f"No gap of arm {primary_arm} was above 0, so there is no threshold and no onset."
+    return (
+        f"Threshold {number(threshold)}, the 75th percentile of all positive gaps of arm {primary_arm}; onset in "
+        f"{runs[column].notna().sum()} of {len(runs)} runs."
     )
 
 
 def _baselines(runs: pd.DataFrame) -> str:
-    """The two ways in which the paper's baseline, the first batch, breaks the gap."""
+    """The two ways in which the paper's baseline breaks the gap."""
     negative = int((runs["baseline_proxy_reward"] < 0).sum())
-    none_correct = int((runs["baseline_true_reward"] == 0).sum())
+    degenerate = int(runs["baseline_degenerate"].sum())
     sentences = ""
     if negative:
         sentences += (
-            f" In {negative} of {len(runs)} runs the first batch's mean proxy reward is negative: the gap starts "
-            "near -2 there. A reward model's zero is arbitrary."
+            f" In {negative} of {len(runs)} runs the baseline's mean proxy reward is negative: the gap starts near -2 "
+            "there. A reward model's zero is arbitrary."
         )
-    if none_correct:
+    if degenerate:
         sentences += (
-            f" In {none_correct} of {len(runs)} runs the first batch has no correct answer: the gap divides by "
-            "machine epsilon there."
+            f" In {degenerate} of {len(runs)} runs a baseline reward is 0: the gap divides by machine epsilon there, "
+            "and its AUGC says nothing."
         )
     return sentences
 
 
 def trend_caption(hacking: Mapping[str, Any], betas: int) -> str:
-    """Rank correlation of beta and AUGC with its exact p, or why there is none."""
+    """Rank correlation of beta and AUGC, or why there is none."""
     rho = hacking.get("spearman_beta_augc")
     if rho is None:
         return f"No rank correlation of β with AUGC: it needs two betas with different AUGC, there are {betas} betas."
-    p = hacking.get("spearman_p_one_sided")
-    smallest = number(1 / factorial(betas))
-    exact = "" if p is None else f" (exact one-sided p of a rise: {number(p)}; it cannot be below {smallest})"
-    return f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}{exact}."
+    return (
+        f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}. By "
+        f"chance {betas} betas stand in a given order in 1 of {factorial(betas)} cases; the test over seeds is C1's."
+    )
 
 
 def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
@@ -74,7 +80,10 @@ def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     return f"{fit} {_beta_star(power_law, curve)} {_AXES}"
 
 
-_AXES = "Bars: means of the first arm. Where AUGC spans decades the vertical axis is linear near 0, logarithmic above."
+_AXES = (
+    "Bars: means over seeds. Right: the controlled AUGC of the same runs. Where AUGC spans decades the vertical axis "
+    "is linear near 0, logarithmic above."
+)
 
 
 def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
@@ -93,12 +102,13 @@ def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     )
 
 
-def heldout_caption(base: Mapping[str, Any], primary_arm: str, arms: Sequence[str]) -> str:
+def heldout_caption(base: Mapping[str, Any], primary_arm: str, arms: Sequence[str], trained_on: str) -> str:
     """What the lines are and how large a step by chance is."""
     others = "".join(f", {arm}: {_ARMS[arm]}" for arm in arms[1:])
     standard_error = base["true_reward_sd"] / base["prompts"] ** 0.5
     return (
-        f"Means over {int(base['prompts'])} held-out problems; dotted: the base policy before DPO, proxy "
+        f"Means over {int(base['prompts'])} held-out problems, which no run is trained on (the online runs train "
+        f"on the {trained_on} problems); dotted: the base policy before DPO, proxy "
         f"{number(base['proxy_reward'])}, true {number(base['true_reward'])} "
         f"(standard error of the latter {number(standard_error)}). Thin lines are seeds. "
         f"{primary_arm}: {_ARMS[primary_arm]}{others}."

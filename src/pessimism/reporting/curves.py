@@ -10,10 +10,11 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from pessimism.analysis.scores import PLACEBO
+
 GREY = "#9a9a9a"
 INK = "#222222"
-PLACEBO = "placebo"
-_LIGHTEST = 0.82  # viridis above this is too pale on white
+_LIGHTEST = 0.68  # viridis above this is too pale on white
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Series:
 
 
 def series(table: pd.DataFrame, column: str, beta_percentile: int, arm: str) -> Series:
-    """Take one quantity of one beta and arm out of plots/goodhart_gap.csv or plots/heldout_rewards.csv."""
+    """Take one quantity of one beta and arm out of a table with one row per cell and step."""
     runs = table[(table["beta_percentile"] == beta_percentile) & (table["arm"] == arm)]
     by_seed = runs.pivot(index="seed", columns="step", values=column).reindex(runs["seed"].unique())
     return Series(by_seed.columns.to_numpy(), by_seed.to_numpy(dtype=float))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pessimism.analysis.scores import PLACEBO
 from pessimism.reporting.curves import (
     GREY,
     INK,
-    PLACEBO,
     BetaLevel,
     Series,
     beta_levels,
@@ -34,16 +35,6 @@ SAFE = "#2e8b57"
 DASHES: Any = (0, (4, 2))
 
 
-def make_panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels, at most four to a row."""
-    columns = min(COLUMNS, count)
-    figure, grid = make_grid(-(-count // columns), columns)
-    used = list(grid.flat)[:count]
-    for axes in list(grid.flat)[count:]:
-        axes.remove()
-    return figure, used
-
-
 def make_grid(
     rows: int, columns: int, width: float = PANEL_WIDTH, height: float = PANEL_HEIGHT
 ) -> tuple[Figure, np.ndarray]:
@@ -52,8 +43,46 @@ def make_grid(
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def drop_unused(grid: np.ndarray) -> None:
-    """Remove the panels of ``grid`` in which nothing was drawn."""
+@dataclass(frozen=True)
+class Row:
+    """One quantity over steps, in one panel per beta that share a scale.
+
+    Attributes:
+        table: one row per cell and step.
+        column: the quantity.
+        label: of the vertical axis.
+        decorate: draws what else belongs into the panel of a beta.
+        shown: values that the scale must hold beside the table's.
+    """
+
+    table: pd.DataFrame
+    column: str
+    label: str
+    decorate: Callable[[Axes, BetaLevel], None]
+    shown: Sequence[float] = ()
+
+
+def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Sequence[str]) -> Figure:
+    """Rows of panels, one column per beta; after four betas the rows start anew below."""
+    columns = min(COLUMNS, len(levels))
+    figure, grid = make_grid(len(rows) * -(-len(levels) // columns), columns)
+    for index, row in enumerate(rows):
+        panels = [grid[len(rows) * (at // columns) + index, at % columns] for at in range(len(levels))]
+        for axes, level in zip(panels, levels, strict=True):
+            draw_arms(axes, row.table, row.column, level, arms)
+            row.decorate(axes, level)
+            if index == 0:
+                axes.set_title(level.title, color=level.colour, fontweight="bold")
+            if index == len(rows) - 1:
+                axes.set_xlabel("training step")
+        for axes in panels[::columns]:
+            axes.set_ylabel(row.label)
+        share_y(panels, np.append(row.table[row.column].dropna().to_numpy(float), row.shown))
+    _drop_unused(grid)
+    return figure
+
+
+def _drop_unused(grid: np.ndarray) -> None:
     for axes in grid.flat:
         if not axes.lines:
             axes.remove()
@@ -130,6 +159,8 @@ def draw_means(
 
 def share_y(panels: Sequence[Axes], values: np.ndarray) -> None:
     """One vertical scale for all panels; symmetric-logarithmic where a value is too large for a linear one."""
+    if not values.size:
+        return
     low, high = float(values.min()), float(values.max())
     symlog = max(abs(low), abs(high)) > SYMLOG_ABOVE
     margin = 0.06 * (high - low) or 0.5
@@ -139,14 +170,6 @@ def share_y(panels: Sequence[Axes], values: np.ndarray) -> None:
             axes.set_ylim(min(1.5 * low, -0.5) if low < 0 else -0.1, max(3 * high, 1.0))
         else:
             axes.set_ylim(low - margin, high + margin)
-
-
-def label_edges(panels: Sequence[Axes], x_label: str, y_label: str) -> None:
-    """Name the x axis of every panel and the y axis of the first of each row."""
-    for index, axes in enumerate(panels):
-        axes.set_xlabel(x_label)
-        if index % COLUMNS == 0:
-            axes.set_ylabel(y_label)
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:

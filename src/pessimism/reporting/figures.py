@@ -1,4 +1,4 @@
-"""The paper's figures 3 to 6 from our tables, and the held-out rewards that show whether hacking happened.
+"""The paper's figures 3 to 6 from our tables, each with the controlled measure beside or below the paper's.
 
 Every figure shows every seed; colour is beta, grey is the placebo arm, black dashes any other arm of comparison.
 """
@@ -17,32 +17,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pessimism.analysis.goodhart import hacking_onset
-from pessimism.reporting.curves import GREY, INK, PLACEBO, Series, beta_levels, series, values_per_beta
+from pessimism.analysis.scores import PLACEBO
+from pessimism.reporting.curves import (
+    GREY,
+    INK,
+    BetaLevel,
+    Series,
+    beta_levels,
+    series,
+    values_per_beta,
+)
 from pessimism.reporting.drawing import (
-    COLUMNS,
     DANGER,
     DASHES,
     FIGURE_DPI,
     PANEL_WIDTH,
     SAFE,
+    Row,
     arm_handles,
     dash,
     dot,
-    draw_arms,
     draw_means,
     draw_per_beta,
-    drop_unused,
-    label_edges,
+    draw_rows,
     legend_below,
     make_grid,
-    make_panels,
     mean_handles,
     scatter,
     share_y,
 )
 
 INCHES_PER_BETA = 0.6
-SHOWN_QUANTILE = 0.99
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -66,130 +71,127 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
         figure.savefig(path, metadata={"Software": None})
 
 
-def goodhart_gap_figure(gaps: pd.DataFrame, arms: Sequence[str], threshold: float | None) -> Figure:
-    """Figure 3: the gap over steps, one panel per beta, with the hacking threshold and every seed's onset."""
+def gap_figure(
+    gaps: pd.DataFrame, heldout: pd.DataFrame, arms: Sequence[str], thresholds: tuple[float | None, float | None]
+) -> Figure:
+    """Figure 3, and the controlled gap below it: one column per beta, with the threshold and every seed's onset.
+
+    Args:
+        thresholds: of the paper's gap and of the controlled one; None = no gap was positive.
+    """
     levels = beta_levels(gaps)
-    figure, panels = make_panels(len(levels))
-    for level, axes in zip(levels, panels, strict=True):
-        draw_arms(axes, gaps, "goodhart_gap", level, arms)
+    rows = [
+        _gap_row(gaps, "goodhart_gap", "paper: Goodhart gap", arms[0], thresholds[0]),
+        _gap_row(heldout, "controlled_gap", "controlled gap (base sd)", arms[0], thresholds[1]),
+    ]
+    figure = draw_rows(rows, levels, arms)
+    marked = any(threshold is not None for threshold in thresholds)
+    marks = [dash("threshold", DANGER), _onset_handle()] if marked else []
+    legend_below(figure, [*arm_handles(levels, arms, seeds=gaps["seed"].nunique()), *marks])
+    return figure
+
+
+def _gap_row(table: pd.DataFrame, column: str, label: str, arm: str, threshold: float | None) -> Row:
+    def decorate(axes: Axes, level: BetaLevel) -> None:
         axes.axhline(0, color=INK, linewidth=0.6)
         if threshold is not None:
             axes.axhline(threshold, color=DANGER, linewidth=1, linestyle=DASHES)
-            _mark_onsets(axes, series(gaps, "goodhart_gap", level.beta_percentile, arms[0]), threshold)
-        axes.set_title(level.title, color=level.colour, fontweight="bold")
-    share_y(panels, gaps["goodhart_gap"].to_numpy())
-    label_edges(panels, "training step", "Goodhart gap G")
-    marks = [] if threshold is None else [dash("threshold", DANGER), _onset_handle()]
-    legend_below(figure, [*arm_handles(levels, arms, seeds=gaps["seed"].nunique()), *marks])
-    return figure
+            _mark_onsets(axes, series(table, column, level.beta_percentile, arm), threshold)
+
+    return Row(table, column, label, decorate, shown=[0.0] if threshold is None else [0.0, threshold])
 
 
 def heldout_figure(heldout: pd.DataFrame, arms: Sequence[str], base: Mapping[str, Any]) -> Figure:
     """Proxy and true reward on problems never trained on, one column per beta; the dotted line is the base policy."""
     levels = beta_levels(heldout)
-    quantities = (("proxy_reward", "proxy reward"), ("true_reward", "true reward (accuracy)"))
-    columns = min(COLUMNS, len(levels))
-    bands = -(-len(levels) // columns)
-    figure, grid = make_grid(2 * bands, columns)
-    for row, (column, label) in enumerate(quantities):
-        panels = []
-        for index, level in enumerate(levels):
-            axes = grid[2 * (index // columns) + row, index % columns]
-            draw_arms(axes, heldout, column, level, arms)
-            axes.axhline(base[column], color=INK, linewidth=1, linestyle=":")
-            if row == 0:
-                axes.set_title(level.title, color=level.colour, fontweight="bold")
-            else:
-                axes.set_xlabel("training step")
-            if index % columns == 0:
-                axes.set_ylabel(f"held-out {label}")
-            panels.append(axes)
-        share_y(panels, np.append(heldout[column].to_numpy(), base[column]))
-    drop_unused(grid)
+    rows = [
+        _reward_row(heldout, "proxy_reward", "held-out proxy reward", base),
+        _reward_row(heldout, "true_reward", "held-out true reward (accuracy)", base),
+    ]
+    figure = draw_rows(rows, levels, arms)
     handles = arm_handles(levels, arms, seeds=heldout["seed"].nunique())
     legend_below(figure, [*handles, dash("base policy", INK, ":")])
     return figure
 
 
-def entropy_figure(cells: pd.DataFrame, arm: str) -> Figure:
-    """Figure 4: entropy of the DPO checkpoints, and how much of it the online phase took away."""
-    figure, grid = make_grid(1, 2, width=_width_for_betas(cells))
-    left, right = grid[0]
-    draw_per_beta(left, cells, "entropy_dpo", arm)
-    left.set(title="DPO checkpoint", ylabel="prompt entropy (nats per token)")
-    draw_per_beta(right, cells, "entropy_collapse", arm)
-    right.axhline(0, color=INK, linewidth=0.8)
-    right.set(title="Collapse online (positive = lost)", ylabel="entropy lost (nats per token)")
+def _reward_row(heldout: pd.DataFrame, column: str, label: str, base: Mapping[str, Any]) -> Row:
+    def decorate(axes: Axes, level: BetaLevel) -> None:
+        axes.axhline(base[column], color=INK, linewidth=1, linestyle=":")
+
+    return Row(heldout, column, label, decorate, shown=[base[column]])
+
+
+def entropy_figure(cells: pd.DataFrame, arm: str, entropy_tokens: str) -> Figure:
+    """Figure 4: entropy of the DPO checkpoints and how much of it went online; below, over the responses' tokens."""
+    kinds = [("", entropy_tokens)] + ([("response_", "response")] if entropy_tokens != "response" else [])
+    figure, grid = make_grid(len(kinds), 2, width=_width_for_betas(cells))
+    for (left, right), (prefix, tokens) in zip(grid, kinds, strict=True):
+        draw_per_beta(left, cells, f"{prefix}entropy_dpo", arm)
+        left.set(title=f"DPO checkpoint, {tokens} tokens", ylabel="entropy (nats per token)")
+        draw_per_beta(right, cells, f"{prefix}entropy_collapse", arm)
+        right.axhline(0, color=INK, linewidth=0.8)
+        right.set(title=f"Lost online, {tokens} tokens", ylabel="entropy lost (nats per token)")
     return figure
 
 
 def representation_figure(cells: pd.DataFrame, arm: str) -> Figure:
-    """Figure 6: distance of responses from the reward model's data, and their diversity."""
-    figure, grid = make_grid(1, 2, width=_width_for_betas(cells))
+    """Figure 6: distance of responses from the reward model's data, and their diversity; below, the controlled ones."""
+    figure, grid = make_grid(2, 2, width=_width_for_betas(cells))
     quantities = (
-        ("ood_cosine_distance", "Distance from the reward model's data"),
-        ("response_diversity", "Response diversity"),
+        ("ood_cosine_distance", "Distance, as the paper takes it", "cosine distance"),
+        ("response_diversity", "Diversity, as the paper takes it", "cosine distance"),
+        ("ood_mahalanobis_distance", "Distance, all members", "Mahalanobis distance"),
+        ("within_prompt_diversity", "Diversity within a prompt, all members", "cosine distance"),
     )
-    for axes, (column, title) in zip(grid[0], quantities, strict=True):
+    for axes, (column, title, label) in zip(grid.flat, quantities, strict=True):
         draw_per_beta(axes, cells, column, arm, after=f"{column}_online")
-        axes.set(title=title, ylabel="cosine distance")
+        axes.set(title=title, ylabel=label)
     dots = [dot("DPO checkpoint, one seed", INK), dot("after the online run", INK, filled=False)]
     legend_below(figure, dots + mean_handles(cells))
     return figure
 
 
 def power_law_figure(
-    cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mapping[str, float], arms: Sequence[str]
+    cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mapping[str, Any], arms: Sequence[str]
 ) -> Figure:
-    """Figure 5: AUGC over beta, the fitted curve where there is one, and the zones on either side of beta*."""
+    """Figure 5: AUGC over beta, the fitted curve where there is one, and the zones on either side of beta*.
+
+    On the right the controlled AUGC of the same runs.
+    """
     levels = beta_levels(cells)
-    figure, grid = make_grid(1, 1, width=6.0, height=3.6)
-    axes = grid[0, 0]
-    betas = [level.beta for level in levels]
+    figure, grid = make_grid(1, 2, width=4.6, height=3.4)
+    left, controlled = grid[0]
     star = power_law.get("beta_star_over_grid")
-    right = 1.12 * max([*betas, star or 0.0])
+    right = 1.12 * max([*(level.beta for level in levels), star or 0.0])
     fitted = curve[(curve["kind"] == "curve") & (curve["beta"] <= right)]
-    axes.plot(fitted["beta"], fitted["augc"], color=INK, linewidth=1.3)
+    left.plot(fitted["beta"], fitted["augc"], color=INK, linewidth=1.3)
     if star is not None:
-        axes.axvspan(0, star, color=SAFE, alpha=0.09, linewidth=0)
-        axes.axvspan(star, right, color=DANGER, alpha=0.09, linewidth=0)
-        axes.axvline(star, color=DANGER, linewidth=1, linestyle=DASHES)
-    offset = 0.012 * right
-    if PLACEBO in arms[1:]:
-        scatter(axes, cells, levels, PLACEBO, betas, offset, colour=GREY)
-    scatter(axes, cells, levels, arms[0], betas, offset)
-    draw_means(axes, values_per_beta(cells, "augc", levels, arms[0]), levels, betas, 0.025 * right)
-    axes.set(xlim=(0, right), xlabel="β", ylabel="AUGC (gap × steps)")
-    share_y([axes], np.concatenate([[0.0], cells["augc"], fitted["augc"]]))
+        left.axvspan(0, star, color=SAFE, alpha=0.09, linewidth=0)
+        left.axvspan(star, right, color=DANGER, alpha=0.09, linewidth=0)
+        left.axvline(star, color=DANGER, linewidth=1, linestyle=DASHES)
+    _augc_over_beta(left, cells, "augc", arms, right)
+    share_y([left], np.concatenate([[0.0], cells["augc"], fitted["augc"]]))
+    left.set(title="Paper", ylabel="AUGC (gap × steps)")
+    _augc_over_beta(controlled, cells, "controlled_augc", arms, right)
+    share_y([controlled], np.append(cells["controlled_augc"].to_numpy(), 0.0))
+    controlled.set(title="Controlled", ylabel="AUGC (base sd × steps)")
     legend_below(figure, _power_law_handles(cells, arms, star, has_curve=not fitted.empty))
     return figure
 
 
-def beta_grid_figure(log_ratios: pd.DataFrame, cells: pd.DataFrame) -> Figure:
-    """Distribution of the reference log-ratios that the betas are percentiles of (Eq. 6, 7), in both precisions.
-
-    The highest hundredth of the pairs is cut off: its tail would flatten the rest.
-    """
-    figure, grid = make_grid(1, 1, width=6.6, height=2.8)
-    axes = grid[0, 0]
-    shown = log_ratios[log_ratios["quantile"] <= SHOWN_QUANTILE]
-    styles: dict[str, dict[str, Any]] = {
-        "float32": {"color": INK},
-        "bfloat16": {"color": DANGER, "linestyle": (0, (3, 2))},
-    }
-    for precision, style in styles.items():
-        rows = shown[shown["precision"] == precision]
-        axes.plot(100 * rows["quantile"], rows["delta"], linewidth=1.3, label=precision, **style)
-    for level in beta_levels(cells):
-        axes.axvline(level.beta_percentile, color=level.colour, linewidth=1.6, label=level.title)
-    axes.set(xlabel="percentile", ylabel="|log-ratio of a pair| (nats)", xlim=(0, 100), ylim=(0, None))
-    figure.legend(loc="outside right upper")
-    return figure
+def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Sequence[str], right: float) -> None:
+    levels = beta_levels(cells)
+    betas, offset = [level.beta for level in levels], 0.012 * right
+    if PLACEBO in arms[1:]:
+        scatter(axes, cells, levels, PLACEBO, betas, offset, column=column, colour=GREY)
+    scatter(axes, cells, levels, arms[0], betas, offset, column=column)
+    draw_means(axes, values_per_beta(cells, column, levels, arms[0]), levels, betas, 0.025 * right)
+    axes.set(xlim=(0, right), xlabel="β")
 
 
 def _width_for_betas(cells: pd.DataFrame) -> float:
     """Inches of a panel with one tick per beta, wide enough for the ticks' labels."""
-    return max(PANEL_WIDTH, INCHES_PER_BETA * cells["beta_percentile"].nunique())
+    return max(1.25 * PANEL_WIDTH, INCHES_PER_BETA * cells["beta_percentile"].nunique())
 
 
 def _mark_onsets(axes: Axes, runs: Series, threshold: float) -> None:

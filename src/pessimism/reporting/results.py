@@ -1,0 +1,73 @@
+"""Everything that the report shows, as the stages before it left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pessimism import layout, records
+from pessimism.analysis import scores
+from pessimism.params import Params
+
+
+@dataclass(frozen=True)
+class Results:
+    """One attribute per file: the tables of plots/ and the records of metrics/, and data/sources.json."""
+
+    params: Params
+    cells: pd.DataFrame
+    gaps: pd.DataFrame
+    heldout: pd.DataFrame
+    disagreement: pd.DataFrame
+    log_ratios: pd.DataFrame
+    power_law_curve: pd.DataFrame
+    beta_grid: Mapping[str, Any]
+    ensemble: Mapping[str, Any]
+    base: Mapping[str, Any]
+    hacking: Mapping[str, Any]
+    power_law: Mapping[str, Any]
+    beta_star: Mapping[str, Any]
+    mechanism: Mapping[str, Any]
+    variance: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    sources: Mapping[str, Any]
+
+    @property
+    def arm(self) -> str:
+        return self.params.primary_arm
+
+    @property
+    def primary(self) -> pd.DataFrame:
+        """The rows of ``cells`` that claims and checkpoints are about."""
+        return self.cells[self.cells["arm"] == self.arm]
+
+
+def read_results(params: Params) -> Results:
+    """Read what the earlier stages wrote.
+
+    Raises:
+        DataError: a file, a column or a cell of the design is missing.
+    """
+    runs = ["beta_percentile", "beta", "seed", "arm", "step"]
+    return Results(
+        params=params,
+        cells=scores.read_cells(params),
+        gaps=records.read_table(layout.GOODHART_GAP, [*runs, "goodhart_gap"]),
+        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, "proxy_reward", "true_reward", "controlled_gap"]),
+        disagreement=records.read_table(layout.DISAGREEMENT, [*runs, "auroc"]),
+        log_ratios=records.read_table(layout.LOG_RATIOS, ["precision", "quantile", "delta"]),
+        power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),
+        beta_grid=records.read_json(layout.BETA_GRID),
+        ensemble=records.read_json(layout.ENSEMBLE),
+        base=records.read_json(layout.BASE_METRICS),
+        hacking=records.read_json(layout.HACKING),
+        power_law=records.read_json(layout.POWER_LAW),
+        beta_star=records.read_json(layout.BETA_STAR),
+        mechanism=records.read_json(layout.MECHANISM),
+        variance=records.read_json(layout.VARIANCE),
+        claims=records.read_json(layout.CLAIMS),
+        sources=records.read_json(layout.DATA_RECORD),
+    )

@@ -1,0 +1,249 @@
+"""The page's sections: which sentence, figure and table stands where."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pessimism import layout
+from pessimism.analysis import published
+from pessimism.reporting import (
+    appendix_f,
+    beta_star_tables,
+    captions,
+    claim_tables,
+    measure_tables,
+    mechanism_tables,
+    page,
+    tables,
+)
+from pessimism.reporting.page import Section, folded, note, paragraph
+from pessimism.reporting.results import Results
+
+
+def all_sections(results: Results) -> list[Section]:
+    """In the order of the page."""
+    return [
+        Section("The paper's claims", _claims(results)),
+        Section("Rewards on held-out problems", _heldout(results)),
+        Section("Two measures of hacking", _measures(results)),
+        Section("Realised conservatism", _conservatism(results)),
+        Section("Mechanism", _mechanism(results)),
+        Section("AUGC over beta, and β*", _power_law(results)),
+        Section("Appendix F", _appendix_f(results)),
+        Section("How it was measured", _method(results)),
+    ]
+
+
+def _figure(name: str, alternative: str, caption: str) -> str:
+    return page.figure(layout.figure(name), alternative, caption)
+
+
+def _claims(results: Results) -> list[str]:
+    claims, design = results.claims["claims"], results.claims["design"]
+    return [
+        paragraph(claim_tables.verdict_sentence(claims)),
+        paragraph(
+            "The paper's measure is its own formulas on the rewards and probes that the protocol names. The controlled "
+            "one is the same under every protocol: changes since step 0 on held-out problems, in standard deviations "
+            "of the base policy, minus what a placebo run with learning rate 0 shows; probes on responses, by all "
+            "reward models."
+        ),
+        paragraph(claim_tables.design_sentence(design)),
+        page.table(claim_tables.claims_table(claims)),
+        note(
+            f"Arm {design['arm']}. Highest β minus lowest: mean over seeds with its 95 % t interval. ρ: rank "
+            "correlation with β within a seed, mean over seeds. p: exact Page test, adjusted over the family (Holm), "
+            "in the direction the paper states and, under it where it is below 1, in the opposite one. "
+            "Supported or contradicted: the "
+            f"adjusted p of that direction is at most {tables.number(design['alpha'])}; insufficient: neither. The "
+            "test looks at orders within seeds and the interval at sizes, so one may be sure where the other is not."
+        ),
+        paragraph(claim_tables.power_sentence(claims)),
+        paragraph(mechanism_tables.collapse_sentence(results.primary)),
+        paragraph(claim_tables.published_sentences()),
+        folded("The tests behind the verdicts", page.table(claim_tables.tests_table(claims))),
+    ]
+
+
+def _heldout(results: Results) -> list[str]:
+    arms = results.params.arms
+    return [
+        paragraph("Reward hacking is a rising proxy reward with a falling true reward, beyond what the placebo shows."),
+        _figure(
+            "heldout",
+            "Held-out proxy and true reward over online steps, per beta",
+            captions.heldout_caption(results.base, results.arm, arms, trained_on=results.params.protocol.prompt_split),
+        ),
+        page.table(measure_tables.heldout_outcome(results.cells, arms)),
+        note(
+            "Change from step 0 to the last evaluation: mean over seeds, each seed under it. Above the placebo: minus "
+            "the change of the placebo of the same checkpoint. KL is to the DPO checkpoint (k1)."
+        ),
+        folded(
+            "Starting points, disagreement, lengths", page.table(measure_tables.heldout_details(results.cells, arms))
+        ),
+    ]
+
+
+def _measures(results: Results) -> list[str]:
+    cells, arms = results.cells, results.params.arms
+    return [
+        _figure(
+            "figure_3_goodhart_gap",
+            "The paper's gap and the controlled gap over online steps, per beta",
+            captions.gap_caption(cells, results.hacking, results.arm, results.heldout["step"].nunique()),
+        ),
+        page.table(measure_tables.both_measures(cells, arms)),
+        note(
+            "AUGC: area under the positive gap, in gap × steps and in base sd × steps; mean over seeds, each seed "
+            "under it, then a 95 % t interval taken on logarithms, which bounds the geometric mean (none where an AUGC "
+            "is 0). AUGC counts positive gaps only, so noise alone makes it positive: compare with the placebo. "
+            "Controlled onset: 95 % bootstrap interval over the held-out problems under it. "
+            "Claim C1 is judged by the paper's AUGC and by the controlled AUGC above the placebo, C7 by the onsets, "
+            "C9 and C10 by the AUGC of each measure."
+        ),
+        folded(
+            "More of the controlled measure",
+            page.table(measure_tables.more_of_the_controlled_measure(cells, arms)),
+            note(
+                "No claim is judged by these. Signed AUGC counts negative gaps as negative. AUGC over KL: area over "
+                "the divergence from the checkpoint, in base sd × nats. True regret: best evaluation of the true "
+                "reward minus the last, cross-fitted over problems. Overoptimisation (Kim et al., arXiv 2505.12763): "
+                "area between both standardised rewards over the area under the proxy; none where it did not rise."
+            ),
+        ),
+        page.heading("Table 1 of the paper, from these runs"),
+        page.table(measure_tables.table_1(cells, results.arm)),
+        note(
+            f"{captions.trend_caption(results.hacking, len(results.params.beta_percentiles))} "
+            f"Published rows: {published.SOURCE}; threshold {tables.number(published.HACKING_THRESHOLD)}."
+        ),
+    ]
+
+
+def _conservatism(results: Results) -> list[str]:
+    betas = sorted(results.cells["beta"].unique().tolist())
+    tokens = results.params.protocol.entropy_tokens
+    return [
+        paragraph(mechanism_tables.entropy_sentence(results.claims["claims"], betas, tokens)),
+        _figure(
+            "conservatism",
+            "KL to the base and response entropy of each checkpoint over beta, and controlled AUGC over both",
+            "Above: what each DPO checkpoint turned out to be, over the β asked for. Below: hacking over what it "
+            "turned out to be. Dots are seeds, bars their means; colour is β. The vertical axes above do not start "
+            "at 0.",
+        ),
+        page.table(measure_tables.checkpoints(results.primary, tokens)),
+        note(
+            "KL(DPO ‖ base) and response entropy are of the checkpoint's own responses to held-out problems, drawn "
+            "from its full distribution. Win rate: share of held-out problems on which the checkpoint's response has "
+            "the higher proxy reward. Accuracy: validation pairs whose chosen response DPO's implicit reward prefers."
+        ),
+        page.heading("What goes with β, and what AUGC goes with"),
+        page.table(mechanism_tables.link_table(results.mechanism, ("conservatism", "augc_by_covariate"))),
+        note("ρ, null interval and p are explained under Mechanism."),
+    ]
+
+
+def _mechanism(results: Results) -> list[str]:
+    tokens = results.params.protocol.entropy_tokens
+    return [
+        paragraph(mechanism_tables.mechanism_sentence(results.mechanism)),
+        page.table(mechanism_tables.link_table(results.mechanism, ("chain",))),
+        _figure(
+            "figure_4_entropy",
+            "Entropy of each checkpoint and its loss online, per beta",
+            f"Figure 4 of the paper: entropy of the next token over the {tokens} tokens of the problems (Eq. 11); "
+            "below, over the responses. Dots are seeds, bars their means. Right: positive means that the policy lost "
+            "entropy online. The vertical axes do not start at 0.",
+        ),
+        _figure(
+            "figure_6_representation",
+            "Distance from the reward model's data and response diversity, per beta",
+            "Figure 6 of the paper: cosine distance of responses from the mean of the reward model's training data "
+            "(Eq. 12) and mean pairwise cosine distance, by the layer, members and prompts that the protocol names. "
+            "Below, by all members: Mahalanobis distance, and the diversity of several responses to one prompt. "
+            "The vertical axes do not start at 0.",
+        ),
+        folded("Distances and diversities in numbers", page.table(measure_tables.representations(results.primary))),
+        page.heading("Does the ensemble's disagreement tell wrong answers?"),
+        _figure(
+            "disagreement",
+            "AUROC of the ensemble's disagreement for wrong answers over online steps, per beta",
+            mechanism_tables.calibration_sentence(results.mechanism, results.arm),
+        ),
+        page.table(mechanism_tables.calibration_table(results.mechanism)),
+    ]
+
+
+def _power_law(results: Results) -> list[str]:
+    forms = beta_star_tables.forms_table(results.beta_star)
+    return [
+        _figure(
+            "figure_5_power_law",
+            "AUGC over beta with the fitted power law, by both measures",
+            f"Figure 5 of the paper. {captions.power_law_caption(results.power_law, results.power_law_curve)}",
+        ),
+        page.table(beta_star_tables.power_law_table(results.power_law)),
+        note(
+            f"Published: {published.SOURCE}; AUGC at β* (minimum over the grid) "
+            f"{tables.number(published.AUGC_AT_BETA_STAR)}."
+        ),
+        page.heading("β* by every definition"),
+        page.table(beta_star_tables.beta_star_table(results.beta_star)),
+        note(
+            "In brackets the central 95 % over bootstrap resamples of the seeds, which cover less than they say at few "
+            "seeds. Identified: the means over seeds and at least 95 % of the resamples give a beta. Def. 6.1 leaves "
+            "its weight open; here AUGC and A weigh the same over the observed betas."
+        ),
+        paragraph(beta_star_tables.forms_refusals(results.beta_star)),
+        page.table(forms),
+    ]
+
+
+def _appendix_f(results: Results) -> list[str]:
+    answers = appendix_f.points(results)
+    return [
+        paragraph(f"What the paper asks of a benchmark. {appendix_f.sentence(answers)}"),
+        page.table(appendix_f.table(answers)),
+    ]
+
+
+def _method(results: Results) -> list[str]:
+    params, scale = results.params, results.params.scale
+    metrics = {
+        "beta_grid": results.beta_grid,
+        "ensemble": results.ensemble,
+        "base": results.base,
+        "hacking": results.hacking,
+        "power_law": results.power_law,
+    }
+    return [
+        paragraph(
+            f"Policy {scale.policy.name} ({scale.policy.source}), {len(params.ensemble_members)} reward models "
+            f"{scale.reward.name} ({scale.reward.source}) aggregated by {params.aggregation}, problems "
+            f"{scale.tasks.name} ({scale.tasks.source}), root seed {params.root_seed}. Every beta has its own "
+            "checkpoint per seed; all arms of a checkpoint draw the same prompts. A seed repeats DPO and the online "
+            "run; base, pairs and reward models are shared by all seeds."
+        ),
+        _figure(
+            "beta_grid",
+            "Distribution of absolute log-ratios with the percentiles that give the betas",
+            "Absolute log-ratio of the chosen over the rejected response of each pair, in both precisions; vertical "
+            f"lines are the percentiles in use, taken in {results.beta_grid['precision']}. The highest hundredth is "
+            "cut off.",
+        ),
+        folded(
+            "Where the spread comes from: seeds, problems, single answers",
+            page.table(measure_tables.variance_table(results.variance)),
+            note(
+                "Variance components of one held-out problem's change from step 0 to the end, in the reward's squared "
+                "unit; the standard error is that of the mean over these seeds and problems."
+            )
+            if results.variance
+            else paragraph("One seed has no spread to split."),
+        ),
+        folded(f"Protocol {params.protocol_name}", page.table(tables.settings_table(asdict(params.protocol)))),
+        folded(f"Scale {params.scale_name}", page.table(tables.settings_table(asdict(params.scale)))),
+        folded("Every metric", page.table(tables.metrics_table(metrics))),
+    ]
