@@ -71,6 +71,7 @@ def test_best_trade_by_hand() -> None:
     assert best_trade(betas, augc_K, np.array([0.7, 0.65, 0.5])) == 0.3
     assert best_trade(betas, np.array([9.0, 2.0, 1.0]), np.array([0.5, 0.6, 0.7])) == 2.4
     assert best_trade(betas, augc_K, np.array([0.6, 0.6, 0.6])) is None
+    assert best_trade(betas, np.array([2.0, 2.0, 2.0]), np.array([0.5, 0.6, 0.7])) is None
 
 
 def test_best_trade_has_no_unit() -> None:

@@ -90,10 +90,10 @@ def best_trade(betas: np.ndarray, augc_K: np.ndarray, offline_K: np.ndarray) -> 
         offline_K: (K,) A, the offline quality of each; higher = better.
 
     Returns:
-        One of ``betas``, the smallest of equally good ones; None where A is the same at all, so that there is nothing
-        to trade.
+        One of ``betas``, the smallest of equally good ones; None where A or AUGC is the same at all, so that there is
+        nothing to trade.
     """
-    if np.ptp(offline_K) == 0:
+    if np.ptp(offline_K) == 0 or np.ptp(augc_K) == 0:
         return None
     weight = np.ptp(augc_K) / np.ptp(offline_K)
     return float(betas[np.argmin(augc_K - weight * offline_K)])
