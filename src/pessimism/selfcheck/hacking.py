@@ -23,7 +23,6 @@ PLANTED_STEPS = 12
 PLANTED_BATCH = 16
 PLANTED_RESPONSE = 48
 PLANTED_LEARNING_RATE_FACTOR = 10
-PLANTED_KL_NUMERATOR = 1e-6
 
 
 class DigitCounter(RewardEnsemble):
@@ -83,9 +82,9 @@ def placebo_interval(gap_T_N: np.ndarray) -> Interval:
 
 
 def _planted_params(params: Params) -> Params:
-    """Shorter responses, and next to no penalty."""
+    """Shorter responses, and no penalty."""
     lengths = replace(params.scale.lengths, response=min(params.scale.lengths.response, PLANTED_RESPONSE))
-    protocol = replace(params.protocol, kl_coupling="fixed", kl_numerator=PLANTED_KL_NUMERATOR)
+    protocol = replace(params.protocol, kl_coupling="fixed", kl_numerator=0.0)
     return replace(params, scale=replace(params.scale, lengths=lengths), protocol=protocol)
 
 
