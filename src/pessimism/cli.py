@@ -56,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     dag.add_argument("--format", choices=("text", "mermaid"), default="text")
     dag.set_defaults(command=_dag)
 
+    selfcheck = commands.add_parser("selfcheck", help="try the measuring instrument on the current models")
+    selfcheck.add_argument("--scale", help="scale of the models in models/ (default: that of params.yaml)")
+    selfcheck.set_defaults(command=_selfcheck)
+
     prune = commands.add_parser("prune", help="remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
 
@@ -160,6 +164,13 @@ def _dag(options: argparse.Namespace) -> None:
     from pessimism.commands import dag
 
     print(dag.draw(options.format))
+
+
+def _selfcheck(options: argparse.Namespace) -> None:
+    from pessimism.commands import selfcheck
+
+    for line in selfcheck.selfcheck(options.scale):
+        print(line, flush=True)
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -1,0 +1,151 @@
+"""The parts that the checks try: the project's current models and problems, loaded as the stages load them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from pessimism import layout, records, rng
+from pessimism.analysis.goodhart import controlled_gap
+from pessimism.analysis.runs import BaseRewards, Run, read_betas
+from pessimism.cells import DpoCell, OnlineCell
+from pessimism.data.gsm8k import SPLITS
+from pessimism.errors import DataError
+from pessimism.models.adapters import attach, trainable_parameters, use_adapter
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
+from pessimism.online.loop import POLICY, REFERENCE, OnlineRun, load_training_tasks
+from pessimism.online.rollout import ScoredRollouts, roll_out, sample_table
+from pessimism.params import Params
+from pessimism.reward.ensemble import RewardEnsemble
+
+HELDOUT_PROBLEMS = 64
+PLACEBO_STEPS = 2
+SMALLEST_BATCH = 2  # prompts; advantages have no spread below
+
+
+@dataclass
+class Instrument:
+    """One checkpoint with everything that an online run of it needs, on the first held-out problems.
+
+    Attributes:
+        model: the policy's base with POLICY and REFERENCE from one DPO checkpoint, as ``adapt_online`` has it.
+        beta: of the checkpoint.
+        heldout_tasks: at most HELDOUT_PROBLEMS of them.
+    """
+
+    params: Params
+    cell: DpoCell
+    beta: float
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    ensemble: RewardEnsemble
+    training_tasks: pd.DataFrame
+    heldout_tasks: pd.DataFrame
+
+    @cached_property
+    def base(self) -> ScoredRollouts:
+        """The base policy on the held-out problems."""
+        return self.roll_out_base(self.params, self.ensemble)
+
+    @cached_property
+    def placebo(self) -> OnlineRun:
+        """A finished run with learning rate 0, evaluated on the held-out problems PLACEBO_STEPS + 1 times."""
+        return self.trained(self.params, "placebo", self.ensemble, batch_size=SMALLEST_BATCH, steps=PLACEBO_STEPS)
+
+    def roll_out_base(self, params: Params, ensemble: RewardEnsemble) -> ScoredRollouts:
+        """Sample from the base without an adapter, as ``measure_base`` does."""
+        rng.seed_torch(params.root_seed, "selfcheck-base")
+        with use_adapter(self.model, None):
+            return roll_out(self.model, self.tokenizer, ensemble, self.heldout_tasks, params)
+
+    def trained(
+        self, params: Params, arm: str, ensemble: RewardEnsemble, heldout_every: int = 1, **changes: Any
+    ) -> OnlineRun:
+        """A finished run of the online loop. Unless ``arm`` is placebo it changes the POLICY adapter in place.
+
+        Args:
+            changes: hyperparameters of the run; the rest are the scale's.
+        """
+        online = replace(params.scale.online, heldout_every=heldout_every)
+        run = OnlineRun(
+            params=replace(params, scale=replace(params.scale, online=online)),
+            cell=OnlineCell(self.cell.beta_percentile, self.cell.seed, arm),
+            beta=self.beta,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            ensemble=ensemble,
+            training_tasks=self.training_tasks,
+            heldout_tasks=self.heldout_tasks,
+            hyperparameters=replace(self._hyperparameters(params, arm), **changes),
+        )
+        run.train()
+        return run
+
+    def _hyperparameters(self, params: Params, arm: str) -> OnlineHyperparameters:
+        return online_hyperparameters(
+            params.scale,
+            arm,
+            parameters=records.read_json(layout.base_record("policy"))["parameters"],
+            trainable=sum(parameter.numel() for parameter in trainable_parameters(self.model)),
+            test_problems=len(records.read_table(layout.tasks("test"))),
+        )
+
+
+def gap_by_problem(run: OnlineRun, base: ScoredRollouts) -> np.ndarray:
+    """(T, N) controlled gap of each held-out problem at each evaluation of ``run``; its mean over N is the run's gap.
+
+    Args:
+        base: the base policy on the same problems, whose spread is the unit.
+    """
+    units = BaseRewards.of(sample_table(base))
+    heldout = Run(pd.DataFrame(run.rows), pd.concat(run.samples))
+    proxy_T_N, true_T_N = heldout.heldout("proxy_reward"), heldout.heldout("true_reward")
+    return controlled_gap(proxy_T_N, true_T_N, units.proxy_sd, units.true_sd)
+
+
+def load_instrument(params: Params) -> Instrument:
+    """Load the checkpoint of the lowest beta, which is the freest to move, and of the first seed.
+
+    Raises:
+        DataError: an output that is needed is missing.
+        SourceError: the models are not those that ``params`` name.
+    """
+    cell = DpoCell(min(params.beta_percentiles), params.seeds[0])
+    _require_outputs(params, cell)
+    checkpoint = layout.dpo_adapter(cell)
+    return Instrument(
+        params=params,
+        cell=cell,
+        beta=read_betas(params)[cell.beta_percentile],
+        model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
+        tokenizer=load_tokenizer(params, "policy"),
+        ensemble=RewardEnsemble.load(params),
+        training_tasks=load_training_tasks(params),
+        heldout_tasks=records.read_table(layout.tasks("heldout")).head(HELDOUT_PROBLEMS),
+    )
+
+
+def _require_outputs(params: Params, cell: DpoCell) -> None:
+    for path, stage in needed_outputs(params, cell):
+        if not path.exists():
+            raise DataError(f"found no {path}; expected the output of stage {stage}: run `dvc repro {stage}`")
+
+
+def needed_outputs(params: Params, cell: DpoCell) -> Iterator[tuple[Path, str]]:
+    """Everything that is loaded, with the stage that makes it, in the order of the pipeline."""
+    yield from ((layout.tasks(split), "prepare_data") for split in SPLITS)
+    yield from ((layout.base_record(role), "prepare_base") for role in ("policy", "reward"))
+    yield layout.BETA_GRID, "derive_beta_grid"
+    yield from ((layout.reward_member(member), "train_reward_model") for member in params.ensemble_members)
+    if params.protocol.normalize_rewards:
+        yield layout.REWARD_MEMBERS_RECORD, "assess_ensemble"
+    yield layout.dpo_adapter(cell), "train_dpo"

@@ -1,0 +1,91 @@
+"""Does a response's reward depend on the response alone, and does a reward model survive being saved?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from pessimism import rng
+from pessimism.models.adapters import attach, save_adapter
+from pessimism.models.loading import load_reward_base
+from pessimism.models.logprobs import position_ids
+from pessimism.params import ModelParams
+from pessimism.reward.ensemble import RewardEnsemble, member_name
+from pessimism.selfcheck.finding import Finding
+from pessimism.selfcheck.instrument import Instrument
+
+RESPONSES = 32
+FLOAT32_TOLERANCE = 1e-4
+BFLOAT16_TOLERANCE = 5e-2
+
+
+class LeftPadded(RewardEnsemble):
+    """The same members, which read batches padded on the other side."""
+
+    def _inputs(self, ids: list[list[int]]) -> dict[str, Any]:
+        padded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
+        inputs = padded.to(self.model.device)
+        return {**inputs, "position_ids": position_ids(inputs["attention_mask"])}
+
+
+def score_tolerance(model: ModelParams) -> float:
+    """Largest difference that rounding may make, in scores, whose spread is of order 1.
+
+    Sums in another order differ by some units in the last place: 1e-7 of a float32 score, 1e-2 of one whose layers
+    compute in bfloat16, as they do in a quantised model.
+    """
+    exact = model.dtype == "float32" and model.quantization == "none"
+    return FLOAT32_TOLERANCE if exact else BFLOAT16_TOLERANCE
+
+
+def check_score_invariance(instrument: Instrument) -> Finding:
+    """Scores of the same responses in other batches, in another order, and padded on the left instead of the right."""
+    ensemble, (prompts, responses) = instrument.ensemble, _texts(instrument)
+    scores_K_B = ensemble.score(prompts, responses)
+    order = rng.generator(instrument.params.root_seed, "selfcheck-order").permutation(len(prompts))
+    shuffled_K_B = ensemble.score(_taken(prompts, order), _taken(responses, order))
+    others = {
+        "batch size 1": replace(ensemble, batch_size=1).score(prompts, responses),
+        "batch size 5": replace(ensemble, batch_size=5).score(prompts, responses),
+        "row order": shuffled_K_B[:, np.argsort(order)],
+        "left padding": LeftPadded(**vars(ensemble)).score(prompts, responses),
+    }
+    largest = {name: float(np.abs(other_K_B - scores_K_B).max()) for name, other_K_B in others.items()}
+    tolerance = score_tolerance(instrument.params.scale.reward)
+    return Finding(
+        figure="largest difference " + ", ".join(f"{value:.1e} ({name})" for name, value in largest.items()),
+        criterion=f"each at most {tolerance:g} ({instrument.params.scale.reward.dtype})",
+        passed=max(largest.values()) <= tolerance,
+    )
+
+
+def check_saved_member(instrument: Instrument) -> Finding:
+    """Scores of every member before it is saved, and after it is loaded onto a new base, in the same batches."""
+    ensemble, (prompts, responses) = instrument.ensemble, _texts(instrument)
+    with TemporaryDirectory() as directory:
+        paths = {member_name(member): Path(directory) / member_name(member) for member in ensemble.members}
+        for name, path in paths.items():
+            save_adapter(ensemble.model, name, path)
+        model = attach(load_reward_base(instrument.params), paths, trainable=None)
+    before_K_B = ensemble.score(prompts, responses)
+    after_K_B = replace(ensemble, model=model).score(prompts, responses)
+    changed = int((before_K_B != after_K_B).sum())
+    return Finding(
+        figure=f"{changed} of {before_K_B.size} scores changed by saving and loading",
+        criterion="none, to the last bit",
+        passed=changed == 0,
+    )
+
+
+def _texts(instrument: Instrument) -> tuple[list[str], list[str]]:
+    """The base's responses with their prompts, of different lengths, so that batches need padding."""
+    return instrument.base.prompts[:RESPONSES], instrument.base.rollouts.texts[:RESPONSES]
+
+
+def _taken(texts: Sequence[str], order: np.ndarray) -> list[str]:
+    return [texts[row] for row in order]

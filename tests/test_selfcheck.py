@@ -1,0 +1,294 @@
+"""The self-check on a random model: every check passes as it is, and fails once its bug is planted."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import Edit, save_random_adapter
+from pessimism import layout, pipeline, records, rng
+from pessimism.cells import DpoCell
+from pessimism.cli import main
+from pessimism.commands import selfcheck
+from pessimism.data import answers, arithmetic, gsm8k
+from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.models import adapters
+from pessimism.models.adapters import use_adapter
+from pessimism.online.loop import REFERENCE, OnlineRun
+from pessimism.params import Params, load_params
+from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.selfcheck import checks, rewards
+from pessimism.selfcheck.answers import check_answers
+from pessimism.selfcheck.finding import Finding
+from pessimism.selfcheck.generation import TRUNCATED, check_kept_mass
+from pessimism.selfcheck.hacking import check_placebo, check_planted_hack
+from pessimism.selfcheck.instrument import Instrument, load_instrument, needed_outputs
+from pessimism.selfcheck.kl import check_kl_at_start
+from pessimism.selfcheck.logprobs import check_response_logps
+from pessimism.selfcheck.rewards import check_saved_member, check_score_invariance
+
+Patch = pytest.MonkeyPatch
+CELL = DpoCell(20, 0)
+
+
+@pytest.fixture
+def world(tiny_world: Params, edit: Edit) -> Params:
+    """The tiny world with everything that the self-check needs, all adapters random and with dropout."""
+    edit("params.yaml", "ensemble_members", [0, 1])
+    edit("params.yaml", "protocol", "controlled")
+    edit("scales/tiny.yaml", "lengths", {"prompt": 96, "response": 24, "sequence": 120})
+    edit("scales/tiny.yaml", "dpo.learning_rate", 0.001)
+    for role in ("policy", "reward"):
+        edit("scales/tiny.yaml", f"{role}.lora_dropout", 0.1)
+        records.write_json(
+            layout.base_record(role), records.read_json(layout.base_record(role)) | {"parameters": 20000}
+        )
+    sharpen_base()
+    params = load_params()
+    save_random_adapter(params, layout.dpo_adapter(CELL), seed=1)
+    for member in params.ensemble_members:
+        save_random_adapter(params, layout.reward_member(member), seed=2 + member, role="reward")
+    statistics = {"score_mean": 0.1, "score_sd": 0.5}
+    records.write_json(layout.REWARD_MEMBERS_RECORD, {str(member): statistics for member in params.ensemble_members})
+    records.write_json(layout.BETA_GRID, {"p20": 0.4, "p50": 1.0, "p80": 2.0})
+    rows = arithmetic.task_rows(rng.generator(0, "selfcheck-test"), 56)
+    rows[0] = {"question": "It was 3 degrees and fell by 8.", "answer": "3 - 8 = -5\n#### -5"}
+    table = pd.DataFrame([gsm8k.task_row(row, f"task-{number}", "here") for number, row in enumerate(rows)])
+    for split, part in (("train", table[:20]), ("heldout", table[20:52]), ("test", table[52:])):
+        records.write_table(layout.tasks(split), part)
+    return params
+
+
+def sharpen_base() -> None:
+    """A new model's embeddings are so small that no adapter could take it far from the uniform distribution."""
+    path = layout.BASE_WEIGHTS / "model.safetensors"
+    weights = load_file(path)
+    weights["model.embed_tokens.weight"] *= 10
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.fixture
+def instrument(world: Params) -> Instrument:
+    return load_instrument(world)
+
+
+def test_a_sound_project_passes_every_check(world: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["selfcheck"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        *(f"pass  {name}" for name in checks.CHECKS),
+        "8 of 8 checks passed",
+    ]
+    assert all("(criterion: " in line for line in lines[:-1])
+
+
+def test_a_failed_check_ends_with_status_1_after_all_others(
+    world: Params, capsys: pytest.CaptureFixture[str], monkeypatch: Patch
+) -> None:
+    def unmeasurable(_: Instrument) -> Finding:
+        raise DataError("no spread")
+
+    planted = {
+        "one": lambda _: Finding("3 nats", "0", False),
+        "two": unmeasurable,
+        "three": lambda _: Finding("0 nats", "0", True),
+    }
+    monkeypatch.setattr(checks, "CHECKS", planted)
+    with pytest.raises(SystemExit) as ended:
+        main(["selfcheck"])
+    assert isinstance(ended.value.code, str) and "2 of 3 checks failed (one, two)" in ended.value.code
+    assert capsys.readouterr().out.splitlines() == [
+        "FAIL  one: 3 nats (criterion: 0)",
+        "FAIL  two: could not be measured: no spread (criterion: a figure)",
+        "pass  three: 0 nats (criterion: 0)",
+    ]
+
+
+def test_kl_is_not_0_where_dropout_is_on_in_one_pass(instrument: Instrument, monkeypatch: Patch) -> None:
+    passes = OnlineRun._policy_and_reference
+    monkeypatch.setattr(OnlineRun, "_policy_and_reference", lambda run, batch, policy_dropout: passes(run, batch, True))
+    assert not check_kl_at_start(instrument).passed
+
+
+def test_kl_is_not_0_where_the_reference_is_another_checkpoint(instrument: Instrument) -> None:
+    weights = {name: value for name, value in instrument.model.named_parameters() if f".{REFERENCE}." in name}
+    name, weight = weights.popitem()
+    assert "lora_B" in name
+    weight.data[0, 0] += 1e-6
+    assert not check_kl_at_start(instrument).passed
+
+
+def left_in_training_mode(instrument: Instrument, _: Patch) -> None:
+    instrument.ensemble.model.train()
+
+
+def reads_the_score_at_a_padding_token(instrument: Instrument, _: Patch) -> None:
+    instrument.ensemble.model.config.pad_token_id = 2
+
+
+def ignores_the_mask(instrument: Instrument, monkeypatch: Patch) -> None:
+    """Harmless with right padding, which a causal model never looks back at."""
+    forward = instrument.ensemble.model.forward
+
+    def unmasked(attention_mask: torch.Tensor, **given: Any) -> Any:
+        return forward(attention_mask=torch.ones_like(attention_mask), **given)
+
+    monkeypatch.setattr(instrument.ensemble.model, "forward", unmasked)
+
+
+def returns_scores_by_length(_: Instrument, monkeypatch: Patch) -> None:
+    score = RewardEnsemble.score
+
+    def by_length(self: RewardEnsemble, prompts: list[str], responses: list[str]) -> np.ndarray:
+        return score(self, prompts, responses)[:, np.argsort([len(text) for text in responses])]
+
+    monkeypatch.setattr(RewardEnsemble, "score", by_length)
+
+
+@pytest.mark.parametrize(
+    ("plant", "caught_by"),
+    [
+        (left_in_training_mode, {"batch size 1", "batch size 5", "row order", "left padding"}),
+        (reads_the_score_at_a_padding_token, {"batch size 1", "batch size 5", "row order", "left padding"}),
+        (ignores_the_mask, {"left padding"}),
+        (returns_scores_by_length, {"row order"}),
+    ],
+)
+def test_scores_that_depend_on_their_batch_fail(
+    instrument: Instrument, monkeypatch: Patch, plant: Callable[[Instrument, Patch], None], caught_by: set[str]
+) -> None:
+    assert instrument.base  # sampled and scored before the bug is planted
+    plant(instrument, monkeypatch)
+    finding = check_score_invariance(instrument)
+    assert not finding.passed
+    largest = {name: float(value) for value, name in re.findall(r"([\d.]+e[+-]\d+) \(([^)]*)\)", finding.figure)}
+    assert {name for name, value in largest.items() if value > rewards.FLOAT32_TOLERANCE} == caught_by
+
+
+def test_the_tolerance_of_scores_follows_the_precision(world: Params) -> None:
+    exact, half = world.scale.reward, dataclasses.replace(world.scale.reward, dtype="bfloat16")
+    quantised = dataclasses.replace(exact, quantization="nf4")
+    assert rewards.score_tolerance(exact) < rewards.score_tolerance(half) == rewards.score_tolerance(quantised)
+
+
+def test_a_score_head_that_saving_changes_fails(instrument: Instrument, monkeypatch: Patch) -> None:
+    def save(model: torch.nn.Module, name: str, directory: Path) -> None:
+        adapters.save_adapter(model, name, directory)
+        weights = load_file(directory / adapters.WEIGHTS_FILE)
+        (head,) = (key for key in weights if "score" in key)
+        weights[head] = weights[head].bfloat16().float() if name.endswith("1") else weights[head]
+        save_file(weights, directory / adapters.WEIGHTS_FILE)
+
+    assert check_saved_member(instrument).passed
+    monkeypatch.setattr(rewards, "save_adapter", save)
+    finding = check_saved_member(instrument)
+    assert not finding.passed and finding.figure.startswith("32 of 64 scores")
+
+
+def test_log_probs_that_read_padding_fail(instrument: Instrument, monkeypatch: Patch) -> None:
+    from pessimism.models.logprobs import pad_pairs
+
+    def unmasked(*given: Any) -> Any:
+        batch = pad_pairs(*given)
+        return dataclasses.replace(batch, attention_mask=torch.ones_like(batch.attention_mask))
+
+    assert check_response_logps(instrument).passed
+    monkeypatch.setattr("pessimism.online.rollout.pad_pairs", unmasked)
+    assert not check_response_logps(instrument).passed
+
+
+def test_log_probs_of_a_bfloat16_model_are_held_against_their_own_logits(
+    world: Params, edit: Edit, monkeypatch: Patch
+) -> None:
+    from pessimism.models import logprobs
+
+    edit("scales/tiny.yaml", "policy.dtype", "bfloat16")
+    instrument = load_instrument(load_params())
+    finding = check_response_logps(instrument)
+    assert finding.passed and finding.criterion.endswith("the softmax in float64")
+    logits = logprobs.response_logits
+    monkeypatch.setattr(logprobs, "response_logits", lambda *given: logits(*given).bfloat16())
+    assert not check_response_logps(instrument).passed
+
+
+def test_full_sampling_that_the_generation_config_cuts_fails(instrument: Instrument) -> None:
+    finding = check_kept_mass(instrument)
+    assert finding.passed and finding.figure.startswith("1 of the probability kept")
+    instrument.model.generation_config.suppress_tokens = [17]
+    assert not check_kept_mass(instrument).passed
+
+
+def test_truncated_sampling_passes_with_the_mass_it_keeps(world: Params) -> None:
+    """A model with the same probability for all 81 tokens, of which top_p lets through one half."""
+    protocol = dataclasses.replace(world.protocol, sampling="truncated", temperature=0.7, top_p=0.5, top_k=0)
+    instrument = load_instrument(dataclasses.replace(world, protocol=protocol))
+    with use_adapter(instrument.model, None):
+        instrument.model.get_input_embeddings().weight.data.zero_()
+    finding = check_kept_mass(instrument)
+    assert finding.passed and finding.criterion == TRUNCATED
+    assert float(finding.figure.split(" of ")[0]) == pytest.approx(0.5, abs=1 / 81)
+
+
+def test_an_extractor_that_drops_a_sign_fails(instrument: Instrument, monkeypatch: Patch) -> None:
+    extract = answers.extract_strict
+    assert check_answers(instrument).passed
+    monkeypatch.setattr(answers, "extract_strict", lambda text: abs(extract(text) or 0))
+    finding = check_answers(instrument)
+    assert not finding.passed and finding.figure.startswith("98.21% of 56")
+
+
+def test_a_placebo_whose_reward_drifts_fails(instrument: Instrument) -> None:
+    class Drifting(RewardEnsemble):
+        drift = 0.0
+
+        def score(self, *given: Any) -> np.ndarray:
+            self.drift += 1.0
+            return super().score(*given) + self.drift
+
+    assert instrument.base
+    instrument.ensemble = Drifting(**vars(instrument.ensemble))
+    assert not check_placebo(instrument).passed
+
+
+def test_a_placebo_that_draws_the_same_responses_again_fails(instrument: Instrument, monkeypatch: Patch) -> None:
+    """Its gap is 0 in every problem, whatever is wrong."""
+    monkeypatch.setattr(rng, "seed_torch", lambda *_: torch.manual_seed(3))
+    assert not check_placebo(instrument).passed
+
+
+def test_a_frozen_policy_does_not_hack(instrument: Instrument, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
+    assert not check_planted_hack(instrument).passed
+
+
+def test_what_is_missing_is_named_with_the_stage_that_makes_it(world: Params) -> None:
+    needed = dict(needed_outputs(world, CELL))
+    outputs = {stage.name: [write.split("${")[0] for write in stage.writes] for stage in pipeline.load_stages()}
+    for path, stage in needed.items():
+        assert str(path).startswith(tuple(outputs[stage])), f"{stage} does not make {path}"
+    layout.reward_member(1).rename("elsewhere")
+    with pytest.raises(DataError, match=r"member-1; .*`dvc repro train_reward_model`"):
+        load_instrument(world)
+
+
+def test_another_scale_is_read_without_touching_the_parameters(world: Params) -> None:
+    before = layout.PARAMS.read_bytes()
+    assert selfcheck.params_of(None) == world
+    laptop = selfcheck.params_of("laptop")
+    assert laptop.scale_name == "laptop" and laptop.scale.policy.source == "hub"
+    assert dataclasses.replace(laptop, scale_name="tiny", scale=world.scale) == world
+    with pytest.raises(ParamsError, match="found 'huge'"):
+        selfcheck.params_of("huge")
+    assert layout.PARAMS.read_bytes() == before
+
+
+def test_models_of_another_scale_are_refused(world: Params) -> None:
+    with pytest.raises(SourceError, match="laptop.yaml: policy: found source 'hub'; expected 'embedded'"):
+        next(selfcheck.selfcheck("laptop"))
