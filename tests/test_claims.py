@@ -10,9 +10,23 @@ import pandas as pd
 import pytest
 
 from pessimism import records
-from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER, TREND_CLAIMS, by_seed, check_claims
+from pessimism.analysis.claims import check_claims
+from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER, by_seed
+from pessimism.analysis.power import seeds_needed
+from pessimism.analysis.statements import TREND_CLAIMS
 
 BETAS = (0.3, 1.0, 2.4)
+# The paper's words (sections 5 to 7), written out a second time: direction, and the column of either measure.
+CLAIMS = {
+    "C1": (+1, "augc", "controlled_augc_excess"),
+    "C2": (-1, "entropy_dpo", "response_entropy_dpo"),
+    "C3": (+1, "entropy_collapse", "response_entropy_collapse"),
+    "C4": (-1, "response_diversity", "within_prompt_diversity"),
+    "C5": (0, "ood_cosine_distance", "ood_mahalanobis_distance"),
+    "C6": (+1, "mean_ensemble_std", "controlled_ensemble_std"),
+    "C7": (-1, "onset_step", "controlled_onset_step"),
+    "C8": (+1, "uq_gap_correlation", "controlled_uq_gap_correlation"),
+}
 STAR = {"estimate": 1.1, "interval": [1.0, 1.2], "identifying_share": 1.0, "not_identified": ""}
 STARS = {measure: {"eq_15_over_grid": STAR} for measure in MEASURES}
 
@@ -28,10 +42,9 @@ def cells(seeds: int = 3, betas: tuple[float, ...] = BETAS, **columns: Any) -> p
             for arm, sign in (("proxy", 1), ("placebo", -1)):
                 row = {"beta_percentile": 20 + 10 * level, "beta": beta, "seed": seed, "arm": arm}
                 row |= {"controlled_augc": 1.0 + level**2}
-                for claim in TREND_CLAIMS.values():
-                    trend = sign * (claim.predicted or 1)
-                    for quantity in (claim.paper, claim.controlled):
-                        row[quantity.column] = 0.5 + 0.1 * trend * level + 0.001 * seed
+                for predicted, *names in CLAIMS.values():
+                    for name in names:
+                        row[name] = 0.5 + 0.1 * sign * (predicted or 1) * level + 0.001 * seed
                 row |= {name: of(level, seed) for name, of in columns.items() if arm == "proxy"}
                 rows.append(row)
     table = pd.DataFrame(rows)
@@ -62,6 +75,35 @@ def test_all_ten_by_both_measures_from_the_primary_arm() -> None:
     assert found["claims"]["C5"][PAPER]["p"] == pytest.approx(2 / 216)
 
 
+def test_directions_and_columns_are_the_papers() -> None:
+    assert {
+        name: (claim.predicted, claim.paper.column, claim.controlled.column) for name, claim in TREND_CLAIMS.items()
+    } == CLAIMS
+
+
+def test_a_falling_claim_has_its_own_small_p() -> None:
+    claim = check(cells())["claims"]["C2"][PAPER]
+    assert claim["spearman"] == -1.0 and claim["spearman_p"] == pytest.approx(1 / 6)
+    assert claim["jonckheere_p"] == pytest.approx(1 / 1680) and claim["p"] == pytest.approx(1 / 216)
+    two_sided = check(cells())["claims"]["C5"][PAPER]
+    assert two_sided["spearman_p"] == pytest.approx(2 / 6) and two_sided["jonckheere_p"] == pytest.approx(2 / 1680)
+
+
+def test_seeds_are_planned_at_the_first_step_of_holm() -> None:
+    noisy = cells(augc=lambda level, seed: level + [[0, 0.9, 0.2], [0.8, 0, 0.5], [0.1, 0.6, 1.1]][seed][level])
+    runs = noisy[noisy["arm"] == "proxy"]
+    needed = check(noisy)["claims"]["C1"][PAPER]["seeds_needed"]
+    assert needed == seeds_needed(by_seed(runs, "augc"), 0.05 / 8) > seeds_needed(by_seed(runs, "augc"), 0.05)
+    assert check(noisy)["claims"]["C8"][PAPER]["seeds_needed"] == "not planned: two tests must hold"
+
+
+def test_a_skewed_area_has_a_ratio_where_it_is_positive() -> None:
+    areas = check(cells(augc=lambda level, seed: (1 + seed) * 10.0**level))["claims"]["C1"][PAPER]
+    assert areas["ratio"] == pytest.approx(100) and areas["ratio_interval"] == pytest.approx([100, 100])
+    zero = check(cells(augc=lambda level, seed: 10.0 * level))["claims"]["C1"][PAPER]
+    assert zero["ratio"] is None and zero["ratio_interval"] is None
+
+
 def test_the_measures_are_judged_apart() -> None:
     found = check(cells(controlled_augc_excess=lambda level, seed: -0.1 * level + 0.001 * seed))
     assert verdict(found, "C1", PAPER) == "supported"
@@ -86,6 +128,7 @@ def test_the_design_says_what_it_can_reach() -> None:
     assert design["page_smallest_p"] == pytest.approx(1 / 216)
     assert design["page_smallest_adjusted_p"] == pytest.approx(8 / 216)
     assert design["can_support_a_claim"] and (design["seeds"], design["betas"]) == (3, 3)
+    assert not design["can_support_a_two_sided_claim"]
 
 
 def test_every_run_stands_behind_the_estimate() -> None:
@@ -135,7 +178,7 @@ def test_disagreement_must_both_correlate_and_grow() -> None:
 
 def test_exponent_and_beta_star_need_six_betas() -> None:
     few = check(cells())["claims"]
-    assert few["C9"][PAPER]["estimate"] == 2.0
+    assert few["C9"][PAPER]["estimate"] == 2.0 and few["C9"][CONTROLLED]["estimate"] is None
     for name in ("C9", "C10"):
         assert few[name][PAPER]["verdict"] == "insufficient" and few[name][PAPER]["reason"].startswith("fewer than 6")
     betas = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -149,6 +192,7 @@ def test_exponent_and_beta_star_need_six_betas() -> None:
     assert [value["value"] for value in many["C9"][PAPER]["values"]] == pytest.approx([2.0, 2.1, 2.2], abs=1e-3)
     assert many["C9"][PAPER]["verdict"] == "supported" and many["C9"][CONTROLLED]["verdict"] == "contradicted"
     assert many["C9"][CONTROLLED]["estimate"] == pytest.approx(0.51, abs=1e-2)
+    assert many["C9"][PAPER]["estimate"] == pytest.approx(2.1, abs=1e-3)  # of the seeds, as its interval
     assert many["C10"][PAPER]["verdict"] == "supported" and many["C10"][PAPER]["interval"] == [1.0, 1.2]
 
 

@@ -153,7 +153,12 @@ def test_the_console_script_needs_no_torch(command: Path) -> None:
 
 def test_data_flows_down() -> None:
     """Each layer imports from itself and from those below it."""
-    layers = [("commands", "reporting"), ("analysis", "online", "offline", "probes"), ("reward", "models", "data")]
+    layers = [
+        ("commands", "reporting"),
+        ("selfcheck",),
+        ("analysis", "online", "offline", "probes"),
+        ("reward", "models", "data"),
+    ]
     for height, packages in enumerate(layers):
         above = {package for layer in layers[:height] for package in layer}
         for file in (file for package in packages for file in (CHECKOUT / "src/pessimism" / package).glob("*.py")):

@@ -1,24 +1,26 @@
 """The paper's ten claims: estimate, interval, exact test and verdict, by the paper's measure and by the controlled one.
 
 The tests were fixed before any run was looked at. C1 to C7 are tested by Page's exact test, paired by seed; C8 by a t
-test of the runs' correlations and Page's test of their growth; C9 by a t test of the seeds' exponents where there are
-betas enough for one. C10 has no null distribution: a beta* is identified or it is not.
+test of the seeds' mean correlations and Page's test of their growth; C9 by a t test of the seeds' exponents where there
+are betas enough for one. C10 has no null distribution: a beta* is identified or it is not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pessimism.analysis.forms import FEWEST_BETAS
-from pessimism.analysis.intervals import Interval, t_interval
+from pessimism.analysis.intervals import Interval, log_t_interval, t_interval
+from pessimism.analysis.measures import AUGC, MEASURES, PAPER, by_seed
 from pessimism.analysis.power import Unknown, seeds_needed
 from pessimism.analysis.power_law import PowerLaw, fit_power_law
+from pessimism.analysis.statements import STATEMENTS, TREND_CLAIMS, Quantity, TrendClaim
 from pessimism.analysis.trends import jonckheere, page_smallest_p, spearman, spearman_exact_p, trend_correlation
 from pessimism.analysis.verdicts import (
     ALPHA,
@@ -32,110 +34,9 @@ from pessimism.analysis.verdicts import (
     verdicts,
 )
 
-PAPER, CONTROLLED = "paper", "controlled"
-MEASURES = (PAPER, CONTROLLED)
 DIRECTIONS = {+1: "rises with beta", -1: "falls with beta", 0: "depends on beta"}
 FEW_BETAS = f"fewer than {FEWEST_BETAS} betas: three parameters fit anything"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What a claim is about, as one measure takes it.
-
-    Attributes:
-        column: of plots/cells.csv.
-        unit: of the values.
-    """
-
-    column: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class TrendClaim:
-    """A claim that a quantity rises or falls with beta.
-
-    Attributes:
-        statement: what the paper says.
-        predicted: sign of the trend that the paper predicts; 0 where it predicts both.
-        paper: the quantity by the paper's measure.
-        controlled: the same by the controlled one.
-        note: what a reader must know to read the estimate.
-    """
-
-    statement: str
-    predicted: int
-    paper: Quantity
-    controlled: Quantity
-    note: str = ""
-
-    def quantity(self, measure: str) -> Quantity:
-        return self.paper if measure == PAPER else self.controlled
-
-
-TREND_CLAIMS = {
-    "C1": TrendClaim(
-        "AUGC rises with beta",
-        +1,
-        Quantity("augc", "gap × steps"),
-        Quantity("controlled_augc_excess", "base sd × steps, above the placebo"),
-    ),
-    "C2": TrendClaim(
-        "The DPO checkpoint's entropy falls with beta",
-        -1,
-        Quantity("entropy_dpo", "nats per token"),
-        Quantity("response_entropy_dpo", "nats per response token"),
-        "From π ∝ π₀ exp(r/β) a larger β moves the policy toward the base; the sign depends on the base's entropy.",
-    ),
-    "C3": TrendClaim(
-        "Entropy collapses more online at higher beta",
-        +1,
-        Quantity("entropy_collapse", "nats per token"),
-        Quantity("response_entropy_collapse", "nats per response token"),
-        "The published numbers go the other way: +0.0037, +0.0000, -0.0024.",
-    ),
-    "C4": TrendClaim(
-        "Response diversity falls with beta",
-        -1,
-        Quantity("response_diversity", "cosine distance"),
-        Quantity("within_prompt_diversity", "cosine distance"),
-        "The published numbers have no trend: 0.121, 0.132, 0.108.",
-    ),
-    "C5": TrendClaim(
-        "The distance of responses from the reward model's data depends on beta",
-        0,
-        Quantity("ood_cosine_distance", "cosine distance"),
-        Quantity("ood_mahalanobis_distance", "standard deviations"),
-        "The paper's section 5 and conclusion say that it rises, its abstract and its numbers that it falls.",
-    ),
-    "C6": TrendClaim(
-        "The ensemble disagrees more at higher beta",
-        +1,
-        Quantity("mean_ensemble_std", "reward"),
-        Quantity("controlled_ensemble_std", "base sd"),
-    ),
-    "C7": TrendClaim(
-        "Hacking sets in earlier at higher beta",
-        -1,
-        Quantity("onset_step", "steps"),
-        Quantity("controlled_onset_step", "steps"),
-        "A run without onset ranks behind every run with one.",
-    ),
-    "C8": TrendClaim(
-        "Ensemble std correlates with the gap, more so at higher beta",
-        +1,
-        Quantity("uq_gap_correlation", "Pearson r"),
-        Quantity("controlled_uq_gap_correlation", "Pearson r"),
-        "Two tests, both of which must hold. The published correlations have no trend: 0.12, -0.21, 0.10.",
-    ),
-}
-STATEMENTS = {name: claim.statement for name, claim in TREND_CLAIMS.items()} | {
-    "C9": "The exponent b of the power law is above 1",
-    "C10": "A practical beta* is identified",
-}
-AUGC = {PAPER: "augc", CONTROLLED: "controlled_augc"}
-"""The AUGC that is fitted over beta, by measure: never negative, as the power law is."""
-ONSETS = {"onset_step", "controlled_onset_step"}
+TWO_TESTS = "not planned: two tests must hold"
 PAGE = "exact Page, paired by seed"
 
 
@@ -167,16 +68,20 @@ def check_claims(
             name: _trend_test(claim, claim.quantity(measure), runs) for name, claim in TREND_CLAIMS.items()
         }
         tests["C9"] = _exponent_test(runs, AUGC[measure])
-        judged = verdicts(tests)
+        judged, family = verdicts(tests), sum(isinstance(test, ClaimTest) for test in tests.values())
         for name, claim in TREND_CLAIMS.items():
-            records[name][measure] = _trend_record(claim, claim.quantity(measure), runs, judged[name], len(tests))
+            records[name][measure] = _trend_record(claim, claim.quantity(measure), runs, judged[name], family)
         records["C9"][measure] = _exponent_record(runs, measure, power_law, judged["C9"])
         records["C10"][measure] = _beta_star_record(runs, beta_stars[measure])
     return {"design": design_record(runs, primary_arm), "claims": records}
 
 
 def design_record(runs: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
-    """What the number of betas and seeds can show at all."""
+    """What the number of betas and seeds can show at all, where every claim of the family has a test.
+
+    A two-sided claim (C5) has twice the smallest p; where that is too large at Holm's first step, others must be
+    supported first.
+    """
     seeds, betas = runs["seed"].nunique(), runs["beta_percentile"].nunique()
     smallest = page_smallest_p(seeds, betas) if betas > 1 else None
     family = len(TREND_CLAIMS) + (betas >= FEWEST_BETAS)
@@ -189,14 +94,8 @@ def design_record(runs: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
         "page_smallest_p": smallest,
         "page_smallest_adjusted_p": None if smallest is None else min(1.0, family * smallest),
         "can_support_a_claim": smallest is not None and family * smallest <= ALPHA,
+        "can_support_a_two_sided_claim": smallest is not None and 2 * family * smallest <= ALPHA,
     }
-
-
-def by_seed(runs: pd.DataFrame, column: str) -> np.ndarray:
-    """(S, K) one row per seed, betas ascending; missing values stay missing, an onset that never came is infinite."""
-    table = runs.pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
-    values = table.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    return np.where(np.isnan(values), np.inf, values) if column in ONSETS else values
 
 
 def _trend_test(claim: TrendClaim, quantity: Quantity, runs: pd.DataFrame) -> ClaimTest | NoTest:
@@ -209,7 +108,11 @@ def _trend_test(claim: TrendClaim, quantity: Quantity, runs: pd.DataFrame) -> Cl
 def _trend_record(
     claim: TrendClaim, quantity: Quantity, runs: pd.DataFrame, verdict: Verdict, family: int
 ) -> dict[str, Any]:
-    """``estimate`` is the mean over seeds of the value at the highest beta minus that at the lowest."""
+    """``estimate`` is the mean over seeds of the value at the highest beta minus that at the lowest.
+
+    ``ratio`` is the geometric mean over seeds of the one over the other, for AUGC, which is skewed, where all are
+    above 0.
+    """
     values_S_K = by_seed(runs, quantity.column)
     conjunction = claim is TREND_CLAIMS["C8"]
     differences = values_S_K[:, -1] - values_S_K[:, 0] if _all_finite(values_S_K) and values_S_K.shape[1] > 1 else None
@@ -218,17 +121,26 @@ def _trend_record(
         "unit": quantity.unit,
         "estimate": None if differences is None else float(differences.mean()),
         "interval": None if differences is None else _bounds(t_interval(differences)),
+        **(_ratio(values_S_K) if claim is TREND_CLAIMS["C1"] else {}),
         **_spearman(values_S_K, claim.predicted),
         "trend_correlation": None if np.isnan(values_S_K).any() else _correlation(values_S_K),
-        "test": f"t over runs, and {PAGE}" if conjunction else PAGE,
+        "test": f"t over seeds, and {PAGE}" if conjunction else PAGE,
         "jonckheere_p": _jonckheere(values_S_K, claim.predicted),
-        "seeds_needed": _seeds_needed(values_S_K, claim.predicted, family),
+        "seeds_needed": TWO_TESTS if conjunction else _seeds_needed(values_S_K, claim.predicted, family),
         "values": _per_run(runs, quantity.column),
     }
     if conjunction and _all_finite(values_S_K):
         record["mean_correlation"] = float(values_S_K.mean())
-        record["mean_correlation_interval"] = _bounds(t_interval(values_S_K.ravel()))
+        record["mean_correlation_interval"] = _bounds(t_interval(values_S_K.mean(axis=1)))
     return record | _judgement(verdict)
+
+
+def _ratio(values_S_K: np.ndarray) -> dict[str, Any]:
+    low_S, high_S = values_S_K[:, 0], values_S_K[:, -1]
+    if values_S_K.shape[1] < 2 or not (_all_finite(values_S_K) and (low_S > 0).all() and (high_S > 0).all()):
+        return {"ratio": None, "ratio_interval": None}
+    ratios = high_S / low_S
+    return {"ratio": float(np.exp(np.log(ratios).mean())), "ratio_interval": _bounds(log_t_interval(ratios))}
 
 
 def _judgement(verdict: Verdict) -> dict[str, Any]:
@@ -275,11 +187,15 @@ def _jonckheere(values_S_K: np.ndarray, predicted: int) -> float | None:
 
 
 def _seeds_needed(values_S_K: np.ndarray, predicted: int, family: int) -> int | str:
-    """Seeds for power 0.8 at Holm's first step; a claim with two directions is planned for the one observed."""
+    """Seeds for power 0.8 at Holm's first step; a claim with two directions is planned for the one observed.
+
+    Args:
+        family: number of claims that have a test.
+    """
     if values_S_K.shape[1] < 2 or not _all_finite(values_S_K):
         return Unknown.NOT_FINITE.value
     rises = values_S_K[:, -1].mean() >= values_S_K[:, 0].mean() if predicted == 0 else predicted > 0
-    alpha = ALPHA / family / (2 if predicted == 0 else 1)
+    alpha = ALPHA / max(family, 1) / (2 if predicted == 0 else 1)
     needed = seeds_needed(values_S_K, alpha, "greater" if rises else "less")
     return needed.value if isinstance(needed, Unknown) else needed
 
@@ -313,23 +229,21 @@ def _exponents(runs: pd.DataFrame, column: str) -> dict[int, float] | None:
 def _exponent_record(
     runs: pd.DataFrame, measure: str, power_law: Mapping[str, Any], verdict: Verdict
 ) -> dict[str, Any]:
+    """``estimate`` is the mean of the seeds' exponents; below six betas that of the published fit, for the record.
+
+    A seed whose AUGC no power law describes has no exponent, and the claim no test.
+    """
     exponents = _exponents(runs, AUGC[measure])
-    finite = exponents is not None and _all_finite(np.array(list(exponents.values())))
-    judged = _judgement(verdict)
-    return {
-        "quantity": "b",
-        "unit": "",
-        "estimate": power_law.get("b") if measure == PAPER else _mean(exponents) if finite else None,
-        "interval": _bounds(t_interval(list(exponents.values()))) if exponents is not None and finite else None,
-        "test": "t over the seeds' exponents against 1",
-        "values": [] if exponents is None else [{"seed": s, "value": _number(b)} for s, b in exponents.items()],
-        **judged,
-        "reason": FEW_BETAS if exponents is None else judged["reason"],
+    record = {"quantity": "b", "unit": "", "test": "t over the seeds' exponents against 1", **_judgement(verdict)}
+    if exponents is None:
+        published = power_law.get("b") if measure == PAPER else None
+        return record | {"estimate": published, "interval": None, "values": [], "reason": FEW_BETAS}
+    found = np.array(list(exponents.values()))
+    return record | {
+        "estimate": float(found.mean()) if _all_finite(found) else None,
+        "interval": _bounds(t_interval(found)) if _all_finite(found) else None,
+        "values": [{"seed": seed, "value": _number(exponent)} for seed, exponent in exponents.items()],
     }
-
-
-def _mean(exponents: Mapping[int, float] | None) -> float | None:
-    return None if exponents is None else float(np.mean(list(exponents.values())))
 
 
 def _beta_star_record(runs: pd.DataFrame, found: Mapping[str, Any]) -> dict[str, Any]:

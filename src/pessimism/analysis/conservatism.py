@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from pessimism.analysis.beta_star import BetaStar, beta_stars
-from pessimism.analysis.claims import AUGC
 from pessimism.analysis.forms import Comparison, compare_forms
+from pessimism.analysis.measures import AUGC
 from pessimism.analysis.scores import PLACEBO
 
 

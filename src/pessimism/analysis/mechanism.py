@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from pessimism import rng
-from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER, by_seed
 from pessimism.analysis.intervals import auroc, resample_interval, t_interval
+from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER, by_seed
 from pessimism.analysis.runs import Run
 from pessimism.analysis.trends import spearman
 from pessimism.cells import DpoCell, OnlineCell

@@ -70,6 +70,6 @@ def _over_members(members: Mapping[str, Any], name: str) -> float:
 
 def _published_members(members: Mapping[str, Any], protocol: Protocol) -> dict[str, float]:
     """Distances and diversities of the layer and the members that the protocol names."""
-    layers = [layers[protocol.probe_layer] for layers in members.values()]
+    layers = [members[member][protocol.probe_layer] for member in sorted(members, key=int)]
     chosen = layers[:1] if protocol.probe_members == "first" else layers
     return {name: float(np.mean([probes[name] for probes in chosen])) for name in chosen[0]}

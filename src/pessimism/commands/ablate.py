@@ -13,26 +13,28 @@ import yaml
 
 from pessimism import layout
 from pessimism.commands.table import aligned
+from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
 from pessimism.params import load_params
 
 OTHER = {"paper": "controlled", "controlled": "paper"}
 ABLATIONS = {"right_padding": True}
 """Switches that are off in both protocols: what an experiment turns them to."""
-SHOWN = ("augc", "controlled_augc_excess", "heldout_proxy_excess", "heldout_true_excess")
+SHOWN = {"augc": "AUGC", "controlled_augc_excess": "controlled"}
 
 
 def ablate(switches: Sequence[str]) -> str:
     """Turn each switch of the current protocol to the other protocol's value, alone, and compare the results.
 
-    Every switch is one DVC experiment in a temporary directory, named ``ablate-<switch>``: the working tree stays as
-    it is, and only the stages that the switch touches run. An experiment that was made before is not repeated.
+    Every switch is one DVC experiment in a temporary directory: the working tree stays as it is, and only the stages
+    that the switch touches run. Its name holds the protocol, the switch and a hash of all parameters, and an experiment
+    of that name is not made again.
 
     Args:
         switches: the ones to turn; all where empty.
 
     Returns:
-        One row per experiment with the main numbers of metrics/hacking.json, means over betas, and the unchanged run's.
+        One row per experiment, and one of the unchanged run: AUGC by both measures at each beta, means over seeds.
 
     Raises:
         ParamsError: an unknown switch, or a protocol that has no counterpart.
@@ -43,19 +45,29 @@ def ablate(switches: Sequence[str]) -> str:
     unknown = sorted(set(switches) - values.keys())
     if unknown:
         raise ParamsError(f"found no switch {', '.join(unknown)}; expected some of {', '.join(values)}")
-    rows = [_row(f"{name} (unchanged)", _metrics("workspace"))]
+    unchanged = _metrics("workspace")
+    rows = [_row(f"{name} (unchanged)", unchanged)]
     for switch in switches or values:
-        experiment = f"ablate-{switch}".replace("_", "-")
+        experiment = experiment_name(name, switch)
         if experiment not in _experiments():
             _run(experiment, f"{layout.protocol_file(name)}:{switch}={json.dumps(values[switch])}")
         rows.append(_row(f"{switch}: {json.dumps(values[switch])}", _metrics(experiment)))
-    return f"{aligned([('switch', *SHOWN), *rows])}\n{_LEGEND}"
+    header = [f"{title} {percentile}" for key, title in SHOWN.items() for percentile in unchanged.get(key, {})]
+    return f"{aligned([('switch', *header), *rows])}\n{_LEGEND}"
 
 
 _LEGEND = (
-    "Means over betas and seeds of the first arm; excess: above the placebo of the same checkpoint.\n"
-    "All metrics of one experiment: dvc metrics diff HEAD ablate-SWITCH; all experiments: dvc exp show."
+    "AUGC: the paper's measure; controlled: above the placebo of the same checkpoint. Means over the first arm.\n"
+    "All metrics of one experiment: dvc metrics diff HEAD NAME; names: dvc exp list; all experiments: dvc exp show."
 )
+
+
+def experiment_name(protocol: str, switch: str) -> str:
+    """Name of the experiment that turns ``switch``, different wherever any parameter is."""
+    params = load_params()
+    files = (layout.PARAMS, layout.scale_file(params.scale_name), layout.protocol_file(protocol))
+    digest = rows_hash([_read(path) for path in files])
+    return f"ablate-{protocol}-{switch}-{digest[:6]}".replace("_", "-")
 
 
 def turned_values(protocol: str) -> dict[str, Any]:
@@ -71,11 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _row(label: str, hacking: dict[str, Any]) -> tuple[str, ...]:
-    return (label, *(_mean(hacking.get(name)) for name in SHOWN))
-
-
-def _mean(by_percentile: dict[str, float] | None) -> str:
-    return f"{sum(by_percentile.values()) / len(by_percentile):+.3f}" if by_percentile else "-"
+    return (label, *(f"{value:.2f}" for key in SHOWN for value in hacking.get(key, {}).values()))
 
 
 def _run(experiment: str, change: str) -> None:

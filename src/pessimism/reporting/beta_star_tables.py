@@ -13,7 +13,7 @@ from pessimism.analysis.beta_star import (
     EQ_15_OVER_GRID,
     EQ_15_OVER_OBSERVED,
 )
-from pessimism.analysis.claims import MEASURES
+from pessimism.analysis.measures import MEASURES
 from pessimism.analysis.power_law import FOUND
 from pessimism.reporting.claim_tables import BY
 from pessimism.reporting.tables import Entry, Table, bounds, lines, number

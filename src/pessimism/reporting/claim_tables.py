@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pessimism.analysis import published
-from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER
+from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.analysis.verdicts import Outcome
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, count, lines, number, p_value
 
@@ -52,8 +52,11 @@ def design_sentence(design: Mapping[str, Any]) -> str:
     if smallest is None:
         return f"{size} have no trend to test."
     family, alpha = design["claims_in_family"], design["alpha"]
+    two_sided = (
+        "" if design["can_support_a_two_sided_claim"] else " (a two-sided one, C5, only after others are supported)"
+    )
     able = (
-        f"at most {number(alpha)}, so a trend that is the same in every seed can be told from chance"
+        f"at most {number(alpha)}, so a trend that is the same in every seed can be told from chance{two_sided}"
         if design["can_support_a_claim"]
         else f"above {number(alpha)}: no trend claim can be supported or contradicted, whatever the runs show"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis.claims import CONTROLLED, MEASURES, PAPER
+from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.reporting.claim_tables import BY
 from pessimism.reporting.tables import Entry, Table, bounds, count, number, p_value
 

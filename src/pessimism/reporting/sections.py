@@ -44,9 +44,9 @@ def _claims(results: Results) -> list[str]:
         paragraph(claim_tables.verdict_sentence(claims)),
         paragraph(
             "The paper's measure is its own formulas on the rewards and probes that the protocol names. The controlled "
-            "one is the same under every protocol: changes since step 0 on held-out problems, in standard deviations "
-            "of the base policy, minus what a placebo run with learning rate 0 shows; probes on responses, by all "
-            "reward models."
+            "one has the same formula under every protocol: changes since step 0 on held-out problems, in standard "
+            "deviations of the base policy, minus what a placebo run with learning rate 0 shows; probes on responses, "
+            "by all reward models. Responses are drawn and scored as the protocol says."
         ),
         paragraph(claim_tables.design_sentence(design)),
         page.table(claim_tables.claims_table(claims)),
