@@ -301,7 +301,13 @@ def test_what_the_design_can_show(design: dict[str, Any], says: str) -> None:
     p = design["page_smallest_p"]
     adjusted = None if p is None else min(1.0, 8 * p)
     able = adjusted is not None and adjusted <= 0.05
-    rest = {"page_smallest_adjusted_p": adjusted, "can_support_a_claim": able, "alpha": 0.05, "claims_in_family": 8}
+    rest = {
+        "page_smallest_adjusted_p": adjusted,
+        "can_support_a_claim": able,
+        "can_support_a_two_sided_claim": False,
+        "alpha": 0.05,
+        "claims_in_family": 8,
+    }
     assert says in claim_tables.design_sentence({**design, **rest})
 
 
