@@ -116,6 +116,28 @@ def test_the_share_of_resamples_decides() -> None:
     assert steady.interval is not None and (steady.interval.low, steady.interval.high) == (1.0, 2.4)
 
 
+def test_a_choice_that_ranges_over_all_observed_betas_is_not_identified() -> None:
+    """Each seed is drawn alone in 1 of 27 resamples, which is more than a tail: the interval spans what they choose."""
+    wide = [[20, 30, 40], [1, 20, 30], [1, 2, 30]]
+    found = beta_stars(runs(wide), [10.0])["above_placebo"]
+    assert found == BetaStar(1.0, None, pytest.approx(1.0), beta_star.ANY_BETA)
+    for narrow in (wide[1:], wide[:2]):
+        found = beta_stars(runs(narrow), [10.0])["above_placebo"]
+        assert found.not_identified == "" and found.interval is not None
+    one_beta = beta_stars(runs([[20.0], [30.0], [40.0]], (1.0,)), [10.0])["above_placebo"]
+    assert one_beta.not_identified == beta_star.ANY_BETA
+
+
+@pytest.mark.parametrize("quality", ["win_rate", "reward_accuracy"])
+def test_a_trade_whose_seeds_disagree_from_end_to_end_is_not_identified(quality: str) -> None:
+    rising, falling = ([1.0, 2.0, 3.0], [0.9, 0.5, 0.4]), ([3.0, 2.0, 1.0], [0.4, 0.5, 0.9])
+    seeds = [rising, falling, falling]
+    assert [best_trade(np.array(BETAS), *map(np.array, seed)) for seed in seeds] == [0.3, 2.4, 2.4]
+    table = runs([augc for augc, _ in seeds], **{quality: [offline for _, offline in seeds]})
+    found = beta_stars(table, [])[f"def_61_{quality}"]
+    assert found == BetaStar(2.4, None, pytest.approx(1.0), beta_star.ANY_BETA)
+
+
 def test_no_estimate_is_not_identified() -> None:
     found = beta_stars(runs([[3, 2, 1], [3, 2, 1.5], [3, 2, 2]]), [10.0])
     assert found["above_placebo"] == found["eq_15_over_grid"] == BetaStar(None, not_identified=beta_star.NO_BETA)

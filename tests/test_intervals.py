@@ -15,15 +15,10 @@ from pessimism.analysis.intervals import (
     Interval,
     VarianceComponents,
     auroc,
-    bootstrap_interval,
     log_t_interval,
-    mean_over_runs,
-    paired_t_interval,
     resample_interval,
     seed_resamples,
-    spearman_null_interval,
     t_interval,
-    trend_null_interval,
     variance_components,
 )
 from pessimism.errors import DataError
@@ -47,15 +42,7 @@ def test_t_interval_covers_three_normal_runs() -> None:
 
 
 def test_one_run_has_no_interval() -> None:
-    assert t_interval([3.0]) is None and log_t_interval([3.0]) is None and bootstrap_interval([3.0]) is None
-    alone = mean_over_runs([3.0])
-    assert (alone.mean, alone.interval, alone.values) == (3.0, None, (3.0,))
-
-
-def test_mean_keeps_every_value_in_order() -> None:
-    found = mean_over_runs([5.0, 1.0, 3.0])
-    assert found.values == (5.0, 1.0, 3.0) and found.mean == 3.0
-    assert found.interval == t_interval([1.0, 3.0, 5.0])
+    assert t_interval([3.0]) is None and log_t_interval([3.0]) is None
 
 
 @pytest.mark.parametrize("bad", [[], [1.0, math.nan], [1.0, math.inf], [[1.0], [2.0]]])
@@ -74,15 +61,6 @@ def test_log_interval_is_a_factor_around_the_geometric_mean() -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_log_interval_needs_positive_values(value: float) -> None:
     assert log_t_interval([value, 1.0, 2.0]) is None
-
-
-def test_pairs_take_out_what_they_share() -> None:
-    before = np.array([1.0, 100.0, -40.0])
-    assert bounds(paired_t_interval(before + [2.0, 2.5, 1.5], before)) == pytest.approx(
-        bounds(t_interval([2.0, 2.5, 1.5]))
-    )
-    with pytest.raises(DataError, match="expected pairs"):
-        paired_t_interval([1.0, 2.0], [1.0])
 
 
 def test_variance_components_by_hand() -> None:
@@ -118,20 +96,6 @@ def test_a_component_is_never_negative() -> None:
 def test_standard_error_of_two_levels() -> None:
     components = VarianceComponents(seed=4.0, prompt=9.0, residual=2.0)
     assert components.standard_error(seeds=4, prompts=9) == pytest.approx(math.sqrt(1 + 1 + 2 / 36))
-
-
-def test_null_interval_of_rank_correlations() -> None:
-    """Of the 6 orders of three points one has -1 and one 1: 1/6 each is more than 2.5 %."""
-    assert bounds(spearman_null_interval([1, 2, 3], [5, 1, 9])) == pytest.approx((-1.0, 1.0))
-    low, high = bounds(spearman_null_interval(range(7), [3, 1, 2, 7, 6, 5, 4]))
-    assert low == pytest.approx(-high) and -1 < low < 0
-    assert spearman_null_interval([1, 2], [3, 3]) is None and spearman_null_interval(range(9), range(9)) is None
-
-
-def test_null_interval_of_trends_leaves_out_what_is_significant() -> None:
-    """3 x 3 seeds and betas: L = 42 and 41 have 1/216 and 7/216, so at most 2.5 % lies above the correlation of 41."""
-    assert bounds(trend_null_interval([[1, 2, 3]] * 3)) == pytest.approx((-5 / 6, 5 / 6))
-    assert trend_null_interval([[1, 1, 1]]) is None
 
 
 def hanley_and_mcneil() -> tuple[np.ndarray, np.ndarray]:
@@ -204,13 +168,6 @@ def test_many_seeds_have_drawn_resamples_always_the_same() -> None:
     assert weight_R.sum() == pytest.approx(1.0)
     assert counts_R_S.mean(axis=0) == pytest.approx(np.ones(8), abs=0.1)
     assert np.array_equal(counts_R_S, seed_resamples(8)[0])
-
-
-def test_bootstrap_of_three_seeds_is_their_range() -> None:
-    """Each of three equal draws has 1/27 = 3.7 %, more than the 2.5 % of a tail: the 75 % of the module's head."""
-    assert bounds(bootstrap_interval([1.0, 2.0, 6.0])) == (1.0, 6.0)
-    low, high = bounds(bootstrap_interval(range(1, 6)))
-    assert 1.0 < low < 3.0 < high < 5.0
 
 
 def test_resample_interval_weighs() -> None:

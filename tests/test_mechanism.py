@@ -90,7 +90,22 @@ def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.Mon
         ("kl_to_base", -1.0),
         ("response_entropy_dpo", -1.0),
     ]
-    assert [found["from"] for found in record["paper"]["chain"]] == list(mechanism.CHAIN["paper"][:-1])
+    chains = {
+        measure: [(found["from"], found["to"]) for found in record[measure]["chain"]]
+        for measure in ("paper", "controlled")
+    }
+    assert chains["paper"] == [
+        ("beta", "entropy_dpo"),
+        ("entropy_dpo", "response_diversity"),
+        ("response_diversity", "mean_ensemble_std"),
+        ("mean_ensemble_std", "augc"),
+    ]
+    assert chains["controlled"] == [
+        ("beta", "response_entropy_dpo"),
+        ("response_entropy_dpo", "within_prompt_diversity"),
+        ("within_prompt_diversity", "controlled_ensemble_std"),
+        ("controlled_ensemble_std", "controlled_augc_excess"),
+    ]
     start = record["calibration"][0]
     assert start["step"] == 0 and start["runs"] == 9 and 0.5 < start["auroc"] < 1  # û is lower on right answers
     records.write_json(tmp_path / "mechanism.json", record)
@@ -123,3 +138,29 @@ def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy")
     assert without["paper"]["above_placebo"]["not_identified"] == "there is no placebo run"
     records.write_json(tmp_path / "beta_star.json", record)
+
+
+def test_def_61_takes_the_measure_and_the_quality_that_it_names() -> None:
+    """AUGC minus lambda A by hand, lambda = 8 / 0.2 = 40: smallest at another beta in each of the first three."""
+    per_beta = pd.DataFrame(
+        {
+            "beta": [0.3, 1.0, 2.4],
+            "augc": [1.0, 2.0, 9.0],
+            "controlled_augc": [9.0, 2.0, 1.0],
+            "dpo_win_rate": [0.5, 0.65, 0.7],
+            "dpo_reward_accuracy": [0.7, 0.6, 0.5],
+        }
+    )
+    cells = pd.concat([per_beta.assign(seed=seed, arm="proxy") for seed in range(3)])
+    record = beta_star_record(cells, "proxy")
+    found = {
+        (measure, quality): record[measure][f"def_61_{quality}"]["estimate"]
+        for measure in ("paper", "controlled")
+        for quality in ("win_rate", "reward_accuracy")
+    }
+    assert found == {
+        ("paper", "win_rate"): 1.0,
+        ("paper", "reward_accuracy"): 0.3,
+        ("controlled", "win_rate"): 2.4,
+        ("controlled", "reward_accuracy"): 1.0,
+    }

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pessimism.analysis.power import Unknown, seeds_needed
+from pessimism.analysis.power import Unknown, _residual_sd, seeds_needed
 from pessimism.analysis.trends import page_trend
 
 
@@ -17,6 +17,11 @@ def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:
     noise -= noise.mean(axis=0)
     rest = noise - noise.mean(axis=1, keepdims=True)
     return noise / math.sqrt((rest**2).sum() / ((seeds - 1) * (betas - 1))) + rise * np.arange(betas)
+
+
+def test_residual_spread_by_hand() -> None:
+    """Without the means of rows and columns 2, -1, -1 and -2, 1, 1 remain: 12 over (2 - 1) (3 - 1)."""
+    assert _residual_sd(np.array([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
 
 
 def test_a_certain_trend_needs_as_many_seeds_as_the_smallest_p_asks_for() -> None:

@@ -153,13 +153,13 @@ def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_pa
 
 
 def test_distance_and_diversity_across_are_of_first_responses_and_diversity_within_of_all() -> None:
-    states_NR_H = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 2.0]])  # two prompts with two responses
+    states_NR_H = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])  # two prompts with two responses
     reference = ReferenceStates(centroid_H=np.array([1.0, 0.0]), precision_H_H=np.diag([1.0, 4.0]))
     found = probes._representation_probes(states_NR_H, reference, repeats=2)
     assert found["ood_cosine_distance"] == pytest.approx((0 + 1) / 2)
     assert found["ood_mahalanobis_distance"] == pytest.approx((0 + (1 + 4) ** 0.5) / 2)
     assert found["diversity_across"] == pytest.approx(1.0)
-    assert found["diversity_within"] == pytest.approx((1 + 0) / 2)
+    assert found["diversity_within"] == pytest.approx((2 + 0) / 2)
 
 
 def test_every_cell_is_probed_on_the_same_rows(tiny_world: Params) -> None:

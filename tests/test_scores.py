@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / evidence.base.true_sd
     assert row["controlled_augc"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), steps_T))
     assert row["controlled_signed_augc"] == pytest.approx(np.trapezoid(controlled_T, steps_T))
+    kl_T = heldout["kl_k3"].to_numpy()
+    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / evidence.base.proxy_sd
+    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / evidence.base.true_sd
+    assert row["controlled_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), kl_T)) != 0
+    assert row["controlled_signed_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T, kl_T))
+    for name, axis_T in (("overoptimization", steps_T), ("overoptimization_over_kl", kl_T)):
+        expected = np.trapezoid(abs(proxy_T - true_T), axis_T) / np.trapezoid(proxy_T, axis_T)
+        assert row[name] == pytest.approx(expected)
+    correlation = np.corrcoef(heldout["ensemble_std"], controlled_T)[0, 1]
+    assert row["controlled_uq_gap_correlation"] == pytest.approx(correlation)
     assert row["controlled_final_gap"] == pytest.approx(controlled_T.iloc[-1])
     assert row["heldout_true_reward_change"] == pytest.approx(
         heldout["true_reward"].iloc[-1] - heldout["true_reward"].iloc[0]
@@ -227,6 +238,23 @@ def test_variance_components_by_arm_beta_and_reward(finished: Path) -> None:
     assert proxy["standard_error"] > 0
     one_seed = dataclasses.replace(evidence, params=dataclasses.replace(evidence.params, seeds=(0,)))
     assert variance_record(one_seed) == {}
+
+
+def test_variance_is_of_the_change_since_step_0(finished: Path) -> None:
+    """All of the change comes before the second evaluation; variances as of [[0, 3], [1, 4]] by hand."""
+    params = write_project(finished, Invented(percentiles=(50,), seeds=(0, 1), arms=("proxy",)))
+    changes = {0: np.array([0.0, 3.0]), 1: np.array([1.0, 4.0])}
+    runs = {
+        OnlineCell(50, seed, "proxy"): SimpleNamespace(
+            heldout=lambda _, change_N=change_N: np.array([[7.0, 9.0], [7.0, 9.0] + change_N, [7.0, 9.0] + change_N])
+        )
+        for seed, change_N in changes.items()
+    }
+    evidence: Any = SimpleNamespace(params=params, runs=runs)
+    found = variance_record(evidence)["proxy"]["p50"]["true_reward"]
+    assert found == pytest.approx(
+        {"seed": 0.5, "prompt": 4.5, "residual": 0.0, "standard_error": math.sqrt(0.5 / 2 + 4.5 / 2)}
+    )
 
 
 def test_a_missing_cell_stops_the_scores(finished: Path) -> None:

@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 
 from pessimism.analysis import simulation
-from pessimism.analysis.simulation import Design, draw, false_verdict_rates, monte_carlo_error, p_values, power
+from pessimism.analysis.simulation import (
+    Design,
+    draw,
+    false_verdict_rates,
+    growing_correlations,
+    growth_rates,
+    monte_carlo_error,
+    p_values,
+    power,
+)
 from pessimism.analysis.trends import holm
-from pessimism.analysis.verdicts import Outcome, trend_test, uncertainty_gap_test, verdicts
+from pessimism.analysis.verdicts import ClaimTest, Outcome, trend_test, uncertainty_gap_test, verdicts
 
 EXPERIMENTS = 2000
 
@@ -47,6 +56,27 @@ def test_without_holm_families_would_be_false_far_more_often() -> None:
     assert (stated <= 0.05).any(axis=1).mean() > 0.2
 
 
+@pytest.mark.parametrize(("betas", "seeds"), simulation.NULL_DESIGNS)
+@pytest.mark.parametrize("effect", [simulation.STRONG, simulation.MODERATE, simulation.WEAK])
+def test_correlations_that_only_grow_do_not_support_c8(effect: float, betas: int, seeds: int) -> None:
+    values = growing_correlations(Design(betas, seeds), effect, EXPERIMENTS, np.random.default_rng(4))
+    by_seed, _ = growth_rates(values)
+    assert 0 < by_seed <= 0.05 + 2 * monte_carlo_error(0.05, EXPERIMENTS)
+    tests = [uncertainty_gap_test(table) for table in values[:50]]
+    assert growth_rates(values[:50])[0] == np.mean([isinstance(test, ClaimTest) and test.p <= 0.05 for test in tests])
+
+
+def test_runs_taken_as_independent_would_support_c8_too_often() -> None:
+    values = growing_correlations(Design(6, 5), simulation.WEAK, EXPERIMENTS, np.random.default_rng(4))
+    assert growth_rates(values)[1] > 0.1
+
+
+def test_growing_correlations_are_0_on_average_and_half_their_other_variance_is_between_seeds() -> None:
+    values = growing_correlations(Design(betas=3, seeds=4), 2.0, 4000, np.random.default_rng(5))
+    assert values.mean(axis=(0, 1)) == pytest.approx([-2.0, 0.0, 2.0], abs=0.05)
+    assert np.corrcoef(values[..., 0].ravel(), values[..., 1].ravel())[0, 1] == pytest.approx(0.5, abs=0.02)
+
+
 def test_strong_trends_are_found_at_five_seeds() -> None:
     generator = np.random.default_rng(2)
     at_seeds = [
@@ -73,20 +103,24 @@ def test_monte_carlo_error_is_binomial() -> None:
 
 
 def test_the_page_states_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = simulation.page(simulation.null_table(20), simulation.power_table(20), 20)
+    text = simulation.page(simulation.null_table(20), simulation.growth_table(20), simulation.power_table(20), 20)
     assert simulation.COMMAND in text and f"seed {simulation.SEED}" in text and "\n20 experiments" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
-    assert len(rows) == (1 + 12) + (1 + 12)
+    assert len(rows) == (1 + 12) + (1 + 9) + (1 + 12)
     assert all(len(line) <= 120 for line in text.splitlines())
-    assert text == simulation.page(simulation.null_table(20), simulation.power_table(20), 20)
+    assert text == simulation.page(
+        simulation.null_table(20), simulation.growth_table(20), simulation.power_table(20), 20
+    )
 
 
 def test_the_committed_page_is_this_programs() -> None:
     """The numbers take a minute; the words around them do not."""
     committed = (Path(__file__).parent.parent / "docs/statistics.md").read_text(encoding="utf-8")
-    fresh = simulation.page(simulation.null_table(10), simulation.power_table(10), simulation.EXPERIMENTS)
+    fresh = simulation.page(
+        simulation.null_table(10), simulation.growth_table(10), simulation.power_table(10), simulation.EXPERIMENTS
+    )
 
     def words(text: str) -> list[str]:
-        return [line for line in text.splitlines() if not line.startswith("| ") and "The largest is" not in line]
+        return [line for line in text.splitlines() if not line.startswith("| ") and "The largest" not in line]
 
     assert words(committed) == words(fresh)

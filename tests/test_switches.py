@@ -241,11 +241,6 @@ def turned(params: Params, switch: str) -> Params:
     return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **{switch: value}))
 
 
-MODEL_SWITCHES = sorted(
-    key for key, facts in CHANGES.items() if not any(fact.startswith(("published", "beta grid")) for fact in facts)
-)
-
-
 @pytest.mark.parametrize("switch", sorted(CHANGES))
 def test_a_switch_changes_what_it_names_and_nothing_else(
     world: Params, switch: str, monkeypatch: pytest.MonkeyPatch

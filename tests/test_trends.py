@@ -25,7 +25,6 @@ from pessimism.analysis.trends import (
     spearman,
     spearman_exact_p,
     trend_correlation,
-    trend_null,
 )
 from pessimism.errors import DataError
 
@@ -182,7 +181,6 @@ def test_page_ignores_seed_levels_and_the_order_of_seeds(table: list[list[int]],
 def test_page_says_nothing_where_all_values_are_equal() -> None:
     assert page_trend([[1, 1, 1]] * 3) == page_trend([[1, 1, 1]] * 3, "less") == 1.0
     assert trend_correlation([[1, 1, 1]] * 3) is None
-    assert trend_null([[1, 1, 1]] * 3) is None
 
 
 @pytest.mark.parametrize("bad", [[1, 2, 3], [[1.0], [2.0]], np.zeros((0, 3)), np.zeros((2, 13))])
@@ -216,17 +214,6 @@ def test_trend_correlation_is_the_mean_spearman_without_ties() -> None:
     assert trend_correlation(values) == pytest.approx(np.mean([value for value in by_seed if value is not None]))
     assert trend_correlation([[1, 1, 2]]) == pytest.approx(spearman([1, 2, 3], [1, 1, 2]))
     assert trend_correlation([[1, 2, 3], [7, 8, 9]]) == pytest.approx(1.0)
-
-
-def test_trend_null_is_a_distribution_around_zero() -> None:
-    null = trend_null([[1, 1, 2], [3, 1, 2]])
-    assert null is not None
-    correlations, probabilities = null
-    assert probabilities.sum() == pytest.approx(1.0)
-    assert correlations @ probabilities == pytest.approx(0.0, abs=1e-12)
-    observed = trend_correlation([[1, 1, 2], [3, 1, 2]])
-    assert observed is not None
-    assert probabilities[correlations >= observed - 1e-12].sum() == pytest.approx(page_trend([[1, 1, 2], [3, 1, 2]]))
 
 
 def arrangements(values: list[float], sizes: list[int]) -> Iterator[list[list[float]]]:

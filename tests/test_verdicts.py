@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from pessimism.analysis.verdicts import (
     ClaimTest,
@@ -111,7 +111,7 @@ def test_mean_test_equals_scipy() -> None:
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [([0.3], NoTest.FEW_RUNS), ([0.3, 0.3], NoTest.NO_SPREAD), ([0.3, math.nan], NoTest.MISSING_RUN)],
+    [([0.3], NoTest.FEW_SEEDS), ([0.3, 0.3], NoTest.NO_SPREAD), ([0.3, math.nan], NoTest.MISSING_RUN)],
 )
 def test_no_mean_test(values: list[float], reason: NoTest) -> None:
     assert mean_test(values) is reason
@@ -120,7 +120,7 @@ def test_no_mean_test(values: list[float], reason: NoTest) -> None:
 def test_a_conjunction_is_as_weak_as_its_weaker_part() -> None:
     assert both(ClaimTest(0.01, 0.99), ClaimTest(0.3, 0.7)) == ClaimTest(0.3, 0.99)
     assert both(ClaimTest(0.01, 0.99), ClaimTest(0.3, None)) == ClaimTest(0.3, None)
-    assert both(ClaimTest(0.01, 0.99), NoTest.FEW_RUNS) is NoTest.FEW_RUNS
+    assert both(ClaimTest(0.01, 0.99), NoTest.FEW_SEEDS) is NoTest.FEW_SEEDS
     assert both(NoTest.MISSING_RUN, ClaimTest(0.01, 0.99)) is NoTest.MISSING_RUN
 
 
@@ -130,12 +130,21 @@ def test_uncertainty_gap_claim_needs_a_correlation_and_its_growth() -> None:
     found = {
         "both": uncertainty_gap_test(growing),
         "no growth": uncertainty_gap_test(growing[:, ::-1]),
-        "no correlation": uncertainty_gap_test(growing - 0.3),
+        "no correlation": uncertainty_gap_test(growing - growing.mean()),
         "neither": uncertainty_gap_test(growing[:, ::-1] - 0.6),
     }
     tests = {name: test for name, test in found.items() if isinstance(test, ClaimTest)}
     assert tests.keys() == found.keys()
     assert tests["both"].p == pytest.approx(1 / 216)
     assert tests["no growth"].p == pytest.approx(1.0)
-    assert tests["no correlation"].p > 0.3
+    assert tests["no correlation"].p == pytest.approx(0.5)
     assert tests["neither"].p_opposite == pytest.approx(1 / 216)
+
+
+def test_runs_of_one_seed_count_once_for_the_mean_correlation() -> None:
+    """Seed means 0.1, 0.4 and 0.7: t = 0.4 / (0.3 / sqrt 3) = 2.31 on 2 degrees of freedom, not on 8."""
+    correlation_S_K = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.5], [0.6, 0.7, 0.8]])
+    found = uncertainty_gap_test(correlation_S_K)
+    assert isinstance(found, ClaimTest)
+    assert found.p == pytest.approx(t.sf(0.4 / (0.3 / math.sqrt(3)), df=2))
+    assert uncertainty_gap_test(correlation_S_K[:1]) is NoTest.FEW_SEEDS

@@ -1,13 +1,15 @@
 """The beta to choose, by each definition that can be computed, and whether the seeds identify it.
 
 A definition is identified where the means over seeds give a beta and at least 95 % of the bootstrap resamples of the
-seeds do. Its interval is the central 95 % of the betas over the resamples that give one.
+seeds do. Its interval is the central 95 % of the betas over the resamples that give one. A definition that chooses
+among the observed betas nearly always gives one: it is identified only where its interval leaves out the lowest or the
+highest of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,7 @@ ONE_SEED = "one seed has no resamples"
 NO_PLACEBO = "there is no placebo run"
 NO_BETA = "the means over seeds give no beta"
 UNSTABLE = "fewer than 95 % of the resamples give a beta"
+ANY_BETA = "the resamples range over all observed betas"
 
 _OFFLINE = {DEF_61_WIN_RATE: "win_rate", DEF_61_REWARD_ACCURACY: "reward_accuracy"}
 
@@ -134,21 +137,24 @@ def _traded(betas: np.ndarray, augc_S_K: np.ndarray, runs: pd.DataFrame, column:
     if column not in runs or runs[column].isna().any():
         return _absent(f"the runs lack {column}")
     _, offline_S_K = _table(runs, column)
-    return _bootstrap(
-        lambda weight_S: best_trade(betas, weight_S @ augc_S_K, weight_S @ offline_S_K), seeds=len(augc_S_K)
+    return _chosen(
+        betas, lambda weight_S: best_trade(betas, weight_S @ augc_S_K, weight_S @ offline_S_K), len(augc_S_K)
     )
 
 
 def _above_placebo(betas: np.ndarray, augc_S_K: np.ndarray, placebo: np.ndarray) -> BetaStar:
     level = float(np.percentile(placebo, PLACEBO_PERCENTILE))
-    return _bootstrap(lambda weight_S: smallest_above(betas, weight_S @ augc_S_K, level), seeds=len(augc_S_K))
+    return _chosen(betas, lambda weight_S: smallest_above(betas, weight_S @ augc_S_K, level), len(augc_S_K))
 
 
-def _bootstrap(estimate: Callable[[np.ndarray], float | None], seeds: int) -> BetaStar:
-    """``estimate`` of the weights of the seeds, at equal weights and over resamples."""
+def _chosen(betas: np.ndarray, estimate: Callable[[np.ndarray], float | None], seeds: int) -> BetaStar:
+    """``estimate``, one of ``betas``, of the weights of the seeds: at equal weights and over resamples."""
     counts_R_S, weight_R = seed_resamples(seeds)
     resampled = [estimate(count_S / seeds) for count_S in counts_R_S]
-    return _judge(estimate(np.full(seeds, 1 / seeds)), resampled, weight_R, seeds)
+    star = _judge(estimate(np.full(seeds, 1 / seeds)), resampled, weight_R, seeds)
+    if star.interval == Interval(float(betas[0]), float(betas[-1])):
+        return replace(star, interval=None, not_identified=ANY_BETA)
+    return star
 
 
 def _judge(estimate: float | None, resampled: list[float | None], weight_R: np.ndarray, seeds: int) -> BetaStar:

@@ -1,4 +1,4 @@
-"""Intervals for means over runs, rank correlations, AUROC and any number made from seeds.
+"""Intervals for means over runs, AUROC and any number made from seeds.
 
 The unit of replication is the training run. With three of them a t interval is wide because little is known, and a
 percentile bootstrap is narrow because it cannot know that: it covers 75 % at best at three seeds.
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pessimism.analysis.trends import spearman_null, trend_null
 from pessimism.errors import DataError
 
 CONFIDENCE = 0.95
@@ -31,21 +30,6 @@ class Interval:
 
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class MeanOverRuns:
-    """A mean with its interval and every value behind it.
-
-    Attributes:
-        mean: of the values.
-        interval: 95 % t interval; None below 2 values.
-        values: one per run, in the order given.
-    """
-
-    mean: float
-    interval: Interval | None
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -84,16 +68,6 @@ class Auroc:
     right: int
 
 
-def mean_over_runs(values: ArrayLike) -> MeanOverRuns:
-    """Mean of one value per run, its t interval and the values.
-
-    Raises:
-        DataError: no value, or one that is not finite.
-    """
-    finite = _finite(values)
-    return MeanOverRuns(float(finite.mean()), t_interval(finite), tuple(float(value) for value in finite))
-
-
 def t_interval(values: ArrayLike) -> Interval | None:
     """95 % t interval of the mean of independent values; None below 2."""
     finite = _finite(values)
@@ -114,14 +88,6 @@ def log_t_interval(values: ArrayLike) -> Interval | None:
     finite = _finite(values)
     on_logs = t_interval(np.log(finite)) if (finite > 0).all() else None
     return None if on_logs is None else Interval(math.exp(on_logs.low), math.exp(on_logs.high))
-
-
-def paired_t_interval(after: ArrayLike, before: ArrayLike) -> Interval | None:
-    """95 % t interval of the mean of ``after - before``, paired by run; None below 2 pairs."""
-    later, earlier = _finite(after), _finite(before)
-    if later.shape != earlier.shape:
-        raise DataError(f"found {len(later)} and {len(earlier)} values; expected pairs, one per run")
-    return t_interval(later - earlier)
 
 
 def _finite(values: ArrayLike) -> np.ndarray:
@@ -156,26 +122,6 @@ def variance_components(values_S_N: ArrayLike) -> VarianceComponents:
     seed = float(by_seed.var(ddof=1)) - residual / prompts
     prompt = float(by_prompt.var(ddof=1)) - residual / seeds
     return VarianceComponents(max(seed, 0.0), max(prompt, 0.0), residual)
-
-
-def spearman_null_interval(x: ArrayLike, y: ArrayLike) -> Interval | None:
-    """Central 95 % of Spearman's correlation over all pairings of ``x`` with ``y``, to stand beside the estimate.
-
-    It says where the correlation of unrelated series lies, not where the true one may lie. None as in
-    :func:`pessimism.analysis.trends.spearman_null`.
-    """
-    null = spearman_null(x, y)
-    return None if null is None else _central(null, np.full(len(null), 1 / len(null)))
-
-
-def trend_null_interval(values_S_K: ArrayLike) -> Interval | None:
-    """Central 95 % of the trend correlation over all orders within seeds, to stand beside the estimate.
-
-    As :func:`spearman_null_interval`, for :func:`pessimism.analysis.trends.trend_correlation` and with the null of
-    Page's test. None where no seed's values differ.
-    """
-    null = trend_null(values_S_K)
-    return None if null is None else _central(*null)
 
 
 def _central(values: np.ndarray, weights: np.ndarray) -> Interval:
@@ -261,10 +207,3 @@ def resample_interval(estimates_R: ArrayLike, weight_R: ArrayLike) -> Interval |
     """
     estimates, weights = np.asarray(estimates_R, dtype=float), np.asarray(weight_R, dtype=float)
     return _central(estimates, weights / weights.sum()) if estimates.size else None
-
-
-def bootstrap_interval(values: ArrayLike) -> Interval | None:
-    """Percentile bootstrap of the mean over seeds, 95 %; None below 2 seeds. Covers less than it says at few seeds."""
-    finite = _finite(values)
-    counts_R_S, weight_R = seed_resamples(len(finite))
-    return resample_interval(counts_R_S @ finite / len(finite), weight_R) if len(finite) > 1 else None

@@ -151,20 +151,6 @@ def trend_correlation(values_S_K: ArrayLike) -> float | None:
     return (_page_statistic(ranks_S_K) - center) / scale if scale else None
 
 
-def trend_null(values_S_K: ArrayLike) -> tuple[np.ndarray, np.ndarray] | None:
-    """Null distribution of :func:`trend_correlation` under Page's test: ascending correlations and probabilities.
-
-    None where no seed's values differ.
-    """
-    ranks_S_K = _doubled_ranks(values_S_K)
-    center, scale = _correlation_scale(ranks_S_K)
-    if not scale:
-        return None
-    probability_L = page_null(ranks_S_K)
-    reached = np.flatnonzero(probability_L)
-    return (reached - center) / scale, probability_L[reached]
-
-
 def _page_statistic(ranks_S_K: np.ndarray) -> int:
     return int((ranks_S_K * np.arange(1, ranks_S_K.shape[1] + 1)).sum())
 

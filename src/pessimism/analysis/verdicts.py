@@ -1,8 +1,8 @@
 """From the runs to a p-value per claim, and from the p-values of a family of claims to verdicts.
 
 A family is all claims judged by one measure. Holm's procedure runs over it twice: over the p-values in the direction
-that the paper states, for ``supported``, and over those in the opposite one, for ``contradicted``. The chance that a
-family has any false verdict of a kind is at most 5 %.
+that the paper states, for ``supported``, and over those in the opposite one, for ``contradicted``. Each pass errs with
+probability at most 5 %, so that a family has a false verdict of either kind with probability at most about 10 %.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class NoTest(StrEnum):
 
     NOT_TESTED = "no test is defined on these runs"
     FEW_BETAS = "fewer than two betas have no trend"
-    FEW_RUNS = "fewer than two runs have no spread"
+    FEW_SEEDS = "fewer than two seeds have no spread"
     MISSING_RUN = "a run has no value"
-    NO_SPREAD = "all runs have the same value"
+    NO_SPREAD = "all seeds have the same value"
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ def trend_test(values_S_K: ArrayLike, predicted: int) -> ClaimTest | NoTest:
 
 
 def mean_test(values: ArrayLike, above: float = 0.0) -> ClaimTest | NoTest:
-    """One-sided t test of a claim that the mean over independent runs is above a number.
+    """One-sided t test of a claim that the mean over seeds is above a number.
 
     Args:
-        values: one per run.
+        values: one per seed; several runs of one seed are not independent.
         above: the number.
     """
     found = np.asarray(values, dtype=float).ravel()
     if not np.isfinite(found).all():
         return NoTest.MISSING_RUN
     if len(found) < 2:
-        return NoTest.FEW_RUNS
+        return NoTest.FEW_SEEDS
     if np.ptp(found) == 0:
         return NoTest.NO_SPREAD
     return ClaimTest(_t_test(found, above, "greater"), _t_test(found, above, "less"))
@@ -162,6 +162,8 @@ def uncertainty_gap_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
         correlation_S_K: (S, K) Pearson's correlation of each run, betas ascending.
 
     Returns:
-        The larger p of a t test of their mean over runs against 0 and of Page's test of their growth.
+        The larger p of a t test against 0 of the seeds' means over betas, and of Page's test of the growth. Runs of one
+        seed share their prompts: taken as independent they would make the t test find too much.
     """
-    return both(mean_test(correlation_S_K), trend_test(correlation_S_K, predicted=+1))
+    seed_mean_S = np.asarray(correlation_S_K, dtype=float).mean(axis=1)
+    return both(mean_test(seed_mean_S), trend_test(correlation_S_K, predicted=+1))
