@@ -265,6 +265,10 @@ def test_ablation_turns_one_switch_and_leaves_the_project_as_it_is(copy: Project
     assert sorted(ran) == sorted(["check_params", *FAN_IN])
     assert (copy.results(), copy.succeed("git", "status", "--porcelain")) == before
     assert "Running stage" not in copy.pessimism("ablate", "gap_baseline"), "an experiment was made twice"
+    assert re.search(r"^switch +AUGC p20 +AUGC p90 +controlled p20 +controlled p90$", table, re.M)
+    copy.design(beta_percentiles=[90])
+    copy.dvc("repro")
+    assert "Running stage" in copy.pessimism("ablate", "gap_baseline"), "an experiment on other parameters was shown"
     assert "found no switch beta" in copy.run(sys.executable, "-m", "pessimism.cli", "ablate", "beta").stderr
 
 

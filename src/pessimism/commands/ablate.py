@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pessimism import layout
+from pessimism import layout, records
 from pessimism.commands.table import aligned
 from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
@@ -45,7 +45,7 @@ def ablate(switches: Sequence[str]) -> str:
     unknown = sorted(set(switches) - values.keys())
     if unknown:
         raise ParamsError(f"found no switch {', '.join(unknown)}; expected some of {', '.join(values)}")
-    unchanged = _metrics("workspace")
+    unchanged = records.read_json(layout.HACKING)
     rows = [_row(f"{name} (unchanged)", unchanged)]
     for switch in switches or values:
         experiment = experiment_name(name, switch)
@@ -97,14 +97,10 @@ def _experiments() -> set[str]:
     return set(_dvc("exp", "list", "--name-only").split())
 
 
-def _metrics(revision: str) -> dict[str, Any]:
-    """Content of metrics/hacking.json in an experiment or in the working tree."""
-    shown = json.loads(_dvc("metrics", "show", "--json", *([] if revision == "workspace" else [revision])))
-    found = shown.get("" if revision == "workspace" else revision, {}).get("data", {})
-    data = found.get(str(layout.HACKING), {}).get("data")
-    if data is None:
-        raise DataError(f"found no {layout.HACKING} in {revision}; expected a finished run: make reproduce")
-    return dict(data)
+def _metrics(experiment: str) -> dict[str, Any]:
+    from dvc.api import metrics_show
+
+    return dict(metrics_show(str(layout.HACKING), rev=experiment))
 
 
 _DVC = [sys.executable, "-m", "dvc"]
