@@ -35,37 +35,42 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pessimism", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="validate the parameters and the local sources they name")
+    check = _add(commands, "check", "validate the parameters and the local sources they name")
     check.set_defaults(command=_check)
 
-    summary = commands.add_parser("summary", help="where the report is, the main numbers per beta, time per stage")
+    summary = _add(commands, "summary", "where the report is, the main numbers per beta, time per stage")
     summary.set_defaults(command=_summary)
 
-    verify = commands.add_parser("verify", help="compare the metrics here with the committed ones")
+    verify = _add(commands, "verify", "compare the metrics here with the committed ones")
     verify.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
     verify.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
     verify.set_defaults(command=_verify)
 
-    ablate = commands.add_parser(
-        "ablate", help="turn one switch of the protocol at a time, each as an experiment of DVC"
+    ablate = _add(commands, "ablate", "turn one switch of the protocol at a time, each as an experiment of DVC")
+    ablate.add_argument(
+        "switches", nargs="*", metavar="SWITCH", help="keys of the protocol file (default: every switch)"
     )
-    ablate.add_argument("switches", nargs="*", metavar="SWITCH", help="keys of the protocol file (default: all)")
     ablate.set_defaults(command=_ablate)
 
-    dag = commands.add_parser("dag", help="draw the pipeline, one node per stage")
+    dag = _add(commands, "dag", "draw the pipeline, one node per stage")
     dag.add_argument("--format", choices=("text", "mermaid"), default="text")
     dag.set_defaults(command=_dag)
 
-    selfcheck = commands.add_parser("selfcheck", help="try the measuring instrument on the current models")
+    selfcheck = _add(commands, "selfcheck", "try the measuring instrument on the current models")
     selfcheck.add_argument("--scale", help="scale of the models in models/ (default: that of params.yaml)")
     selfcheck.set_defaults(command=_selfcheck)
 
-    prune = commands.add_parser("prune", help="remove files and dvc.lock entries of cells no longer listed")
+    prune = _add(commands, "prune", "remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
 
     _add_replay(commands)
     _add_score(commands)
     return parser
+
+
+def _add(commands: Commands, name: str, purpose: str) -> argparse.ArgumentParser:
+    """A subcommand whose purpose stands in the list of all and in its own help."""
+    return commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
 
 
 def _add_replay(commands: Commands) -> None:

@@ -36,6 +36,7 @@ from pessimism.analysis.verdicts import (
 
 DIRECTIONS = {+1: "rises with beta", -1: "falls with beta", 0: "depends on beta"}
 FEW_BETAS = f"fewer than {FEWEST_BETAS} betas: three parameters fit anything"
+NO_CURVE = f"fewer than {FEWEST_BETAS} betas to fit a curve to"
 TWO_TESTS = "not planned: two tests must hold"
 PAGE = "exact Page, paired by seed"
 
@@ -259,7 +260,7 @@ def _beta_star_record(runs: pd.DataFrame, found: Mapping[str, Any]) -> dict[str,
         "test": "identified in at least 95 % of the bootstrap resamples of the seeds",
         "values": [],
         **_judgement(Verdict(Outcome.SUPPORTED if identified else Outcome.INSUFFICIENT)),
-        "reason": FEW_BETAS if few else star["not_identified"],
+        "reason": NO_CURVE if few else star["not_identified"],
     }
 
 

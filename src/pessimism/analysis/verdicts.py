@@ -163,7 +163,7 @@ def uncertainty_gap_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
 
     Returns:
         The larger p of a t test against 0 of the seeds' means over betas, and of Page's test of the growth. Runs of one
-        seed share their prompts: taken as independent they would make the t test find too much.
+        seed may share their prompts: taken as independent they would make the t test find too much.
     """
     seed_mean_S = np.asarray(correlation_S_K, dtype=float).mean(axis=1)
     return both(mean_test(seed_mean_S), trend_test(correlation_S_K, predicted=+1))

@@ -170,4 +170,4 @@ def tests_table(claims: Claims) -> Table:
 
 def _mean_correlation(found: Mapping[str, Any]) -> str:
     mean = found.get("mean_correlation")
-    return "" if mean is None else f"mean over runs {number(mean, True)} {bounds(found['mean_correlation_interval'])}"
+    return "" if mean is None else f"mean over seeds {number(mean, True)} {bounds(found['mean_correlation_interval'])}"

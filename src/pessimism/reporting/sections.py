@@ -193,8 +193,10 @@ def _power_law(results: Results) -> list[str]:
         page.table(beta_star_tables.beta_star_table(results.beta_star)),
         note(
             "In brackets the central 95 % over bootstrap resamples of the seeds, which cover less than they say at few "
-            "seeds. Identified: the means over seeds and at least 95 % of the resamples give a beta. Def. 6.1 leaves "
-            "its weight open; here AUGC and A weigh the same over the observed betas."
+            "seeds. Identified: the means over seeds and at least 95 % of the resamples give a beta, and these do not "
+            "range over all observed betas. Def. 6.1 leaves its weight open; here AUGC and A weigh the same over the "
+            "observed betas. The last row is a first exceedance, not an optimum. C10 is about Eq. 15 alone and needs "
+            "six betas."
         ),
         paragraph(beta_star_tables.forms_refusals(results.beta_star)),
         page.table(forms),
