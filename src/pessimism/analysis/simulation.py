@@ -227,7 +227,7 @@ C8 says two things, and above neither holds. Here its correlations do grow from 
 deviations of a single run's value around its seed's level, but around a mean of 0: C8 is still false. Half of the other
 variance is the seeds'. Share of experiments in which C8's own p is at most {ALPHA:.0%}, which is all that Holm asks of
 it where the other seven claims are supported. The largest is {growth["by seed means"].max():.2%}; an exact 5% has the
-standard error named above. Runs of one seed may share their prompts, so C8 tests the means of the seeds; the last column is
+standard error named above. Runs of one seed may share prompts, so C8 tests the means of the seeds; the last column is
 what a t test of all runs would find.
 
 {_markdown(growth)}
