@@ -23,7 +23,7 @@ from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import Params
 from pessimism.reward import assessment, bradley_terry
 from pessimism.reward.bootstrap import bootstrap_rows
-from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement, normalize
+from pessimism.reward.ensemble import LAYERS, RewardEnsemble, aggregate, disagreement, normalize
 
 SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
 
@@ -281,17 +281,18 @@ def test_statistics_are_used_only_where_the_protocol_says_so(members: Params) ->
     assert normal[1] == pytest.approx((raw[1] + 1) / 0.5, abs=1e-5)
 
 
-def test_representations_are_penultimate_states_averaged_over_real_tokens(members: Params) -> None:
+def test_representations_are_states_of_a_layer_averaged_over_real_tokens(members: Params) -> None:
     prompts, responses = texts()
     ensemble = RewardEnsemble.load_raw(members)
     states = ensemble.representations(10, prompts, responses)
-    assert states.shape == (len(prompts), 32)
+    assert {layer: found.shape for layer, found in states.items()} == dict.fromkeys(LAYERS, (len(prompts), 32))
     alone = attach(load_reward_base(members), {"m": layout.reward_member(10)}, trainable=None)
     for row in (0, 7):
         ids = torch.tensor([ensemble._encode(prompts[row : row + 1], responses[row : row + 1])[0]])
         with torch.no_grad():
-            hidden = alone(input_ids=ids, output_hidden_states=True).hidden_states[-2][0]
-        assert states[row] == pytest.approx(hidden.mean(dim=0).numpy(), abs=1e-5)
+            hidden = alone(input_ids=ids, output_hidden_states=True).hidden_states
+        for layer, index in (("penultimate", -2), ("last", -1)):
+            assert states[layer][row] == pytest.approx(hidden[index][0].mean(dim=0).numpy(), abs=1e-5)
 
 
 # Assessment
