@@ -24,8 +24,9 @@ from pessimism.analysis.goodhart import (
     smoothed_sd,
     true_regret,
 )
+from pessimism.analysis.measures import CONTROLLED, PAPER
 from pessimism.analysis.run_log import Reward, Run
-from pessimism.analysis.run_trends import CONTROLLED, PAPER, trends_over_beta
+from pessimism.analysis.run_trends import trends_over_beta
 from pessimism.errors import DataError
 
 NEVER = "never"

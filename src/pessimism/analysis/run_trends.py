@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pessimism.analysis.measures import CONTROLLED, PAPER
 from pessimism.analysis.trends import holm, jonckheere, page_trend, spearman, spearman_exact_p
 from pessimism.errors import DataError
 
-PAPER, CONTROLLED = "paper", "controlled"
 TRENDS = {
     PAPER: ("augc", "augc_excess"),
     CONTROLLED: ("final_gap", "augc", "augc_excess", "signed_augc", "augc_over_kl", "true_regret"),

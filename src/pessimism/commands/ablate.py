@@ -45,11 +45,11 @@ def ablate(switches: Sequence[str]) -> str:
     unknown = sorted(set(switches) - values.keys())
     if unknown:
         raise ParamsError(f"found no switch {', '.join(unknown)}; expected some of {', '.join(values)}")
-    unchanged = records.read_json(layout.HACKING)
+    unchanged, made = records.read_json(layout.HACKING), _experiments()
     rows = [_row(f"{name} (unchanged)", unchanged)]
     for switch in switches or values:
         experiment = experiment_name(name, switch)
-        if experiment not in _experiments():
+        if experiment not in made:
             _run(experiment, f"{layout.protocol_file(name)}:{switch}={json.dumps(values[switch])}")
         rows.append(_row(f"{switch}: {json.dumps(values[switch])}", _metrics(experiment)))
     header = [f"{title} {percentile}" for key, title in SHOWN.items() for percentile in unchanged.get(key, {})]

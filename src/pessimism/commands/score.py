@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pessimism.analysis.measures import CONTROLLED, PAPER
 from pessimism.analysis.run_log import Columns, read_runs
 from pessimism.analysis.run_scores import Design, score_runs
-from pessimism.analysis.run_trends import CONTROLLED, PAPER
 from pessimism.commands.table import aligned
 
 # Heading of each column and what the legend says of it; a column that no run has is left out, but for the onset.
