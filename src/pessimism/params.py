@@ -76,6 +76,7 @@ class DpoParams:
     epochs: int
     batch_size: int | None
     accumulation: int | None
+    micro_batch_size: int | None
     learning_rate: float | None
     gradient_checkpointing: bool
 
@@ -84,6 +85,7 @@ class DpoParams:
 class RewardTrainingParams:
     epochs: int
     batch_size: int | None
+    micro_batch_size: int | None
     learning_rate: float | None
     gradient_checkpointing: bool
 
@@ -91,10 +93,12 @@ class RewardTrainingParams:
 @dataclass(frozen=True)
 class OnlineParams:
     batch_size: int | None
+    micro_batch_size: int | None
     steps: int | None
     learning_rate: float | None
     measure_every: int | None
     heldout_every: int
+    gradient_checkpointing: bool
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class ProbeParams:
 class Scale:
     """How big: models, data, steps and batches of scales/<name>.yaml."""
 
+    device: Literal["auto", "cuda"]
     gpu_memory_gb: float
     policy: ModelParams
     reward: ModelParams
@@ -115,7 +120,7 @@ class Scale:
     preferences: PreferenceParams
     tasks: TaskParams
     lengths: LengthParams
-    evaluation_batch_size: int
+    evaluation_batch_size: int | None
     dpo: DpoParams
     reward_training: RewardTrainingParams
     online: OnlineParams
@@ -148,6 +153,7 @@ class Protocol:
     grid_precision: Literal["bfloat16", "float32"]
     entropy_tokens: Literal["prompt", "response"]
     prompt_format: Literal["plain", "dpo"]
+    enable_thinking: bool
     retokenize_responses: bool
     prompt_cut: Literal["right", "left"]
     score_eos: bool
@@ -164,6 +170,7 @@ class Params:
 
     scale_name: str
     protocol_name: str
+    launcher: str
     root_seed: int
     beta_percentiles: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -185,6 +192,7 @@ class _Design:
 
     scale: str
     protocol: str
+    launcher: str
     root_seed: int
     beta_percentiles: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -217,6 +225,7 @@ def load_params(root: Path = Path()) -> Params:
     return Params(
         scale_name=design.scale,
         protocol_name=design.protocol,
+        launcher=design.launcher,
         root_seed=design.root_seed,
         beta_percentiles=design.beta_percentiles,
         seeds=design.seeds,
