@@ -6,7 +6,7 @@ Writes: models/reward/member-<k>/ (adapter with score head, training.json).
 
 import argparse
 
-from pessimism import layout, records, stage
+from pessimism import layout, processes, records, stage
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import load_params
@@ -28,8 +28,9 @@ def main() -> None:
             pairs=records.read_table(layout.preferences("train")),
             directory=directory,
         )
-        save_adapter(model, DEFAULT, directory)
-        records.write_json(layout.training_record(directory), record)
+        if processes.is_main():
+            save_adapter(model, DEFAULT, directory)
+            records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":
