@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pessimism import layout, processes, records, stage
+from pessimism import layout, processes, records, stage, startup
 from pessimism.cells import OnlineCell, percentile_key
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
@@ -42,6 +42,7 @@ def write(run: OnlineRun) -> None:
 def main() -> None:
     cell = parse_cell()
     with records.run_record("adapt_online", cell.key):
+        startup.check_stage("adapt_online")
         params = load_params()
         checkpoint = layout.dpo_adapter(cell.dpo)
         model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)

@@ -5,7 +5,7 @@ Writes: metrics/base.json (means and standard deviations over problems, ddof 1),
 problem).
 """
 
-from pessimism import layout, records, rng, stage
+from pessimism import layout, records, rng, stage, startup
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.params import load_params
@@ -24,6 +24,7 @@ KEPT = (
 
 def main() -> None:
     with records.run_record("measure_base"):
+        startup.check_stage("measure_base")
         params = load_params()
         ensemble = RewardEnsemble.load(params)
         heldout = records.read_table(layout.tasks("heldout"))

@@ -6,7 +6,7 @@ Writes: models/dpo/<cell>/ (adapter, training.json).
 
 import argparse
 
-from pessimism import layout, processes, records, stage
+from pessimism import layout, processes, records, stage, startup
 from pessimism.cells import DpoCell, percentile_key
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
@@ -26,6 +26,7 @@ def parse_cell() -> DpoCell:
 def main() -> None:
     cell = parse_cell()
     with records.run_record("train_dpo", cell.key):
+        startup.check_stage("train_dpo")
         params = load_params()
         reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
         directory = layout.dpo_adapter(cell)

@@ -29,7 +29,10 @@ MATRIX = [name for name, stage in STAGES.items() if stage.axes]
 # message. Empty __init__ files are left out too.
 NOT_TRACKED = {
     f"src/pessimism/{name}.py"
-    for name in ("__init__", "cells", "errors", "layout", "params", "processes", "records", "schema", "stage")
+    for name in (
+        *("__init__", "cells", "errors", "layout", "params", "processes", "records", "schema", "stage"),
+        *("hub", "resources", "startup"),  # refuse, and compute nothing
+    )
 }
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
