@@ -174,3 +174,13 @@ def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path
     with stopwatch(20.0):
         ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []
+
+
+def test_what_the_guide_says_to_download_is_all_that_is_needed(fake: FakeHub, tmp_path: Path) -> None:
+    variables = {"HF_ENDPOINT": fake.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    for arguments in (["a/model"], ["a/sums", "--repo-type", "dataset"]):
+        command = [str(Path(sys.executable).with_name("hf")), "download", *arguments, "--revision", COMMIT]
+        subprocess.run(command, env=os.environ | variables, check=True, capture_output=True, timeout=120)
+    assert hub.cached_snapshot("model", "a/model", COMMIT)
+    rows = elsewhere(READ_ROWS, "http://127.0.0.1:9", tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert rows.stdout.startswith("['0 + 1?'"), rows.stderr
