@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from conftest import CHECKOUT, Edit
 from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
@@ -218,3 +219,11 @@ def test_a_model_of_the_hub_loads_where_no_hub_answers(
         "Qwen3ForSequenceClassification",
     ], loaded.stderr
     assert len(fake.requests) == asked
+
+
+def test_the_guide_downloads_what_the_paper_scale_pins() -> None:
+    guide = (CHECKOUT / "docs/paper-scale.md").read_text()
+    scale = yaml.safe_load((CHECKOUT / "scales/paper.yaml").read_text())
+    for section, flag in {"policy": "", "reward": "", "preferences": "dataset", "tasks": "dataset"}.items():
+        source, kind = scale[section], f" --repo-type {flag}" if flag else ""
+        assert f"\nhf download {source['name']}{kind} --revision {source['revision']}\n" in guide
