@@ -64,8 +64,7 @@ def world(request: pytest.FixtureRequest, tiny_world: Params) -> Params:
 
 
 def sample(model: PreTrainedModel, params: Params) -> Rollouts:
-    torch.manual_seed(7)
-    return sample_responses(model, loading.load_tokenizer(params, "policy"), PROMPTS, params)
+    return sample_responses(model, loading.load_tokenizer(params, "policy"), PROMPTS, params, seeds=[7, 8])
 
 
 def weights(model: PreTrainedModel, skip: Sequence[str] = ()) -> dict[str, torch.Tensor]:
@@ -108,7 +107,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
 
 def referenced(params: Params, base: PreTrainedModel, split: str) -> dpo.ReferencedPairs:
     tokenizer, pairs = loading.load_tokenizer(params, "policy"), records.read_table(layout.preferences(split))
-    return dpo.join_reference(tokenizer, pairs, dpo_reference(base, tokenizer, {split: pairs}, params), params)
+    return dpo.ReferencedPairs.of(dpo_reference(base, tokenizer, {split: pairs}, params), split)
 
 
 def train_policy(params: Params, base: PreTrainedModel) -> tuple[PeftModel, dict[str, Any]]:

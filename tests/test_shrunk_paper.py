@@ -38,7 +38,6 @@ HEADS = {
 SMALLER: dict[str, Any] = {
     "device": "auto",
     "gpu_memory_gb": 2.0,  # batches of 8 by the formula
-    "evaluation_batch_size": 16,
     "lengths": {"prompt": 96, "response": 16, "sequence": 160},
 }
 PAIRS, PROBLEMS, TESTS, HELDOUT = 96, 24, 24, 8
