@@ -116,8 +116,8 @@ class FirstLossCheck(TrainerCallback):
     ) -> None:
         if state.global_step == 1 and "loss" in logs and not abs(logs["loss"] - math.log(2)) <= self.tolerance:
             raise DataError(
-                f"the first DPO loss is {logs['loss']:.6f}; expected ln 2 = {math.log(2):.6f} within {self.tolerance:.2g}"
-                ": the policy does not compute what the reference table holds: run "
+                f"the first DPO loss is {logs['loss']:.6f}; expected {math.log(2):.6f} (ln 2) within "
+                f"{self.tolerance:.2g}: the policy does not compute what the reference table holds: run "
                 "`dvc repro --single-item --force measure_reference` and check that the base has no dropout of its own"
             )
 
