@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from pessimism import layout, records, rng
+from pessimism import hub, layout, records, rng
 from pessimism.data.hashing import content_hash
 from pessimism.errors import SourceError
 from pessimism.models import loading, resolving
@@ -160,15 +160,13 @@ def test_a_hub_model_is_loaded_at_the_recorded_commit(
 ) -> None:
     asked = []
 
-    class Hub:
-        @staticmethod
-        def from_pretrained(name: str, revision: str) -> PreTrainedTokenizerFast:
-            asked.append((name, revision))
-            return make_tokenizer()
+    def snapshot(kind: str, name: str, revision: str, section: hub.Section) -> Path:
+        asked.append((kind, name, revision))
+        return layout.BASE_WEIGHTS
 
-    monkeypatch.setattr(loading, "AutoTokenizer", Hub)
+    monkeypatch.setattr(hub, "snapshot", snapshot)
     loading.load_tokenizer(on_hub(tiny_world, requested, recorded, revision), "policy")
-    assert asked == [("a/b", recorded)]
+    assert asked == [("model", "a/b", recorded)]
 
 
 @pytest.mark.parametrize(
