@@ -75,7 +75,7 @@ def resident_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
     tensors = [*model.parameters(), *model.buffers()]
     tensors += [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
+        if isinstance(module, bitsandbytes.nn.Linear4bit) and module.quant_state is not None:
             state = module.quant_state
             tensors += [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
     return tensors

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import bitsandbytes  # noqa: F401  (registers its operations)
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,6 +30,13 @@ _aten = torch.ops.aten
 _READ_NUMBER = _aten._local_scalar_dense.default
 _COPY = _aten._to_copy.default
 _SELECT = _aten.index.Tensor
+_PRODUCT_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
+_COPYING = {
+    _aten._softmax.default,
+    _aten._log_softmax.default,
+    _aten._softmax_backward_data.default,
+    _aten._log_softmax_backward_data.default,
+}
 
 
 @dataclass
@@ -136,11 +144,12 @@ class Trace(TorchDispatchMode):
         self._total += size
         self._note_peak()
 
-    def _note_peak(self, extra: int = 0) -> None:
+    def _note_peak(self, extra: int = 0, component: str = ACTIVATIONS) -> None:
+        """Keep what is alive if it is the most so far, with ``extra`` bytes that a kernel holds for itself."""
         if self._total + extra > self._highest:
             self._highest = self._total + extra
             self.peak = dict(self.live)
-            self.peak[ACTIVATIONS] = self.live[ACTIVATIONS] + extra
+            self.peak[component] = self.live[component] + extra
 
     def _component_of(self, tensor: torch.Tensor) -> str:
         return LOGITS if tensor.dim() > 1 and tensor.shape[-1] in self._head_widths else ACTIVATIONS
@@ -152,10 +161,10 @@ class Trace(TorchDispatchMode):
         if packet in flop_registry:
             flops = flop_registry[packet](*args, **kwargs, out_val=result)
             kind = self._kind_of_product(packet, inputs)
-        elif func is torch.ops.bitsandbytes.gemm_4bit.default:
+        elif func is _PRODUCT_4BIT:
             flops = 2 * outputs[0].numel() * inputs[0].shape[-1]
             kind = LINEAR
-        key = (kind, str(outputs[0].dtype).removeprefix("torch."))
+        key = (kind, _dtype(outputs[0]))
         self.work.flops[key] += flops
         self.work.moved[key] += sum(_bytes(tensor) for tensor in inputs + outputs)
         self.work.kernels += 1
@@ -166,13 +175,23 @@ class Trace(TorchDispatchMode):
         return ATTENTION if "attention" in str(packet) else LINEAR
 
     def _extra_temporary(self, func: Any, args: Any) -> None:
-        """4-bit products of many rows unpack the whole weight first, out of sight of the operation's results."""
-        if func is not torch.ops.bitsandbytes.gemm_4bit.default:
+        """Memory that a kernel takes for itself, out of sight of its results.
+
+        4-bit products of many rows unpack the whole weight first; softmax copies what is not contiguous.
+        """
+        if func is _PRODUCT_4BIT:
+            rows, columns = args[2]
+            extra = rows * columns * args[0].element_size() + rows * columns // args[4] * 4
+            self.work.moved[LINEAR, _dtype(args[0])] += 2 * extra
+        elif func in _COPYING:
+            extra = sum(_bytes(leaf) for leaf in args if _is_meta(leaf) and not leaf.is_contiguous())
+        else:
             return
-        rows, columns = args[2]
-        unpacked = rows * columns * args[0].element_size() + rows * columns // args[4] * 4
-        self._note_peak(unpacked)
-        self.work.moved[(LINEAR, str(args[0].dtype).removeprefix("torch."))] += 2 * unpacked
+        self._note_peak(extra, self._component_of(args[0]))
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _is_meta(leaf: Any) -> bool:
