@@ -9,12 +9,13 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pessimism import layout, records, stage
+from pessimism import layout, processes, records, stage, startup
 from pessimism.cells import OnlineCell, percentile_key
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
-from pessimism.online.loop import POLICY, REFERENCE, OnlineRun, load_training_tasks
+from pessimism.online.loop import OnlineRun, load_training_tasks
+from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -28,9 +29,20 @@ def parse_cell() -> OnlineCell:
     return OnlineCell(arguments.beta_percentile, arguments.seed, arguments.arm)
 
 
+def write(run: OnlineRun) -> None:
+    """Write what the finished run measured, and the adapted policy."""
+    cell = run.cell
+    records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
+    records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))
+    records.write_jsonl(layout.rollouts(cell), run.rollouts)
+    records.write_json(layout.online_hyperparameters(cell), asdict(run.hyperparameters))
+    save_adapter(run.model, POLICY, layout.online_adapter(cell))
+
+
 def main() -> None:
     cell = parse_cell()
     with records.run_record("adapt_online", cell.key):
+        startup.check_stage("adapt_online")
         params = load_params()
         checkpoint = layout.dpo_adapter(cell.dpo)
         model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
@@ -53,11 +65,8 @@ def main() -> None:
             hyperparameters=hyperparameters,
         )
         run.train()
-        records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
-        records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))
-        records.write_jsonl(layout.rollouts(cell), run.rollouts)
-        records.write_json(layout.online_hyperparameters(cell), asdict(hyperparameters))
-        save_adapter(model, POLICY, layout.online_adapter(cell))
+        if processes.is_main():
+            write(run)
 
 
 if __name__ == "__main__":

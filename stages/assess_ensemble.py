@@ -5,7 +5,7 @@ Writes: metrics/ensemble.json (accuracy, calibration, disagreement), metrics/rew
 and the statistics that normalise its rewards).
 """
 
-from pessimism import layout, records, stage
+from pessimism import layout, records, stage, startup
 from pessimism.params import load_params
 from pessimism.reward.assessment import assess
 from pessimism.reward.ensemble import RewardEnsemble
@@ -13,6 +13,7 @@ from pessimism.reward.ensemble import RewardEnsemble
 
 def main() -> None:
     with records.run_record("assess_ensemble"):
+        startup.check_stage("assess_ensemble")
         params = load_params()
         pairs = records.read_table(layout.preferences("val"))
         ensemble = RewardEnsemble.load_raw(params)

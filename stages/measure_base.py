@@ -5,7 +5,7 @@ Writes: metrics/base.json (means and standard deviations over problems, ddof 1),
 problem).
 """
 
-from pessimism import layout, records, rng, stage
+from pessimism import layout, records, rng, stage, startup
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.params import load_params
@@ -24,16 +24,13 @@ KEPT = (
 
 def main() -> None:
     with records.run_record("measure_base"):
+        startup.check_stage("measure_base")
         params = load_params()
         ensemble = RewardEnsemble.load(params)
-        rng.seed_torch(params.root_seed, "measure-base")
-        scored = roll_out(
-            load_policy_base(params),
-            load_tokenizer(params, "policy"),
-            ensemble,
-            records.read_table(layout.tasks("heldout")),
-            params,
-        )
+        heldout = records.read_table(layout.tasks("heldout"))
+        seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
+        model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+        scored = roll_out(model, tokenizer, ensemble, heldout, params, seeds)
         summary = reward_summary(scored)
         records.write_json(layout.BASE_METRICS, {key: summary[key] for key in KEPT})
         records.write_table(layout.BASE_SAMPLES, sample_table(scored))

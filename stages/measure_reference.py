@@ -4,7 +4,7 @@ Reads: data/preferences/{train,val}.parquet, the policy base.
 Writes: data/reference/dpo_logps.parquet (reference term of DPO), data/reference/grid_logps.parquet (beta grid).
 """
 
-from pessimism import layout, records, stage
+from pessimism import layout, records, stage, startup
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.reference import dpo_reference, grid_reference
 from pessimism.params import load_params
@@ -12,6 +12,7 @@ from pessimism.params import load_params
 
 def main() -> None:
     with records.run_record("measure_reference"):
+        startup.check_stage("measure_reference")
         params = load_params()
         splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
         model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")

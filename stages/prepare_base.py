@@ -5,7 +5,7 @@ Writes: models/base/policy.json and reward.json (revision or content hash, size,
 embedded, the weights of the base that is trained here.
 """
 
-from pessimism import layout, records, stage
+from pessimism import layout, records, stage, startup
 from pessimism.models.embedded import train_base
 from pessimism.models.resolving import LOADERS, record_base
 from pessimism.params import Params, load_params
@@ -22,6 +22,7 @@ def train_embedded(params: Params) -> None:
 
 def main() -> None:
     with records.run_record("prepare_base"):
+        startup.check_stage("prepare_base")
         params = load_params()
         train_embedded(params)
         for role in LOADERS:

@@ -6,7 +6,7 @@ Writes: data/probes/<cell>.json.
 
 import argparse
 
-from pessimism import layout, records, stage
+from pessimism import layout, records, stage, startup
 from pessimism.cells import DpoCell, OnlineCell
 from pessimism.models.adapters import attach
 from pessimism.models.loading import load_policy_base, load_tokenizer
@@ -26,6 +26,7 @@ def parse_cell() -> DpoCell:
 def main() -> None:
     cell = parse_cell()
     with records.run_record("probe_policy", cell.key):
+        startup.check_stage("probe_policy")
         params = load_params()
         online_cell = OnlineCell(cell.beta_percentile, cell.seed, params.primary_arm)
         adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}

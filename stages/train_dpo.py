@@ -1,16 +1,16 @@
 """Train one DPO adapter on the frozen policy base (paper section 4, Eq. 1).
 
-Reads: data/preferences/{train,val}.parquet, data/reference/dpo_logps.parquet, the policy base, the cell's beta.
+Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy base, the cell's beta.
 Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
 import argparse
 
-from pessimism import layout, records, stage
+from pessimism import layout, processes, records, stage, startup
 from pessimism.cells import DpoCell, percentile_key
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.offline.dpo import join_reference, train_dpo
+from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
 from pessimism.params import load_params
 
@@ -26,26 +26,23 @@ def parse_cell() -> DpoCell:
 def main() -> None:
     cell = parse_cell()
     with records.run_record("train_dpo", cell.key):
+        startup.check_stage("train_dpo")
         params = load_params()
-        tokenizer = load_tokenizer(params, "policy")
         reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
-        train, validation = (
-            join_reference(tokenizer, records.read_table(layout.preferences(split)), reference, params)
-            for split in ("train", "val")
-        )
         directory = layout.dpo_adapter(cell)
         model, record = train_dpo(
             params,
             cell,
             beta=records.read_json(layout.BETA_GRID)[percentile_key(cell.beta_percentile)],
             base=load_policy_base(params),
-            tokenizer=tokenizer,
-            train=train,
-            validation=validation,
+            tokenizer=load_tokenizer(params, "policy"),
+            train=ReferencedPairs.of(reference, "train"),
+            validation=ReferencedPairs.of(reference, "val"),
             directory=directory,
         )
-        save_adapter(model, DEFAULT, directory)
-        records.write_json(layout.training_record(directory), record)
+        if processes.is_main():
+            save_adapter(model, DEFAULT, directory)
+            records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":

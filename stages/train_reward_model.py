@@ -6,7 +6,7 @@ Writes: models/reward/member-<k>/ (adapter with score head, training.json).
 
 import argparse
 
-from pessimism import layout, records, stage
+from pessimism import layout, processes, records, stage, startup
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import load_params
@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--member", type=int, required=True)
     member = parser.parse_args().member
     with records.run_record("train_reward_model", str(member)):
+        startup.check_stage("train_reward_model")
         params = load_params()
         directory = layout.reward_member(member)
         model, record = train_member(
@@ -28,8 +29,9 @@ def main() -> None:
             pairs=records.read_table(layout.preferences("train")),
             directory=directory,
         )
-        save_adapter(model, DEFAULT, directory)
-        records.write_json(layout.training_record(directory), record)
+        if processes.is_main():
+            save_adapter(model, DEFAULT, directory)
+            records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,11 @@ TINY_WORLD = {
     "reward.lora_dropout": 0.0,
     "lengths": {"prompt": 96, "response": 64, "sequence": 160},
     "evaluation_batch_size": 16,
-    "dpo": {"epochs": 1, "batch_size": 8, "accumulation": 1, "learning_rate": 0.01, "gradient_checkpointing": False},
-    "reward_training": {"epochs": 1, "batch_size": 8, "learning_rate": 0.01, "gradient_checkpointing": False},
+    "dpo.batch_size": 8,
+    "dpo.learning_rate": 0.01,
+    "reward_training.epochs": 1,
+    "reward_training.batch_size": 8,
+    "reward_training.learning_rate": 0.01,
 }
 
 

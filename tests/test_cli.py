@@ -62,7 +62,7 @@ def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
 
 def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        stage.run(lambda: 1 / 0)
+        stage.ending_on_errors(lambda: 1 / 0)
 
 
 def test_no_command_needs_torch() -> None:

@@ -47,9 +47,7 @@ def with_dropout(params: Params, rate: float) -> Params:
 
 def referenced(params: Params, split: str, table: pd.DataFrame | None = None) -> dpo.ReferencedPairs:
     table = records.read_table(layout.REFERENCE_LOGPS) if table is None else table
-    return dpo.join_reference(
-        load_tokenizer(params, "policy"), records.read_table(layout.preferences(split)), table, params
-    )
+    return dpo.ReferencedPairs.of(table, split)
 
 
 def train(params: Params, directory: str = "out", base: PreTrainedModel | None = None, **overrides):
@@ -113,9 +111,14 @@ def test_trainer_computes_no_reference_of_its_own(world: Params, monkeypatch: py
     assert len(forwards) == 6
 
 
-def test_accumulated_gradients_are_those_of_the_large_batch(world: Params) -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [{"batch_size": 4, "accumulation": 4}, {"batch_size": 16, "accumulation": 1, "micro_batch_size": 4}],
+    ids=["accumulation", "micro batches"],
+)
+def test_accumulated_gradients_are_those_of_the_large_batch(world: Params, parts: dict[str, int]) -> None:
     large_model, large = train(with_dpo(world, batch_size=16, accumulation=1))
-    small_model, small = train(with_dpo(world, batch_size=4, accumulation=4))
+    small_model, small = train(with_dpo(world, **parts))
     assert large["hyperparameters"]["steps"] == small["hyperparameters"]["steps"] == 3
     assert small["losses"] == pytest.approx(large["losses"], abs=1e-5)
     for a, b in zip(trainable_parameters(large_model), trainable_parameters(small_model), strict=True):
@@ -231,14 +234,15 @@ def test_validation_is_eq_1_on_the_trained_policy(world: Params) -> None:
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
 
 
-def test_pairs_and_reference_are_matched_by_id(world: Params) -> None:
+def test_pairs_are_read_as_they_were_measured(world: Params) -> None:
     table = records.read_table(layout.REFERENCE_LOGPS)
-    shuffled = referenced(world, "train", table.sample(frac=1, random_state=0))
-    assert (shuffled.chosen_logps == referenced(world, "train").chosen_logps).all()
-    with pytest.raises(DataError, match="1 pairs have no reference"):
-        referenced(world, "train", table[1:])
-    with pytest.raises(DataError, match="1 rejected responses have other token counts"):
-        referenced(world, "train", table.assign(rejected_tokens=table["rejected_tokens"] + (table.index == 3)))
+    val = referenced(world, "val")
+    rows = table[table["split"] == "val"]
+    assert (val.rejected_logps == rows["rejected_logps"]).all()
+    assert [pair.chosen_ids for pair in val.pairs] == [list(ids) for ids in rows["chosen_ids"]]
+    assert len(val.pairs) + len(referenced(world, "train").pairs) == len(table)
+    with pytest.raises(DataError, match="found no val pairs in data/reference/dpo_logps.parquet"):
+        referenced(world, "val", table[table["split"] == "train"])
 
 
 def test_lost_rows_are_noticed(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,16 @@ def test_loss_starts_near_ln_2_and_falls(tiny_world: Params, train) -> None:
     assert np.mean(record["losses"][-6:]) < 0.5
 
 
+def test_a_batch_in_parts_trains_the_member_of_the_whole_batch(tiny_world: Params, train) -> None:
+    whole, expected = train(0, with_training(tiny_world, micro_batch_size=None))
+    weights = [parameter.detach().clone() for parameter in trainable_parameters(whole)]
+    parts, record = train(0, with_training(tiny_world, micro_batch_size=2))
+    assert record["hyperparameters"] == expected["hyperparameters"]
+    assert record["losses"] == pytest.approx(expected["losses"], abs=1e-5)
+    for one, other in zip(weights, trainable_parameters(parts), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
 def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Params, train) -> None:
     params = with_training(tiny_world, dropout=0.1)
     written = []

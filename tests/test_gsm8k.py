@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pessimism import hub
 from pessimism.data import sources
 from pessimism.data.answers import audit, true_reward
 from pessimism.data.gsm8k import load_tasks, task_row
@@ -100,7 +101,7 @@ def test_too_few_rows_for_the_heldout_set(tmp_path: Path) -> None:
 
 def test_hub_out_of_reach_names_the_flags_for_local_files(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **options: object) -> None:
-        assert options["timeout"] == sources.HUB_TIMEOUT_SECONDS
+        assert options["timeout"] == hub.HUB_SECONDS
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)

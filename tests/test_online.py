@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ import torch
 from pessimism import layout, rng
 from pessimism.cells import OnlineCell
 from pessimism.data import arithmetic
-from pessimism.models.adapters import attach, lora_config, save_adapter, use_adapter
-from pessimism.models.generation import Rollouts, sample_responses
+from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
+from pessimism.models.generation import FULL, Rollouts, Sampling, sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
-from pessimism.online.loop import POLICY, REFERENCE, OnlineRun
+from pessimism.online.loop import OnlineRun
+from pessimism.online.objective import EPS, normalized_advantages
+from pessimism.online.rollout import trained_response_ids
+from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -212,13 +216,132 @@ def test_response_log_probs_agree_with_float64_and_ignore_padding(trained_world:
             assert float(measured.mean_entropy[row]) == pytest.approx(float(entropy), abs=1e-5)
 
 
+PARTS = [
+    {},
+    {"micro_batch_size": 1},
+    {"micro_batch_size": 4},
+    {"gradient_checkpointing": True},
+    {"micro_batch_size": 2, "gradient_checkpointing": True},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=str)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_are_those_of_eq_8_however_the_batch_is_computed(
+    trained_world: Params, parts: dict[str, object], dropout: float
+) -> None:
+    """Against the loss of the whole batch in one pass."""
+    if dropout and parts.get("micro_batch_size"):
+        pytest.skip("the masks of a part are not those of the batch")
+    policy = dataclasses.replace(trained_world.scale.policy, lora_dropout=dropout)
+    online = dataclasses.replace(trained_world.scale.online, **parts)
+    scale = dataclasses.replace(trained_world.scale, policy=policy, online=online)
+    params = with_protocol(dataclasses.replace(trained_world, scale=scale), policy_dropout=True, reward_dropout=False)
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    run = make_run(params, steps=1)
+    for name, parameter in run.model.named_parameters():
+        if f".{POLICY}." in name:
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    kept: list[torch.Tensor] = []
+    updates = torch.optim.AdamW([next(run.model.parameters())], lr=0)
+    updates.step = lambda: kept.extend(p.grad.clone() for p in trainable_parameters(run.model))  # type: ignore
+    chosen = dataclasses.replace(run.hyperparameters, clip_norm=1e9)
+    run.hyperparameters = chosen
+    if online.gradient_checkpointing:
+        run.model.activation_checkpointing_enable()
+    row = run._update(0, run.training_tasks.iloc[:6], updates, trainable_parameters(run.model))
+
+    run.model.zero_grad()
+    scored = run._roll_out("batch", 0, run.training_tasks.iloc[:6])
+    responses = trained_response_ids(scored.rollouts, run.tokenizer, params.protocol)
+    batch = pad_pairs(scored.rollouts.prompt_ids, responses, run.tokenizer.pad_token_id, run.model.device)
+    (seed,) = rng.row_seeds(params.root_seed, "policy-dropout", 50, 0, 0, rows=1)
+    torch.manual_seed(seed)
+    run.model.activation_checkpointing_disable()
+    with use_adapter(run.model, POLICY):
+        run.model.train()
+        logps = response_logps(run.model, batch).sums
+        run.model.eval()
+    with use_adapter(run.model, REFERENCE), torch.no_grad():
+        reference = response_logps(run.model, batch).sums
+    advantages = normalized_advantages(torch.tensor(scored.proxy_reward))
+    distance = (logps - reference).detach().abs()
+    kappa = 1.0 / (distance.quantile(0.5) + EPS)
+    loss = -(advantages * logps).mean() + kappa * (logps - reference).square().mean()
+    loss.backward()
+    assert row["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert row["kappa"] == pytest.approx(kappa.item(), rel=1e-4) and distance.max() > 0
+    for found, parameter in zip(kept, trainable_parameters(run.model), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_layers_are_computed_again_where_the_scale_says_so(trained_world: Params) -> None:
+    """In eval mode, which passes without dropout would be in, transformers keeps them."""
+    online = dataclasses.replace(trained_world.scale.online, gradient_checkpointing=True)
+    params = dataclasses.replace(trained_world, scale=dataclasses.replace(trained_world.scale, online=online))
+    run = make_run(with_protocol(params, **QUIET), steps=1)
+    forwards: dict[bool, int] = {True: 0, False: 0}
+    run.model.get_base_model().model.layers[0].mlp.register_forward_pre_hook(
+        lambda *_: forwards.update({torch.is_grad_enabled(): forwards[torch.is_grad_enabled()] + 1})
+    )
+    run.train()
+    assert forwards[True] == 2  # once for the log-probs, once again in the backward pass
+
+
+def test_a_response_depends_on_its_prompt_and_its_seed_alone(trained_world: Params) -> None:
+    model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
+    prompts = [question + "\n\n" for question in tasks(8)["question"]]
+    seeds = list(range(8))
+
+    def drawn(rows: list[int], batch_size: int) -> list[list[int]]:
+        params = dataclasses.replace(
+            trained_world, scale=dataclasses.replace(trained_world.scale, evaluation_batch_size=batch_size)
+        )
+        chosen = [prompts[row] for row in rows], params, [seeds[row] for row in rows]
+        return sample_responses(model, tokenizer, *chosen).response_ids
+
+    together = drawn(seeds, 8)
+    assert drawn(seeds, 1) == together
+    assert drawn(seeds[::-1], 3) == together[::-1]
+    assert drawn([5], 8) == [together[5]]
+    seeds = [seed + 100 for seed in seeds]
+    assert drawn(list(range(8)), 8) != together
+
+
+@pytest.mark.parametrize(
+    ("sampling", "default_top_k", "reachable"),
+    [
+        (FULL, 2, [0, 1, 2, 3, 4]),
+        (Sampling(0.5, 1.0, 0), 2, [0, 1, 2, 3, 4]),
+        (Sampling(1.0, 1.0, None), 2, [0, 1]),
+        (Sampling(1.0, 1.0, 3), 2, [0, 1, 2]),
+        (Sampling(1.0, 0.7, 0), 2, [0, 1]),  # 0.5 + 0.25 reach 0.7
+    ],
+)
+def test_draws_have_the_frequencies_of_the_distribution(
+    sampling: Sampling, default_top_k: int, reachable: list[int]
+) -> None:
+    """20,000 rows, each on a stream of its own; a draw lies within four standard errors of its probability."""
+    model = SimpleNamespace(generation_config=SimpleNamespace(top_k=default_top_k), device=torch.device("cpu"))
+    probabilities = torch.tensor([0.5, 0.25, 0.15, 0.07, 0.03])
+    rows = 20_000
+    processors = sampling.processors(model, range(rows))  # type: ignore[arg-type]
+    scores = processors(torch.zeros(rows, 1, dtype=torch.long), probabilities.log().expand(rows, -1))
+    found = torch.bincount(scores.argmax(dim=1), minlength=5) / rows
+    expected = torch.zeros(5)
+    expected[reachable] = probabilities[reachable] ** (1 / sampling.temperature)
+    expected /= expected.sum()
+    assert ((found - expected).abs() <= 4 * (expected * (1 - expected) / rows).sqrt()).all(), found
+    assert (found[expected == 0] == 0).all()
+
+
 def test_responses_hold_the_drawn_ids_and_end_at_the_first_eos(trained_world: Params) -> None:
     model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
     prompts = [question + "\n\n" for question in tasks(8)["question"]]
-    rng.seed_torch(0, "draw")
     scale = dataclasses.replace(trained_world.scale, evaluation_batch_size=3)
     lengths = scale.lengths
-    drawn = sample_responses(model, tokenizer, prompts, dataclasses.replace(trained_world, scale=scale))
+    drawn = sample_responses(model, tokenizer, prompts, dataclasses.replace(trained_world, scale=scale), range(8))
     for ids, done in zip(drawn.response_ids, drawn.finished, strict=True):
         assert 1 <= len(ids) <= lengths.response
         assert ids.count(tokenizer.eos_token_id) == done == (ids[-1] == tokenizer.eos_token_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,24 @@ def test_every_committed_scale_and_protocol_loads(project: Path, edit: Edit, sca
     edit(DESIGN, "protocol", protocol)
     params = load_params()
     assert (params.scale_name, params.protocol_name) == (scale, protocol)
+
+
+def test_the_scale_of_24_gb_splits_batches_and_changes_nothing_else(project: Path) -> None:
+    whole, split = (yaml.safe_load((project / f"scales/{name}.yaml").read_text()) for name in ("paper", "24gb"))
+    assert whole["evaluation_batch_size"] is None and split.pop("evaluation_batch_size") > 0
+    del whole["evaluation_batch_size"]
+    for section in ("dpo", "reward_training", "online"):
+        assert whole[section].pop("micro_batch_size") is None
+        assert split[section].pop("micro_batch_size") > 0
+    assert split == whole
+
+
+@pytest.mark.parametrize("scale", ["laptop", "paper", "24gb"])
+def test_every_hub_source_is_pinned_to_a_commit(project: Path, scale: str) -> None:
+    content = yaml.safe_load((project / f"scales/{scale}.yaml").read_text())
+    for section in ("policy", "reward", "preferences", "tasks"):
+        assert content[section]["source"] == "hub"
+        assert re.fullmatch("[0-9a-f]{40}", content[section]["revision"])
 
 
 def test_both_protocols_have_the_same_switches(project: Path) -> None:

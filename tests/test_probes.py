@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from conftest import save_random_adapter
-from pessimism import rng
 from pessimism.data.prompts import plain_ids
 from pessimism.models.adapters import attach, use_adapter
 from pessimism.models.generation import FULL, sample_responses
@@ -87,12 +86,11 @@ def test_divergence_from_the_base_is_none_without_an_adapter_and_positive_with_o
     save_random_adapter(tiny_world, tmp_path / "one", seed=1)
     tokenizer = load_tokenizer(tiny_world, "policy")
     model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
-    rng.seed_torch(0, "draw")
-    entropy, kl = response_entropy_and_kl(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))
+    params, seeds = cut_to(tiny_world, 40, 2), range(len(PROMPTS))
+    entropy, kl = response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)
     assert kl > 0.01 and 0 < entropy < math.log(len(tokenizer))
     with use_adapter(model, None):
-        rng.seed_torch(0, "draw")
-        assert response_entropy_and_kl(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))[1] == 0.0
+        assert response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)[1] == 0.0
 
 
 def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tmp_path: Path) -> None:
@@ -102,10 +100,9 @@ def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tm
     model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
     params = cut_to(tiny_world, 40, 64)
     prompts = [PROMPTS[0]] * 128
-    rng.seed_torch(0, "draw")
-    entropy, kl = response_entropy_and_kl(model, tokenizer, prompts, params)
-    rng.seed_torch(0, "draw")
-    drawn = sample_responses(model, tokenizer, prompts, params, sampling=FULL)
+    seeds = range(len(prompts))
+    entropy, kl = response_entropy_and_kl(model, tokenizer, prompts, params, seeds)
+    drawn = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
     batch = pad_pairs(drawn.prompt_ids, drawn.response_ids, tokenizer.pad_token_id, model.device)
     with torch.no_grad():
         policy = response_logps(model, batch)

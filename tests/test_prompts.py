@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from conftest import CHECKOUT
 from pessimism.data.prompts import (
     dpo_prompt_ids,
     encode_pair,
     encode_reward_text,
     fit_prompt,
     math_prompt,
+    online_prompt_ids,
     plain_ids,
     reward_text,
 )
 from pessimism.errors import SourceError
 from pessimism.models.embedded import make_tokenizer
-from pessimism.params import LengthParams
+from pessimism.params import LengthParams, load_params
 
 LONG = LengthParams(prompt=20, response=20, sequence=40)
+PROTOCOL = load_params(CHECKOUT).protocol
 QUESTION = "Mia had 5 apples."
 CHAT = (
     "{{ bos_token }} She{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
@@ -56,7 +61,7 @@ def test_reward_text_is_prompt_blank_line_response() -> None:
 
 
 def test_pair_without_chat_template(plain: PreTrainedTokenizerFast) -> None:
-    pair = encode_pair(plain, QUESTION, "5+3=8 ", " 5-3=2", LONG)
+    pair = encode_pair(plain, QUESTION, "5+3=8 ", " 5-3=2", LONG, PROTOCOL)
     assert text(plain, pair.prompt_ids) == "Mia had 5 apples.\n\n"
     assert text(plain, pair.chosen_ids) == "5+3=8<eos>"
     assert text(plain, pair.rejected_ids) == "5-3=2<eos>"
@@ -64,13 +69,28 @@ def test_pair_without_chat_template(plain: PreTrainedTokenizerFast) -> None:
 
 def test_pair_with_chat_template_has_one_bos(with_bos: PreTrainedTokenizerFast) -> None:
     with_bos.chat_template = CHAT
-    ids = dpo_prompt_ids(with_bos, f" {QUESTION} ")
+    ids = dpo_prompt_ids(with_bos, f" {QUESTION} ", PROTOCOL)
     assert text(with_bos, ids) == "<unk> SheMia had 5 apples. He"
     assert ids.count(with_bos.bos_token_id) == 1
 
 
+THINKING = "{% for turn in messages %}{{ turn.content }}{% endfor %}{% if enable_thinking is false %} He{% endif %}"
+
+
+@pytest.mark.parametrize(("thinking", "ending"), [(True, "apples."), (False, "apples. He")])
+def test_the_protocol_says_whether_a_chat_template_opens_a_phase_of_thinking(
+    plain: PreTrainedTokenizerFast, thinking: bool, ending: str
+) -> None:
+    plain.chat_template = THINKING
+    protocol = dataclasses.replace(PROTOCOL, enable_thinking=thinking, prompt_format="dpo")
+    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LONG, protocol)
+    online = online_prompt_ids(plain, QUESTION, protocol, LONG)
+    assert online == pair.prompt_ids
+    assert text(plain, pair.prompt_ids).endswith(ending)
+
+
 def test_bos_opens_the_prompt_and_never_the_response(with_bos: PreTrainedTokenizerFast) -> None:
-    pair = encode_pair(with_bos, QUESTION, "5+3=8", "5-3=2", LONG)
+    pair = encode_pair(with_bos, QUESTION, "5+3=8", "5-3=2", LONG, PROTOCOL)
     assert pair.prompt_ids[0] == with_bos.bos_token_id
     assert with_bos.bos_token_id not in [*pair.prompt_ids[1:], *pair.chosen_ids, *pair.rejected_ids]
     assert encode_reward_text(with_bos, QUESTION, "5+3=8", LONG).count(with_bos.bos_token_id) == 1
@@ -85,9 +105,9 @@ def test_plain_ids_leave_out_an_eos_that_the_tokenizer_appends(plain: PreTrained
 
 
 def test_pair_is_cut_from_the_right_to_the_sequence(plain: PreTrainedTokenizerFast) -> None:
-    whole = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LONG)
+    whole = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LONG, PROTOCOL)
     room = len(whole.prompt_ids) + 4
-    cut = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LengthParams(3, 4, room))
+    cut = encode_pair(plain, QUESTION, "5+3=8\n8-2=6\n#### 6", "5-3=2", LengthParams(3, 4, room), PROTOCOL)
     assert cut.prompt_ids == whole.prompt_ids
     assert cut.chosen_ids == whole.chosen_ids[:4]
     assert cut.rejected_ids == whole.rejected_ids[:4]
@@ -96,7 +116,7 @@ def test_pair_is_cut_from_the_right_to_the_sequence(plain: PreTrainedTokenizerFa
 def test_prompt_longer_than_half_of_the_sequence_keeps_its_end_in_every_format(plain: PreTrainedTokenizerFast) -> None:
     short = LengthParams(prompt=3, response=5, sequence=6)
     assert len(plain(QUESTION)["input_ids"]) > 3
-    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", short)
+    pair = encode_pair(plain, QUESTION, "5+3=8", "5-3=2", short, PROTOCOL)
     kept = fit_prompt(plain, QUESTION, short)
     assert QUESTION.endswith(kept) and kept != QUESTION
     assert text(plain, pair.prompt_ids) == f"{kept}\n\n"
@@ -117,4 +137,4 @@ def test_reward_ids_are_the_joined_text_cut_from_the_right_without_eos(plain: Pr
 def test_tokenizer_without_eos_is_refused(plain: PreTrainedTokenizerFast) -> None:
     plain.eos_token = None
     with pytest.raises(SourceError, match="has no EOS token"):
-        encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LONG)
+        encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LONG, PROTOCOL)

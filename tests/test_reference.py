@@ -36,7 +36,7 @@ def test_dpo_reference_is_the_response_given_the_prompt_in_float64(policy, tiny_
     model, tokenizer = policy
     val = records.read_table(layout.preferences("val"))
     measured = reference.dpo_reference(model, tokenizer, {"val": val}, tiny_world)
-    pairs = reference.encode_pairs(tokenizer, val, tiny_world.scale.lengths)
+    pairs = reference.encode_pairs(tokenizer, val, tiny_world)
     assert tuple(measured.columns) == reference.REFERENCE_COLUMNS
     assert measured["pair_id"].tolist() == val["pair_id"].tolist()
     for row, pair in zip(measured.itertuples(), pairs, strict=True):
@@ -47,14 +47,14 @@ def test_dpo_reference_is_the_response_given_the_prompt_in_float64(policy, tiny_
         assert row.rejected_logps == pytest.approx(
             float64_sum(model, pair.prompt_ids + pair.rejected_ids, context), abs=1e-3
         )
-        assert (row.chosen_tokens, row.rejected_tokens) == (len(pair.chosen_ids), len(pair.rejected_ids))
+        assert [list(getattr(row, column)) for column in reference.ID_COLUMNS] == list(dataclasses.astuple(pair))
 
 
 @pytest.mark.parametrize(("dtype", "nats"), [(torch.float32, 1e-3), (torch.bfloat16, 1e-2)])
 def test_dpo_reference_agrees_with_trl(policy, tiny_world: Params, dtype: torch.dtype, nats: float) -> None:
     model, tokenizer = policy
     model.to(dtype)
-    pairs = reference.encode_pairs(tokenizer, records.read_table(layout.preferences("val")), tiny_world.scale.lengths)
+    pairs = reference.encode_pairs(tokenizer, records.read_table(layout.preferences("val")), tiny_world)
     ours = np.concatenate(reference.pair_logps(model, pairs, tokenizer.pad_token_id, 5, "test"))
     batch = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)([dataclasses.asdict(pair) for pair in pairs])
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
@@ -68,7 +68,7 @@ def test_dpo_reference_agrees_with_trl(policy, tiny_world: Params, dtype: torch.
 
 def test_sums_do_not_depend_on_batch_size_or_order(policy, tiny_world: Params) -> None:
     model, tokenizer = policy
-    pairs = reference.encode_pairs(tokenizer, records.read_table(layout.preferences("val")), tiny_world.scale.lengths)
+    pairs = reference.encode_pairs(tokenizer, records.read_table(layout.preferences("val")), tiny_world)
     one_by_one = reference.pair_logps(model, pairs, tokenizer.pad_token_id, 1, "test")[0]
     together = reference.pair_logps(model, pairs, tokenizer.pad_token_id, 64, "test")[0]
     reverse = reference.pair_logps(model, pairs[::-1], tokenizer.pad_token_id, 3, "test")[0][::-1]

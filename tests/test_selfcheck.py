@@ -21,7 +21,8 @@ from pessimism.data import answers, arithmetic, gsm8k
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.models import adapters
 from pessimism.models.adapters import use_adapter
-from pessimism.online.loop import REFERENCE, OnlineRun
+from pessimism.models.logprobs import ResponseBatch, ResponseLogps
+from pessimism.online.update import REFERENCE, Passes
 from pessimism.params import Params, load_params
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.selfcheck import checks, rewards
@@ -44,7 +45,7 @@ def world(tiny_world: Params, edit: Edit) -> Params:
     edit("params.yaml", "ensemble_members", [0, 1])
     edit("params.yaml", "protocol", "controlled")
     edit("scales/tiny.yaml", "lengths", {"prompt": 96, "response": 24, "sequence": 120})
-    edit("scales/tiny.yaml", "dpo.learning_rate", 0.001)
+    edit("scales/tiny.yaml", "dpo.learning_rate", 0.006)
     for role in ("policy", "reward"):
         edit("scales/tiny.yaml", f"{role}.lora_dropout", 0.1)
         records.write_json(
@@ -112,8 +113,10 @@ def test_a_failed_check_ends_with_status_1_after_all_others(
 
 
 def test_kl_is_not_0_where_dropout_is_on_in_one_pass(instrument: Instrument, monkeypatch: Patch) -> None:
-    passes = OnlineRun._policy_and_reference
-    monkeypatch.setattr(OnlineRun, "_policy_and_reference", lambda run, batch, policy_dropout: passes(run, batch, True))
+    def with_dropout(passes: Passes, batch: ResponseBatch) -> tuple[ResponseLogps, ResponseLogps]:
+        return dataclasses.replace(passes, dropout=True).trained_policy(batch, 0), passes.reference(batch)
+
+    monkeypatch.setattr(Passes, "compare", with_dropout)
     assert not check_kl_at_start(instrument).passed
 
 
@@ -259,7 +262,7 @@ def test_a_placebo_whose_reward_drifts_fails(instrument: Instrument) -> None:
 
 def test_a_placebo_that_draws_the_same_responses_again_fails(instrument: Instrument, monkeypatch: Patch) -> None:
     """Its gap is 0 in every problem, whatever is wrong."""
-    monkeypatch.setattr(rng, "seed_torch", lambda *_: torch.manual_seed(3))
+    monkeypatch.setattr(rng, "row_seeds", lambda *_, rows: list(range(rows)))
     assert not check_placebo(instrument).passed
 
 

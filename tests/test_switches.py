@@ -19,7 +19,7 @@ from conftest import CHECKOUT
 from pessimism import layout, records, rng
 from pessimism.analysis import probing, scores
 from pessimism.analysis.runs import Evidence, read_evidence
-from pessimism.data.prompts import online_prompt_ids
+from pessimism.data.prompts import dpo_prompt_ids, online_prompt_ids
 from pessimism.models.generation import Rollouts
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
@@ -46,6 +46,7 @@ CHANGES = {
     "normalize_rewards": {"rewards of a training batch", "rewards of the held-out problems"},
     "sampling": {"sampled distribution"},
     "prompt_format": {"prompt ids"},
+    "enable_thinking": {"ids of a preference pair's prompt"},
     "prompt_cut": {"ids of a long prompt"},
     "retokenize_responses": {"trained ids"},
     "score_eos": {"trained ids"},
@@ -88,6 +89,7 @@ def _is_protocol(node: ast.expr) -> bool:
 # Stages that a switch makes run again; whatever reads their outputs follows.
 RERUN = {
     "prompt_format": {"measure_base", "adapt_online", "probe_policy"},
+    "enable_thinking": {"measure_reference", "measure_base", "adapt_online", "probe_policy"},
     "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
     "right_padding": {"measure_base", "adapt_online", "probe_policy"},
     "sampling": {"measure_base", "adapt_online", "probe_policy"},
@@ -153,16 +155,18 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     run = online.make_run(params)
     protocol, lengths = params.protocol, params.scale.lengths
     tokenizer = load_tokenizer(params, "policy")
-    tokenizer.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %} How many"
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.content }}{% endfor %} How many"
+        "{% if not enable_thinking %} apples{% endif %}"
+    )
     asked = generate_arguments(run, params, monkeypatch)
     fixed = fixed_rollouts(run.tokenizer)
     with monkeypatch.context() as patch:
         patch.setattr(rollout, "sample_responses", lambda *_: fixed)
         batch = run._roll_out(loop.BATCH, 0, online.tasks(3)).proxy_reward
         heldout = run._roll_out(loop.HELDOUT, 0, online.tasks(3)).proxy_reward
-    (responses,) = rollout.response_batches(fixed, fixed.response_ids, run.tokenizer, run.model.device, 3)
-    rng.seed_torch(0, "dropout")
-    policy, reference = run._policy_and_reference(responses, policy_dropout=protocol.policy_dropout)
+    (responses,) = run._my_batches(fixed, fixed.response_ids, 3)
+    policy, reference = run._passes.trained_policy(responses, 0), run._passes.reference(responses)
     rounding = torch.full((4,), 1e-5)
     return {
         "numerator of kappa": run._kl_numerator,
@@ -173,10 +177,11 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         "random streams of a run": rng.run_stream(protocol, 20, 0),
         "log-ratio before the first update": (policy.sums - reference.sums).tolist(),
         "padding of prompts": "left" if asked["attention_mask"][0, 0] == 0 else "right",
-        "sampled distribution": {name: asked.get(name) for name in ("temperature", "top_p", "top_k", "do_sample")},
+        "sampled distribution": [str(vars(processor)) for processor in asked["logits_processor"][:-1]],
         "rewards of a training batch": batch.tolist(),
         "rewards of the held-out problems": heldout.tolist(),
         "prompt ids": online_prompt_ids(tokenizer, SHORT, protocol, lengths),
+        "ids of a preference pair's prompt": dpo_prompt_ids(tokenizer, SHORT, protocol),
         "ids of a long prompt": online_prompt_ids(tokenizer, LONG, protocol, lengths),
         "trained ids": rollout.trained_response_ids(fixed, run.tokenizer, protocol),
     }
@@ -192,7 +197,7 @@ def generate_arguments(run: loop.OnlineRun, params: Params, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr(run.model, "generate", generate)
-        rollout.sample_responses(run.model, run.tokenizer, [SHORT, LONG], params)
+        rollout.sample_responses(run.model, run.tokenizer, [SHORT, LONG], params, [0, 1])
     return seen
 
 

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = options.command
     try:
-        stage.run(lambda: command(options))
+        stage.ending_on_errors(lambda: command(options))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain again.

@@ -19,3 +19,7 @@ class SourceError(PessimismError, OSError):
 
 class NonFiniteError(PessimismError, ArithmeticError):
     """A number that must be finite is not."""
+
+
+class ResourceError(PessimismError, OSError):
+    """This machine lacks the disk, the memory or the device that a stage needs."""

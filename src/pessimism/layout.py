@@ -15,6 +15,7 @@ LOCK = Path("dvc.lock")
 SCALES = Path("scales")
 PROTOCOLS = Path("protocols")
 RUN_RECORDS = Path("run_records")
+CONTENT_HASHES = Path(".content_hashes.json")
 
 DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"

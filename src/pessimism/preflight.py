@@ -1,4 +1,4 @@
-"""Everything that can be refused before a run: parameters, and the local files that they name.
+"""Everything that can be refused before a run: parameters, the sources that they name, and this machine.
 
 DVC deletes a stage's outputs before it runs the stage. What is refused here, by the first stage or before DVC, costs
 nothing; what is refused later has cost the outputs of the stage that refuses. Nor does DVC watch files outside the
@@ -11,44 +11,73 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pessimism import layout, records
+from pessimism import hub, layout, records, resources, startup
 from pessimism.data.gsm8k import load_tasks
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
-from pessimism.data.sources import Section, hub_revision
 from pessimism.errors import SourceError
+from pessimism.hub import Kind, Section
 from pessimism.params import ModelParams, Params, load_params
 
 
 def check() -> Params:
-    """Validate the parameters, then read the local rows and find the hub repositories that they name.
+    """Validate the parameters, find what they name, and see whether this machine has room for it.
 
     Raises:
         ParamsError: a parameter is not usable.
+        ResourceError: this machine lacks the disk, the memory or the device.
         SourceError: a local file or directory is missing or is not what was recorded of it, or the hub is out of
             reach or lacks a repository.
         DataError: a row of a local file is not usable.
     """
     params = load_params()
-    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    _check_machine(params)
     for role in ("policy", "reward"):
-        _check_model(scale.model(role), Section(file, role))
-        _check_model_unchanged(scale.model(role), Section(file, role))
-    preferences, tasks = Section(file, "preferences"), Section(file, "tasks")
-    if scale.preferences.source == "hub":
-        hub_revision("dataset", scale.preferences.name, scale.preferences.revision, preferences)
-    else:
-        _check_rows_unchanged(load_preferences(scale.preferences, params.root_seed, file).record, preferences)
-    if scale.tasks.source == "hub":
-        hub_revision("dataset", scale.tasks.name, scale.tasks.revision, tasks)
-    else:
-        _check_rows_unchanged(load_tasks(scale.tasks, params.root_seed, file).record, tasks)
+        section = Section(str(layout.scale_file(params.scale_name)), role)
+        _check_model(params.scale.model(role), section)
+        _check_model_unchanged(params.scale.model(role), section)
+    _check_hub(params)
+    _check_rows(params)
     return params
 
 
+def _check_machine(params: Params) -> None:
+    """Check disk and device; the memory too where the scale requires a GPU, as that is then what decides."""
+    resources.check_disk([startup.outputs_need()])
+    resources.check_device(params.scale.device)
+    if params.scale.device == "cuda":
+        for stage in startup.HELD:
+            startup.check_weights_fit(params, stage)
+
+
+def _check_hub(params: Params) -> None:
+    """Find every hub repository of the scale, and room for all that is not yet downloaded."""
+    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    kinds: list[tuple[Kind, str, Any]] = [
+        ("model", "policy", scale.policy),
+        ("model", "reward", scale.reward),
+        ("dataset", "preferences", scale.preferences),
+        ("dataset", "tasks", scale.tasks),
+    ]
+    found = {
+        (kind, source.name, source.revision): hub.find(kind, source.name, source.revision, Section(file, section))
+        for kind, section, source in kinds
+        if source.source == "hub"
+    }
+    needs = [startup.download_need(name, files) for (_, name, _), files in found.items()]
+    resources.check_disk([startup.outputs_need(), *needs])
+
+
+def _check_rows(params: Params) -> None:
+    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    if scale.preferences.source != "hub":
+        found = load_preferences(scale.preferences, params.root_seed, file).record
+        _check_rows_unchanged(found, Section(file, "preferences"))
+    if scale.tasks.source != "hub":
+        _check_rows_unchanged(load_tasks(scale.tasks, params.root_seed, file).record, Section(file, "tasks"))
+
+
 def _check_model(model: ModelParams, section: Section) -> None:
-    if model.source == "hub":
-        hub_revision("model", model.name, model.revision, section)
     if model.source != "path":
         return
     config = Path(model.name) / "config.json"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pessimism import layout
+from pessimism import layout, processes
 from pessimism.errors import DataError, NonFiniteError
 
 if TYPE_CHECKING:
@@ -99,12 +99,14 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
 
 @contextmanager
 def run_record(stage: str, cell: str = "") -> Iterator[None]:
-    """Record wall time and peak memory of a stage that ends well.
+    """Record wall time and peak memory of a stage that ends well; of several processes, the main one's.
 
     The record lies outside DVC's outputs: a timing that changes must not invalidate a result.
     """
     start = time.perf_counter()
     yield
+    if not processes.is_main():
+        return
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     name = f"{stage}@{cell}" if cell else stage
     record = {

@@ -31,6 +31,11 @@ def seed(root_seed: int, *names: str | int) -> int:
     return int(_sequence(root_seed, names).generate_state(1)[0] >> 1)
 
 
+def row_seeds(root_seed: int, *names: str | int, rows: int) -> list[int]:
+    """One seed for each of ``rows`` rows; those of the first rows do not depend on how many there are."""
+    return [seed(root_seed, *names, row) for row in range(rows)]
+
+
 def seed_torch(root_seed: int, *names: str | int) -> torch.Generator:
     """Seed torch's global generator, which Hugging Face sampling and initialisation draw from."""
     import torch

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pessimism import layout, records
 from pessimism.errors import SourceError
+
+REMEMBERED_FROM_BYTES = 64 * 1024**2
+SETTLED_AFTER_SECONDS = 2.0
 
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, or of the names and bytes of all files below a directory.
 
-    Files and directories whose name starts with a dot are left out: download caches and version control.
+    Files and directories whose name starts with a dot are left out: download caches and version control. The hash of a
+    large file is remembered in .content_hashes.json of the project, for every process of a run would read all of a
+    model's weights again.
 
     Raises:
         SourceError: there is nothing at ``path``.
@@ -43,6 +51,35 @@ def _visible_files(directory: Path) -> list[str]:
 
 
 def _file_hash(path: Path) -> str:
+    before = path.stat()
+    if before.st_size < REMEMBERED_FROM_BYTES:
+        return _digest(path)
+    key, identity = str(path.resolve()), _identity(before)
+    entry = _remembered().get(key, {})
+    if entry.get("identity") == identity:
+        return str(entry["sha256"])
+    digest = _digest(path)
+    if _is_settled(before) and _identity(path.stat()) == identity:
+        entry = {"identity": identity, "sha256": digest}
+        records.write_json(layout.CONTENT_HASHES, _remembered() | {key: entry})
+    return digest
+
+
+def _remembered() -> dict[str, Any]:
+    return records.read_json(layout.CONTENT_HASHES) if layout.CONTENT_HASHES.is_file() else {}
+
+
+def _identity(status: os.stat_result) -> list[int]:
+    """What the file system changes with a file's content; the time of the last change is not a user's to set."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_settled(status: os.stat_result) -> bool:
+    """Whether a later change must show: file systems count time in steps, and one step may hold two changes."""
+    return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_AFTER_SECONDS
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

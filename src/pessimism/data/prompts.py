@@ -38,25 +38,30 @@ def math_prompt(question: str, template: str) -> str:
 def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthParams) -> str:
     """A prompt that leaves at least half of the sequence to its response: of a longer one, the end.
 
-    Without it a long prompt would fill the sequence, and a pair's two texts would be cut to the same ids.
+    Without it a long prompt would fill the sequence, and a pair's two texts would be cut to the same ids. It is cut
+    where a token begins, as a text: decoded tokens would not always be tokenised as they were.
     """
-    ids = tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]
-    room = lengths.sequence // 2
-    if len(ids) <= room:
-        return prompt.strip()
+    text, room = prompt.strip(), lengths.sequence // 2
+    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    if len(tokens) <= room:
+        return text
     # Deviation: the notebook cuts from the right whatever is lost; TRL would drop such a pair unseen.
-    return tokenizer.decode(ids[-room:]).strip()
+    first, _ = tokens[-room]
+    return text[first:].strip()
 
 
-def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol) -> list[int]:
     """Ids of a preference prompt: one user turn of the tokenizer's chat template, or plain text and a blank line.
 
-    The template writes its own special tokens, so the tokenizer must not add them a second time.
+    The template writes its own special tokens, so the tokenizer must not add them a second time. A template that knows
+    no ``enable_thinking``, unlike Qwen3's, ignores it.
     """
     if not tokenizer.chat_template:
         return plain_ids(tokenizer, prompt.strip() + "\n\n")
     turns = [{"role": "user", "content": prompt.strip()}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=True, enable_thinking=protocol.enable_thinking
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -70,13 +75,18 @@ def online_prompt_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol, lengths: LengthParams
 ) -> list[int]:
     """Ids of a verifiable problem's prompt, as the online phase and the probes pose it: at most ``lengths.prompt``."""
-    encode = {"plain": plain_ids, "dpo": dpo_prompt_ids}[protocol.prompt_format]
-    ids = encode(tokenizer, prompt)
+    plain = protocol.prompt_format == "plain"
+    ids = plain_ids(tokenizer, prompt) if plain else dpo_prompt_ids(tokenizer, prompt, protocol)
     return ids[: lengths.prompt] if protocol.prompt_cut == "right" else ids[-lengths.prompt :]
 
 
 def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, chosen: str, rejected: str, lengths: LengthParams
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    chosen: str,
+    rejected: str,
+    lengths: LengthParams,
+    protocol: Protocol,
 ) -> EncodedPair:
     """Ids of one preference pair in the format DPO trains on (Eq. 1): every response ends in EOS unless it was cut.
 
@@ -85,7 +95,7 @@ def encode_pair(
     Raises:
         SourceError: the tokenizer has no EOS token, or its chat template alone fills half of the sequence.
     """
-    prompt_ids = dpo_prompt_ids(tokenizer, fit_prompt(tokenizer, prompt, lengths))
+    prompt_ids = dpo_prompt_ids(tokenizer, fit_prompt(tokenizer, prompt, lengths), protocol)
     room = lengths.sequence - len(prompt_ids)
     if room < 1:
         raise SourceError(

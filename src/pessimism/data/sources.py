@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pessimism.errors import DataError, SourceError
+from pessimism.hub import Section, hub_revision, refusal, snapshot
 
-HUB_TIMEOUT_SECONDS = 10.0
-LOCAL_COPIES = {"preferences": ".jsonl file", "tasks": "directory of gsm8k_train.jsonl and gsm8k_test.jsonl"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """The part of a scale file that names a source; error messages quote it."""
-
-    scale_file: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.scale_file}: {self.name}"
-
-    def local_flags(self, local: str) -> str:
-        """The ``-S`` flags that replace the hub by ``local``, a description of a local file or directory."""
-        key = f"{self.scale_file}:{self.name}"
-        return f"dvc exp run -S '{key}.source=path' -S '{key}.name=<{local}>'"
+__all__ = ["Section", "check_columns", "hub_revision", "hub_rows", "read_jsonl"]
 
 
 def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
@@ -49,36 +32,22 @@ def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
     return rows
 
 
-def hub_revision(kind: Literal["model", "dataset"], name: str, revision: str | None, section: Section) -> str:
-    """Commit that ``revision`` of a hub repository stands for now.
-
-    Raises:
-        SourceError: the hub is out of reach, or has no such repository or revision.
-    """
-    from huggingface_hub import HfApi
-
-    lookup = HfApi().model_info if kind == "model" else HfApi().dataset_info
-    try:
-        sha = lookup(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha
-    except Exception as error:
-        raise _hub_error(kind, name, revision, section, error) from error
-    if sha is None:
-        raise SourceError(f"{section}: the hub gave no commit for the {kind} {name!r}; expected one")
-    return sha
-
-
 def hub_rows(name: str, config: str | None, split: str, revision: str, section: Section) -> list[dict[str, Any]]:
-    """Rows of one split of a hub data set at a resolved ``revision``.
+    """Rows of one split of a hub data set at an exact commit.
+
+    They are read from the commit's own files. By name, ``load_dataset`` would ask the hub again and, where that does
+    not answer, take whatever commit it converted last.
 
     Raises:
         SourceError: the rows could not be loaded.
     """
     import datasets
 
+    directory = snapshot("dataset", name, revision, section)
     try:
-        table = datasets.load_dataset(name, config, split=split, revision=revision)
+        table = datasets.load_dataset(str(directory), config, split=split)
     except Exception as error:
-        raise _hub_error("dataset", name, revision, section, error) from error
+        raise refusal("dataset", name, revision, section, error) from error
     return [dict(row) for row in table]
 
 
@@ -91,16 +60,6 @@ def check_columns(row: Mapping[str, Any], columns: Iterable[str], where: str) ->
     missing = [column for column in columns if column not in row]
     if missing:
         raise DataError(f"{where}: found columns {sorted(row)}; expected also {missing}")
-
-
-def _hub_error(kind: str, name: str, revision: str | None, section: Section, error: Exception) -> SourceError:
-    local = LOCAL_COPIES.get(section.name, "directory of a Hugging Face model")
-    at = f" at revision {revision!r}" if revision else ""
-    return SourceError(
-        f"{section}: could not load the {kind} {name!r}{at} from the hub: {type(error).__name__}: {error}\n"
-        f"Expected a hub in reach that holds it. Either connect, and check {section.name}.name and "
-        f"{section.name}.revision in {section.scale_file}, or use a local copy:\n  {section.local_flags(local)}"
-    )
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:

@@ -1,10 +1,23 @@
-"""Batches of sequences of similar length, and right padding."""
+"""Sizes of batches, batches of sequences of similar length, and right padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+
+from pessimism import layout, records
+from pessimism.models import hyperparameters as derive
+from pessimism.params import Params
+
+
+def evaluation_batch_size(params: Params, role: str) -> int:
+    """Sequences per forward pass of ``role`` where nothing is trained: the scale's, else derived (App. C)."""
+    scale = params.scale
+    if scale.evaluation_batch_size is not None:
+        return scale.evaluation_batch_size
+    billions = records.read_json(layout.base_record(role))["parameters"] / 1e9
+    return derive.batch_size(scale.gpu_memory_gb, billions, inference=True, sequence_length=scale.lengths.sequence)
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

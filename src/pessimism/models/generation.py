@@ -1,15 +1,27 @@
-"""Sampling of responses."""
+"""Sampling of responses, each from a random stream of its own.
+
+A response depends on its prompt and its seed alone, up to rounding: not on the batch that it is drawn in, nor on how
+many processes share the work.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from pessimism.data.prompts import online_prompt_ids
+from pessimism.models.batching import evaluation_batch_size
 from pessimism.params import Params, Protocol
 
 
@@ -21,11 +33,33 @@ class Sampling:
     top_p: float
     top_k: int | None
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments of ``generate``; what is not given there, the model's own generation config decides."""
-        options = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "repetition_penalty": 1.0}
-        return options if self.top_k is None else options | {"top_k": self.top_k}
+    def processors(self, model: PreTrainedModel, seeds: Sequence[int]) -> LogitsProcessorList:
+        """What greedy search needs to draw from this distribution, one seed per row of the batch."""
+        default = model.generation_config.top_k
+        top_k = (DEFAULT_TOP_K if default is None else default) if self.top_k is None else self.top_k
+        chosen: list[LogitsProcessor] = [TemperatureLogitsWarper(self.temperature)]
+        if top_k > 0:
+            chosen.append(TopKLogitsWarper(top_k))
+        if self.top_p < 1:
+            chosen.append(TopPLogitsWarper(self.top_p))
+        return LogitsProcessorList([*chosen, RowNoise(seeds, model.device)])
+
+
+DEFAULT_TOP_K = 50
+"""Of transformers, where a model's generation config says nothing."""
+
+
+class RowNoise(LogitsProcessor):
+    """Adds Gumbel noise of each row's own random stream: the largest sum is a draw from the row's distribution."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        noise_B_V = torch.empty_like(scores)
+        for row, generator in zip(noise_B_V, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores - noise_B_V.log()
 
 
 FULL = Sampling(temperature=1.0, top_p=1.0, top_k=0)
@@ -61,13 +95,13 @@ def sample_responses(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     params: Params,
+    seeds: Sequence[int],
     sampling: Sampling | None = None,
 ) -> Rollouts:
-    """Draw one response per prompt from torch's global random stream, with dropout off.
-
-    The model's mode is restored afterwards.
+    """Draw one response per prompt, with dropout off. The model's mode is restored afterwards.
 
     Args:
+        seeds: one per prompt.
         sampling: None samples as the protocol says.
     """
     scale, protocol = params.scale, params.protocol
@@ -77,9 +111,11 @@ def sample_responses(
     model.eval()
     prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
     response_ids: list[list[int]] = []
-    for start in range(0, len(prompts), scale.evaluation_batch_size):
-        batch = prompt_ids[start : start + scale.evaluation_batch_size]
-        response_ids += _sample_batch(model, tokenizer, batch, chosen, scale.lengths.response, side)
+    size = evaluation_batch_size(params, "policy")
+    for start in range(0, len(prompts), size):
+        rows = slice(start, start + size)
+        processors = chosen.processors(model, seeds[rows])
+        response_ids += _sample_batch(model, tokenizer, prompt_ids[rows], processors, scale.lengths.response, side)
     model.train(was_training)
     return Rollouts(
         prompt_ids=prompt_ids,
@@ -93,7 +129,7 @@ def _sample_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: list[list[int]],
-    sampling: Sampling,
+    processors: LogitsProcessorList,
     response_length: int,
     padding_side: str,
 ) -> list[list[int]]:
@@ -105,7 +141,13 @@ def _sample_batch(
             max_new_tokens=response_length,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
-            **sampling.options,
+            logits_processor=processors,
+            # The processors draw. What the model's generation config says of sampling would only be warned about.
+            do_sample=False,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=DEFAULT_TOP_K,
+            repetition_penalty=1.0,
         )
     drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, tokenizer.eos_token_id) for ids in drawn]

@@ -6,6 +6,9 @@ notebook gets from its k-bit preparation: norms, embeddings and heads in float32
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,8 +40,14 @@ class Float32Linear(torch.nn.Linear):
 
 
 def device() -> torch.device:
-    """Where models run: the first CUDA device, or the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    """Where this process's models run: its own CUDA device, or the CPU.
+
+    ``accelerate launch`` and ``torchrun`` number the processes of a machine in LOCAL_RANK; one process alone is the
+    first.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
@@ -125,6 +134,7 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
     if model.source == "embedded":
         return str(layout.BASE_WEIGHTS), None
     if model.source == "hub":
+        _check_revision(model, record, section)
         return model.name, record["revision"]
     if not Path(model.name).is_dir():
         raise SourceError(f"{section}.name: found no directory {model.name!r}; expected a Hugging Face model directory")
@@ -137,6 +147,21 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
     return model.name, None
 
 
+def is_commit(revision: str | None) -> bool:
+    """Whether a hub revision is an exact commit rather than a branch, a tag or the default."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def _check_revision(model: ModelParams, record: Mapping[str, Any], section: str) -> None:
+    """Refuse a record of another commit than the pinned one, or of another branch or tag than the named one."""
+    recorded = record["revision"] if is_commit(model.revision) else record["requested_revision"]
+    if model.revision != recorded:
+        raise SourceError(
+            f"{section}: found revision {model.revision!r}; expected {recorded!r}, which prepare_base recorded: "
+            "run `dvc repro`"
+        )
+
+
 def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
     location, revision = _checked_location(params, role)
     chosen = params.scale.model(role)
@@ -144,7 +169,7 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
         location,
         revision=revision,
         dtype=DTYPES[chosen.dtype],
-        quantization_config=_quantization(chosen),
+        quantization_config=quantization_config(chosen),
         device_map={"": device()},
         output_loading_info=True,
         **options,
@@ -159,7 +184,7 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
     return model.requires_grad_(False).eval()
 
 
-def _quantization(model: ModelParams) -> BitsAndBytesConfig | None:
+def quantization_config(model: ModelParams) -> BitsAndBytesConfig | None:
     """NF4 with double quantisation and bfloat16 compute; transformers leaves output heads as they are."""
     if model.quantization == "none":
         return None

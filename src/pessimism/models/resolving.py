@@ -10,6 +10,7 @@ from pessimism.data.hashing import content_hash
 from pessimism.data.sources import Section, hub_revision
 from pessimism.errors import PessimismError, SourceError
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.support import check_support
 from pessimism.params import ModelParams, Params
 
 LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
@@ -18,21 +19,30 @@ LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
 def record_base(params: Params, role: str) -> None:
     """Find the base of ``role``, load it as that role will, and write models/base/<role>.json.
 
-    Its ``revision`` is set for a hub model only, its ``content_sha256`` for the others.
+    Its ``requested_revision`` (what the scale names) and ``revision`` (the commit that stood for) are set for a hub
+    model only, its ``content_sha256`` for the others.
 
     Raises:
-        SourceError: the model is missing or out of reach, or does not load completely.
+        SourceError: the model is missing or out of reach, cannot be that role, or does not load completely.
     """
     section = Section(str(layout.scale_file(params.scale_name)), role)
     identity = _identify(params.scale.model(role), section)
+    check_support(params, role, identity["revision"])
     records.write_json(layout.base_record(role), identity)
     records.write_json(layout.base_record(role), identity | _describe(params, role, section))
 
 
 def _identify(model: ModelParams, section: Section) -> dict[str, Any]:
-    identity: dict[str, Any] = {"source": model.source, "name": model.name, "revision": None, "content_sha256": None}
+    identity: dict[str, Any] = {
+        "source": model.source,
+        "name": model.name,
+        "requested_revision": None,
+        "revision": None,
+        "content_sha256": None,
+    }
     if model.source == "hub":
-        return identity | {"revision": hub_revision("model", model.name, model.revision, section)}
+        commit = hub_revision("model", model.name, model.revision, section)
+        return identity | {"requested_revision": model.revision, "revision": commit}
     directory = layout.BASE_WEIGHTS if model.source == "embedded" else Path(model.name)
     if not directory.is_dir():
         raise SourceError(

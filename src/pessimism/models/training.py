@@ -1,4 +1,4 @@
-"""What both trainers share: arguments that leave nothing to a default, a quiet progress bar, the loss curve."""
+"""What both trainers share: arguments that leave nothing to a default, parts of a batch, a progress bar, the losses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from pessimism.errors import DataError, NonFiniteError
+from pessimism import processes
+from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.models.adapters import trainable_parameters
 
 
@@ -52,6 +53,43 @@ def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
     }
 
 
+def batch_parts(batch_size: int, accumulation: int, micro_batch_size: int | None, rows: int) -> tuple[int, int]:
+    """How the rows of an optimiser step are computed: rows per forward pass, and passes of each process per step.
+
+    One process takes the batches as derived. Several, or smaller parts, take the largest part that leaves every step
+    with the same rows and the same weights as one large batch: it divides, for all processes together, both the
+    optimiser batch and the rows of an epoch. Accelerate would fill an uneven last batch with rows seen before.
+
+    Args:
+        rows: of one epoch.
+
+    Raises:
+        ParamsError: the number of processes does not divide both.
+    """
+    whole, count = batch_size * accumulation, processes.count()
+    largest = batch_size if micro_batch_size is None else min(micro_batch_size, batch_size)
+    if count == 1 and largest == batch_size:
+        return batch_size, accumulation
+    fitting = [part for part in range(1, largest + 1) if whole % (part * count) == 0 and rows % (part * count) == 0]
+    if not fitting:
+        known = [number for number in range(1, whole + 1) if whole % number == 0 and rows % number == 0]
+        raise ParamsError(
+            f"params.yaml: launcher: found {count} processes; expected a number that divides the optimiser batch of "
+            f"{whole} and the {rows} rows of an epoch: {', '.join(map(str, known))}"
+        )
+    return fitting[-1], whole // (fitting[-1] * count)
+
+
+def check_rows_trained(found: float, rows: int, epochs: int) -> None:
+    """Compare the pairs that reached the loss, of all processes, with those that should have.
+
+    Raises:
+        DataError: some were lost or repeated on the way.
+    """
+    if found != epochs * rows:
+        raise DataError(f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s)")
+
+
 class ProgressBar(TrainerCallback):
     """One bar over the optimiser steps with the current loss, where transformers' own prints every log as a dict."""
 
@@ -60,7 +98,9 @@ class ProgressBar(TrainerCallback):
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar = tqdm(total=state.max_steps, desc=self.description, unit="step", mininterval=1)
+        self.bar = tqdm(
+            disable=not processes.is_main(), total=state.max_steps, desc=self.description, unit="step", mininterval=1
+        )
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any

@@ -15,14 +15,15 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 from trl import DPOConfig, DPOTrainer
 
-from pessimism import rng
+from pessimism import layout, processes, rng
 from pessimism.cells import DpoCell
 from pessimism.data.prompts import EncodedPair
 from pessimism.errors import DataError
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.training import loss_curve, prepare, shared_arguments
-from pessimism.offline.reference import encode_pairs, pair_logps
+from pessimism.models.batching import evaluation_batch_size
+from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
+from pessimism.offline.reference import ID_COLUMNS, pair_logps
 from pessimism.params import ModelParams, Params
 
 # |first loss - ln 2|, nats, that may come from rounding alone. In bfloat16 a response of 100 tokens is uncertain by
@@ -56,6 +57,23 @@ class ReferencedPairs:
     pairs: list[EncodedPair]
     chosen_logps: np.ndarray
     rejected_logps: np.ndarray
+
+    @classmethod
+    def of(cls, reference: pd.DataFrame, split: str) -> ReferencedPairs:
+        """The pairs of ``split`` in the order of the reference table.
+
+        Raises:
+            DataError: the table holds none.
+        """
+        rows = reference[reference["split"] == split]
+        if rows.empty:
+            raise DataError(f"found no {split} pairs in {layout.REFERENCE_LOGPS}; expected some: run `dvc repro`")
+        ids = zip(*(map(list, rows[column]) for column in ID_COLUMNS), strict=True)
+        return cls(
+            pairs=[EncodedPair(*row) for row in ids],
+            chosen_logps=rows["chosen_logps"].to_numpy(np.float32),
+            rejected_logps=rows["rejected_logps"].to_numpy(np.float32),
+        )
 
     def dataset(self) -> Dataset:
         """Columns that TRL's collator and loss read."""
@@ -107,34 +125,6 @@ class FirstLossCheck(TrainerCallback):
 def first_loss_tolerance(policy: ModelParams) -> float:
     """Tolerance of :class:`FirstLossCheck`; 4-bit layers compute in bfloat16 whatever the dtype of the rest."""
     return FLOAT32_TOLERANCE if (policy.dtype, policy.quantization) == ("float32", "none") else BFLOAT16_TOLERANCE
-
-
-def join_reference(
-    tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, reference: pd.DataFrame, params: Params
-) -> ReferencedPairs:
-    """Match pairs with their reference rows by ``pair_id``.
-
-    Raises:
-        DataError: a pair has no reference, or the two were tokenised differently.
-    """
-    encoded = encode_pairs(tokenizer, pairs, params.scale.lengths)
-    rows = reference.set_index("pair_id").reindex(pairs["pair_id"])
-    if rows["chosen_logps"].isna().any():
-        missing = rows.index[rows["chosen_logps"].isna()].tolist()
-        raise DataError(f"{len(missing)} pairs have no reference ({missing[:3]}); expected all: run `dvc repro`")
-    for side in ("chosen", "rejected"):
-        lengths = np.array([len(getattr(pair, f"{side}_ids")) for pair in encoded])
-        different = np.flatnonzero(lengths != rows[f"{side}_tokens"].to_numpy())
-        if different.size:
-            raise DataError(
-                f"{different.size} {side} responses have other token counts than in the reference table, the first in "
-                f"pair {pairs['pair_id'].iloc[different[0]]!r}; expected the same tokenizer: run `dvc repro`"
-            )
-    return ReferencedPairs(
-        pairs=encoded,
-        chosen_logps=rows["chosen_logps"].to_numpy(np.float32),
-        rejected_logps=rows["rejected_logps"].to_numpy(np.float32),
-    )
 
 
 def dpo_hyperparameters(
@@ -200,16 +190,13 @@ def train_dpo(
     trainer = build_trainer(params, chosen, base, tokenizer, train, lora, directory)
     prepare(trainer, f"train_dpo {cell.key}")
     trainer.train()
-    if trainer.pairs_trained != chosen.epochs * len(train.pairs):
-        raise DataError(
-            f"trained on {trainer.pairs_trained} pairs; expected {len(train.pairs)} in each of {chosen.epochs} epoch(s)"
-        )
-    model = trainer.model.eval()
+    check_rows_trained(processes.total(trainer.pairs_trained), len(train.pairs), chosen.epochs)
+    model, size = trainer.model.eval(), evaluation_batch_size(params, "policy")
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(train.pairs),
         "losses": loss_curve(trainer, chosen.steps),
-        "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, params.scale.evaluation_batch_size),
+        "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, size),
     }
     return model, record
 
@@ -224,14 +211,17 @@ def build_trainer(
     directory: Path,
 ) -> ReferencedDpoTrainer:
     """TRL's trainer with every argument that matters set here."""
+    part, parts = batch_parts(
+        chosen.batch_size, chosen.accumulation, params.scale.dpo.micro_batch_size, len(train.pairs)
+    )
     arguments = DPOConfig(
         **shared_arguments(directory, chosen.seed),
         beta=chosen.beta,
         loss_type=["sigmoid"],
         precompute_ref_log_probs=False,
         num_train_epochs=chosen.epochs,
-        per_device_train_batch_size=chosen.batch_size,
-        gradient_accumulation_steps=chosen.accumulation,
+        per_device_train_batch_size=part,
+        gradient_accumulation_steps=parts,
         learning_rate=chosen.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=chosen.warmup_steps,
@@ -252,9 +242,15 @@ def build_trainer(
 def evaluate(
     model: PreTrainedModel, beta: float, validation: ReferencedPairs, pad_id: int, batch_size: int
 ) -> dict[str, float]:
-    """Loss (nats), reward accuracy (share of pairs, 0..1) and mean reward margin (nats), dropout off."""
-    chosen, rejected = pair_logps(model, validation.pairs, pad_id, batch_size, "validation log-probs")
-    margins = beta * ((chosen - validation.chosen_logps) - (rejected - validation.rejected_logps)).astype(float)
+    """Loss (nats), reward accuracy (share of pairs, 0..1) and mean reward margin (nats), dropout off.
+
+    Every process measures its share of the pairs and gets the numbers of all.
+    """
+    mine = processes.share(len(validation.pairs))
+    rows = slice(mine.start, mine.stop)
+    chosen, rejected = pair_logps(model, validation.pairs[rows], pad_id, batch_size, "validation log-probs")
+    ratios = (chosen - validation.chosen_logps[rows]) - (rejected - validation.rejected_logps[rows])
+    margins = beta * np.array(processes.gather(ratios.tolist()))
     return {
         "pairs": len(validation.pairs),
         "loss": float(np.logaddexp(0, -margins).mean()),

@@ -13,17 +13,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pessimism import rng
 from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.models.batching import length_batches, pad_right
+from pessimism.models.batching import evaluation_batch_size, length_batches, pad_right
 from pessimism.models.hyperparameters import beta_grid_pairs
-from pessimism.params import LengthParams, Params
+from pessimism.params import Params
 
-REFERENCE_COLUMNS = ("pair_id", "split", "chosen_logps", "rejected_logps", "chosen_tokens", "rejected_tokens")
+ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+REFERENCE_COLUMNS = ("pair_id", "split", *ID_COLUMNS, "chosen_logps", "rejected_logps")
 
 
-def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, lengths: LengthParams) -> list[EncodedPair]:
+def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, params: Params) -> list[EncodedPair]:
     """Token ids of every pair in the format DPO trains on, in the table's order."""
     rows = zip(pairs["prompt"], pairs["chosen"], pairs["rejected"], strict=True)
-    return [encode_pair(tokenizer, *row, lengths=lengths) for row in rows]
+    return [encode_pair(tokenizer, *row, lengths=params.scale.lengths, protocol=params.protocol) for row in rows]
 
 
 def pair_logps(
@@ -42,23 +43,21 @@ def dpo_reference(
 ) -> pd.DataFrame:
     """Reference term of Eq. 1 for every pair of every split; columns REFERENCE_COLUMNS.
 
-    Tokens count the response with its EOS.
+    The token ids are stored with it: whoever trains on the pairs feeds what was measured here.
     """
     tables = []
     for split, table in splits.items():
-        pairs = encode_pairs(tokenizer, table, params.scale.lengths)
-        chosen, rejected = pair_logps(
-            model, pairs, tokenizer.pad_token_id, params.scale.evaluation_batch_size, f"reference log-probs of {split}"
-        )
+        pairs = encode_pairs(tokenizer, table, params)
+        size = evaluation_batch_size(params, "policy")
+        chosen, rejected = pair_logps(model, pairs, tokenizer.pad_token_id, size, f"reference log-probs of {split}")
         tables.append(
             pd.DataFrame(
                 {
                     "pair_id": table["pair_id"].to_numpy(),
                     "split": split,
+                    **{column: [getattr(pair, column) for pair in pairs] for column in ID_COLUMNS},
                     "chosen_logps": chosen,
                     "rejected_logps": rejected,
-                    "chosen_tokens": [len(pair.chosen_ids) for pair in pairs],
-                    "rejected_tokens": [len(pair.rejected_ids) for pair in pairs],
                 }
             )
         )
@@ -85,7 +84,7 @@ def grid_reference(
             sequences,
             [1] * len(sequences),
             tokenizer.pad_token_id,
-            scale.evaluation_batch_size,
+            evaluation_batch_size(params, "policy"),
             f"beta grid log-probs of {side}",
             dtypes=(torch.float32, torch.bfloat16),
         )

@@ -1,4 +1,8 @@
-"""The online loop: sample, score, penalise, update; measured before each update (Eq. 8-10)."""
+"""The online loop: sample, score, penalise, update; measured before each update (Eq. 8-10).
+
+Several processes (``pessimism.processes``) share the rows of every batch; what is taken over a batch, such as
+advantages, kappa and gradients, is taken over all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,15 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, records, rng
+from pessimism import layout, processes, records, rng
 from pessimism.cells import OnlineCell
+from pessimism.errors import ParamsError
 from pessimism.models.adapters import trainable_parameters, use_adapter
-from pessimism.models.logprobs import ResponseBatch, ResponseLogps, response_logps
+from pessimism.models.batching import evaluation_batch_size
+from pessimism.models.generation import Rollouts
+from pessimism.models.logprobs import ResponseBatch
 from pessimism.online.hyperparameters import OnlineHyperparameters
-from pessimism.online.objective import (
-    kl_coefficient,
-    kl_k1,
-    kl_k3,
-    normalized_advantages,
-    online_loss,
-    penalty_ratio,
-)
+from pessimism.online.objective import kl_coefficient, normalized_advantages, penalty_ratio
 from pessimism.online.rollout import (
     ScoredRollouts,
     response_batches,
@@ -33,11 +33,10 @@ from pessimism.online.rollout import (
     sample_table,
     trained_response_ids,
 )
+from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients
 from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
-POLICY = "policy"
-REFERENCE = "reference"
 BATCH = "batch"
 HELDOUT = "heldout"
 ROLLOUTS_KEPT = 4
@@ -68,7 +67,14 @@ class OnlineRun:
     rollouts: list[dict[str, Any]] = field(default_factory=list)
 
     def train(self) -> None:
-        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone."""
+        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone.
+
+        Raises:
+            ParamsError: there are more processes than prompts in a batch.
+        """
+        self._check_processes()
+        if self.params.scale.online.gradient_checkpointing:
+            self.model.activation_checkpointing_enable()
         chosen = self.hyperparameters
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
@@ -86,43 +92,70 @@ class OnlineRun:
     def _stream(self) -> tuple[int, ...]:
         return rng.run_stream(self.params.protocol, self.cell.beta_percentile, self.cell.seed)
 
+    def _check_processes(self) -> None:
+        smallest = min(self.hyperparameters.batch_size, len(self.heldout_tasks))
+        if processes.count() > smallest:
+            raise ParamsError(
+                f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
+                "prompts of the smallest online batch"
+            )
+
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
         """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
-        root_seed = self.params.root_seed
-        rng.seed_torch(root_seed, purpose, *self._stream, step)
+        root_seed, mine = self.params.root_seed, processes.share(len(tasks))
+        seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(tasks))
         dropout_seed = None
         if self.params.protocol.reward_dropout and purpose == BATCH:
             dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step)
+        rows = slice(mine.start, mine.stop)
         with use_adapter(self.model, POLICY):
-            return roll_out(self.model, self.tokenizer, self.ensemble, tasks, self.params, dropout_seed)
+            scored = roll_out(
+                self.model, self.tokenizer, self.ensemble, tasks.iloc[rows], self.params, seeds[rows], dropout_seed
+            )
+        return ScoredRollouts.joined(processes.gather([scored]))
 
     def _update(
         self, step: int, tasks: pd.DataFrame, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
     ) -> dict[str, Any]:
         """One step on one batch; the returned row describes the batch before the update."""
-        protocol = self.params.protocol
+        protocol, device = self.params.protocol, self.model.device
         scored = self._roll_out(BATCH, step, tasks)
-        responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
-        (batch,) = response_batches(scored.rollouts, responses, self.tokenizer, self.model.device, len(tasks))
-        policy, reference = self._policy_and_reference(batch, policy_dropout=protocol.policy_dropout)
-        log_ratios = policy.sums - reference.sums
-        rewards = torch.tensor(self._training_reward(scored), dtype=torch.float32, device=self.model.device)
+        rewards = torch.tensor(self._training_reward(scored), dtype=torch.float32)
         advantages = normalized_advantages(rewards)
-        kappa = kl_coefficient(self._kl_numerator, log_ratios, protocol.kl_percentile, protocol.kl_noise_floor)
-        loss = online_loss(policy.sums, reference.sums, advantages, kappa)
+
+        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
+            return kl_coefficient(self._kl_numerator, log_ratios, protocol.kl_percentile, protocol.kl_noise_floor)
+
         optimizer.zero_grad()
-        loss.backward()
+        responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
+        parts = self._my_batches(scored.rollouts, responses, self._micro_batch_size)
+        seeds = rng.row_seeds(self.params.root_seed, "policy-dropout", *self._stream, step, rows=len(parts))
+        compared, kappa, loss = accumulate_gradients(self._passes, parts, advantages.to(device), coefficient, seeds)
         torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm, error_if_nonfinite=True)
         optimizer.step()
         return {
             "step": step,
             "prompt_set": BATCH,
             **reward_summary(scored),
-            **divergence([policy], [reference]),
+            **compared.means(),
             "kappa": float(kappa),
-            "loss": loss.item(),
-            "penalty_ratio": penalty_ratio(log_ratios, advantages, kappa),
+            "loss": loss,
+            "penalty_ratio": penalty_ratio(compared.log_ratios, advantages, kappa),
         }
+
+    def _my_batches(self, rollouts: Rollouts, response_ids: list[list[int]], batch_size: int) -> list[ResponseBatch]:
+        """This process's share of the responses, padded, at most ``batch_size`` rows each."""
+        mine = processes.share(len(response_ids))
+        return list(response_batches(rollouts, response_ids, mine, self.tokenizer, self.model.device, batch_size))
+
+    @property
+    def _micro_batch_size(self) -> int:
+        size = self.params.scale.online.micro_batch_size
+        return self.hyperparameters.batch_size if size is None else size
+
+    @property
+    def _passes(self) -> Passes:
+        return Passes(self.model, self.params.protocol.policy_dropout, self.params.scale.online.gradient_checkpointing)
 
     def _training_reward(self, scored: ScoredRollouts) -> np.ndarray:
         return scored.true_reward if self.cell.arm == "oracle" else scored.proxy_reward
@@ -132,25 +165,13 @@ class OnlineRun:
         protocol = self.params.protocol
         return self.beta if protocol.kl_coupling == "coupled" else protocol.kl_numerator
 
-    def _policy_and_reference(self, batch: ResponseBatch, policy_dropout: bool) -> tuple[ResponseLogps, ResponseLogps]:
-        """Both log-probs of one batch tensor; only the adapter differs, and dropout where the protocol keeps it."""
-        with use_adapter(self.model, POLICY):
-            self.model.train(policy_dropout)
-            policy = response_logps(self.model, batch)
-        self.model.eval()
-        with use_adapter(self.model, REFERENCE), torch.no_grad():
-            reference = response_logps(self.model, batch)
-        return policy, reference
-
     def _evaluate_heldout(self, step: int) -> None:
         """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""
         scored = self._roll_out(HELDOUT, step, self.heldout_tasks)
-        rollouts, size = scored.rollouts, self.params.scale.evaluation_batch_size
-        batches = response_batches(rollouts, rollouts.response_ids, self.tokenizer, self.model.device, size)
-        with torch.no_grad():
-            pairs = [self._policy_and_reference(batch, policy_dropout=False) for batch in batches]
-        row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored)}
-        row |= divergence([policy for policy, _ in pairs], [reference for _, reference in pairs])
+        size = evaluation_batch_size(self.params, "policy")
+        batches = self._my_batches(scored.rollouts, scored.rollouts.response_ids, size)
+        compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
+        row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored), **compared.means()}
         self.rows.append(row)
         self.samples.append(sample_table(scored).assign(step=step))
         self.rollouts += [
@@ -171,13 +192,3 @@ class OnlineRun:
 def load_training_tasks(params: Params) -> pd.DataFrame:
     """Problems of the split that the protocol trains on."""
     return records.read_table(layout.tasks(params.protocol.prompt_split))
-
-
-def divergence(policy: list[ResponseLogps], reference: list[ResponseLogps]) -> dict[str, float]:
-    """Mean KL to the reference (nats per response) and mean entropy (nats per token) over all responses."""
-    pairs = list(zip(policy, reference, strict=True))
-    return {
-        "kl_k1": float(torch.cat([kl_k1(p.logps_B_R.detach(), r.logps_B_R) for p, r in pairs]).mean()),
-        "kl_k3": float(torch.cat([kl_k3(p.logps_B_R.detach(), r.logps_B_R) for p, r in pairs]).mean()),
-        "entropy": float(torch.cat([p.mean_entropy for p in policy]).mean()),
-    }

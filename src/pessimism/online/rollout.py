@@ -37,6 +37,24 @@ class ScoredRollouts:
     def response_tokens(self) -> np.ndarray:
         return np.array([len(ids) for ids in self.rollouts.response_ids])
 
+    @classmethod
+    def joined(cls, parts: Sequence[ScoredRollouts]) -> ScoredRollouts:
+        """The responses of all ``parts``, in order."""
+        rollouts = {
+            name: [row for part in parts for row in getattr(part.rollouts, name)]
+            for name in ("prompt_ids", "response_ids", "texts", "finished")
+        }
+        rewards = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("proxy_reward", "ensemble_std", "true_reward", "true_reward_flexible")
+        }
+        return cls(
+            task_ids=[task for part in parts for task in part.task_ids],
+            prompts=[prompt for part in parts for prompt in part.prompts],
+            rollouts=Rollouts(**rollouts),
+            **rewards,
+        )
+
 
 def roll_out(
     model: PreTrainedModel,
@@ -44,15 +62,17 @@ def roll_out(
     ensemble: RewardEnsemble,
     tasks: pd.DataFrame,
     params: Params,
+    seeds: Sequence[int],
     reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
     """Sample a response to every problem and score it: ensemble (Eq. 13) and exact match.
 
     Args:
+        seeds: one per problem.
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
     prompts = [math_prompt(question, params.scale.tasks.prompt_template) for question in tasks["question"]]
-    rollouts = sample_responses(model, tokenizer, prompts, params)
+    rollouts = sample_responses(model, tokenizer, prompts, params, seeds)
     texts_and_answers = list(zip(rollouts.texts, tasks["answer"], strict=True))
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
@@ -115,11 +135,12 @@ def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase,
 def response_batches(
     rollouts: Rollouts,
     response_ids: Sequence[Sequence[int]],
+    rows: range,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
     batch_size: int,
 ) -> Iterator[ResponseBatch]:
-    """The prompts of ``rollouts`` with ``response_ids`` as padded batches, in order."""
-    for start in range(0, len(rollouts.prompt_ids), batch_size):
-        rows = slice(start, start + batch_size)
-        yield pad_pairs(rollouts.prompt_ids[rows], response_ids[rows], tokenizer.pad_token_id, device)
+    """The prompts of ``rollouts`` with ``response_ids`` as padded batches of ``rows``, in order."""
+    for start in range(rows.start, rows.stop, batch_size):
+        part = slice(start, min(start + batch_size, rows.stop))
+        yield pad_pairs(rollouts.prompt_ids[part], response_ids[part], tokenizer.pad_token_id, device)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.prompts import online_prompt_ids
 from pessimism.models.adapters import use_adapter
+from pessimism.models.batching import evaluation_batch_size
 from pessimism.models.generation import FULL, sample_responses
 from pessimism.models.logprobs import ResponseBatch, pad_pairs, position_ids, response_logits
 from pessimism.params import Params
@@ -24,7 +25,7 @@ def prompt_entropy(
         (N,) nats per token, in [0, ln V]; higher = less certain.
     """
     encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
-    size = params.scale.evaluation_batch_size
+    size = evaluation_batch_size(params, "policy")
     means = [_batch_entropy(model, tokenizer, encoded[start : start + size]) for start in range(0, len(encoded), size)]
     return torch.cat(means)
 
@@ -44,7 +45,7 @@ def _batch_entropy(
 
 
 def response_entropy_and_kl(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params, seeds: Sequence[int]
 ) -> tuple[float, float]:
     """Entropy and divergence from the base of the policy that is active on ``model``, over its own responses.
 
@@ -52,11 +53,14 @@ def response_entropy_and_kl(
     tokens both distributions are compared over the whole vocabulary, which has less noise than log-ratios of the
     sampled tokens and cannot be negative.
 
+    Args:
+        seeds: one per prompt.
+
     Returns:
         Mean entropy per token, nats, each response weighing the same; mean KL(policy || base) per response, nats.
     """
-    rollouts = sample_responses(model, tokenizer, prompts, params, sampling=FULL)
-    size = params.scale.evaluation_batch_size
+    rollouts = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
+    size = evaluation_batch_size(params, "policy")
     entropies, divergences = [], []
     for start in range(0, len(prompts), size):
         rows = slice(start, start + size)

@@ -118,12 +118,12 @@ def _probe_policy(
         ``members``: by reward member and layer ``ood_cosine_distance`` (Eq. 12) and its standard deviation over
         prompts, ``ood_mahalanobis_distance``, and ``diversity_across`` and ``diversity_within`` prompts.
     """
-    rng.seed_torch(params.root_seed, "probe-responses", seed)
     repeats = params.scale.probes.responses
     prompts = [prompt for prompt in probes.prompts for _ in range(repeats)]
-    responses = sample_responses(model, tokenizer, prompts, params).texts
-    rng.seed_torch(params.root_seed, "probe-divergence", seed)
-    entropy, kl = response_entropy_and_kl(model, tokenizer, probes.heldout_prompts, params)
+    seeds = rng.row_seeds(params.root_seed, "probe-responses", seed, rows=len(prompts))
+    responses = sample_responses(model, tokenizer, prompts, params, seeds).texts
+    seeds = rng.row_seeds(params.root_seed, "probe-divergence", seed, rows=len(probes.heldout_prompts))
+    entropy, kl = response_entropy_and_kl(model, tokenizer, probes.heldout_prompts, params, seeds)
     members = {
         str(member): {
             layer: _representation_probes(states_NR_H, probes.references[member][layer], repeats)

@@ -14,13 +14,12 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from pessimism import rng
+from pessimism import processes, rng
 from pessimism.data.prompts import encode_reward_text
-from pessimism.errors import DataError
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.loading import SCORE_HEAD
-from pessimism.models.training import loss_curve, prepare, shared_arguments
+from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
 from pessimism.params import LengthParams, Params
 from pessimism.reward.bootstrap import bootstrap_rows
 
@@ -129,10 +128,7 @@ def train_member(
     )
     prepare(trainer, f"train_reward_model {member}")
     trainer.train()
-    if trainer.pairs_trained != chosen.epochs * len(rows):
-        raise DataError(
-            f"trained on {trainer.pairs_trained} pairs; expected {len(rows)} in each of {chosen.epochs} epoch(s)"
-        )
+    check_rows_trained(processes.total(trainer.pairs_trained), len(rows), chosen.epochs)
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(rows),
@@ -160,12 +156,13 @@ def build_trainer(
     directory: Path,
 ) -> CountingRewardTrainer:
     """TRL's trainer with every argument that matters set here."""
+    part, parts = batch_parts(chosen.batch_size, 1, params.scale.reward_training.micro_batch_size, len(train))
     arguments = RewardConfig(
         **shared_arguments(directory, chosen.seed),
         center_rewards_coefficient=None,
         num_train_epochs=chosen.epochs,
-        per_device_train_batch_size=chosen.batch_size,
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=part,
+        gradient_accumulation_steps=parts,
         learning_rate=chosen.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=chosen.warmup_steps,

@@ -19,7 +19,7 @@ from pessimism import layout, records
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.batching import length_batches, pad_right
+from pessimism.models.batching import evaluation_batch_size, length_batches, pad_right
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import Aggregation, LengthParams, Params
 
@@ -94,7 +94,7 @@ class RewardEnsemble:
             tokenizer=load_tokenizer(params, "reward"),
             members=params.ensemble_members,
             lengths=params.scale.lengths,
-            batch_size=params.scale.evaluation_batch_size,
+            batch_size=evaluation_batch_size(params, "reward"),
         )
 
     @classmethod

@@ -52,8 +52,8 @@ def check_kept_mass(instrument: Instrument) -> Finding:
     """
     params, recorder = instrument.params, Recorder(instrument.model)
     prompts = instrument.base.prompts[:PROMPTS]
-    rng.seed_torch(params.root_seed, "selfcheck-kept-mass")
-    rollouts = sample_responses(recorder, instrument.tokenizer, prompts, params)
+    seeds = rng.row_seeds(params.root_seed, "selfcheck-kept-mass", rows=len(prompts))
+    rollouts = sample_responses(recorder, instrument.tokenizer, prompts, params, seeds)
     rows = (row for batch_B_R in recorder.unreachable for row in batch_B_R)
     lost = torch.cat([row[: len(ids)] for row, ids in zip(rows, rollouts.response_ids, strict=True)])
     kept = 1 - float(lost.mean())

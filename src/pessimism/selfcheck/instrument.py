@@ -22,8 +22,9 @@ from pessimism.errors import DataError
 from pessimism.models.adapters import attach, trainable_parameters, use_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
-from pessimism.online.loop import POLICY, REFERENCE, OnlineRun, load_training_tasks
+from pessimism.online.loop import OnlineRun, load_training_tasks
 from pessimism.online.rollout import ScoredRollouts, roll_out, sample_table
+from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -63,9 +64,9 @@ class Instrument:
 
     def roll_out_base(self, params: Params, ensemble: RewardEnsemble) -> ScoredRollouts:
         """Sample from the base without an adapter, as ``measure_base`` does."""
-        rng.seed_torch(params.root_seed, "selfcheck-base")
+        seeds = rng.row_seeds(params.root_seed, "selfcheck-base", rows=len(self.heldout_tasks))
         with use_adapter(self.model, None):
-            return roll_out(self.model, self.tokenizer, ensemble, self.heldout_tasks, params)
+            return roll_out(self.model, self.tokenizer, ensemble, self.heldout_tasks, params, seeds)
 
     def trained(
         self, params: Params, arm: str, ensemble: RewardEnsemble, heldout_every: int = 1, **changes: Any

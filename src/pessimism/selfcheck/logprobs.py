@@ -25,8 +25,8 @@ def check_response_logps(instrument: Instrument) -> Finding:
     taken in float64, which tries the softmax and the choice of tokens but not the padding.
     """
     rollouts, chosen = instrument.base.rollouts, instrument.params.scale.policy
-    model = instrument.model
-    batch = next(response_batches(rollouts, rollouts.response_ids, instrument.tokenizer, model.device, RESPONSES))
+    model, rows = instrument.model, range(min(RESPONSES, len(rollouts.response_ids)))
+    batch = next(response_batches(rollouts, rollouts.response_ids, rows, instrument.tokenizer, model.device, RESPONSES))
     whole = chosen.dtype == "float32" and chosen.quantization == "none"
     with torch.no_grad():
         measured = response_logps(model, batch)

@@ -1,0 +1,235 @@
+"""What a stage and a whole run are refused for, and how soon."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import import_closure
+from conftest import CHECKOUT, Edit
+from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
+from pessimism import hub, layout, preflight, records, resources, startup
+from pessimism.errors import ResourceError, SourceError
+from pessimism.params import load_params
+from pessimism.resources import GIB
+
+Usage = namedtuple("Usage", "total used free")
+Free = Callable[[float], None]
+SCALE = "scales/tiny.yaml"
+
+
+@pytest.fixture
+def free_disk(monkeypatch: pytest.MonkeyPatch) -> Free:
+    return lambda gib: monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(100 * GIB, 0, int(gib * GIB)))
+
+
+@pytest.fixture
+def fake(project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """A hub that holds the two models of the project's scale, each of 5,002 bytes."""
+    files = {"config.json": b"{}", "model.safetensors": b"w" * 5000}
+    with serving(FakeHub({"a/policy": files, "a/reward": files})) as running:
+        use(running, tmp_path / "home", monkeypatch)
+        for role in ("policy", "reward"):
+            for key, value in {"source": "hub", "name": f"a/{role}", "revision": COMMIT}.items():
+                edit(SCALE, f"{role}.{key}", value)
+        yield running
+
+
+def record_base(role: str, **changes: Any) -> None:
+    """What prepare_base records of the scale's model of ``role``, at the size of Qwen3-14B."""
+    model = load_params().scale.model(role)
+    identity = {"source": model.source, "name": model.name, "revision": model.revision, "content_sha256": None}
+    size = {"parameters": 14_768_307_200, "vocabulary": 151_936, "hidden_size": 5120}
+    records.write_json(layout.base_record(role), identity | size | changes)
+
+
+# What a stage needs
+
+
+def test_the_models_of_a_stage_are_those_whose_parameters_it_tracks() -> None:
+    stages = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
+    for name, body in stages.items():
+        sections = [keys for entry in body.get("params", []) if isinstance(entry, dict) for keys in entry.values()]
+        tracked = {key.partition(".")[0] for keys in sections for key in keys or []}
+        assert tracked & {"policy", "reward"} == set(startup.HELD.get(name, ())), name
+    assert set(startup.HELD) <= set(stages)
+
+
+def test_startup_reaches_neither_rows_nor_slow_libraries() -> None:
+    """It runs first in every stage, and each stage would depend on all that it imports."""
+    files = {path.relative_to(import_closure.SOURCE / "pessimism").as_posix() for path in startup_closure()}
+    assert not any(file.startswith(("data/", "models/", "commands/")) for file in files)
+    assert import_closure.libraries_at_start(Path(startup.__file__)) <= {*sys.stdlib_module_names, "yaml"}
+
+
+def startup_closure() -> set[Path]:
+    return import_closure.closure(Path(startup.__file__))
+
+
+def test_bytes_of_weights_by_hand(project: Path, edit: Edit) -> None:
+    assert startup.weight_bytes(load_params(), "policy") == 0
+    record_base("policy")
+    assert startup.weight_bytes(load_params(), "policy") == 4 * 14_768_307_200
+    edit(SCALE, "policy.dtype", "bfloat16")
+    assert startup.weight_bytes(load_params(), "policy") == 2 * 14_768_307_200
+    edit(SCALE, "policy.quantization", "nf4")
+    embedding = 151_936 * 5120
+    assert startup.weight_bytes(load_params(), "policy") == 2 * embedding + (14_768_307_200 - embedding) // 2
+    record_base("policy", name="another")
+    assert startup.weight_bytes(load_params(), "policy") == 0
+
+
+def test_bytes_of_weights_are_no_more_than_real_ones(tiny_world: Any) -> None:
+    """The bound must refuse nothing that would have fitted."""
+    import dataclasses
+
+    from pessimism.models.loading import load_policy_base
+
+    for dtype, quantization in (("float32", "none"), ("bfloat16", "none"), ("float32", "nf4"), ("bfloat16", "nf4")):
+        policy = dataclasses.replace(tiny_world.scale.policy, dtype=dtype, quantization=quantization)
+        params = dataclasses.replace(tiny_world, scale=dataclasses.replace(tiny_world.scale, policy=policy))
+        model = load_policy_base(params)
+        config = model.config
+        identity = {"parameters": model.num_parameters(), "revision": None}
+        size = {"vocabulary": config.vocab_size, "hidden_size": config.hidden_size}
+        records.write_json(
+            layout.base_record("policy"), {"source": policy.source, "name": policy.name, **identity, **size}
+        )
+        held = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        assert 0.5 * held < startup.weight_bytes(params, "policy") <= held
+
+
+# A stage's start
+
+
+@pytest.mark.parametrize("stage", sorted(startup.HELD))
+def test_every_model_stage_of_a_gpu_scale_is_refused_without_one(
+    project: Path, edit: Edit, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    startup.check_stage(stage)
+    edit(SCALE, "device", "cuda")
+    with stopwatch(1.0), pytest.raises(ResourceError, match="found no CUDA device"):
+        startup.check_stage(stage)
+
+
+def test_a_stage_without_models_needs_no_gpu_but_a_disk(project: Path, edit: Edit, free_disk: Free) -> None:
+    edit(SCALE, "device", "cuda")
+    startup.check_stage("report")
+    free_disk(0.5)
+    with pytest.raises(ResourceError, match=r"found 0.5 GiB free .* expected at least 1.0 GiB .* for outputs"):
+        startup.check_stage("report")
+
+
+def test_models_that_a_stage_holds_together_must_fit_together(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for role in ("policy", "reward"):
+        record_base(role)
+    one = 4 * 14_768_307_200
+    monkeypatch.setattr(resources, "free_memory", lambda: (one, "here"))
+    for stage in ("measure_reference", "train_reward_model", "prepare_base"):
+        startup.check_stage(stage)
+    with pytest.raises(
+        ResourceError,
+        match="found 55.0 GiB free here; expected at least 110.0 GiB for the weights of policy and reward",
+    ):
+        startup.check_stage("adapt_online")
+    monkeypatch.setattr(resources, "free_memory", lambda: (one - 1, "here"))
+    with pytest.raises(ResourceError, match="for the weights of policy alone"):
+        startup.check_stage("train_dpo")
+    with pytest.raises(ResourceError, match="expected at least 55.0 GiB"):
+        startup.check_stage("prepare_base")
+
+
+def test_a_stage_asks_the_hub_for_its_own_models_and_for_none_that_is_there(fake: FakeHub, free_disk: Free) -> None:
+    startup.check_stage("train_dpo")
+    assert [path for path in fake.requests if "/api/" in path] == [f"/api/models/a/policy/revision/{COMMIT}"]
+    hub.snapshot("model", "a/policy", COMMIT, hub.Section(SCALE, "policy"))
+    fake.hangs = True
+    with stopwatch(1.0):
+        startup.check_stage("train_dpo")
+
+
+def test_a_stage_whose_model_is_nowhere_is_refused_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
+    fake.hangs = True
+    with stopwatch(2.0), pytest.raises(SourceError, match=f"{SCALE}: reward: .*no answer within 0.5 seconds"):
+        startup.check_stage("train_reward_model")
+
+
+def test_a_stage_takes_the_commit_that_was_recorded(fake: FakeHub, edit: Edit) -> None:
+    edit(SCALE, "policy.revision", "main")
+    record_base("policy", parameters=10, vocabulary=1, hidden_size=1, revision=COMMIT)
+    startup.check_stage("train_dpo")
+    assert fake.requests[-1] == f"/api/models/a/policy/revision/{COMMIT}"
+
+
+def test_a_download_must_fit_beside_the_outputs(fake: FakeHub, free_disk: Free) -> None:
+    free_disk(1.0)
+    with pytest.raises(ResourceError, match="GiB below .*home/hub for the download of a/policy"):
+        startup.check_stage("train_dpo")
+    hub.snapshot("model", "a/policy", COMMIT, hub.Section(SCALE, "policy"))
+    startup.check_stage("train_dpo")
+
+
+def test_a_refusal_that_needs_no_torch_does_not_wait_for_it(project: Path, edit: Edit) -> None:
+    edit(SCALE, "policy.source", "hub")
+    code = "from pessimism import stage, startup\nstage.run(lambda: startup.check_stage('train_dpo'))\n"
+    check = "import atexit, sys\natexit.register(lambda: print('torch' in sys.modules))\n"
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "home", "PYTHONPATH": str(CHECKOUT / "src")}
+    with stopwatch(8.0):
+        ended = subprocess.run(
+            [sys.executable, "-c", check + code], env=os.environ | variables, capture_output=True, text=True
+        )
+    assert ended.returncode == 1 and "error: scales/tiny.yaml: policy: could not load" in ended.stderr
+    assert ended.stdout == "False\n"
+
+
+def test_a_start_that_is_refused_nothing_costs_little(tiny_world: Any) -> None:
+    startup.check_stage("adapt_online")
+    with stopwatch(0.3):
+        startup.check_stage("adapt_online")
+
+
+# A whole run
+
+
+def test_a_whole_run_is_refused_for_what_its_stages_would_be(
+    project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    preflight.check()
+    edit(SCALE, "device", "cuda")
+    with stopwatch(2.0), pytest.raises(ResourceError, match="found no CUDA device"):
+        preflight.check()
+    monkeypatch.setattr(resources, "check_device", lambda _: None)
+    monkeypatch.setattr(resources, "free_memory", lambda: (GIB, "here"))
+    preflight.check()
+    record_base("reward")
+    with pytest.raises(ResourceError, match="55.0 GiB for the weights of reward alone"):
+        preflight.check()
+
+
+def test_the_downloads_of_a_whole_run_must_fit_together(fake: FakeHub, edit: Edit, free_disk: Free) -> None:
+    free_disk(1.0 + 5002 / GIB)
+    with pytest.raises(ResourceError, match="a/policy; .*a/reward"):
+        preflight.check()
+    edit(SCALE, "reward.name", "a/policy")
+    preflight.check()
+    free_disk(0.9)
+    with pytest.raises(ResourceError, match="expected at least 1.0 GiB"):
+        preflight.check()
+
+
+def test_a_whole_run_without_a_hub_is_refused_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
+    fake.hangs = True
+    with stopwatch(3.0), pytest.raises(SourceError, match="a hub in reach"):
+        preflight.check()

@@ -1,0 +1,166 @@
+"""Several processes that share one training: the same rows, the same adapter, one writer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from conftest import CHECKOUT, Edit
+from pessimism import layout, processes, records
+from pessimism.cells import DpoCell, OnlineCell
+from pessimism.errors import ParamsError
+from pessimism.models.adapters import WEIGHTS_FILE
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.training import batch_parts
+from pessimism.offline.reference import dpo_reference
+from pessimism.params import Params, load_params
+from test_online import make_run, random_adapter, tasks
+
+CHECKPOINT = Path("models/dpo/checkpoint")  # of test_online's runs
+LAUNCHERS = {
+    1: [sys.executable],
+    2: [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    + ["--num_processes", "2", "--mixed_precision", "no", "--dynamo_backend", "no"],
+}
+
+
+def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, count: int) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+
+
+@pytest.mark.parametrize(("rows", "count"), [(7, 3), (2, 2), (5, 1), (3, 4)])
+def test_shares_are_all_rows_once_and_in_order(monkeypatch: pytest.MonkeyPatch, rows: int, count: int) -> None:
+    shares = []
+    for rank in range(count):
+        as_process(monkeypatch, rank, count)
+        shares.append(list(processes.share(rows)))
+    assert sum(shares, []) == list(range(rows))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "micro", "rows", "count", "expected"),
+    [
+        (8, 28, None, 48_504, 1, (8, 28)),  # as derived
+        (8, 28, None, 1_001, 1, (8, 28)),
+        (8, 28, 1, 48_504, 1, (1, 224)),  # scales/24gb.yaml
+        (64, 1, 8, 48_504, 1, (8, 8)),
+        (8, 28, None, 48_504, 2, (4, 28)),  # 8 would leave one process without a last batch
+        (8, 28, None, 48_504, 8, (1, 28)),
+        (64, 1, None, 48_504, 4, (2, 8)),
+        (32, 1, 64, 1_600, 1, (32, 1)),
+    ],
+)
+def test_parts_of_a_batch_leave_every_optimiser_step_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    accumulation: int,
+    micro: int | None,
+    rows: int,
+    count: int,
+    expected: tuple[int, int],
+) -> None:
+    as_process(monkeypatch, 0, count)
+    assert batch_parts(batch, accumulation, micro, rows) == expected
+    assert expected[0] * expected[1] * count == batch * accumulation
+
+
+def test_a_number_of_processes_that_divides_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_process(monkeypatch, 0, 5)
+    with pytest.raises(ParamsError, match=r"found 5 processes; .* batch of 224 .* 48504 rows .*: 1, 2, 4, 8$"):
+        batch_parts(8, 28, None, 48_504)
+
+
+@pytest.fixture
+def world(tiny_world: Params, edit: Edit) -> Params:
+    """Inputs of every stage that several processes may share, without dropout, whose masks are those of a batch."""
+    edit("scales/tiny.yaml", "online.batch_size", 6)
+    edit("scales/tiny.yaml", "online.steps", 3)
+    edit("params.yaml", "ensemble_members", [0, 1])
+    params = load_params()
+    for role in ("policy", "reward"):
+        record = records.read_json(layout.base_record(role)) | {"parameters": 20_000}
+        records.write_json(layout.base_record(role), record)
+    model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+    splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
+    records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params))
+    records.write_json(layout.BETA_GRID, {"p50": 0.7})
+    for split in ("train", "heldout", "test"):
+        records.write_table(layout.tasks(split), tasks(9))
+    shutil.copytree(CHECKOUT / "stages", "stages")
+    return params
+
+
+def launch(count: int, *arguments: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [*LAUNCHERS[count], *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def check_same_adapters(first: Path, second: Path) -> None:
+    ours, theirs = load_file(first / WEIGHTS_FILE), load_file(second / WEIGHTS_FILE)
+    assert ours.keys() == theirs.keys()
+    for name, weights in ours.items():
+        np.testing.assert_allclose(theirs[name], weights, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "directory"),
+    [
+        (["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"], layout.dpo_adapter(DpoCell(50, 0))),
+        (["stages/train_reward_model.py", "--member", "1"], layout.reward_member(1)),
+    ],
+    ids=["train_dpo", "train_reward_model"],
+)
+def test_two_processes_train_the_adapter_of_one(world: Params, arguments: list[str], directory: Path) -> None:
+    launch(1, *arguments)
+    directory.rename("alone")
+    launch(2, *arguments)
+    check_same_adapters(Path("alone"), directory)
+    alone, shared = (records.read_json(layout.training_record(path)) for path in (Path("alone"), directory))
+    assert shared["hyperparameters"] == alone["hyperparameters"]
+    assert shared["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+    assert shared.get("validation") == pytest.approx(alone.get("validation"), abs=1e-4)
+
+
+@pytest.fixture
+def trained(world: Params) -> Params:
+    """The world with a random checkpoint and random reward members."""
+    for directory in (layout.dpo_adapter(DpoCell(50, 0)), CHECKPOINT):
+        random_adapter(load_policy_base(world), world, "CAUSAL_LM", directory, "dpo")
+    for member in world.ensemble_members:
+        random_adapter(load_reward_base(world), world, "SEQ_CLS", layout.reward_member(member), f"member-{member}")
+    return world
+
+
+@pytest.mark.slow
+def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
+    cell = OnlineCell(50, 0, "proxy")
+    arguments = ["stages/adapt_online.py", "--beta-percentile", "50", "--seed", "0", "--arm", "proxy"]
+    launch(1, *arguments)
+    alone = records.read_table(layout.trajectory(cell))
+    layout.online_adapter(cell).rename("alone")
+    layout.trajectory(cell).unlink()
+    launch(2, *arguments)
+    check_same_adapters(Path("alone"), layout.online_adapter(cell))
+    pd.testing.assert_frame_equal(records.read_table(layout.trajectory(cell)), alone, rtol=1e-3, atol=1e-4)
+    start = load_file(layout.dpo_adapter(cell.dpo) / WEIGHTS_FILE)
+    assert all((load_file(Path("alone") / WEIGHTS_FILE)[name] != weights).any() for name, weights in start.items())
+
+
+def test_more_processes_than_prompts_are_refused(trained: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(trained)
+    as_process(monkeypatch, 0, 7)
+    with pytest.raises(ParamsError, match="launcher: found 7 processes; expected at most 6"):
+        run.train()
