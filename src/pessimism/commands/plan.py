@@ -13,11 +13,11 @@ from pessimism.planning.hardware import find_gpu
 from pessimism.planning.plan import Plan, StagePlan, make_plan
 
 WIDTH = 118
+HARD_SPACE = "\u00a0"
 GROUPS = {
     "weights": ("weights", "policy weights", "reward weights"),
     "adapters": ("adapters",),
-    "gradients": ("gradients",),
-    "optimiser": ("optimiser",),
+    "optimiser": ("gradients", "optimiser"),
     "activations": ("activations",),
     "logits": ("logits",),
     "KV cache": ("KV cache",),
@@ -94,8 +94,8 @@ def _memory(found: Plan) -> str:
         sizes = [sum(stage.memory.get(name, 0) for name in names) for names in GROUPS.values()]
         rows.append((stage.name, *(_cell(size) for size in sizes), f"{stage.peak_bytes / 1e9:.1f}", stage.peak_in))
     return (
-        f"GPU memory at the largest moment, GB (bytes / 1e9)\n{_columns(rows, right=range(1, 9))}\n"
-        "  needed above = this sum with the allocator's share and the driver's context"
+        f"GPU memory at the largest moment, GB (bytes / 1e9)\n{_columns(rows, right=range(1, 8))}\n"
+        "  optimiser: gradients and AdamW's two moments; needed (above): this sum with what allocator and driver take"
     )
 
 
@@ -103,19 +103,20 @@ def _values(found: Plan) -> str:
     lines = []
     for stage in found.stages:
         if stage.hyperparameters:
-            values = ", ".join(f"{name} {_value(value)}" for name, value in stage.hyperparameters.items())
+            values = ", ".join(f"{name}{HARD_SPACE}{_value(value)}" for name, value in stage.hyperparameters.items())
             lines += textwrap.wrap(f"{stage.name}: {values}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-    return "\n".join(["Values as the scale sets them or the paper's formulas derive them", *lines])
+    text = "\n".join(["Values as the scale sets them or the paper's formulas derive them", *lines])
+    return text.replace(HARD_SPACE, " ")
 
 
 def _totals(found: Plan) -> str:
     chain = " > ".join(found.critical_path)
     walls = [
-        f"  {hours:.1f} hours on {count} GPU{'s' if count > 1 else ''}, the cell before the longest chain first"
+        f"  {hours:.1f} hours on {count} GPU{'s' if count > 1 else ''}, cells that the longest chain waits for first"
         for count, hours in found.wall_hours.items()
     ]
     cost = f"${found.total_cost_usd:,.0f} at ${found.gpu.usd_per_hour:.2f} an hour"
-    longest = f"  {found.critical_path_hours:.1f} hours at least, however many GPUs: {chain}"
+    longest = f"  {found.critical_path_hours:.1f} hours at least on any number of GPUs, the longest chain: {chain}"
     return "\n".join(
         [
             "Time, disk and network",
@@ -166,4 +167,4 @@ def _power(count: float) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}"

@@ -13,8 +13,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from pessimism.models.adapters import lora_config
-from pessimism.models.loading import DTYPES, SCORE_HEAD, Float32Linear
-from pessimism.models.loading import _quantization as quantization
+from pessimism.models.loading import DTYPES, SCORE_HEAD, Float32Linear, quantization_config
 from pessimism.params import Params
 from pessimism.planning.architectures import model_config
 
@@ -41,7 +40,7 @@ def full_base(params: Params, role: str) -> PreTrainedModel:
 def base(params: Params, role: str) -> PreTrainedModel:
     """The frozen base of ``role`` as the loaders give it, quantised where the scale says so."""
     model = full_base(params, role)
-    chosen = quantization(params.scale.model(role))
+    chosen = quantization_config(params.scale.model(role))
     if chosen is None:
         return model
     model = replace_with_bnb_linear(model, [*get_keys_to_not_convert(model), SCORE_HEAD], chosen)

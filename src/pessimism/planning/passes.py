@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import cast
 
 import torch
@@ -15,9 +16,9 @@ from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE as HEAD_CHUNK
 from trl.trainer.utils import add_fused_lm_head
 
 from pessimism.models.adapters import trainable_parameters, use_adapter
-from pessimism.models.logprobs import ResponseBatch, response_logps
+from pessimism.models.logprobs import ResponseBatch
 from pessimism.offline.reference import sequence_logps
-from pessimism.online.objective import kl_coefficient, online_loss
+from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.params import LengthParams
 from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
@@ -98,33 +99,28 @@ class Tracer:
 
         return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call)
 
-    def online_step(self, model: PeftModel, rows: int, policy: str, reference: str, checkpointing: bool) -> Pass:
-        """Both log-probabilities of one batch, loss and backward pass (online.loop)."""
-        batch, advantages = self._response_batch(rows), torch.zeros(rows, device=META)
-        _prepare_training(model, checkpointing)
+    def online_step(self, passes: Passes, rows: int, parts: int) -> Pass:
+        """Gradients of the online loss over a batch in ``parts`` of ``rows`` (online.update)."""
+        batch, advantages = self._response_batch(rows), torch.zeros(parts * rows, device=META)
+        model = passes.model
+        _hold_gradients(model)
+        if passes.checkpointing:
+            model.activation_checkpointing_enable()
+
+        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(())
 
         def call() -> None:
-            with use_adapter(model, reference), torch.no_grad():
-                base = response_logps(model, batch).sums
-            with use_adapter(model, policy):
-                logps = response_logps(model, batch).sums
-                coefficient = kl_coefficient(1.0, logps - base, 50, 0.0)
-                online_loss(logps, base, advantages, coefficient).backward()
+            accumulate_gradients(passes, [batch] * parts, advantages, coefficient, [0] * parts)
 
-        return self._trace("training step", model, rows, batch.input_ids.shape[1], call)
+        return self._trace("training step", model, parts * rows, batch.input_ids.shape[1], call)
 
-    def both_logps(self, model: PeftModel, rows: int, policy: str, reference: str) -> Pass:
-        """Log-probabilities and entropies of policy and reference, without a gradient (online.loop)."""
+    def compare(self, passes: Passes, rows: int) -> Pass:
+        """Log-probabilities and entropies of policy and reference, without a gradient (online.update)."""
         batch = self._response_batch(rows)
-        model.eval()
-
-        def call() -> None:
-            with torch.no_grad():
-                for name in (policy, reference):
-                    with use_adapter(model, name):
-                        response_logps(model, batch)
-
-        return self._trace("held-out log-probabilities", model, rows, batch.input_ids.shape[1], call)
+        return self._trace(
+            "held-out log-probabilities", passes.model, rows, batch.input_ids.shape[1], lambda: passes.compare(batch)
+        )
 
     def divergence(self, model: PeftModel, rows: int, policy: str) -> Pass:
         """Entropy of a policy and its divergence from the base, over the whole vocabulary (probes.entropy)."""
@@ -181,8 +177,8 @@ class Tracer:
         )
 
     def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
-        tokenizer = cast(PreTrainedTokenizerBase, _LongestTexts(self.lengths.sequence))
-        return RewardEnsemble(model.eval(), tokenizer, (member,), self.lengths, rows)
+        padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))
+        return _LongestTexts(model.eval(), padding, (member,), self.lengths, rows)
 
     def _response_batch(self, rows: int) -> ResponseBatch:
         ids = _ids(rows, self.lengths.prompt + self.lengths.response)
@@ -206,22 +202,14 @@ class Tracer:
             trace.hold(_cached(cache))
         with kernels_of(self.target), trace:
             call()
-        return Pass(name, rows, rows * length, {key: size for key, size in trace.peak.items() if size}, trace.work)
+        return Pass(name, rows, rows * length, trace.peak, trace.work)
 
 
-class _LongestTexts:
-    """A tokenizer whose texts all have the same number of tokens."""
+class _LongestTexts(RewardEnsemble):
+    """The reward ensemble on texts that all have the greatest length, whatever they say."""
 
-    pad_token_id, eos_token_id = 0, 1
-
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": [2] * self.tokens}
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return ""
+    def _encode(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+        return [[1] * self.lengths.sequence for _ in prompts]
 
 
 def _ids(rows: int, length: int) -> torch.Tensor:
@@ -249,10 +237,15 @@ def _with_cache(memory: dict[str, int], cached: int) -> dict[str, int]:
 
 
 def _prepare_training(model: PeftModel, checkpointing: bool) -> None:
-    """Training mode, gradients that exist already, and checkpointing as TRL and the Trainer set it up."""
+    """Training mode, and checkpointing as TRL and the Trainer set it up."""
     model.train()
     if checkpointing:
         model.activation_checkpointing_enable()
         model.enable_input_require_grads()
+    _hold_gradients(model)
+
+
+def _hold_gradients(model: PeftModel) -> None:
+    """Gradients that exist already, as they do from the second part of a batch on."""
     for parameter in trainable_parameters(model):
         parameter.grad = torch.zeros_like(parameter)

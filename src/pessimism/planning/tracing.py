@@ -71,7 +71,7 @@ class Trace(TorchDispatchMode):
     """Counts live bytes by component, and work.
 
     Attributes:
-        peak: bytes by component at the moment when their sum was largest.
+        live: bytes by component now.
         work: everything that ran inside.
     """
 
@@ -84,7 +84,7 @@ class Trace(TorchDispatchMode):
         """
         super().__init__()
         self.live: Counter[str] = Counter()
-        self.peak: dict[str, int] = {}
+        self._at_peak: Counter[str] = Counter()
         self.work = Work()
         self._head_widths = frozenset(head_widths)
         self._selected_rows = selected_rows
@@ -92,6 +92,11 @@ class Trace(TorchDispatchMode):
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._total = 0
         self._highest = 0
+
+    @property
+    def peak(self) -> dict[str, int]:
+        """Bytes by component at the moment when their sum was largest."""
+        return {component: size for component, size in self._at_peak.items() if size}
 
     def hold(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count tensors that exist already and may go."""
@@ -148,8 +153,8 @@ class Trace(TorchDispatchMode):
         """Keep what is alive if it is the most so far, with ``extra`` bytes that a kernel holds for itself."""
         if self._total + extra > self._highest:
             self._highest = self._total + extra
-            self.peak = dict(self.live)
-            self.peak[component] = self.live[component] + extra
+            self._at_peak = self.live.copy()
+            self._at_peak[component] += extra
 
     def _component_of(self, tensor: torch.Tensor) -> str:
         return LOGITS if tensor.dim() > 1 and tensor.shape[-1] in self._head_widths else ACTIVATIONS

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from pessimism import cells
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import DEFAULT, count_trainable
+from pessimism.models.training import batch_parts
 from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
-from pessimism.online.loop import POLICY, REFERENCE
+from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.params import Params
 from pessimism.planning import bases
 from pessimism.planning.architectures import Rows
@@ -145,7 +146,7 @@ class Workload:
 
     def train_reward_model(self) -> StageWork:
         chosen, training = self.reward_training, self.params.scale.reward_training
-        together = min(training.micro_batch_size or chosen.batch_size, chosen.batch_size)
+        together, _ = batch_parts(chosen.batch_size, 1, training.micro_batch_size, self.rows.train_pairs)
         model = bases.adapted(self._base("reward"), self.reward.adapter, [DEFAULT], DEFAULT)
         step = self.tracer.reward_step(model, together, training.gradient_checkpointing)
         calls = chosen.epochs * self.rows.train_pairs / together
@@ -180,7 +181,9 @@ class Workload:
     def train_dpo(self) -> StageWork:
         chosen, training = self.dpo, self.params.scale.dpo
         batch = self.policy.evaluation_batch
-        together = min(training.micro_batch_size or chosen.batch_size, chosen.batch_size)
+        together, _ = batch_parts(
+            chosen.batch_size, chosen.accumulation, training.micro_batch_size, self.rows.train_pairs
+        )
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
         validation = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
@@ -202,8 +205,10 @@ class Workload:
         batch, heldout = self.policy.evaluation_batch, self.rows.heldout_tasks
         generation = self._generation(True, [chosen.batch_size] * chosen.steps + [heldout] * evaluations)
         scoring = self._scoring(chosen.batch_size * chosen.steps + heldout * evaluations)
-        both = self.tracer.both_logps(self._policy_pair, min(batch, heldout), POLICY, REFERENCE)
-        step = self.tracer.online_step(self._policy_pair, together, POLICY, REFERENCE, online.gradient_checkpointing)
+        passes = Passes(self._policy_pair, self.params.protocol.policy_dropout, online.gradient_checkpointing)
+        compared = self.tracer.compare(passes, min(batch, heldout))
+        # Of several parts, two show what all do: each is computed twice.
+        step = self.tracer.online_step(passes, together, min(2, math.ceil(chosen.batch_size / together)))
         resident = self._weights("policy") | self._training(self.policy) | self._ensemble_weights()
         resident["adapters"] = 2 * FLOAT32_BYTES * self.policy.trainable + self._ensemble_weights()["adapters"]
         return StageWork(
@@ -213,8 +218,8 @@ class Workload:
             (
                 *generation,
                 *scoring,
-                Use(step, chosen.steps * chosen.batch_size / together),
-                Use(both, evaluations * math.ceil(heldout / batch)),
+                Use(step, chosen.steps * chosen.batch_size / step.rows),
+                Use(compared, evaluations * math.ceil(heldout / batch)),
             ),
             asdict(chosen) | {"micro_batch_size": together, "evaluations": evaluations, "evaluation_batch_size": batch},
         )
