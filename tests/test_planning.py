@@ -37,9 +37,12 @@ def test_a_trace_counts_what_is_alive_at_once() -> None:
         first = torch.ones(1000, device="meta")
         second = first + 1
         del first
-        third = second * 2  # noqa: F841
-        view = third[:10]  # noqa: F841
+        third = second * 2
+        view = third[:10]
+        del second, third, view
+        fourth = torch.ones(900, device="meta")  # noqa: F841
     assert trace.peak == {ACTIVATIONS: 8000}
+    assert trace.live[ACTIVATIONS] == 3600
 
 
 def test_a_trace_counts_products_by_kind_and_dtype_and_leaves_weights_out() -> None:
@@ -205,8 +208,13 @@ def test_cells_without_a_gpu_wait_for_none() -> None:
     assert schedule.makespan(DIAMOND, HOURS, {"b"}, 1) == 7.0
 
 
-def test_the_longest_chain_starts_first() -> None:
-    cells = [Cell("short", "short", ()), Cell("long", "long", ()), Cell("end", "end", ("long",))]
+def test_what_the_longest_chain_waits_for_starts_first() -> None:
+    cells = [
+        Cell("one", "short", ()),
+        Cell("two", "short", ()),
+        Cell("long", "long", ()),
+        Cell("end", "end", ("long",)),
+    ]
     hours = {"short": 2.0, "long": 2.0, "end": 3.0}
     assert schedule.makespan(cells, hours, set(hours), 2) == 5.0
-    assert schedule.makespan(cells, hours, set(hours), 1) == 7.0
+    assert schedule.makespan(cells, hours, set(hours), 1) == 9.0
