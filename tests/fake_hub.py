@@ -28,8 +28,8 @@ class FakeHub:
     endpoint: str = ""
     requests: list[str] = field(default_factory=list)
 
-    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for a path without its query."""
+    def answer(self, path: str, query: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body."""
         api, _, rest = path.partition("/api/")
         repository, revision, file = self._parse(path.lstrip("/") if api else rest.removeprefix("models/"))
         if repository not in self.files:
@@ -37,7 +37,7 @@ class FakeHub:
         if revision not in (COMMIT, "main"):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         if file is None:
-            return self._describe(path, repository)
+            return self._describe(path, query, repository)
         if repository in self.gated:
             return 401, {"X-Error-Code": "GatedRepo"}, b""
         if file not in self.files[repository]:
@@ -56,14 +56,26 @@ class FakeHub:
                 return repository, revision, file if verb == "/resolve/" else None
         return path, "main", None
 
-    def _describe(self, path: str, repository: str) -> tuple[int, dict[str, str], bytes]:
-        files = self.files[repository].items()
+    def _describe(self, path: str, query: str, repository: str) -> tuple[int, dict[str, str], bytes]:
+        files = self.files[repository]
+        siblings = [{"rfilename": name, "size": len(body), "blobId": oid(body)} for name, body in files.items()]
+        record: object = {"id": repository, "sha": COMMIT, "siblings": siblings, "gated": repository in self.gated}
         if "/tree/" in path:
-            tree = [{"type": "file", "path": name, "size": len(body), "oid": oid(body)} for name, body in files]
-            return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
-        siblings = [{"rfilename": name, "size": len(body), "blobId": oid(body)} for name, body in files]
-        record = {"id": repository, "sha": COMMIT, "siblings": siblings, "gated": repository in self.gated}
+            folder = path.partition("/tree/")[2].partition("/")[2]
+            record = _tree(files, folder and f"{folder}/", "recursive=true" in query.lower())
         return 200, {"Content-Type": "application/json"}, json.dumps(record).encode()
+
+
+def _tree(files: dict[str, bytes], folder: str, recursive: bool) -> list[dict[str, object]]:
+    """What lies in ``folder``: its files and folders, or the files of these too."""
+    below = {name: body for name, body in files.items() if name.startswith(folder)}
+    folders = {folder + name.removeprefix(folder).partition("/")[0] for name in below} - set(below)
+    rows: list[dict[str, object]] = [
+        {"type": "file", "path": name, "size": len(body), "oid": oid(body)}
+        for name, body in below.items()
+        if recursive or "/" not in name.removeprefix(folder)
+    ]
+    return rows + [{"type": "directory", "path": name, "oid": "0" * 40} for name in folders]
 
 
 def oid(body: bytes) -> str:
@@ -77,12 +89,12 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = unquote(urlsplit(self.path).path)
+            path, query = unquote(urlsplit(self.path).path), urlsplit(self.path).query
             hub.requests.append(path)
             if hub.hangs:
                 over.wait()
                 return
-            status, headers, body = hub.answer(path)
+            status, headers, body = hub.answer(path, query)
             self.send_response(status)
             for name, value in (headers | {"Content-Length": str(len(body))}).items():
                 self.send_header(name, value)

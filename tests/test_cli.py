@@ -133,7 +133,13 @@ def test_check_reads_local_problems(project: Path, edit: Edit) -> None:
     assert re.search(r"gsm8k_test.jsonl, row 7: found .*'two'; expected a number after ####", failure("check"))
 
 
-def test_check_looks_at_local_models(project: Path, edit: Edit) -> None:
+@pytest.fixture
+def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a directory with a config.json pass for a model."""
+    monkeypatch.setattr("pessimism.models.support.check_support", lambda *_: None)
+
+
+def test_check_looks_at_local_models(project: Path, edit: Edit, any_model: None) -> None:
     use_path(edit, "policy", "model")
     assert "scales/tiny.yaml: policy.name: found no" in failure("check")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
@@ -148,7 +154,9 @@ def refusal() -> str:
     return str(raised.value)
 
 
-def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(project: Path, edit: Edit) -> None:
+def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(
+    project: Path, edit: Edit, any_model: None
+) -> None:
     use_path(edit, "policy", "model")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     identity = {"source": "path", "name": "model", "content_sha256": content_hash(project / "model")}
@@ -171,7 +179,7 @@ def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(project:
     ],
     ids=["of a hub", "of another directory", "of a stage that failed"],
 )
-def test_a_record_left_over_is_not_compared(project: Path, edit: Edit, left_over: dict) -> None:
+def test_a_record_left_over_is_not_compared(project: Path, edit: Edit, left_over: dict, any_model: None) -> None:
     use_path(edit, "policy", "model")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     records.write_json(layout.base_record("policy"), left_over)

@@ -98,8 +98,21 @@ def test_a_reference_that_is_not_the_bases_is_refused(world: Params, shift: floa
     wrong = dataclasses.replace(
         referenced(world, "train"), chosen_logps=referenced(world, "train").chosen_logps + shift
     )
-    with pytest.raises(DataError, match=r"first DPO loss is .*; expected ln 2 = 0.693147"):
+    with pytest.raises(DataError, match=r"first DPO loss is .*; expected 0.693147"):
         train(world, train=wrong)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quantization", "allowed"),
+    # (beta s)^2 / 8 + 2 beta s / sqrt(pairs) with beta 2, 100 pairs
+    [("float32", "none", 0.0000125 + 0.002), ("float32", "nf4", 0.045 + 0.12), ("bfloat16", "nf4", 0.18 + 0.24)],
+)
+def test_the_first_loss_may_differ_by_rounding_which_grows_with_beta(
+    world: Params, dtype: str, quantization: str, allowed: float
+) -> None:
+    policy = dataclasses.replace(world.scale.policy, dtype=dtype, quantization=quantization)
+    assert dpo.first_loss_tolerance(policy, 2.0, 100) == pytest.approx(allowed)
+    assert dpo.first_loss_tolerance(policy, 0.4, 100) < allowed / 4
 
 
 def test_trainer_computes_no_reference_of_its_own(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoConfig,
@@ -64,8 +64,7 @@ def world(request: pytest.FixtureRequest, tiny_world: Params) -> Params:
 
 
 def sample(model: PreTrainedModel, params: Params) -> Rollouts:
-    torch.manual_seed(7)
-    return sample_responses(model, loading.load_tokenizer(params, "policy"), PROMPTS, params)
+    return sample_responses(model, loading.load_tokenizer(params, "policy"), PROMPTS, params, seeds=[7, 8])
 
 
 def weights(model: PreTrainedModel, skip: Sequence[str] = ()) -> dict[str, torch.Tensor]:
@@ -108,7 +107,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
 
 def referenced(params: Params, base: PreTrainedModel, split: str) -> dpo.ReferencedPairs:
     tokenizer, pairs = loading.load_tokenizer(params, "policy"), records.read_table(layout.preferences(split))
-    return dpo.join_reference(tokenizer, pairs, dpo_reference(base, tokenizer, {split: pairs}, params), params)
+    return dpo.ReferencedPairs.of(dpo_reference(base, tokenizer, {split: pairs}, params), split)
 
 
 def train_policy(params: Params, base: PreTrainedModel) -> tuple[PeftModel, dict[str, Any]]:
@@ -124,6 +123,19 @@ def train_member(params: Params, member: int, base: PreTrainedModel) -> PeftMode
     model, _ = bradley_terry.train_member(params, member, base, tokenizer, pairs, Path("out"))
     save_adapter(model, DEFAULT, layout.reward_member(member))
     return model
+
+
+def test_linear_layers_are_quantised_and_heads_norms_and_embeddings_are_not(world: Params) -> None:
+    policy, reward = loading.load_policy_base(world), loading.load_reward_base(world)
+    for model, head in ((policy, policy.lm_head), (reward, reward.score)):
+        layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+        assert len(layers) == LAYERS
+        assert {layer.weight.quant_type for layer in layers} == {"nf4"}
+        assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
+        assert all(layer.weight.quant_state.nested for layer in layers)
+        plain = [parameter for parameter in model.parameters() if not isinstance(parameter, Params4bit)]
+        assert {parameter.dtype for parameter in plain} == {torch.float32}
+        assert any(parameter is head.weight for parameter in plain)
 
 
 def test_a_policy_is_trained_and_loaded_again(world: Params, starts: dict[str, torch.Tensor]) -> None:
@@ -227,7 +239,6 @@ def test_recorded_parameters_are_those_before_quantisation(world: Params) -> Non
             plain = kind.from_config(config)
         assert records.read_json(layout.base_record(role))["parameters"] == plain.num_parameters()
         base = loading.load_policy_base(world) if role == "policy" else loading.load_reward_base(world)
-        assert sum(isinstance(module, Linear4bit) for module in base.modules()) == LAYERS
         assert sum(parameter.numel() for parameter in base.parameters()) < plain.num_parameters()
 
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from conftest import CHECKOUT
+from conftest import CHECKOUT, Edit
 from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
-from pessimism import hub
+from pessimism import hub, layout, records
 from pessimism.errors import SourceError
 from pessimism.hub import Section
 
@@ -174,3 +176,54 @@ def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path
     with stopwatch(20.0):
         ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []
+
+
+def test_what_the_guide_says_to_download_is_all_that_is_needed(fake: FakeHub, tmp_path: Path) -> None:
+    variables = {"HF_ENDPOINT": fake.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    for arguments in (["a/model"], ["a/sums", "--repo-type", "dataset"]):
+        command = [str(Path(sys.executable).with_name("hf")), "download", *arguments, "--revision", COMMIT]
+        subprocess.run(command, env=os.environ | variables, check=True, capture_output=True, timeout=120)
+    assert hub.cached_snapshot("model", "a/model", COMMIT)
+    rows = elsewhere(READ_ROWS, "http://127.0.0.1:9", tmp_path / "home", HF_HUB_OFFLINE="1")
+    assert rows.stdout.startswith("['0 + 1?'"), rows.stderr
+
+
+LOAD = """
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.support import check_support
+from pessimism.params import load_params
+params = load_params()
+for role, load in (("policy", load_policy_base), ("reward", load_reward_base)):
+    check_support(params, role)
+    print(type(load(params)).__name__, len(load_tokenizer(params, role)))
+"""
+
+
+def test_a_model_of_the_hub_loads_where_no_hub_answers(
+    fake: FakeHub, tiny_world: Any, edit: Edit, tmp_path: Path
+) -> None:
+    """By name it loads too, after minutes of asking for files that it does not have."""
+    fake.files["a/base"] = {file.name: file.read_bytes() for file in layout.BASE_WEIGHTS.iterdir()}
+    for role in ("policy", "reward"):
+        for key, value in {"source": "hub", "name": "a/base", "revision": COMMIT}.items():
+            edit("scales/tiny.yaml", f"{role}.{key}", value)
+        identity = {"source": "hub", "name": "a/base", "requested_revision": COMMIT, "revision": COMMIT}
+        records.write_json(layout.base_record(role), identity)
+    hub.snapshot("model", "a/base", COMMIT, POLICY)
+    fake.hangs = True
+    asked = len(fake.requests)
+    with stopwatch(60.0):
+        loaded = elsewhere(LOAD, fake.endpoint, tmp_path / "home")
+    assert [line.split()[0] for line in loaded.stdout.splitlines()] == [
+        "Qwen3ForCausalLM",
+        "Qwen3ForSequenceClassification",
+    ], loaded.stderr
+    assert len(fake.requests) == asked
+
+
+def test_the_guide_downloads_what_the_paper_scale_pins() -> None:
+    guide = (CHECKOUT / "docs/paper-scale.md").read_text()
+    scale = yaml.safe_load((CHECKOUT / "scales/paper.yaml").read_text())
+    for section, flag in {"policy": "", "reward": "", "preferences": "dataset", "tasks": "dataset"}.items():
+        source, kind = scale[section], f" --repo-type {flag}" if flag else ""
+        assert f"\nhf download {source['name']}{kind} --revision {source['revision']}\n" in guide

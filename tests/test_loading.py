@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
-from peft import get_peft_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from pessimism import layout, records, rng
+from pessimism import hub, layout, records, rng
 from pessimism.data.hashing import content_hash
 from pessimism.errors import SourceError
-from pessimism.models import loading
-from pessimism.models.adapters import lora_config, trainable_parameters
+from pessimism.models import loading, resolving
+from pessimism.models.adapters import trainable_parameters
 from pessimism.models.embedded import make_model, make_tokenizer
 from pessimism.params import Params
 
@@ -60,11 +58,10 @@ def with_source(params: Params, **changes: object) -> Params:
 
 @pytest.fixture
 def local(tiny_world: Params) -> Params:
-    """The same base as a local directory, wide enough for 4-bit blocks."""
+    """A base of the same size as a local directory."""
     assert tiny_world.scale.embedded is not None
-    size = dataclasses.replace(tiny_world.scale.embedded, hidden_size=64, intermediate_size=128)
     rng.seed_torch(1, "local")
-    make_model(size, make_tokenizer()).save_pretrained("local")
+    make_model(tiny_world.scale.embedded, make_tokenizer()).save_pretrained("local")
     make_tokenizer().save_pretrained("local")
     loading.hash_once.cache_clear()
     for role in ("policy", "reward"):
@@ -88,7 +85,7 @@ def test_loading_draws_nothing_that_lasts(tiny_world: Params) -> None:
 
 
 def test_a_local_model_is_loaded_while_its_content_is_the_recorded_one(local: Params) -> None:
-    assert loading.load_policy_base(local).config.hidden_size == 64
+    assert loading.load_policy_base(local).config.hidden_size == 32
     config = Path("local/generation_config.json")
     config.write_text(config.read_text() + "\n")
     loading.hash_once.cache_clear()
@@ -143,41 +140,80 @@ def test_a_bfloat16_reward_base_has_a_float32_head(local: Params) -> None:
     assert not torch.equal(scores, scores.bfloat16().float())
 
 
-# 4 bits
+# Revisions of the hub
+
+PINNED, OTHER = "40c069824f4251a91eefaf281ebe4c544efd3e18", "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
 
 
-def test_nf4_quantises_linear_layers_and_no_head(local: Params) -> None:
-    policy = loading.load_policy_base(with_source(local, quantization="nf4"))
-    reward = loading.load_reward_base(with_source(local, quantization="nf4"))
-    for model, head in ((policy, policy.lm_head), (reward, reward.score)):
-        layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-        assert len(layers) == 2 * 7
-        assert {layer.weight.quant_type for layer in layers} == {"nf4"}
-        assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
-        assert all(layer.weight.quant_state.nested for layer in layers)
-        assert head.weight.dtype == model.model.norm.weight.dtype == torch.float32
+def on_hub(params: Params, requested: str | None, recorded: str, revision: str | None) -> Params:
+    """``params`` on a hub model at ``revision``, where prepare_base recorded what ``requested`` was."""
+    record = {"source": "hub", "name": "a/b", "requested_revision": requested, "revision": recorded}
+    records.write_json(layout.base_record("policy"), record)
+    return with_source(params, source="hub", name="a/b", revision=revision)
 
 
-@pytest.mark.parametrize("role", ["policy", "reward"])
-def test_nf4_gives_the_same_gradients_after_a_forward_in_eval_mode(local: Params, role: str) -> None:
-    load = loading.load_policy_base if role == "policy" else loading.load_reward_base
-    task = "CAUSAL_LM" if role == "policy" else "SEQ_CLS"
-    heads = None if role == "policy" else ["score"]
-    params = with_source(local, quantization="nf4")
-    model = get_peft_model(load(params), lora_config(params.scale.policy, 64, 100, task, heads))
-    torch.manual_seed(0)
-    for parameter in trainable_parameters(model):
-        torch.nn.init.normal_(parameter, std=0.1)
-    ids = torch.tensor([[5, 6, 7, 8, 9]])
+@pytest.mark.parametrize(
+    ("requested", "recorded", "revision"), [(PINNED, PINNED, PINNED), ("main", OTHER, "main"), (None, OTHER, None)]
+)
+def test_a_hub_model_is_loaded_at_the_recorded_commit(
+    tiny_world: Params, monkeypatch: pytest.MonkeyPatch, requested: str | None, recorded: str, revision: str | None
+) -> None:
+    asked = []
 
-    def gradients(train: bool) -> torch.Tensor:
-        model.zero_grad()
-        model.train(train)(input_ids=ids).logits.square().sum().backward()
-        return torch.cat([parameter.grad.flatten() for parameter in trainable_parameters(model)])
+    def snapshot(kind: str, name: str, revision: str, section: hub.Section) -> Path:
+        asked.append((kind, name, revision))
+        return layout.BASE_WEIGHTS
 
-    expected = gradients(train=True)
-    model.eval()
-    with torch.no_grad():
-        model(input_ids=ids)
-    for train in (True, False):
-        assert torch.equal(gradients(train), expected), f"train={train}"
+    monkeypatch.setattr(hub, "snapshot", snapshot)
+    loading.load_tokenizer(on_hub(tiny_world, requested, recorded, revision), "policy")
+    assert asked == [("model", "a/b", recorded)]
+
+
+@pytest.mark.parametrize(
+    ("requested", "recorded", "revision", "expected"),
+    [
+        (PINNED, OTHER, PINNED, OTHER),
+        ("main", OTHER, PINNED, OTHER),
+        ("main", OTHER, "v2", "main"),
+        (PINNED, PINNED, None, PINNED),
+        (None, OTHER, "main", None),
+    ],
+)
+def test_another_revision_than_the_recorded_one_is_refused(
+    tiny_world: Params, requested: str | None, recorded: str, revision: str | None, expected: str | None
+) -> None:
+    params = on_hub(tiny_world, requested, recorded, revision)
+    for load in (loading.load_policy_base, lambda params: loading.load_tokenizer(params, "policy")):
+        with pytest.raises(SourceError, match=rf"policy: found revision {revision!r}; expected {expected!r}, which"):
+            load(params)
+
+
+def test_what_was_asked_of_the_hub_is_recorded_beside_what_it_gave(
+    tiny_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    monkeypatch.setattr(resolving, "hub_revision", lambda kind, name, revision, section: OTHER)
+    monkeypatch.setattr(resolving, "check_support", lambda params, role, revision: checked.append((role, revision)))
+    monkeypatch.setattr(resolving, "_describe", lambda *arguments: {})
+    params = with_source(tiny_world, source="hub", name="a/b", revision="main")
+    for role in ("policy", "reward"):
+        resolving.record_base(params, role)
+        record = records.read_json(layout.base_record(role))
+        assert (record["requested_revision"], record["revision"]) == ("main", OTHER)
+    assert checked == [("policy", OTHER), ("reward", OTHER)]
+
+
+# Devices
+
+
+@pytest.mark.parametrize(("rank", "number"), [(None, 0), ("0", 0), ("3", 3)])
+def test_every_process_has_a_cuda_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, rank: str | None, number: int
+) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loading.device() == torch.device("cuda", number)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert loading.device() == torch.device("cpu")

@@ -217,7 +217,10 @@ def test_a_whole_run_is_refused_for_what_its_stages_would_be(
         preflight.check()
 
 
-def test_the_downloads_of_a_whole_run_must_fit_together(fake: FakeHub, edit: Edit, free_disk: Free) -> None:
+def test_the_downloads_of_a_whole_run_must_fit_together(
+    fake: FakeHub, edit: Edit, free_disk: Free, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pessimism.models.support.check_support", lambda *_: None)
     free_disk(1.0 + 5002 / GIB)
     with pytest.raises(ResourceError, match="a/policy; .*a/reward"):
         preflight.check()
@@ -232,4 +235,13 @@ def test_a_whole_run_without_a_hub_is_refused_in_time(fake: FakeHub, monkeypatch
     monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
     fake.hangs = True
     with stopwatch(3.0), pytest.raises(SourceError, match="a hub in reach"):
+        preflight.check()
+
+
+def test_a_whole_run_is_refused_for_a_model_that_cannot_be_used(project: Path, edit: Edit) -> None:
+    (project / "model").mkdir()
+    (project / "model" / "config.json").write_text('{"model_type": "resnet"}')
+    edit(SCALE, "reward.source", "path")
+    edit(SCALE, "reward.name", "model")
+    with pytest.raises(SourceError, match="scales/tiny.yaml: reward: could not read the configuration"):
         preflight.check()

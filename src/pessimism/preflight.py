@@ -26,8 +26,8 @@ def check() -> Params:
     Raises:
         ParamsError: a parameter is not usable.
         ResourceError: this machine lacks the disk, the memory or the device.
-        SourceError: a local file or directory is missing or is not what was recorded of it, or the hub is out of
-            reach or lacks a repository.
+        SourceError: a local file or directory is missing or is not what was recorded of it, the hub is out of reach
+            or lacks a repository, or a model cannot be used.
         DataError: a row of a local file is not usable.
     """
     params = load_params()
@@ -37,6 +37,8 @@ def check() -> Params:
         _check_model(params.scale.model(role), section)
         _check_model_unchanged(params.scale.model(role), section)
     _check_hub(params)
+    for role in ("policy", "reward"):
+        _check_usable(params, role)
     _check_rows(params)
     return params
 
@@ -66,6 +68,15 @@ def _check_hub(params: Params) -> None:
     }
     needs = [startup.download_need(name, files) for (_, name, _), files in found.items()]
     resources.check_disk([startup.outputs_need(), *needs])
+
+
+def _check_usable(params: Params, role: str) -> None:
+    """Have the configuration of a model judged, unless this project trains it itself."""
+    if params.scale.model(role).source == "embedded":
+        return
+    from pessimism.models.support import check_support
+
+    check_support(params, role)
 
 
 def _check_rows(params: Params) -> None:

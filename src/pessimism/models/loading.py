@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pessimism import layout, records
+from pessimism import hub, layout, records
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
 from pessimism.params import ModelParams, Params
@@ -56,8 +56,7 @@ def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
     Raises:
         SourceError: the source changed since prepare_base, or the tokenizer has no token to pad with.
     """
-    location, revision = _checked_location(params, role)
-    tokenizer = AutoTokenizer.from_pretrained(location, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(_checked_location(params, role))
     set_padding_token(tokenizer)
     return tokenizer
 
@@ -120,11 +119,15 @@ def hash_once(directory: Path) -> str:
     return content_hash(directory)
 
 
-def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
-    """Where ``role``'s files are, and which hub commit; refuses a source that is not what prepare_base recorded."""
+def _checked_location(params: Params, role: str) -> str:
+    """Directory of ``role``'s files; refuses a source that is not what prepare_base recorded.
+
+    Files of the hub are loaded from where they lie, too: by name, transformers asks for files that a model may have
+    beside them, and waits for minutes where no hub answers.
+    """
     model = params.scale.model(role)
     record = records.read_json(layout.base_record(role))
-    section = f"{layout.scale_file(params.scale_name)}: {role}"
+    section = hub.Section(str(layout.scale_file(params.scale_name)), role)
     for key, expected in (("source", model.source), ("name", model.name)):
         if record[key] != expected:
             raise SourceError(
@@ -132,10 +135,10 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
                 "run `dvc repro`"
             )
     if model.source == "embedded":
-        return str(layout.BASE_WEIGHTS), None
+        return str(layout.BASE_WEIGHTS)
     if model.source == "hub":
         _check_revision(model, record, section)
-        return model.name, record["revision"]
+        return str(hub.snapshot("model", model.name, record["revision"], section))
     if not Path(model.name).is_dir():
         raise SourceError(f"{section}.name: found no directory {model.name!r}; expected a Hugging Face model directory")
     found = hash_once(Path(model.name))
@@ -144,7 +147,7 @@ def _checked_location(params: Params, role: str) -> tuple[str, str | None]:
             f"{section}: found content {found}; expected {record['content_sha256']}, which prepare_base recorded: "
             f"{ways_out('prepare_base', layout.BASE)}"
         )
-    return model.name, None
+    return model.name
 
 
 def is_commit(revision: str | None) -> bool:
@@ -152,7 +155,7 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
-def _check_revision(model: ModelParams, record: Mapping[str, Any], section: str) -> None:
+def _check_revision(model: ModelParams, record: Mapping[str, Any], section: hub.Section) -> None:
     """Refuse a record of another commit than the pinned one, or of another branch or tag than the named one."""
     recorded = record["revision"] if is_commit(model.revision) else record["requested_revision"]
     if model.revision != recorded:
@@ -163,11 +166,10 @@ def _check_revision(model: ModelParams, record: Mapping[str, Any], section: str)
 
 
 def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
-    location, revision = _checked_location(params, role)
+    location = _checked_location(params, role)
     chosen = params.scale.model(role)
     model, info = kind.from_pretrained(
         location,
-        revision=revision,
         dtype=DTYPES[chosen.dtype],
         quantization_config=quantization_config(chosen),
         device_map={"": device()},

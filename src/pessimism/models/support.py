@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.quantizers import AutoHfQuantizer
 
-from pessimism import layout
+from pessimism import hub, layout
 from pessimism.data.sources import Section
 from pessimism.errors import SourceError
 from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
@@ -52,8 +52,8 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
     """
     chosen = params.scale.model(role)
     section = Section(str(layout.scale_file(params.scale_name)), role)
-    location = str(layout.BASE_WEIGHTS) if chosen.source == "embedded" else chosen.name
-    config, tokenizer = _read(location, chosen.revision if revision is None else revision, section)
+    location, commit = _location(chosen, revision)
+    config, tokenizer = _read(location, commit, section)
     problems = _config_problems(config, chosen, params.scale.lengths.sequence, role)
     if not problems:
         model = _without_weights(config, role, section)
@@ -64,6 +64,15 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise SourceError(f"{section}: {location!r} cannot be the {role}:\n{listed}")
+
+
+def _location(chosen: ModelParams, revision: str | None) -> tuple[str, str | None]:
+    """Directory of a base, or name and commit at the hub while its files are not on this machine."""
+    if chosen.source != "hub":
+        return str(layout.BASE_WEIGHTS) if chosen.source == "embedded" else chosen.name, None
+    commit = chosen.revision if revision is None else revision
+    snapshot = hub.cached_snapshot("model", chosen.name, commit)
+    return (str(snapshot), None) if snapshot else (chosen.name, commit)
 
 
 def _read(location: str, revision: str | None, section: Section) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
