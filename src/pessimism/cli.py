@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.add_argument("--scale", help="scale of the models in models/ (default: that of params.yaml)")
     selfcheck.set_defaults(command=_selfcheck)
 
+    _add_plan(commands)
+
     prune = _add(commands, "prune", "remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
 
@@ -71,6 +73,21 @@ def _parser() -> argparse.ArgumentParser:
 def _add(commands: Commands, name: str, purpose: str) -> argparse.ArgumentParser:
     """A subcommand whose purpose stands in the list of all and in its own help."""
     return commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+
+
+def _add_plan(commands: Commands) -> None:
+    plan = _add(commands, "plan", "memory, hours and cost of every stage, estimated without loading a weight")
+    add = plan.add_argument
+    add("--scale", metavar="S", help="plan this scale (default: that of params.yaml)")
+    plan.add_argument(
+        "--gpu", default="H100 80GB", metavar="NAME", help="GPU by its name or a part of it (default: %(default)s)"
+    )
+    add("--gpus", type=int, default=1, metavar="N", help="how many run cells side by side (default: 1)")
+    plan.add_argument(
+        "--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)"
+    )
+    add("--json", action="store_true", help="print everything as one JSON object")
+    plan.set_defaults(command=_plan)
 
 
 def _add_replay(commands: Commands) -> None:
@@ -176,6 +193,12 @@ def _selfcheck(options: argparse.Namespace) -> None:
 
     for line in selfcheck.selfcheck(options.scale):
         print(line, flush=True)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from pessimism.commands import plan
+
+    print(plan.plan(options.scale, options.gpu, options.gpus, options.price, options.json))
 
 
 def _prune(options: argparse.Namespace) -> None:

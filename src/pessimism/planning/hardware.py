@@ -1,0 +1,105 @@
+"""GPUs by name, what is assumed of them, and how long a piece of work takes there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from pessimism.errors import ParamsError
+from pessimism.planning.tracing import Work
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Published peak numbers, dense, without sparsity.
+
+    Attributes:
+        memory_bytes: what PyTorch reports as the device's total.
+        bfloat16_flops: per second, on tensor cores with float32 accumulation.
+        float32_flops: per second, without TF32, which PyTorch leaves off by default.
+        bandwidth: bytes per second to and from its memory.
+        usd_per_hour: an assumption about renting one.
+    """
+
+    name: str
+    memory_bytes: float
+    bfloat16_flops: float
+    float32_flops: float
+    bandwidth: float
+    usd_per_hour: float
+
+
+GPUS = (
+    Gpu("H100 80GB", 85.02e9, 989e12, 67e12, 3.35e12, 3.00),
+    Gpu("A100 80GB", 85.02e9, 312e12, 19.5e12, 2.04e12, 1.80),
+    Gpu("L40S 48GB", 47.7e9, 362e12, 91.6e12, 0.864e12, 1.00),
+    Gpu("RTX 4090 24GB", 25.4e9, 165e12, 82.6e12, 1.008e12, 0.50),
+)
+
+
+def find_gpu(name: str) -> Gpu:
+    """The GPU whose name contains ``name``, whatever the case and the spaces.
+
+    Raises:
+        ParamsError: none or several do.
+    """
+    found = [gpu for gpu in GPUS if _letters(name) in _letters(gpu.name)]
+    if len(found) != 1:
+        raise ParamsError(f"--gpu: found {name!r}; expected one of {[gpu.name for gpu in GPUS]} or a part of one name")
+    return found[0]
+
+
+def _letters(name: str) -> str:
+    return "".join(name.casefold().split())
+
+
+def _assumed(value: float, means: str) -> float:
+    return field(default=value, metadata={"means": means})
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
+
+    bfloat16_utilisation: float = _assumed(0.45, "share of the GPU's bfloat16 peak that 4-bit layers reach")
+    float32_utilisation: float = _assumed(0.60, "share of its float32 peak that head, attention and adapters reach")
+    bandwidth_utilisation: float = _assumed(0.70, "share of its memory bandwidth that all else reaches")
+    launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per operation, where the GPU waits for it")
+    sorted_fill: float = _assumed(0.70, "mean tokens of a text, as share of lengths.sequence, in sorted batches")
+    shuffled_fill: float = _assumed(1.00, "the same where a batch is padded to its longest text")
+    generated_share: float = _assumed(1.00, "share of lengths.response that the longest response of a batch takes")
+    memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
+    context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
+    read_bytes_per_second: float = _assumed(1.0e9, "bytes of weights read from disk and quantised per second")
+    download_bytes_per_second: float = _assumed(1.0e8, "bytes downloaded per second")
+    data_set_bytes: float = _assumed(0.7e9, "bytes of the hub data sets")
+    other_stage_hours: float = _assumed(0.02, "hours of a stage that runs no model")
+
+    def described(self) -> list[tuple[str, float, str]]:
+        """Name, value and meaning of each."""
+        return [(entry.name, getattr(self, entry.name), entry.metadata["means"]) for entry in fields(self)]
+
+
+def seconds(work: Work, gpu: Gpu, assumed: Assumptions) -> float:
+    """Seconds of ``work``: of each kind of operation the arithmetic or the memory, whichever takes longer.
+
+    Where launching the operations takes longer than running them, that time counts instead.
+    """
+    running = sum(
+        max(
+            work.flops[kind] / _rate(gpu, assumed, kind[1]),
+            moved / (gpu.bandwidth * assumed.bandwidth_utilisation),
+        )
+        for kind, moved in work.moved.items()
+    )
+    return max(running, work.kernels * assumed.launch_seconds)
+
+
+def needed_bytes(peak: float, assumed: Assumptions) -> float:
+    """Memory that a GPU must have for a predicted ``peak`` of live tensors."""
+    return peak * (1 + assumed.memory_overhead) + assumed.context_bytes
+
+
+def _rate(gpu: Gpu, assumed: Assumptions, dtype: str) -> float:
+    if dtype == "bfloat16":
+        return gpu.bfloat16_flops * assumed.bfloat16_utilisation
+    return gpu.float32_flops * assumed.float32_utilisation

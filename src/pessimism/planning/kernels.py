@@ -1,0 +1,113 @@
+"""Which kernels a GPU or a CPU would run where the meta device would take another way through the libraries' code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+import trl.kernels.chunked_logprob
+import trl.trainer.utils
+
+Target = Literal["cuda", "cpu"]
+_aten = torch.ops.aten
+
+
+@contextmanager
+def kernels_of(target: Target) -> Iterator[None]:
+    """Run the body with the kernels that ``target`` would use, so that tensors on the meta device live as long."""
+    with ExitStack() as stack:
+        functional = torch.nn.functional
+        stack.enter_context(_replaced(functional, "scaled_dot_product_attention", _ATTENTION[target]))
+        # The project trains without autocast, and torch does not know the meta device there.
+        stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda *device: False))
+        if target == "cuda":
+            stack.enter_context(_replaced(functional, "dropout", _fused_dropout))
+            chunked = trl.kernels.chunked_logprob
+            for module in (chunked, trl.trainer.utils):
+                stack.enter_context(_replaced(module, "_use_triton", lambda device: True))
+            stack.enter_context(
+                _replaced(chunked, "triton", SimpleNamespace(cdiv=lambda count, size: -(-count // size)))
+            )
+            for kernel in ("_forward_kernel", "_backward_kernel"):
+                stack.enter_context(_replaced(chunked, kernel, _WritesInPlace()))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    missing = object()
+    before = getattr(owner, name, missing)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+class _WritesInPlace:
+    """A Triton kernel: it is launched on a grid, allocates nothing and returns nothing."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """CUDA's dropout keeps one byte per value for the way back."""
+    return _aten.native_dropout(values, p, True)[0] if training and p > 0 else values
+
+
+def _memory_efficient_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """What CUDA chooses for float32 and a mask; it keeps its inputs, its result and one number per query."""
+    bias = _additive(attn_mask, query, key)
+    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    return _aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, wants_gradient, dropout_p, is_causal, scale=scale
+    )[0]
+
+
+def _cpu_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """The CPU's blocked kernel, which keeps the same."""
+    bias = None if attn_mask is None else _as_bias(attn_mask, query)
+    return _aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
+    )[0]
+
+
+_ATTENTION = {"cuda": _memory_efficient_attention, "cpu": _cpu_attention}
+
+
+def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
+    if mask is None:
+        return None
+    return _as_bias(mask, query).expand(*query.shape[:3], key.shape[2])
+
+
+def _as_bias(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """A Boolean mask as numbers to add: 0 where a query may look, minus infinity elsewhere."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, float("-inf"))

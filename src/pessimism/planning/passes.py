@@ -1,0 +1,251 @@
+"""The passes that stages make over models, each traced once at its largest shape by the stages' own code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import cast
+
+import torch
+from peft import PeftModel
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE as HEAD_CHUNK
+from trl.trainer.utils import add_fused_lm_head
+
+from pessimism.models.adapters import trainable_parameters, use_adapter
+from pessimism.models.logprobs import ResponseBatch
+from pessimism.offline.reference import sequence_logps
+from pessimism.online.update import Passes, accumulate_gradients
+from pessimism.params import LengthParams
+from pessimism.planning.bases import META, resident_tensors, size
+from pessimism.planning.kernels import Target, kernels_of
+from pessimism.planning.tracing import ACTIVATIONS, Trace, Work
+from pessimism.probes.entropy import _batch_entropy_and_kl
+from pessimism.reward.ensemble import RewardEnsemble
+
+CACHE = "KV cache"
+FEWEST_PROMPT_TOKENS = 8
+"""Of a pair's prompt with the tokens of its format: the fewer, the more positions have logits at once."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One call of a model at its largest.
+
+    Attributes:
+        rows: sequences of the call.
+        tokens: positions of the call.
+        memory: bytes by component at the peak, beside what stays in memory all the time.
+        work: floating-point operations and bytes moved of one call.
+    """
+
+    name: str
+    rows: int
+    tokens: int
+    memory: dict[str, int]
+    work: Work
+
+
+@dataclass(frozen=True)
+class Tracer:
+    """Traces passes as ``target`` would run them, on texts of the greatest length."""
+
+    target: Target
+    lengths: LengthParams
+
+    def logps(self, model: PreTrainedModel, rows: int, dtypes: tuple[torch.dtype, ...], context: int) -> Pass:
+        """Log-probabilities of whole sequences (offline.reference)."""
+        sequences = [[1] * self.lengths.sequence] * rows
+
+        def call() -> None:
+            with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of one batch
+                sequence_logps(model, sequences, [context] * rows, 0, rows, "", dtypes)
+
+        return self._trace("log-probabilities", model, rows, self.lengths.sequence, call)
+
+    def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
+        """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""
+        ids = _ids(2 * pairs, self.lengths.sequence)
+        completion = torch.ones_like(ids)
+        labels = ids.masked_fill(completion == 0, -100)
+        reference = torch.zeros(pairs, device=META)
+        _prepare_training(model, checkpointing)
+        add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+
+        def call() -> None:
+            outputs = model(
+                input_ids=ids, attention_mask=completion, use_cache=False, labels=labels, fused_lm_head=True
+            )
+            chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2, dim=0)
+            margins = (chosen - reference) - (rejected - reference)
+            (-torch.nn.functional.logsigmoid(margins)).mean().backward()
+
+        scored = 2 * pairs * (self.lengths.sequence - FEWEST_PROMPT_TOKENS)
+        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call, selected=scored)
+
+    def reward_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
+        """Forward and backward pass of TRL's Bradley-Terry loss."""
+        ids = _ids(2 * pairs, self.lengths.sequence)
+        mask = torch.ones_like(ids)
+        _prepare_training(model, checkpointing)
+
+        def call() -> None:
+            rewards = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.squeeze(-1)
+            chosen, rejected = torch.chunk(rewards, chunks=2)
+            (-torch.nn.functional.logsigmoid(chosen - rejected)).mean().backward()
+
+        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call)
+
+    def online_step(self, passes: Passes, rows: int, parts: int) -> Pass:
+        """Gradients of the online loss over a batch in ``parts`` of ``rows`` (online.update)."""
+        batch, advantages = self._response_batch(rows), torch.zeros(parts * rows, device=META)
+        model = passes.model
+        _hold_gradients(model)
+        if passes.checkpointing:
+            model.activation_checkpointing_enable()
+
+        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(())
+
+        def call() -> None:
+            accumulate_gradients(passes, [batch] * parts, advantages, coefficient, [0] * parts)
+
+        return self._trace("training step", model, parts * rows, batch.input_ids.shape[1], call)
+
+    def compare(self, passes: Passes, rows: int) -> Pass:
+        """Log-probabilities and entropies of policy and reference, without a gradient (online.update)."""
+        batch = self._response_batch(rows)
+        return self._trace(
+            "held-out log-probabilities", passes.model, rows, batch.input_ids.shape[1], lambda: passes.compare(batch)
+        )
+
+    def divergence(self, model: PeftModel, rows: int, policy: str) -> Pass:
+        """Entropy of a policy and its divergence from the base, over the whole vocabulary (probes.entropy)."""
+        batch = self._response_batch(rows)
+        model.eval()
+
+        def call() -> None:
+            with use_adapter(model, policy):
+                _batch_entropy_and_kl(model, batch)
+
+        return self._trace("entropy and divergence", model, rows, batch.input_ids.shape[1], call)
+
+    def prefill(self, model: PreTrainedModel, rows: int) -> Pass:
+        """The first forward pass of generation, over the prompts."""
+        ids = _ids(rows, self.lengths.prompt)
+        mask = torch.ones_like(ids)
+
+        def call() -> None:
+            with torch.no_grad():
+                model(input_ids=ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+
+        return self._trace("generation, prompts", model, rows, self.lengths.prompt, call)
+
+    def decode(self, model: PreTrainedModel, rows: int) -> Pass:
+        """The last step of generation: one token per row, with the keys and values of all before it."""
+        length = self.lengths.prompt + self.lengths.response
+        cache = _full_cache(model, rows, length - 1)
+        ids, mask = _ids(rows, 1), torch.ones(rows, length, dtype=torch.long, device=META)
+
+        def call() -> None:
+            with torch.no_grad():
+                model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+        found = self._trace("generation, one token", model, rows, 1, call, cache=cache)
+        return replace(found, memory=_with_cache(found.memory, size(_cached(cache))))
+
+    def scores(self, model: PeftModel, rows: int, member: int) -> Pass:
+        """One member's score of a batch of texts (reward.ensemble)."""
+        ensemble = self._ensemble(model, rows, member)
+        return self._trace(
+            "reward scores", model, rows, self.lengths.sequence, lambda: ensemble.score([""] * rows, [""] * rows)
+        )
+
+    def representations(self, model: PeftModel, rows: int, member: int) -> Pass:
+        """One member's states of every layer over a batch of texts (reward.ensemble)."""
+        ensemble = self._ensemble(model, rows, member)
+        texts = [""] * rows
+        return self._trace(
+            "reward representations",
+            model,
+            rows,
+            self.lengths.sequence,
+            lambda: ensemble.representations(member, texts, texts),
+        )
+
+    def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
+        padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))
+        return _LongestTexts(model.eval(), padding, (member,), self.lengths, rows)
+
+    def _response_batch(self, rows: int) -> ResponseBatch:
+        ids = _ids(rows, self.lengths.prompt + self.lengths.response)
+        mask = torch.ones_like(ids)
+        return ResponseBatch(ids, mask, mask[:, -self.lengths.response :])
+
+    def _trace(
+        self,
+        name: str,
+        model: PreTrainedModel | PeftModel,
+        rows: int,
+        length: int,
+        call: Callable[[], object],
+        selected: int | None = None,
+        cache: DynamicCache | None = None,
+    ) -> Pass:
+        vocabulary = model.config.get_text_config().vocab_size
+        trace = Trace({vocabulary, HEAD_CHUNK, vocabulary % HEAD_CHUNK}, selected)
+        trace.leave_out(resident_tensors(model))
+        if cache is not None:
+            trace.hold(_cached(cache))
+        with kernels_of(self.target), trace:
+            call()
+        return Pass(name, rows, rows * length, trace.peak, trace.work)
+
+
+class _LongestTexts(RewardEnsemble):
+    """The reward ensemble on texts that all have the greatest length, whatever they say."""
+
+    def _encode(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+        return [[1] * self.lengths.sequence for _ in prompts]
+
+
+def _ids(rows: int, length: int) -> torch.Tensor:
+    return torch.zeros(rows, length, dtype=torch.long, device=META)
+
+
+def _full_cache(model: PreTrainedModel, rows: int, length: int) -> DynamicCache:
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = DynamicCache(config=config)
+    for layer in range(config.num_hidden_layers):
+        shape = (rows, config.num_key_value_heads, length, width)
+        keys, values = (torch.empty(shape, dtype=model.dtype, device=META) for _ in range(2))
+        cache.update(keys, values, layer)
+    return cache
+
+
+def _cached(cache: DynamicCache) -> list[torch.Tensor]:
+    return [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+
+
+def _with_cache(memory: dict[str, int], cached: int) -> dict[str, int]:
+    """Layer by layer, one token more is copied into a new cache: what the trace counts as activations is mostly it."""
+    return memory | {CACHE: cached, ACTIVATIONS: memory[ACTIVATIONS] - cached}
+
+
+def _prepare_training(model: PeftModel, checkpointing: bool) -> None:
+    """Training mode, and checkpointing as TRL and the Trainer set it up."""
+    model.train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+        model.enable_input_require_grads()
+    _hold_gradients(model)
+
+
+def _hold_gradients(model: PeftModel) -> None:
+    """Gradients that exist already, as they do from the second part of a batch on."""
+    for parameter in trainable_parameters(model):
+        parameter.grad = torch.zeros_like(parameter)

@@ -1,0 +1,220 @@
+"""The planner's parts: what a trace counts, what a schedule takes, what a GPU needs, and that sizes are the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from pessimism.commands.selfcheck import params_of
+from pessimism.errors import ParamsError, SourceError
+from pessimism.models.loading import DTYPES, quantization_config
+from pessimism.params import Params
+from pessimism.pipeline import load_stages
+from pessimism.planning import bases, schedule
+from pessimism.planning.architectures import ARCHITECTURES, model_config, row_counts
+from pessimism.planning.hardware import Assumptions, find_gpu, needed_bytes, seconds
+from pessimism.planning.schedule import Cell
+from pessimism.planning.tracing import ACTIVATIONS, HEAD, LINEAR, LOGITS, Trace, Work
+from pessimism.planning.workload import Workload
+
+
+def meta(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, device="meta")
+
+
+def workload(scale: str) -> Workload:
+    params = params_of(scale)
+    return Workload(params, row_counts(params, f"scales/{scale}.yaml"), Assumptions())
+
+
+def test_a_trace_counts_what_is_alive_at_once() -> None:
+    with Trace({7}) as trace:
+        first = torch.ones(1000, device="meta")
+        second = first + 1
+        del first
+        third = second * 2
+        view = third[:10]
+        del second, third, view
+        fourth = torch.ones(900, device="meta")  # noqa: F841
+    assert trace.peak == {ACTIVATIONS: 8000}
+    assert trace.live[ACTIVATIONS] == 3600
+
+
+def test_a_trace_counts_products_by_kind_and_dtype_and_leaves_weights_out() -> None:
+    weight, head, rows = meta(64, 32), meta(7, 64), meta(10, 32)
+    with Trace({7}) as trace:
+        trace.leave_out([weight, head])
+        states = rows @ weight.t()
+        states @ head.t()
+    assert trace.work.flops[LINEAR, "float32"] == 2 * 10 * 32 * 64
+    assert trace.work.flops[HEAD, "float32"] == 2 * 10 * 64 * 7
+    assert trace.peak == {ACTIVATIONS: 10 * 64 * 4, LOGITS: 10 * 7 * 4}
+
+
+def test_a_trace_keeps_what_a_backward_pass_will_need() -> None:
+    rows = meta(10, 1000).requires_grad_()
+    with Trace({7}) as trace:
+        loss = rows.exp().exp().sum()
+        loss.backward()
+    # Both exponentials are kept; on the way back a gradient joins them, and each frees what it has used.
+    assert trace.peak[ACTIVATIONS] == pytest.approx(3 * 40_000, rel=0.01)
+
+
+def test_softmax_of_a_slice_needs_a_copy_of_it() -> None:
+    logits = meta(10, 5, 7)
+    for given, copies in ((logits, 0), (logits[:, :-1], 1)):
+        with Trace({7}) as trace:
+            trace.leave_out([logits])
+            given.log_softmax(dim=-1)
+        assert trace.peak == {LOGITS: (1 + copies) * given.numel() * 4}
+
+
+def test_quantised_models_take_the_bytes_of_really_quantised_ones(project: Path, tmp_path: Path) -> None:
+    small = {"hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+    small |= {"num_key_value_heads": 2, "head_dim": 32, "vocab_size": 512, "tie_word_embeddings": False}
+    config = AutoConfig.for_model("qwen3", **small)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    params = with_policy(params_of("paper"), source="path", name=str(tmp_path / "model"))
+    model = params.scale.policy
+    real = AutoModelForCausalLM.from_pretrained(
+        model.name, dtype=DTYPES[model.dtype], quantization_config=quantization_config(model), device_map={"": "cpu"}
+    )
+    planned = bases.base(params, "policy")
+    assert bases.size(bases.resident_tensors(planned)) == bases.size(bases.resident_tensors(real))
+    sizes = {name: (parameter.shape, parameter.dtype) for name, parameter in real.named_parameters()}
+    assert sizes == {name: (parameter.shape, parameter.dtype) for name, parameter in planned.named_parameters()}
+
+
+def with_policy(params: Params, **changes: object) -> Params:
+    policy = dataclasses.replace(params.scale.policy, **changes)
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, policy=policy))
+
+
+def test_shipped_sizes_are_those_of_the_models() -> None:
+    # As published: Qwen3-14B has 14,768,307,200 parameters, Qwen3-1.7B 1,720,574,976 and SmolLM2-135M 134,515,008.
+    counts = {}
+    for name, sizes in ARCHITECTURES.items():
+        with torch.device("meta"):
+            counts[name] = AutoModelForCausalLM.from_config(AutoConfig.for_model(**sizes)).num_parameters()
+    assert counts == {
+        "Qwen/Qwen3-14B": 14_768_307_200,
+        "Qwen/Qwen3-1.7B": 1_720_574_976,
+        "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    }
+
+
+def test_the_paper_scale_derives_the_paper_values(project: Path) -> None:
+    planned = workload("paper")
+    dpo, reward, online = planned.dpo, planned.reward_training, planned.online
+    assert (dpo.lora_rank, planned.policy.adapter.lora_alpha, dpo.lora_dropout) == (64, 128, 0.10)
+    assert (reward.lora_rank, planned.reward.adapter.lora_alpha, reward.lora_dropout) == (32, 64, 0.10)
+    assert (dpo.batch_size, planned.policy.evaluation_batch, reward.batch_size) == (8, 16, 64)
+    assert (dpo.accumulation, dpo.steps, dpo.warmup_steps) == (28, 217, 14)
+    assert (reward.steps, reward.warmup_steps) == (1516, 38)
+    assert (dpo.trainable_parameters, reward.trainable_parameters) == (83_886_080, 12_847_104)
+    assert dpo.learning_rate == pytest.approx(6.905e-5, rel=1e-4)
+    assert reward.learning_rate == pytest.approx(1.7645e-4, rel=1e-4)
+    assert online.learning_rate == pytest.approx(3.4527e-6, rel=1e-4)
+    assert (online.batch_size, online.steps, online.measure_every) == (4, 165, 3)
+    assert dpo.clip_norm == online.clip_norm == pytest.approx(1.1320, abs=5e-5)
+    assert reward.clip_norm == pytest.approx(1.0155, abs=5e-5)
+    assert dpo.weight_decay == reward.weight_decay == pytest.approx(0.004541, abs=5e-7)
+    assert online.weight_decay == pytest.approx(1.0918e-4, rel=1e-4)
+
+
+def test_the_scale_of_24_gb_changes_no_value_of_the_science(project: Path) -> None:
+    full, small = workload("paper"), workload("24gb")
+    assert (full.dpo, full.reward_training, full.online) == (small.dpo, small.reward_training, small.online)
+
+
+def test_rows_are_those_that_prepare_data_would_write(project: Path) -> None:
+    rows = row_counts(params_of("paper"), "scales/paper.yaml")
+    assert (rows.train_pairs, rows.val_pairs) == (48_504, 6_063)
+    assert (rows.training_tasks, rows.heldout_tasks, rows.test_tasks) == (1_319, 256, 1_319)
+    tiny = row_counts(params_of("tiny"), "scales/tiny.yaml")
+    assert (tiny.heldout_tasks, tiny.test_tasks) == (256, 1024)
+    assert 0.79 * 2000 < tiny.train_pairs < 0.82 * 2000
+
+
+def test_unknown_hub_data_are_refused(project: Path) -> None:
+    params = params_of("paper")
+    preferences = dataclasses.replace(params.scale.preferences, name="someone/pairs")
+    unknown = dataclasses.replace(params, scale=dataclasses.replace(params.scale, preferences=preferences))
+    with pytest.raises(SourceError, match=r"preferences.name: the number of rows of 'someone/pairs' is not known"):
+        row_counts(unknown, "scales/paper.yaml")
+
+
+def test_a_directory_without_a_configuration_is_refused(project: Path) -> None:
+    with pytest.raises(SourceError, match=r"policy.name: found no .*nowhere/config.json"):
+        model_config(with_policy(params_of("paper"), source="path", name="nowhere"), "policy")
+
+
+def test_time_is_the_slower_of_arithmetic_memory_and_launching() -> None:
+    gpu, assumed = find_gpu("h100"), Assumptions()
+    product, copy = (LINEAR, "bfloat16"), ("elementwise", "float32")
+    computing = Work(Counter({product: 10**15}), Counter({product: 1}), 1)
+    moving = Work(Counter(), Counter({copy: 10**13}), 1)
+    launching = Work(Counter(), Counter({copy: 1}), 10**6)
+    assert seconds(computing, gpu, assumed) == pytest.approx(1e15 / (989e12 * assumed.bfloat16_utilisation))
+    assert seconds(moving, gpu, assumed) == pytest.approx(1e13 / (3.35e12 * assumed.bandwidth_utilisation))
+    assert seconds(launching, gpu, assumed) == pytest.approx(1e6 * assumed.launch_seconds)
+
+
+def test_needed_memory_is_more_than_the_tensors() -> None:
+    assert needed_bytes(10e9, Assumptions(memory_overhead=0.1, context_bytes=1e9)) == pytest.approx(12e9)
+
+
+@pytest.mark.parametrize("name", ["h100", "H100 80GB", "RTX 4090", "l40s"])
+def test_gpus_are_found_by_part_of_their_name(name: str) -> None:
+    assert name.split()[0].casefold() in find_gpu(name).name.casefold()
+
+
+@pytest.mark.parametrize("name", ["80GB", "B200"])
+def test_a_name_of_no_or_several_gpus_is_refused(name: str) -> None:
+    with pytest.raises(ParamsError, match=f"--gpu: found '{name}'; expected one of"):
+        find_gpu(name)
+
+
+def test_every_cell_waits_for_what_it_reads(project: Path) -> None:
+    cells = {cell.name: cell for cell in schedule.cells_of(load_stages(), params_of("tiny"))}
+    assert len(cells) == 13 - 1 + 3 + 9 + 18 + 9
+    online = cells["adapt_online@20-1-placebo"]
+    assert "train_dpo@20-1" in online.after and "train_dpo@20-0" not in online.after
+    assert {f"train_reward_model@{member}" for member in range(3)} <= set(online.after)
+    probe = cells["probe_policy@50-2"]
+    assert "adapt_online@50-2-proxy" in probe.after and "adapt_online@50-2-placebo" not in probe.after
+    assert "derive_beta_grid" in cells["train_dpo@80-2"].after
+
+
+DIAMOND = [Cell("a", "a", ()), Cell("b", "b", ("a",)), Cell("c", "c", ("a",)), Cell("d", "d", ("b", "c"))]
+HOURS = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
+
+
+def test_the_critical_path_is_the_longest_chain() -> None:
+    assert [cell.name for cell in schedule.critical_path(DIAMOND, HOURS)] == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(1, 9.0), (2, 7.0), (8, 7.0)])
+def test_cells_share_gpus(gpus: int, expected: float) -> None:
+    assert schedule.makespan(DIAMOND, HOURS, {"a", "b", "c", "d"}, gpus) == expected
+
+
+def test_cells_without_a_gpu_wait_for_none() -> None:
+    assert schedule.makespan(DIAMOND, HOURS, {"b"}, 1) == 7.0
+
+
+def test_what_the_longest_chain_waits_for_starts_first() -> None:
+    cells = [
+        Cell("one", "short", ()),
+        Cell("two", "short", ()),
+        Cell("long", "long", ()),
+        Cell("end", "end", ("long",)),
+    ]
+    hours = {"short": 2.0, "long": 2.0, "end": 3.0}
+    assert schedule.makespan(cells, hours, set(hours), 2) == 5.0
+    assert schedule.makespan(cells, hours, set(hours), 1) == 9.0
