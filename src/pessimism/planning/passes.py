@@ -23,7 +23,7 @@ from pessimism.params import LengthParams
 from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
 from pessimism.planning.tracing import ACTIVATIONS, Trace, Work
-from pessimism.probes.entropy import _batch_entropy_and_kl
+from pessimism.probes.entropy import batch_entropy_and_kl
 from pessimism.reward.ensemble import RewardEnsemble
 
 CACHE = "KV cache"
@@ -129,7 +129,7 @@ class Tracer:
 
         def call() -> None:
             with use_adapter(model, policy):
-                _batch_entropy_and_kl(model, batch)
+                batch_entropy_and_kl(model, batch)
 
         return self._trace("entropy and divergence", model, rows, batch.input_ids.shape[1], call)
 

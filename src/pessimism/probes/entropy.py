@@ -65,14 +65,14 @@ def response_entropy_and_kl(
     for start in range(0, len(prompts), size):
         rows = slice(start, start + size)
         batch = pad_pairs(rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, model.device)
-        entropy_B, kl_B = _batch_entropy_and_kl(model, batch)
+        entropy_B, kl_B = batch_entropy_and_kl(model, batch)
         entropies.append(entropy_B)
         divergences.append(kl_B)
     return float(torch.cat(entropies).mean()), float(torch.cat(divergences).mean())
 
 
 @torch.no_grad()
-def _batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) mean entropy per token and (B,) KL to the base summed over tokens."""
     policy_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
     with use_adapter(model, None):
