@@ -90,7 +90,7 @@ def _add_fanout(commands: Commands) -> None:
         default="slurm",
         help="who starts the jobs: SLURM, or this machine, one job per GPU (default: slurm)",
     )
-    add("--jobs", type=_positive, metavar="N", help="jobs at a time (default: slurm: every cell; local: every GPU)")
+    add("--jobs", type=int, metavar="N", help="jobs at a time (default: slurm: every cell; local: every GPU)")
     add("--gpus", type=int, default=1, metavar="N", help="GPUs of each job (default: 1)")
     add("--hours", type=float, default=24, metavar="H", help="time after which a job is ended (default: 24)")
     add(
@@ -107,13 +107,6 @@ def _add_fanout(commands: Commands) -> None:
         help="for clones and logs; all machines must see it under this path (default: .dvc/tmp/fanout of the project)",
     )
     fanout.set_defaults(command=_fanout)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"found {number}; expected 1 or more")
-    return number
 
 
 def _add_replay(commands: Commands) -> None:

@@ -70,14 +70,25 @@ def check(resources: Resources) -> None:
     Raises:
         FanoutError: submitit is not installed, there is no SLURM here, or there are fewer GPUs than asked for.
     """
+    _check_numbers(resources)
     _submitit()
-    if resources.executor == "slurm" and shutil.which("sbatch") is None:
+    missing = [name for name in ("sbatch", "srun", "sacct") if shutil.which(name) is None]
+    if resources.executor == "slurm" and missing:
         raise FanoutError(
-            "found no sbatch on this machine; expected a login node of a SLURM cluster. To use this machine's own "
-            "GPUs, add --executor local"
+            f"found no {', '.join(missing)} on this machine; expected a login node of a SLURM cluster. To use this "
+            "machine's own GPUs, add --executor local"
         )
     if resources.executor == "local":
         slots(resources, cells=1)
+
+
+def _check_numbers(resources: Resources) -> None:
+    if resources.jobs is not None and resources.jobs < 1:
+        raise FanoutError(f"--jobs: found {resources.jobs}; expected 1 or more")
+    if resources.gpus < 0:
+        raise FanoutError(f"--gpus: found {resources.gpus}; expected 0 or more")
+    if not 0 < resources.hours < float("inf"):
+        raise FanoutError(f"--hours: found {resources.hours}; expected a number above 0")
 
 
 def slots(resources: Resources, cells: int) -> list[str | None]:
@@ -161,7 +172,7 @@ def _submit(job: CellJob, resources: Resources) -> Any:
     try:
         executor.update_parameters(**_parameters(job, resources))
         return executor.submit(worker.run, job)
-    except (AssertionError, NameError, ValueError, submitit.core.utils.FailedJobError) as error:
+    except (AssertionError, NameError, TypeError, ValueError, submitit.core.utils.FailedJobError) as error:
         raise FanoutError(f"{job.cell}: submitit refused the job: {error}") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,7 +108,16 @@ def _clone(job: CellJob, environment: dict[str, str]) -> None:
 def _command(job: CellJob, environment: dict[str, str], *command: str) -> None:
     _note(job, f"$ {' '.join(command)}")
     with job.log.open("a", encoding="utf-8") as log:
-        subprocess.run(command, cwd=job.clone, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+        process = subprocess.Popen(
+            command, cwd=job.clone, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = process.wait()
+        except BaseException:  # time is up, preempted, interrupted: no training may outlive its job
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def _note(job: CellJob, line: str) -> None:
