@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,20 +39,24 @@ if "DVC_STAGE" in os.environ:
     with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "trace.jsonl"), "a") as file:
         file.write(json.dumps(line) + "\\n")
 """
-# A training in no time, for what is about jobs and not about training. Member 1 does what the file says.
+# A training in no time, for what is about jobs and not about training. A member does first what the plan says of it.
 QUICK = """
-import os, sys, time
+import json, os, sys, time
 from pathlib import Path
+home = Path({home!r})
 member = sys.argv[-1]
-plan = Path({plan!r}).read_text()
-if member == "1" and plan == "fail":
-    sys.exit("error: member 1 does not want to")
-if plan == "wait":
-    time.sleep(600 if member == "1" else 6)
+def wait_for_member_2():
+    while "train_reward_model@2" not in (home / "trace.jsonl").read_text():
+        time.sleep(0.1)
+match json.loads((home / "plan.json").read_text()).get(member):
+    case "fail": sys.exit(f"error: member {{member}} does not want to")
+    case "hang": time.sleep(600)
+    case "slow": time.sleep(6)
+    case "until 2": wait_for_member_2()
+    case "beyond 2": wait_for_member_2(); time.sleep(15)
 out = Path("models/reward") / f"member-{{member}}"
 out.mkdir(parents=True)
 (out / "adapter.txt").write_text(member)
-time.sleep(0.5)
 """
 
 
@@ -64,23 +69,28 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def quick(prepared: Project, tmp_path: Path) -> Project:
+def quick(prepared: Project, tmp_path: Path) -> Iterator[Project]:
     """A project whose reward models are trained in no time, by a script that no commit holds."""
     project = copied(prepared, tmp_path)
-    (project.root / "stages/train_reward_model.py").write_text(QUICK.format(plan=str(tmp_path / "plan")))
-    plan(project, "go")
+    (project.root / "stages/train_reward_model.py").write_text(QUICK.format(home=str(tmp_path)))
+    plan(project)
     add_directory_remote(project)
-    return project
+    yield project
+    for process in psutil.process_iter(["cwd"]):  # where a test fails, its jobs would go on
+        if (process.info["cwd"] or "").startswith(str(tmp_path)):
+            process.kill()
 
 
-def plan(project: Project, word: str) -> None:
-    (project.root.parent / "plan").write_text(word)
+def plan(project: Project, **members: str) -> None:
+    """What a member that is trained from now on does, given as m0, m1, m2."""
+    content = {member.removeprefix("m"): word for member, word in members.items()}
+    (project.root.parent / "plan.json").write_text(json.dumps(content))
 
 
 def executions(project: Project) -> list[tuple[str, int, str, str, float]]:
     """What ran, as noted by the processes themselves."""
     path = project.root.parent / "trace.jsonl"
-    return [tuple(yaml.safe_load(line)) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def counts(project: Project) -> dict[str, int]:
@@ -154,7 +164,7 @@ def test_what_no_commit_holds_reaches_the_jobs_and_nothing_of_the_user_changes(q
 
 @pytest.mark.slow
 def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick: Project) -> None:
-    plan(quick, "fail")
+    plan(quick, m1="fail")
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 1 and "merged 2 of 3" in printed
     report = printed[printed.index("error: 1 cell(s) have no result") :]
@@ -163,7 +173,7 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     assert "member 1 does not want to" in Path(log).read_text()
     assert not (quick.root / "models/reward/member-1").exists()
 
-    plan(quick, "go")
+    plan(quick)
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 0 and "3 cells, 2 with a result, 1 to run" in printed
     assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
@@ -172,7 +182,7 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
 @pytest.mark.slow
 def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick: Project) -> None:
     """Job 1 and the driver are killed; job 0 goes on without a driver; job 2 has not been submitted yet."""
-    plan(quick, "wait")
+    plan(quick, m0="beyond 2", m1="hang")
     driver = start(quick, *FANOUT, "train_reward_model", "--executor", "local", "--jobs", "2")
     until(lambda: len(executions(quick)) == 2)
     driver.send_signal(signal.SIGKILL)
@@ -180,7 +190,7 @@ def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick:
     kill_job(quick, MEMBERS[1])
     assert stage_process(quick, MEMBERS[0]).is_running()
 
-    plan(quick, "go")
+    plan(quick)
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 0, printed
     assert "merged 3 of 3" in printed
@@ -190,11 +200,13 @@ def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick:
 
 @pytest.mark.slow
 def test_every_job_has_a_gpu_of_its_own(quick: Project) -> None:
+    plan(quick, m1="until 2")
     status, printed = run(quick, "--executor", "local", CUDA_VISIBLE_DEVICES="4,6")
     assert status == 0, printed
     devices = {stage: device for stage, _, _, device, _ in executions(quick)}
     assert sorted(devices) == MEMBERS
-    assert {devices[MEMBERS[0]], devices[MEMBERS[1]]} == {"4", "6"} and devices[MEMBERS[2]] in {"4", "6"}
+    assert {devices[MEMBERS[0]], devices[MEMBERS[1]]} == {"4", "6"}
+    assert devices[MEMBERS[2]] == devices[MEMBERS[0]], "member 1 ran until member 2 did"
 
 
 SBATCH = """#!{python}
@@ -253,12 +265,13 @@ def test_a_job_that_slurm_still_holds_is_not_submitted_again(quick: Project) -> 
     home = quick.root.parent
     facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
     path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
-    plan(quick, "wait")
+    plan(quick, m0="slow", m1="hang", m2="slow")
     driver = start(quick, *FANOUT, "train_reward_model", PATH=path)
     until(lambda: len(executions(quick)) == 3)
     driver.kill()
     driver.wait()
     stage_process(quick, MEMBERS[1]).kill()  # its job goes on and ends as failed
+    plan(quick)
     status, printed = run(quick, PATH=path)
     assert "waits for job 100, submitted earlier" in printed
     assert status == 1 and "merged 2 of 3" in printed, printed
