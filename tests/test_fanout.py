@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ def run(project: Project, *options: str, **variables: str) -> tuple[int, str]:
     return process.returncode, printed
 
 
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -323,6 +324,8 @@ def test_what_is_stale_before_the_cells_is_named_with_the_commands_in_order(plai
         "  pessimism fanout train_dpo",
     ]
     assert "train_dpo@20-0" in message and "score_hacking" not in message
+    together = refusal("train_dpo", "adapt_online")
+    assert together.endswith("pessimism fanout train_dpo"), "a stage must not be fanned out with one that waits for it"
 
 
 def test_a_relative_path_of_a_model_is_refused(plain: Project) -> None:
@@ -440,6 +443,22 @@ def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> Non
     assert "for other inputs than this project holds now" in report and "TIME LIMIT" in report
     job.log.write_text("$ dvc repro\nerror: no memory\n")
     assert "other inputs" not in command._failures([job]) and "no memory" in command._failures([job])
+
+
+def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with worker._alone(tmp_path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with worker._alone(tmp_path):
+        thread.start()
+        time.sleep(0.5)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 def test_no_training_outlives_its_job(tmp_path: Path) -> None:

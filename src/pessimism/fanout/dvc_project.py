@@ -92,8 +92,8 @@ def _upstream(repo: Any, cells: Sequence[str]) -> list[Any]:
     import networkx as nx
 
     graph = repo.index.graph  # edges lead from a stage to those that it depends on
-    chosen = [stage for stage in graph if stage.addressing in set(cells)]
-    found = set().union(*(nx.descendants(graph, stage) for stage in chosen)) - set(chosen)
+    wanted = set(cells)
+    found = set().union(*(nx.descendants(graph, stage) for stage in graph if stage.addressing in wanted))
     return sorted(found, key=lambda stage: str(stage.addressing))
 
 
