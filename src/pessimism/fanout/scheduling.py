@@ -129,17 +129,17 @@ def run_all(jobs: Sequence[CellJob], resources: Resources) -> Iterator[tuple[Cel
         knows.
     """
     free, waiting = slots(resources, len(jobs)), list(jobs)
-    running: dict[str, tuple[CellJob, Any, str | None, float]] = {}
+    running: dict[str, tuple[CellJob, Any, float]] = {}
     while waiting or running:
         while waiting and free:
             job = replace(waiting.pop(0), devices=free.pop(0))
             handle, line = _start(job, resources)
-            running[job.cell] = (job, handle, job.devices, time.monotonic())
+            running[job.cell] = (job, handle, time.monotonic())
             yield job, line
-        for cell, (job, handle, devices, started) in list(running.items()):
+        for cell, (job, handle, started) in list(running.items()):
             if handle.done():
                 del running[cell]
-                free.append(devices)
+                free.append(job.devices)
                 yield job, _ending(handle, time.monotonic() - started)
         time.sleep(_POLL_SECONDS[resources.executor])
 
