@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     prune = _add(commands, "prune", "remove files and dvc.lock entries of cells no longer listed")
     prune.set_defaults(command=_prune)
 
+    _add_fanout(commands)
     _add_replay(commands)
     _add_score(commands)
     return parser
@@ -88,6 +89,41 @@ def _add_plan(commands: Commands) -> None:
     )
     add("--json", action="store_true", help="print everything as one JSON object")
     plan.set_defaults(command=_plan)
+
+
+def _add_fanout(commands: Commands) -> None:
+    fanout = commands.add_parser(
+        "fanout",
+        help="run the cells of matrix stages as jobs on other GPUs, and merge their results",
+        description="Run every cell of the stages that has no result yet as a job of its own, in a clone, and bring "
+        "the results back through the DVC remote. Run it again after any failure: only what is missing runs. "
+        "docs/paper-scale.md has an example.",
+    )
+    add = fanout.add_argument
+    add("stages", nargs="+", metavar="STAGE", help="matrix stages of dvc.yaml that do not depend on one another")
+    add(
+        "--executor",
+        choices=("slurm", "local"),
+        default="slurm",
+        help="who starts the jobs: SLURM, or this machine, one job per GPU (default: slurm)",
+    )
+    add("--jobs", type=int, metavar="N", help="jobs at a time (default: slurm: every cell; local: every GPU)")
+    add("--gpus", type=int, default=1, metavar="N", help="GPUs of each job (default: 1)")
+    add("--hours", type=float, default=24, metavar="H", help="time after which a job is ended (default: 24)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="setting for SLURM by submitit's name, as often as needed: partition=gpu, account=me, cpus_per_task=8",
+    )
+    add(
+        "--folder",
+        type=Path,
+        help="for clones and logs; all machines must see it under this path (default: .dvc/tmp/fanout of the project)",
+    )
+    fanout.set_defaults(command=_fanout)
 
 
 def _add_replay(commands: Commands) -> None:
@@ -206,6 +242,15 @@ def _prune(options: argparse.Namespace) -> None:
 
     removed = prune.prune()
     print("\n".join(f"removed {name}" for name in removed) or "nothing left over")
+
+
+def _fanout(options: argparse.Namespace) -> None:
+    from pessimism.commands import fanout
+    from pessimism.fanout.scheduling import Resources, parse_settings
+
+    resources = Resources(options.executor, options.jobs, options.gpus, options.hours, parse_settings(options.settings))
+    for line in fanout.fanout(options.stages, resources, options.folder or fanout.FOLDER):
+        print(line, flush=True)
 
 
 def _replay(options: argparse.Namespace) -> None:

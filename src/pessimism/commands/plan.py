@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pessimism.commands.selfcheck import params_of
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
 from pessimism.planning.hardware import find_gpu
-from pessimism.planning.plan import Plan, StagePlan, make_plan
+
+if TYPE_CHECKING:
+    from pessimism.planning.plan import Plan, StagePlan
 
 WIDTH = 118
 HARD_SPACE = "\u00a0"
@@ -31,6 +34,8 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
         ParamsError: the parameters, the GPU's name or a number is not usable.
         SourceError: a model or a data set is neither known nor in reach.
     """
+    from pessimism.planning.plan import make_plan
+
     for name, value in (("--gpus", gpus), ("--price", price)):
         if value is not None and value <= 0:
             raise ParamsError(f"{name}: found {value}; expected a number above 0")

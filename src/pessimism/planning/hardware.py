@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 from pessimism.errors import ParamsError
-from pessimism.planning.tracing import Work
+
+if TYPE_CHECKING:
+    from pessimism.planning.tracing import Work
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""The cells of matrix stages as jobs on other GPUs, and their results back into this project."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pessimism import layout, pipeline
+from pessimism.commands.prune import left_over_files
+from pessimism.fanout import dvc_project, scheduling, snapshot, worker
+from pessimism.fanout.dvc_project import PendingCell, Remote
+from pessimism.fanout.errors import FanoutError
+from pessimism.fanout.scheduling import Resources
+from pessimism.fanout.snapshot import Snapshot
+from pessimism.fanout.worker import CellJob
+from pessimism.params import Params, load_params
+
+FOLDER = Path(".dvc/tmp/fanout")
+_SHOWN_LINES = 15
+
+
+def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -> Iterator[str]:
+    """Run the pending cells of ``stages`` as jobs and merge what they and earlier jobs made.
+
+    Every call starts with what is already in the remote, so that a call after a killed driver or a failed job submits
+    only the cells that still have no result.
+
+    Args:
+        stages: matrix stages of dvc.yaml that do not depend on one another.
+        folder: holds clones and logs; every machine that runs jobs must see it under the same path.
+
+    Yields:
+        lines of progress.
+
+    Raises:
+        FanoutError: something is not ready for it, or cells failed: all the others are merged then.
+        ParamsError: the parameters are not usable.
+    """
+    params = load_params()
+    cells = _cells(stages, params)
+    scheduling.check(resources)
+    remote = _ready(stages, cells, params)
+    pending = dvc_project.merge(cells)
+    yield f"{len(cells)} cells, {len(cells) - len(pending)} with a result, {len(pending)} to run"
+    if not pending:
+        return
+    dvc_project.push_upstream([cell.name for cell in pending])
+    taken = snapshot.take(Path.cwd())
+    jobs = [_job(cell, remote, taken, folder.absolute()) for cell in pending]
+    for job, line in scheduling.run_all(jobs, resources):
+        yield f"{job.cell}: {line}"
+    missing = {cell.name for cell in dvc_project.merge([job.cell for job in jobs])}
+    snapshot.forget(Path.cwd(), taken)
+    done = [job for job in jobs if job.cell not in missing]
+    for job in done:
+        _tidy(job)
+    yield f"merged {len(done)} of {len(jobs)}"
+    if missing:
+        raise FanoutError(_failures([job for job in jobs if job.cell in missing]))
+
+
+def _cells(stages: Sequence[str], params: Params) -> list[str]:
+    """Names of all cells of the stages."""
+    known = {stage.name: stage for stage in pipeline.load_stages() if stage.axes}
+    unknown = sorted(set(stages) - known.keys())
+    if unknown:
+        raise FanoutError(
+            f"found no matrix stage {', '.join(unknown)} in dvc.yaml; expected some of {', '.join(known)}"
+        )
+    lists = {key: list(value) for key, value in asdict(params).items() if isinstance(value, tuple)}
+    return pipeline.lock_names([known[name] for name in dict.fromkeys(stages)], lists)
+
+
+def _ready(stages: Sequence[str], cells: Sequence[str], params: Params) -> Remote:
+    """Refuse whatever would make the jobs fail, or make results that do not belong to this project."""
+    for role in ("policy", "reward"):
+        model = params.scale.model(role)
+        if model.source == "path" and not Path(model.name).is_absolute():
+            raise FanoutError(
+                f"{layout.scale_file(params.scale_name)}: {role}.name: found the relative path {model.name!r}, which "
+                f"does not exist in a job's clone; expected an absolute one: {Path(model.name).absolute()}"
+            )
+    left_over = left_over_files(params)
+    if left_over:
+        raise FanoutError(
+            f"found outputs of cells that params.yaml no longer lists ({left_over[0]}, ...); no job would have them, "
+            "and results would not fit. First run: pessimism prune"
+        )
+    remote = dvc_project.default_remote()
+    stale = dvc_project.stale_upstream(cells)
+    if stale:
+        raise FanoutError(
+            f"found stages before {', '.join(stages)} that are not up to date: {', '.join(stale)}. "
+            "First run:\n" + "\n".join(f"  {command}" for command in _commands(stale))
+        )
+    return remote
+
+
+def _commands(stale: Sequence[str]) -> list[str]:
+    """What brings stale stages up to date, in the order of dvc.yaml."""
+    names = {cell.partition("@")[0] for cell in stale}
+    stages = [stage for stage in pipeline.load_stages() if stage.name in names]
+    groups = itertools.groupby(stages, key=lambda stage: bool(stage.axes))
+    return [
+        f"{'pessimism fanout' if matrix else 'dvc repro --pull'} {' '.join(stage.name for stage in group)}"
+        for matrix, group in groups
+    ]
+
+
+def _job(cell: PendingCell, remote: Remote, taken: Snapshot, folder: Path) -> CellJob:
+    directory = folder / f"{cell.name}-{cell.digest}"
+    directory.mkdir(parents=True, exist_ok=True)
+    return CellJob(
+        cell=cell.name,
+        inputs=cell.inputs,
+        project=Path.cwd(),
+        ref=taken.ref,
+        remote=remote.name,
+        remote_url=remote.url,
+        folder=directory,
+        devices=None,
+    )
+
+
+def _tidy(job: CellJob) -> None:
+    """Keep what the run took and its log; the clone has served."""
+    for record in (job.clone / layout.RUN_RECORDS).glob("*.json"):
+        layout.RUN_RECORDS.mkdir(exist_ok=True)
+        shutil.copy(record, layout.RUN_RECORDS)
+    shutil.rmtree(job.clone, ignore_errors=True)
+
+
+def _failures(jobs: Sequence[CellJob]) -> str:
+    return f"{len(jobs)} cell(s) have no result; the same command again runs them and no other.\n\n" + "\n\n".join(
+        _failure(job) for job in jobs
+    )
+
+
+def _failure(job: CellJob) -> str:
+    """End of what the job's commands printed, and the last word of the scheduler, e.g. that the time was up."""
+    lines = _lines(job.log)
+    if lines[-1:] == [worker.FINISHED]:
+        lines.append("The job succeeded, but for other inputs than this project holds now: did files change meanwhile?")
+    scheduler = sorted(job.folder.glob("*_log.out"), key=lambda path: path.stat().st_mtime)[-1:]
+    ending = [f"scheduler: {path}: {''.join(_lines(path)[-1:])}" for path in scheduler]
+    return "\n".join([f"{job.cell}: {job.log}", *(f"  {line}" for line in [*lines[-_SHOWN_LINES:], *ending])])
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []

@@ -1,0 +1,183 @@
+"""The project as DVC sees it: its remote, what upstream of some cells is stale, and which cells have no result yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pessimism.fanout.errors import FanoutError
+
+DVC = (sys.executable, "-m", "dvc")
+
+
+@dataclass(frozen=True)
+class Remote:
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PendingCell:
+    """A cell whose result is neither in the working tree nor in the run cache."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Outputs of other stages that it reads, relative to the project."""
+    digest: str
+    """Of its command and the content of its dependencies: what a result is a result of."""
+
+
+@contextmanager
+def opened() -> Iterator[Any]:
+    """DVC's repository of the working directory, locked.
+
+    Raises:
+        FanoutError: DVC refuses something.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo, lock_repo
+
+    try:
+        with Repo() as repo, lock_repo(repo):
+            yield repo
+    except DvcException as error:
+        raise FanoutError(f"DVC: {error}") from error
+
+
+def default_remote() -> Remote:
+    """The remote through which jobs and driver exchange results; a relative local path is made absolute.
+
+    Raises:
+        FanoutError: there is none, or it cannot hold a run cache.
+    """
+    with opened() as repo:
+        name = repo.config["core"].get("remote")
+        if name is None:
+            raise FanoutError(
+                "found no default DVC remote; expected one, through which jobs and driver exchange inputs and results. "
+                "Configure a directory that all machines see, or a bucket, with one of:\n"
+                "  dvc remote add --default storage /shared/directory\n"
+                "  dvc remote add --default storage s3://bucket/path"
+            )
+        remote = Remote(name, str(repo.config["remote"][name]["url"]))
+    if remote.url.startswith(("http://", "https://")):
+        raise FanoutError(
+            f"found the DVC remote {remote.name} at {remote.url}; expected a directory or a bucket, since DVC keeps no "
+            "run cache on HTTP: dvc remote default NAME"
+        )
+    return remote
+
+
+def stale_upstream(cells: Sequence[str]) -> list[str]:
+    """Stages that the cells depend on and that are not up to date, files and cache included."""
+    with opened() as repo:
+        return [stage.addressing for stage in _upstream(repo, cells) if stage.changed()]
+
+
+def push_upstream(cells: Sequence[str]) -> None:
+    """Put everything that the cells depend on, directly or not, into the remote, with its run-cache entries."""
+    with opened() as repo:
+        names = [stage.addressing for stage in _upstream(repo, cells)]
+    dvc("push", "--run-cache", *names)
+
+
+def _upstream(repo: Any, cells: Sequence[str]) -> list[Any]:
+    import networkx as nx
+
+    graph = repo.index.graph  # edges lead from a stage to those that it depends on
+    wanted = set(cells)
+    found = set().union(*(nx.descendants(graph, stage) for stage in graph if stage.addressing in wanted))
+    return sorted(found, key=lambda stage: str(stage.addressing))
+
+
+def merge(cells: Sequence[str]) -> list[PendingCell]:
+    """Bring every result that the remote knows into cache, working tree and dvc.lock; return the cells that have none.
+
+    First the run cache is fetched, as by ``dvc fetch --run-cache``, and each cell is restored by the one call of DVC
+    that cannot execute anything. ``dvc repro --pull`` then sees the restored cells only, and finds their results.
+
+    Raises:
+        FanoutError: DVC executed a cell all the same.
+    """
+    restored, pending = [], []
+    with opened() as repo:
+        _fetch_run_cache(repo)
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        for cell in cells:
+            stage = stages[cell]
+            if not stage.changed():
+                continue
+            if _restore(repo, stage):
+                restored.append(cell)
+            else:
+                pending.append(_pending(repo, stage))
+    if restored:
+        printed = dvc("repro", "--pull", "--single-item", *restored)
+        executed = [line for line in printed.splitlines() if line.startswith("Running stage")]
+        if executed:
+            raise FanoutError(f"found that DVC executed cells whose results it had just restored: {executed}")
+    return pending
+
+
+def _fetch_run_cache(repo: Any) -> None:
+    from dvc.stage.cache import RunCacheNotSupported
+
+    try:
+        repo.stage_cache.pull(None)
+    except RunCacheNotSupported as error:
+        raise FanoutError(f"DVC cannot keep a run cache in this remote: {error}") from error
+
+
+def _restore(repo: Any, stage: Any) -> bool:
+    """Check the result out from cache or remote; False where there is none."""
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    try:
+        repo.stage_cache.restore(stage, pull=True)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def _pending(repo: Any, stage: Any) -> PendingCell:
+    stage.save_deps()
+    content = [stage.cmd, [[dependency.def_path, dependency.hash_info.value] for dependency in stage.deps]]
+    return PendingCell(
+        name=stage.addressing,
+        inputs=tuple(_inputs(repo, stage)),
+        digest=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12],
+    )
+
+
+def _inputs(repo: Any, stage: Any) -> list[str]:
+    """Cached outputs that the stage reads: those it names and those that lie in a directory it names."""
+    read = [Path(dependency.fs_path) for dependency in stage.deps]
+    outputs = [output for other in repo.index.graph.successors(stage) for output in other.outs if output.use_cache]
+    return sorted(
+        Path(output.fs_path).relative_to(repo.root_dir).as_posix()
+        for output in outputs
+        if any(_nested(Path(output.fs_path), path) for path in read)
+    )
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def dvc(*arguments: str) -> str:
+    """Run DVC; return what it printed.
+
+    Raises:
+        FanoutError: it failed.
+    """
+    done = subprocess.run([*DVC, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise FanoutError(f"`dvc {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}".rstrip())
+    return done.stdout

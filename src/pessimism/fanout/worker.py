@@ -1,0 +1,125 @@
+"""What a job does: clone the snapshot, pull the cell's inputs, run the cell, push outputs and run cache."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE = "clone"
+LOG = "job.log"
+FINISHED = "finished: the result is in the remote"
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """One cell and all that its job must be told. Paths are absolute and mean the same for jobs and driver."""
+
+    cell: str
+    """Name of the cell in dvc.yaml, e.g. ``train_dpo@50-0``."""
+    inputs: tuple[str, ...]
+    """Outputs of other stages that the cell reads, relative to the project."""
+    project: Path
+    """The driver's project, whose Git repository holds the snapshot."""
+    ref: str
+    remote: str
+    remote_url: str
+    folder: Path
+    """Holds the clone and the logs of this cell."""
+    devices: str | None
+    """CUDA_VISIBLE_DEVICES of the job; None leaves it to the scheduler."""
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / CLONE
+
+    @property
+    def log(self) -> Path:
+        """Output of every command that the job ran."""
+        return self.folder / LOG
+
+
+def run(job: CellJob) -> None:
+    """Run the cell in its clone. What an earlier, killed job of the cell left in the clone is used again.
+
+    Raises:
+        subprocess.CalledProcessError: a command failed; its output is in the job's log.
+    """
+    with _alone(job.folder), tempfile.TemporaryDirectory() as site:
+        environment = _environment(job, site)
+        _clone(job, environment)
+        dvc = (sys.executable, "-m", "dvc")
+        # A relative address in the driver's configuration means another place here.
+        _command(job, environment, *dvc, "remote", "modify", "--local", job.remote, "url", job.remote_url)
+        if job.inputs:
+            _command(job, environment, *dvc, "pull", *job.inputs)
+        _command(job, environment, *dvc, "repro", "--single-item", job.cell)
+        _command(job, environment, *dvc, "push", "--run-cache", job.cell)
+        _note(job, FINISHED)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other job of the cell is at work; the lock ends with the process that holds it."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _environment(job: CellJob, site: str) -> dict[str, str]:
+    """The clone's code before any other, the driver's Python as ``python``, and a DVC state of the job's own.
+
+    DVC keeps that state in a database, which is best not on a network file system nor shared between jobs.
+    """
+    environment = {
+        **os.environ,
+        "PATH": _joined(str(Path(sys.executable).parent), os.environ.get("PATH")),
+        "PYTHONPATH": _joined(str(job.clone / "src"), os.environ.get("PYTHONPATH")),
+        "DVC_SITE_CACHE_DIR": site,
+    }
+    return environment if job.devices is None else {**environment, "CUDA_VISIBLE_DEVICES": job.devices}
+
+
+def _joined(first: str, rest: str | None) -> str:
+    return f"{first}{os.pathsep}{rest}" if rest else first
+
+
+def _clone(job: CellJob, environment: dict[str, str]) -> None:
+    """Bring the snapshot into the clone, together with what the driver keeps out of Git: its local DVC settings."""
+    job.clone.mkdir(exist_ok=True)
+    _command(job, environment, "git", "init", "--quiet")
+    _command(job, environment, "git", "fetch", "--quiet", "--depth", "1", str(job.project), job.ref)
+    _command(job, environment, "git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    # Names processes of the job that was killed, possibly on another machine, where DVC cannot see that they ended.
+    (job.clone / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    settings = job.project / ".dvc/config.local"
+    if settings.is_file():
+        shutil.copy(settings, job.clone / ".dvc")
+
+
+def _command(job: CellJob, environment: dict[str, str], *command: str) -> None:
+    _note(job, f"$ {' '.join(command)}")
+    with job.log.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=job.clone, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            status = process.wait()
+        except BaseException:  # time is up, preempted, interrupted: no training may outlive its job
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
+def _note(job: CellJob, line: str) -> None:
+    with job.log.open("a", encoding="utf-8") as log:
+        log.write(f"{line}\n")

@@ -1,0 +1,492 @@
+"""Cells as jobs: really fanned out through submitit, merged without running anything twice, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from pessimism.commands import fanout as command
+from pessimism.errors import ParamsError
+from pessimism.fanout import dvc_project, scheduling, snapshot, worker
+from pessimism.fanout.errors import FanoutError
+from pessimism.fanout.scheduling import Resources, parse_settings
+from pessimism.fanout.worker import CellJob
+from remote_project import DVC, Project, add_directory_remote, add_s3_remote, copied, prepared_project, s3_server, start
+from test_smoke import new_project
+
+MEMBERS = [f"train_reward_model@{member}" for member in range(3)]
+FANOUT = (sys.executable, "-m", "pessimism.cli", "fanout")
+LOCAL = Resources("local", jobs=None, gpus=1, hours=1, settings={})
+
+# Noted by every Python that runs a stage, wherever it runs: which, by which process, where, on which GPUs, from when.
+TRACE = """
+import json, os, time
+if "DVC_STAGE" in os.environ:
+    line = [os.environ["DVC_STAGE"], os.getpid(), os.getcwd(), os.environ.get("CUDA_VISIBLE_DEVICES"), time.time()]
+    with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "trace.jsonl"), "a") as file:
+        file.write(json.dumps(line) + "\\n")
+"""
+# A training in no time, for what is about jobs and not about training. A member does first what the plan says of it.
+QUICK = """
+import json, os, sys, time
+from pathlib import Path
+home = Path({home!r})
+member = sys.argv[-1]
+def wait_for_member_2():
+    while "train_reward_model@2" not in (home / "trace.jsonl").read_text():
+        time.sleep(0.1)
+match json.loads((home / "plan.json").read_text()).get(member):
+    case "fail": sys.exit(f"error: member {{member}} does not want to")
+    case "hang": time.sleep(600)
+    case "slow": time.sleep(6)
+    case "until 2": wait_for_member_2()
+    case "beyond 2": wait_for_member_2(); time.sleep(15)
+out = Path("models/reward") / f"member-{{member}}"
+out.mkdir(parents=True)
+(out / "adapter.txt").write_text(member)
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = prepared_project(tmp_path_factory.mktemp("prepared"), "prepare_data", "prepare_base")
+    (project.root.parent / "trace").mkdir()
+    (project.root.parent / "trace/sitecustomize.py").write_text(TRACE)
+    return project
+
+
+@pytest.fixture
+def quick(prepared: Project, tmp_path: Path) -> Iterator[Project]:
+    """A project whose reward models are trained in no time, by a script that no commit holds."""
+    project = copied(prepared, tmp_path)
+    (project.root / "stages/train_reward_model.py").write_text(QUICK.format(home=str(tmp_path)))
+    plan(project)
+    add_directory_remote(project)
+    yield project
+    for process in psutil.process_iter(["cwd"]):  # where a test fails, its jobs would go on
+        if (process.info["cwd"] or "").startswith(str(tmp_path)):
+            process.kill()
+
+
+def plan(project: Project, **members: str) -> None:
+    """What a member that is trained from now on does, given as m0, m1, m2."""
+    content = {member.removeprefix("m"): word for member, word in members.items()}
+    (project.root.parent / "plan.json").write_text(json.dumps(content))
+
+
+def executions(project: Project) -> list[tuple[str, int, str, str, float]]:
+    """What ran, as noted by the processes themselves."""
+    path = project.root.parent / "trace.jsonl"
+    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def counts(project: Project) -> dict[str, int]:
+    return dict(Counter(stage for stage, *_ in executions(project)))
+
+
+def run(project: Project, *options: str, **variables: str) -> tuple[int, str]:
+    process = start(project, *FANOUT, "train_reward_model", *options, **variables)
+    try:
+        printed, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, printed
+
+
+def until(condition: Callable[[], bool], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def stage_process(project: Project, cell: str) -> psutil.Process:
+    (pid,) = [pid for stage, pid, *_ in executions(project) if stage == cell]
+    return psutil.Process(pid)
+
+
+def kill_job(project: Project, cell: str) -> None:
+    """End every process of the cell's job at once, as a scheduler or a crash of the machine would."""
+    family = stage_process(project, cell).parents()
+    job = [process for process in family if any(f"{cell}-" in part for part in process.cmdline())]
+    assert job, "found no process of submitit above the stage"
+    for process in [*job[-1].children(recursive=True), job[-1]]:
+        process.kill()
+
+
+@pytest.mark.slow
+def test_three_cells_in_parallel_and_nothing_twice(prepared: Project, tmp_path: Path) -> None:
+    """The real stage, through a server of the S3 protocol, whose credentials are not in Git."""
+    project = copied(prepared, tmp_path)
+    with s3_server() as endpoint:
+        add_s3_remote(project, endpoint)
+        status, printed = run(project, "--executor", "local", "--jobs", "3")
+        assert status == 0, printed
+        assert "3 cells, 0 with a result, 3 to run" in printed and "merged 3 of 3" in printed
+        assert "Running stage" not in printed
+        assert counts(project) == dict.fromkeys(MEMBERS, 1)
+        places = {where for _, _, where, *_ in executions(project)}
+        assert len(places) == 3 and project.root.as_posix() not in places
+        started = [when for *_, when in executions(project)]
+        records = [project.root / f"run_records/{cell}.json" for cell in MEMBERS]
+        assert max(started) < min(record.stat().st_mtime for record in records), "they did not run at the same time"
+
+        assert project.dvc("repro", *MEMBERS) == []
+        assert "3 cells, 3 with a result, 0 to run" in run(project, "--executor", "local")[1]
+        assert counts(project) == dict.fromkeys(MEMBERS, 1)
+        assert not list(project.root.glob(".dvc/tmp/fanout/*/clone"))
+
+
+@pytest.mark.slow
+def test_what_no_commit_holds_reaches_the_jobs_and_nothing_of_the_user_changes(quick: Project) -> None:
+    before = [quick.succeed("git", *arguments) for arguments in (("status", "--porcelain"), ("rev-parse", "HEAD"))]
+    status, printed = run(quick, "--executor", "local", "--jobs", "3")
+    assert status == 0, printed
+    assert [(quick.root / f"models/reward/member-{n}/adapter.txt").read_text() for n in range(3)] == ["0", "1", "2"]
+    quick.succeed("git", "checkout", "--quiet", "dvc.lock")
+    after = [quick.succeed("git", *arguments) for arguments in (("status", "--porcelain"), ("rev-parse", "HEAD"))]
+    assert after == before
+    assert "refs/pessimism" not in quick.succeed("git", "for-each-ref")
+
+
+@pytest.mark.slow
+def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick: Project) -> None:
+    plan(quick, m1="fail")
+    status, printed = run(quick, "--executor", "local", "--jobs", "3")
+    assert status == 1 and "merged 2 of 3" in printed
+    report = printed[printed.index("error: 1 cell(s) have no result") :]
+    assert "error: member 1 does not want to" in report and "Traceback" not in report
+    (log,) = re.findall(r"^train_reward_model@1: (\S+)$", report, re.M)
+    assert "member 1 does not want to" in Path(log).read_text()
+    assert not (quick.root / "models/reward/member-1").exists()
+
+    plan(quick)
+    status, printed = run(quick, "--executor", "local", "--jobs", "3")
+    assert status == 0 and "3 cells, 2 with a result, 1 to run" in printed
+    assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
+
+
+@pytest.mark.slow
+def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick: Project) -> None:
+    """Job 1 and the driver are killed; job 0 goes on without a driver; job 2 has not been submitted yet."""
+    plan(quick, m0="beyond 2", m1="hang")
+    driver = start(quick, *FANOUT, "train_reward_model", "--executor", "local", "--jobs", "2")
+    until(lambda: len(executions(quick)) == 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    kill_job(quick, MEMBERS[1])
+    assert stage_process(quick, MEMBERS[0]).is_running()
+
+    plan(quick)
+    status, printed = run(quick, "--executor", "local", "--jobs", "3")
+    assert status == 0, printed
+    assert "merged 3 of 3" in printed
+    assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
+    assert quick.dvc("repro", *MEMBERS) == []
+
+
+@pytest.mark.slow
+def test_every_job_has_a_gpu_of_its_own(quick: Project) -> None:
+    plan(quick, m1="until 2")
+    status, printed = run(quick, "--executor", "local", CUDA_VISIBLE_DEVICES="4,6")
+    assert status == 0, printed
+    devices = {stage: device for stage, _, _, device, _ in executions(quick)}
+    assert sorted(devices) == MEMBERS
+    assert {devices[MEMBERS[0]], devices[MEMBERS[1]]} == {"4", "6"}
+    assert devices[MEMBERS[2]] == devices[MEMBERS[0]], "member 1 ran until member 2 did"
+
+
+SBATCH = """#!{python}
+import itertools, os, re, shutil, subprocess, sys
+home = {home!r}
+number = next(n for n in itertools.count(100) if not os.path.exists(f"{{home}}/{{n}}.sh"))
+shutil.copy(sys.argv[-1], f"{{home}}/{{number}}.sh")
+environment = {{**os.environ, "SLURM_JOB_ID": str(number), "CUDA_VISIBLE_DEVICES": f"of SLURM job {{number}}"}}
+environment.pop("PYTHONPATH")  # as on a cluster that hands nothing on
+quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+subprocess.Popen(["bash", f"{{home}}/{{number}}.sh"], env=environment, **quiet)
+print("Submitted batch job", number)
+"""
+SRUN = """#!{python}
+import os, sys
+assert sys.argv[1:3] == ["--unbuffered", "--output"]
+log = sys.argv[3].replace("%j", os.environ["SLURM_JOB_ID"]).replace("%t", "0")
+os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+os.dup2(1, 2)
+os.execvp(sys.argv[4], sys.argv[4:])
+"""
+SACCT = """#!{python}
+print("JobID|State|NodeList")
+for number in range(100, 110):
+    print(f"{{number}}|{state}|node")
+"""
+
+
+def write_commands(home: Path, **programs: str) -> str:
+    """A stand-in for SLURM: its three commands, as far as submitit uses them. Returns a PATH that has them."""
+    (home / "bin").mkdir(exist_ok=True)
+    for name, text in programs.items():
+        path = home / "bin" / name
+        path.write_text(text)
+        path.chmod(0o755)
+    return os.pathsep.join([str(home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.mark.slow
+def test_slurm_gets_one_gpu_per_job_and_the_users_settings(quick: Project) -> None:
+    home = quick.root.parent
+    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
+    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    options = ("--hours", "7.5", "--set", "partition=gpu", "--set", "cpus_per_task=8")
+    status, printed = run(quick, *options, PATH=path)
+    assert status == 0, printed
+    assert "merged 3 of 3" in printed and counts(quick) == dict.fromkeys(MEMBERS, 1)
+    assert {device for *_, device, _ in executions(quick)} == {f"of SLURM job {n}" for n in (100, 101, 102)}
+    scripts = [(home / f"{number}.sh").read_text() for number in (100, 101, 102)]
+    wanted = ("gpus-per-node=1", "time=450", "partition=gpu", "cpus-per-task=8", "job-name=pessimism-train_reward")
+    assert all(f"#SBATCH --{option}" in script for option in wanted for script in scripts)
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_still_holds_is_not_submitted_again(quick: Project) -> None:
+    home = quick.root.parent
+    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
+    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    plan(quick, m0="slow", m1="hang", m2="slow")
+    driver = start(quick, *FANOUT, "train_reward_model", PATH=path)
+    until(lambda: len(executions(quick)) == 3)
+    driver.kill()
+    driver.wait()
+    stage_process(quick, MEMBERS[1]).kill()  # its job goes on and ends as failed
+    plan(quick)
+    status, printed = run(quick, PATH=path)
+    assert "waits for job 100, submitted earlier" in printed
+    assert status == 1 and "merged 2 of 3" in printed, printed
+    assert counts(quick) == dict.fromkeys(MEMBERS, 1)
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project in which nothing has been run, as working directory."""
+    project = new_project(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "global"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return project
+
+
+def refusal(*stages: str, resources: Resources = LOCAL) -> str:
+    with pytest.raises(FanoutError) as raised:
+        list(command.fanout(stages, resources))
+    return str(raised.value)
+
+
+def test_only_matrix_stages_are_fanned_out(plain: Project) -> None:
+    message = refusal("train_dpo", "assess_ensemble", "trian_dpo")
+    assert "found no matrix stage assess_ensemble, trian_dpo" in message
+    assert "train_reward_model, train_dpo, adapt_online, probe_policy" in message
+
+
+def test_without_a_remote_the_two_ways_to_get_one_are_named(plain: Project) -> None:
+    message = refusal("train_reward_model")
+    assert "found no default DVC remote" in message
+    for line in ("dvc remote add --default storage /shared/directory", "dvc remote add --default storage s3://"):
+        assert line in message
+
+
+def test_a_remote_that_keeps_no_run_cache_is_refused(plain: Project) -> None:
+    plain.succeed(*DVC, "remote", "add", "--default", "web", "https://example.invalid/dvc")
+    assert "https://example.invalid/dvc" in refusal("train_reward_model")
+
+
+def test_what_is_stale_before_the_cells_is_named_with_the_commands_in_order(plain: Project) -> None:
+    add_directory_remote(plain)
+    message = refusal("adapt_online")
+    assert message.splitlines()[-4:] == [
+        "  dvc repro --pull check_params prepare_data prepare_base measure_reference derive_beta_grid",
+        "  pessimism fanout train_reward_model",
+        "  dvc repro --pull assess_ensemble",
+        "  pessimism fanout train_dpo",
+    ]
+    assert "train_dpo@20-0" in message and "score_hacking" not in message
+    together = refusal("train_dpo", "adapt_online")
+    assert together.endswith("pessimism fanout train_dpo"), "a stage must not be fanned out with one that waits for it"
+
+
+def test_a_relative_path_of_a_model_is_refused(plain: Project) -> None:
+    scale = plain.root / "scales/micro.yaml"
+    content = yaml.safe_load(scale.read_text())
+    content["policy"] |= {"source": "path", "name": "../weights"}
+    scale.write_text(yaml.safe_dump(content))
+    message = refusal("train_dpo")
+    assert "scales/micro.yaml: policy.name: found the relative path '../weights'" in message
+    assert str(plain.root / "../weights") in message
+
+
+def test_outputs_of_cells_no_longer_listed_are_refused(plain: Project) -> None:
+    (plain.root / "models/reward/member-7").mkdir(parents=True)
+    assert "models/reward/member-7" in refusal("train_dpo") and "pessimism prune" in refusal("train_dpo")
+
+
+def test_unusable_parameters_are_refused(plain: Project) -> None:
+    plain.design(ensemble_members=[0])
+    with pytest.raises(ParamsError, match="ensemble_members"):
+        list(command.fanout(["train_reward_model"], LOCAL))
+
+
+def test_a_missing_submitit_names_the_extra(plain: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert "pip install -e '.[cluster]'" in refusal("train_reward_model")
+
+
+def test_a_machine_without_slurm_names_the_other_executor(plain: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    message = refusal("train_reward_model", resources=Resources("slurm", None, 1, 1, {}))
+    assert "found no sbatch" in message and "--executor local" in message
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "hours", "option"), [(0, 1, 1, "--jobs"), (None, -1, 1, "--gpus"), (None, 1, 0, "--hours")]
+)
+def test_numbers_that_cannot_be_are_refused(jobs: int | None, gpus: int, hours: float, option: str) -> None:
+    with pytest.raises(FanoutError, match=option):
+        scheduling.check(Resources("local", jobs, gpus, hours, {}))
+
+
+def test_settings_get_the_names_of_submitit() -> None:
+    settings = parse_settings(["partition=gpu", "slurm_qos=high", "mem_gb=64", "constraint=h100&nvlink", "nice=5"])
+    expected = {"slurm_partition": "gpu", "slurm_qos": "high", "mem_gb": 64}
+    assert settings == {**expected, "slurm_constraint": "h100&nvlink", "slurm_nice": 5}
+
+
+@pytest.mark.parametrize("pair", ["partition", "partition=", "time=4:00:00", "slurm_time=60", "gpus_per_node=2"])
+def test_settings_without_value_or_with_an_option_of_their_own_are_refused(pair: str) -> None:
+    with pytest.raises(FanoutError, match=f"--set {pair.partition('=')[0].removeprefix('slurm_')}"):
+        parse_settings([pair])
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "gpus", "expected"),
+    [
+        ("0,1,2", None, 1, ["0", "1", "2"]),
+        ("0,1,2", 2, 1, ["0", "1"]),
+        ("3,5,7,GPU-8", None, 2, ["3,5", "7,GPU-8"]),
+        ("0,1,2", None, 2, ["0,1"]),
+        ("", None, 1, [""]),
+        ("", 3, 1, ["", "", ""]),
+        ("0,1", 3, 0, ["", "", ""]),
+    ],
+)
+def test_places_of_this_machine(
+    visible: str, jobs: int | None, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert scheduling.slots(Resources("local", jobs, gpus, 1, {}), cells=9) == expected
+
+
+@pytest.mark.parametrize(("jobs", "gpus"), [(3, 1), (2, 2), (None, 4)])
+def test_more_gpus_than_there_are_are_refused(jobs: int | None, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(FanoutError, match=r"found 2 GPU\(s\); expected at least"):
+        scheduling.check(Resources("local", jobs, gpus, 1, {}))
+
+
+def test_slurm_gets_every_cell_at_once_unless_told() -> None:
+    assert scheduling.slots(Resources("slurm", None, 1, 1, {}), cells=4) == [None] * 4
+    assert scheduling.slots(Resources("slurm", 2, 1, 1, {}), cells=4) == [None] * 2
+
+
+def test_a_snapshot_holds_what_git_does_not_ignore_and_leaves_the_index_alone(plain: Project) -> None:
+    (plain.root / "new.txt").write_text("new")
+    (plain.root / "README.md").write_text("changed")
+    (plain.root / "LICENSE").unlink()
+    plain.succeed("git", "rm", "--quiet", "--cached", "Makefile")
+    (plain.root / "data/rows.csv").write_text("ignored")
+    before = plain.succeed("git", "status", "--porcelain")
+    taken = snapshot.take(plain.root)
+    assert snapshot.take(plain.root) == taken
+    assert plain.succeed("git", "status", "--porcelain") == before
+    names = plain.succeed("git", "ls-tree", "-r", "--name-only", taken.ref).split()
+    assert {"new.txt", "README.md", "Makefile"} <= set(names) and not {"LICENSE", "data/rows.csv"} & set(names)
+    assert plain.succeed("git", "show", f"{taken.ref}:README.md") == "changed"
+
+
+def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
+    """What adapt_online pulls: of six adapters the one that it adapts, of prepare_data's outputs the problems."""
+    with dvc_project.opened() as repo:
+        (stage,) = [stage for stage in repo.index.stages if stage.addressing == "adapt_online@20-0-proxy"]
+        inputs = dvc_project._inputs(repo, stage)
+    members = ["models/reward/member-0", "models/reward/member-1"]
+    assert inputs == ["data/tasks", "models/base", "models/dpo/p20-s0", *members]
+
+
+def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> None:
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    job.log.write_text("$ dvc push\n" + worker.FINISHED + "\n")
+    (tmp_path / "7_0_log.out").write_text("first\nTIME LIMIT\n")
+    report = command._failures([job])
+    assert "for other inputs than this project holds now" in report and "TIME LIMIT" in report
+    job.log.write_text("$ dvc repro\nerror: no memory\n")
+    assert "other inputs" not in command._failures([job]) and "no memory" in command._failures([job])
+
+
+def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with worker._alone(tmp_path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with worker._alone(tmp_path):
+        thread.start()
+        time.sleep(0.5)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_no_training_outlives_its_job(tmp_path: Path) -> None:
+    """submitit interrupts a job whose time is up by a signal; here an alarm does."""
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    job.clone.mkdir()
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.alarm(2)
+        with pytest.raises(TimeoutError):
+            worker._command(job, dict(os.environ), "bash", "-c", "sleep 600 & echo $! > pid; wait")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    pid = int((job.clone / "pid").read_text())
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_a_job_runs_its_clones_code_with_the_drivers_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere/src")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    environment = worker._environment(job, "/site")
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "clone/src"), "/elsewhere/src"]
+    assert shutil.which("python", path=environment["PATH"]) == str(Path(sys.executable).parent / "python")
+    assert environment["CUDA_VISIBLE_DEVICES"] == "7", "SLURM's own assignment must stand"
+    assert worker._environment(replace(job, devices="1"), "/site")["CUDA_VISIBLE_DEVICES"] == "1"
