@@ -15,12 +15,12 @@ from pessimism.data import arithmetic
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
 from pessimism.models.generation import FULL, Rollouts, Sampling, sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.models.logprobs import pad_pairs, response_logps
+from pessimism.models.logprobs import ResponseBatch, ResponseLogps, pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import EPS, normalized_advantages
 from pessimism.online.rollout import trained_response_ids
-from pessimism.online.update import POLICY, REFERENCE
+from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -276,6 +276,30 @@ def test_gradients_are_those_of_eq_8_however_the_batch_is_computed(
         torch.testing.assert_close(found, parameter.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_both_passes_of_a_part_have_the_same_dropout(trained_world: Params) -> None:
+    """Kappa comes from the first, the gradient from the second."""
+    policy = dataclasses.replace(trained_world.scale.policy, lora_dropout=0.3)
+    online = dataclasses.replace(trained_world.scale.online, micro_batch_size=2)
+    scale = dataclasses.replace(trained_world.scale, policy=policy, online=online)
+    params = with_protocol(dataclasses.replace(trained_world, scale=scale), policy_dropout=True, reward_dropout=False)
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    run = make_run(params, steps=1)
+    drawn: list[torch.Tensor] = []
+    passes = Passes.trained_policy
+
+    def kept(self: Passes, batch: ResponseBatch, seed: int) -> ResponseLogps:
+        policy = passes(self, batch, seed)
+        drawn.append(policy.logps_B_R.detach())
+        return policy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Passes, "trained_policy", kept)
+        run.train()
+    assert len(drawn) == 6  # three parts, twice
+    for first, second in zip(drawn[:3], drawn[3:], strict=True):
+        assert torch.equal(first, second)
+
+
 def test_layers_are_computed_again_where_the_scale_says_so(trained_world: Params) -> None:
     """In eval mode, which passes without dropout would be in, transformers keeps them."""
     online = dataclasses.replace(trained_world.scale.online, gradient_checkpointing=True)
@@ -345,6 +369,22 @@ def test_responses_hold_the_drawn_ids_and_end_at_the_first_eos(trained_world: Pa
     for ids, done in zip(drawn.response_ids, drawn.finished, strict=True):
         assert 1 <= len(ids) <= lengths.response
         assert ids.count(tokenizer.eos_token_id) == done == (ids[-1] == tokenizer.eos_token_id)
+
+
+def test_any_end_of_the_generation_config_ends_a_response_and_is_what_is_trained_on(trained_world: Params) -> None:
+    model, tokenizer = load_policy_base(trained_world), load_tokenizer(trained_world, "policy")
+    prompts = [question + "\n\n" for question in tasks(8)["question"]]
+    plain = sample_responses(model, tokenizer, prompts, trained_world, range(8))
+    other = plain.response_ids[0][2]
+    assert other != tokenizer.eos_token_id
+    model.generation_config.eos_token_id = [other, tokenizer.eos_token_id]
+    ended = sample_responses(model, tokenizer, prompts, trained_world, range(8))
+    first = plain.response_ids[0].index(other)
+    assert ended.response_ids[0] == plain.response_ids[0][: first + 1] and ended.finished[0]
+    scored = dataclasses.replace(trained_world.protocol, score_eos=True, retokenize_responses=False)
+    assert trained_response_ids(ended, tokenizer, scored) == ended.response_ids
+    unscored = dataclasses.replace(scored, score_eos=False)
+    assert trained_response_ids(ended, tokenizer, unscored)[0] == ended.response_ids[0][:-1]
 
 
 def test_sampling_leaves_the_mode_and_the_reference_pass_leaves_the_policy_trainable(trained_world: Params) -> None:

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import CHECKOUT, Edit
-from pessimism import layout, processes, records
+from pessimism import layout, records, sharing
 from pessimism.cells import DpoCell, OnlineCell
 from pessimism.errors import ParamsError
 from pessimism.models.adapters import WEIGHTS_FILE
@@ -42,7 +42,7 @@ def test_shares_are_all_rows_once_and_in_order(monkeypatch: pytest.MonkeyPatch, 
     shares = []
     for rank in range(count):
         as_process(monkeypatch, rank, count)
-        shares.append(list(processes.share(rows)))
+        shares.append(list(sharing.share(rows)))
     assert sum(shares, []) == list(range(rows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

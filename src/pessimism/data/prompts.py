@@ -36,10 +36,11 @@ def math_prompt(question: str, template: str) -> str:
 
 
 def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthParams) -> str:
-    """A prompt that leaves at least half of the sequence to its response: of a longer one, the end.
+    """A prompt that leaves about half of the sequence to its response: of a longer one, the end.
 
     Without it a long prompt would fill the sequence, and a pair's two texts would be cut to the same ids. It is cut
-    where a token begins, as a text: decoded tokens would not always be tokenised as they were.
+    where a token begins, as a text: decoded tokens would not always be tokenised as they were. Its own tokens may then
+    differ by a few at the cut.
     """
     text, room = prompt.strip(), lengths.sequence // 2
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

@@ -79,7 +79,7 @@ class Rollouts:
 
     Attributes:
         prompt_ids: token ids of each prompt, at most ``lengths.prompt``.
-        response_ids: token ids of each response, with the end-of-sequence token where it was drawn.
+        response_ids: token ids of each response, with the token that ended it where one was drawn.
         texts: decoded responses without special tokens.
         finished: whether the response ended by itself before ``lengths.response`` tokens.
     """
@@ -88,6 +88,13 @@ class Rollouts:
     response_ids: list[list[int]]
     texts: list[str]
     finished: list[bool]
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a response: the tokenizer's EOS, which training appends, and those of the generation config."""
+    listed = model.generation_config.eos_token_id
+    others = listed if isinstance(listed, list) else [listed]
+    return sorted({tokenizer.eos_token_id, *(token for token in others if token is not None)})
 
 
 def sample_responses(
@@ -111,17 +118,20 @@ def sample_responses(
     model.eval()
     prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
     response_ids: list[list[int]] = []
+    ends = end_ids(model, tokenizer)
     size = evaluation_batch_size(params, "policy")
     for start in range(0, len(prompts), size):
         rows = slice(start, start + size)
         processors = chosen.processors(model, seeds[rows])
-        response_ids += _sample_batch(model, tokenizer, prompt_ids[rows], processors, scale.lengths.response, side)
+        response_ids += _sample_batch(
+            model, tokenizer, prompt_ids[rows], processors, ends, scale.lengths.response, side
+        )
     model.train(was_training)
     return Rollouts(
         prompt_ids=prompt_ids,
         response_ids=response_ids,
         texts=tokenizer.batch_decode(response_ids, skip_special_tokens=True),
-        finished=[bool(ids) and ids[-1] == tokenizer.eos_token_id for ids in response_ids],
+        finished=[bool(ids) and ids[-1] in ends for ids in response_ids],
     )
 
 
@@ -130,6 +140,7 @@ def _sample_batch(
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: list[list[int]],
     processors: LogitsProcessorList,
+    ends: list[int],
     response_length: int,
     padding_side: str,
 ) -> list[list[int]]:
@@ -140,7 +151,7 @@ def _sample_batch(
             attention_mask=inputs["attention_mask"],
             max_new_tokens=response_length,
             pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends,
             logits_processor=processors,
             # The processors draw. What the model's generation config says of sampling would only be warned about.
             do_sample=False,
@@ -150,8 +161,9 @@ def _sample_batch(
             repetition_penalty=1.0,
         )
     drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
-    return [_until_end(ids, tokenizer.eos_token_id) for ids in drawn]
+    return [_until_end(ids, ends) for ids in drawn]
 
 
-def _until_end(ids: list[int], eos_id: int) -> list[int]:
-    return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:length]

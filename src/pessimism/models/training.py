@@ -14,6 +14,8 @@ from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.models.adapters import trainable_parameters
 
+PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
+
 
 def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
     """Arguments of TRL's configurations that are the same for DPO and reward training.
@@ -115,7 +117,12 @@ class ProgressBar(TrainerCallback):
 
 
 def prepare(trainer: Trainer, description: str) -> None:
-    """Give a built trainer the bar of this project, and float32 trainable weights."""
+    """Give a built trainer the bar of this project, and float32 trainable weights.
+
+    Raises:
+        ParamsError: the launcher, or the user's own settings of accelerate, ask for another precision or for shards.
+    """
+    check_launched_plainly(trainer)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(ProgressBar(description))
@@ -123,6 +130,21 @@ def prepare(trainer: Trainer, description: str) -> None:
     # is often lost in rounding.
     for parameter in trainable_parameters(trainer.model):
         parameter.data = parameter.data.float()
+
+
+def check_launched_plainly(trainer: Trainer) -> None:
+    """Refuse autocast and shards, which accelerate takes from its launcher or a user's settings whatever is said here.
+
+    Raises:
+        ParamsError: it took them.
+    """
+    state = trainer.accelerator.state
+    if trainer.args.mixed_precision != "no" or str(state.distributed_type) not in PLAIN:
+        raise ParamsError(
+            f"params.yaml: launcher: found mixed precision {trainer.args.mixed_precision!r}, {state.distributed_type}; "
+            "expected plain data-parallel training in the scale's own precision: launch with `--multi_gpu "
+            "--mixed_precision no --dynamo_backend no`, which go before the settings of `accelerate config`"
+        )
 
 
 def loss_curve(trainer: Trainer, steps: int) -> list[float]:

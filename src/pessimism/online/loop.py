@@ -16,7 +16,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, processes, records, rng
+from pessimism import layout, processes, records, rng, sharing
 from pessimism.cells import OnlineCell
 from pessimism.errors import ParamsError
 from pessimism.models.adapters import trainable_parameters, use_adapter
@@ -79,7 +79,8 @@ class OnlineRun:
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
         prompt_stream = rng.generator(self.params.root_seed, "online-prompts", *self._stream)
-        for step in tqdm(range(chosen.steps), desc=f"adapt_online {self.cell.key}", mininterval=2):
+        hidden = not processes.is_main()
+        for step in tqdm(range(chosen.steps), desc=f"adapt_online {self.cell.key}", mininterval=2, disable=hidden):
             if step % self.params.scale.online.heldout_every == 0:
                 self._evaluate_heldout(step)
             drawn = prompt_stream.choice(len(self.training_tasks), size=chosen.batch_size, replace=False)
@@ -102,7 +103,7 @@ class OnlineRun:
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
         """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
-        root_seed, mine = self.params.root_seed, processes.share(len(tasks))
+        root_seed, mine = self.params.root_seed, sharing.share(len(tasks))
         seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(tasks))
         dropout_seed = None
         if self.params.protocol.reward_dropout and purpose == BATCH:
@@ -112,7 +113,7 @@ class OnlineRun:
             scored = roll_out(
                 self.model, self.tokenizer, self.ensemble, tasks.iloc[rows], self.params, seeds[rows], dropout_seed
             )
-        return ScoredRollouts.joined(processes.gather([scored]))
+        return ScoredRollouts.joined(sharing.gather([scored]))
 
     def _update(
         self, step: int, tasks: pd.DataFrame, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
@@ -129,7 +130,9 @@ class OnlineRun:
         optimizer.zero_grad()
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
         parts = self._my_batches(scored.rollouts, responses, self._micro_batch_size)
-        seeds = rng.row_seeds(self.params.root_seed, "policy-dropout", *self._stream, step, rows=len(parts))
+        mine = sharing.share(len(responses))
+        first_rows = range(mine.start, mine.stop, self._micro_batch_size)
+        seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, row) for row in first_rows]
         compared, kappa, loss = accumulate_gradients(self._passes, parts, advantages.to(device), coefficient, seeds)
         torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm, error_if_nonfinite=True)
         optimizer.step()
@@ -145,7 +148,7 @@ class OnlineRun:
 
     def _my_batches(self, rollouts: Rollouts, response_ids: list[list[int]], batch_size: int) -> list[ResponseBatch]:
         """This process's share of the responses, padded, at most ``batch_size`` rows each."""
-        mine = processes.share(len(response_ids))
+        mine = sharing.share(len(response_ids))
         return list(response_batches(rollouts, response_ids, mine, self.tokenizer, self.model.device, batch_size))
 
     @property

@@ -119,7 +119,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
 def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:
     """Ids of the responses whose log-probabilities the online loss takes.
 
-    The sampled ids with their end-of-sequence token are what was drawn; the protocol may ask for the decoded text
+    The sampled ids with the token that ended them are what was drawn; the protocol may ask for the decoded text
     tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss.
     """
     if protocol.retokenize_responses:
@@ -128,8 +128,8 @@ def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase,
         bodies = [ids[:-1] if done else ids for ids, done in zip(rollouts.response_ids, rollouts.finished, strict=True)]
     if not protocol.score_eos:
         return bodies
-    end = [tokenizer.eos_token_id]
-    return [[*ids, *end] if done else ids for ids, done in zip(bodies, rollouts.finished, strict=True)]
+    rows = zip(bodies, rollouts.response_ids, rollouts.finished, strict=True)
+    return [[*body, drawn[-1]] if done else body for body, drawn, done in rows]
 
 
 def response_batches(

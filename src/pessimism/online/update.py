@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 
-from pessimism import processes
+from pessimism import sharing
 from pessimism.models.adapters import use_adapter
 from pessimism.models.logprobs import ResponseBatch, ResponseLogps, response_logps
 from pessimism.online.objective import kl_k1, kl_k3, online_loss
@@ -37,7 +37,7 @@ class ComparedResponses:
     def of(cls, pairs: Sequence[tuple[ResponseLogps, ResponseLogps]]) -> ComparedResponses:
         """Gather the (policy, reference) pairs of this and all other processes."""
         rows = [row for policy, reference in pairs for row in _compared_rows(policy, reference)]
-        return cls(*torch.tensor(processes.gather(rows), dtype=torch.float32).T)
+        return cls(*torch.tensor(sharing.gather(rows), dtype=torch.float32).T)
 
     def means(self) -> dict[str, float]:
         """Mean divergence and entropy over all responses."""
@@ -129,7 +129,7 @@ def accumulate_gradients(
         pairs.append((policy, passes.reference(part)))
     compared = ComparedResponses.of(pairs)
     kappa = coefficient(compared.log_ratios)
-    start, loss = processes.share(len(advantages_B)).start, 0.0
+    start, loss = sharing.share(len(advantages_B)).start, 0.0
     for part, seed, (policy, reference) in zip(parts, dropout_seeds, pairs, strict=True):
         advantages = advantages_B[start : start + len(part.input_ids)]
         start += len(advantages)
@@ -139,5 +139,5 @@ def accumulate_gradients(
             part_loss = part_loss * (len(advantages) / len(advantages_B))
             part_loss.backward()
         loss += part_loss.item()
-    processes.sum_gradients(parameter for parameter in passes.model.parameters() if parameter.requires_grad)
-    return compared, kappa, processes.total(loss)
+    sharing.sum_gradients(parameter for parameter in passes.model.parameters() if parameter.requires_grad)
+    return compared, kappa, sharing.total(loss)

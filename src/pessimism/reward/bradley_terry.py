@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from pessimism import processes, rng
+from pessimism import rng, sharing
 from pessimism.data.prompts import encode_reward_text
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
@@ -128,7 +128,7 @@ def train_member(
     )
     prepare(trainer, f"train_reward_model {member}")
     trainer.train()
-    check_rows_trained(processes.total(trainer.pairs_trained), len(rows), chosen.epochs)
+    check_rows_trained(sharing.total(trainer.pairs_trained), len(rows), chosen.epochs)
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(rows),

@@ -164,7 +164,8 @@ class RewardEnsemble:
         if seed is None:
             yield
             return
-        with torch.random.fork_rng():
+        device = self.model.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             self.model.train()
             try:
