@@ -138,13 +138,8 @@ def test_what_computes_does_not_reach_what_reports(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_slow_libraries_only_where_they_are_used(stage: str) -> None:
-    """They take seconds to import: peft where adapters are read or written, trl where one is trained offline.
-
-    The first stage plans a paper-scale run, and imports nothing of the kind for another.
-    """
+    """They take seconds to import: peft where adapters are read or written, trl where one is trained offline."""
     libraries = import_closure.libraries(script(stage))
-    if stage == "check_params":
-        libraries = import_closure.libraries_at_start(script(stage))
     assert "peft" not in libraries or touches_adapters(stage)
     assert "trl" not in libraries or stage in TRL_STAGES
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
-from pessimism import cli
-from pessimism.commands.selfcheck import params_of
-from pessimism.planning.plan import summary
+from conftest import Edit
+from pessimism import cli, layout, preflight
+from pessimism.params import load_params
+from pessimism.planning.hardware import Assumptions
 
 STAGES = (
     "prepare_base",
@@ -65,10 +70,91 @@ def test_what_cannot_be_planned_is_refused(project: Path, arguments: list[str], 
     assert message in str(stopped.value)
 
 
-def test_the_summary_says_hours_cost_and_where_they_come_from(project: Path) -> None:
-    text = summary(params_of("tiny"))
-    assert text.startswith("planned on one H100 80GB: ") and "pessimism plan" in text
-    assert "reward models" in text and "online" in text and "more than" not in text
+def brief(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.main(["plan", "--brief", *arguments])
+    return capsys.readouterr().out
+
+
+def device(monkeypatch: pytest.MonkeyPatch, name: str | None, memory: float = 0) -> None:
+    """Make torch believe in one CUDA device, or in none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: name is not None)
+    found = SimpleNamespace(name=name, total_memory=memory)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
+
+
+def test_the_brief_plan_is_for_the_gpu_of_this_machine(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(monkeypatch, "NVIDIA GeForce RTX 3090", 25.3e9)
+    text = brief(capsys)
+    assert text.startswith("planned on one NVIDIA GeForce RTX 3090 (taken for RTX 4090 24GB): ")
+    assert "every stage fits" in text and "reward models" in text and "online" in text and "pessimism plan" in text
+
+
+def test_the_brief_plan_says_which_stage_is_too_large_for_this_machine(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(monkeypatch, "NVIDIA GeForce RTX 4090", 1.05e9)
+    text = brief(capsys)
+    assert "train_dpo needs 1." in text and "more than the 1.1 GB of this GPU" in text
+    assert "every stage fits" not in text
+
+
+def test_without_a_device_the_brief_plan_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(monkeypatch, None)
+    assert brief(capsys).startswith("no CUDA device here; planned on one H100 80GB: ")
+
+
+def test_a_named_gpu_goes_before_the_one_of_this_machine(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(monkeypatch, "NVIDIA GeForce RTX 3090", 25.3e9)
+    text = brief(capsys, "--gpu", "l40s", "--gpus", "2")
+    assert text.startswith("planned on one L40S 48GB: ") and " on 2 such, about $" in text
+
+
+@pytest.fixture
+def first_stage(checkout: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """stages/check_params.py where everything that it checks is in order."""
+    monkeypatch.setenv("PYTHONPATH", str(checkout / "src"))
+    monkeypatch.setattr(preflight, "check", load_params)
+    spec = importlib.util.spec_from_file_location("check_params", checkout / "stages" / "check_params.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_first_stage_goes_on_without_a_plan(
+    first_stage: ModuleType, edit: Edit, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edit("params.yaml", "scale", "paper")
+    edit("scales/paper.yaml", "preferences.name", "someone/pairs")
+    first_stage.main()
+    printed = capfd.readouterr()
+    assert printed.out.startswith("no plan of the hours, and the run goes on without one: error: scales/paper.yaml: ")
+    assert "the number of rows of 'someone/pairs' is not known" in printed.out
+    assert printed.out.count("\n") == 1 and printed.err == ""
+    assert layout.PARAMS_CHECKED.is_file()
+
+
+@pytest.mark.slow
+def test_the_first_stage_of_the_paper_scale_prints_the_hours(
+    first_stage: ModuleType, edit: Edit, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edit("params.yaml", "scale", "paper")
+    first_stage.main()
+    assert re.search(r"planned on one .*: \d+ hours \(reward models \d", capfd.readouterr().out)
+    assert layout.PARAMS_CHECKED.is_file()
+
+
+def test_the_first_stage_of_a_small_scale_plans_nothing(
+    first_stage: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first_stage.main()
+    assert capfd.readouterr().out == ""
+    assert layout.PARAMS_CHECKED.is_file()
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +201,17 @@ def test_every_stage_of_the_paper_fits_its_gpu(paper_plan: dict[str, dict[str, o
     assert all(stage["fits"] for stage in paper_plan.values())
     for stage in paper_plan.values():
         assert sum(stage["memory"].values()) == stage["peak_bytes"] < stage["needed_bytes"]
+
+
+@pytest.mark.slow
+def test_generation_counts_the_tokens_of_the_rows_that_there_are(paper_plan: dict[str, dict[str, object]]) -> None:
+    online, probe = (_decoding(paper_plan[name]) for name in ("adapt_online", "probe_policy"))
+    evaluations, share = paper_plan["adapt_online"]["hyperparameters"]["evaluations"], Assumptions().generated_share
+    # Batches of 4 take as many steps as batches of 16.
+    assert online["calls"] == (165 + evaluations * 256 / 16) * 448 * share
+    assert online["tokens"] == pytest.approx((165 * 4 + evaluations * 256) * 448 * share)
+    assert online["flops"] / online["tokens"] == pytest.approx(probe["flops"] / probe["tokens"])
+
+
+def _decoding(stage: dict[str, object]) -> dict[str, float]:
+    return next(entry for entry in stage["passes"] if entry["name"] == "generation, one token")

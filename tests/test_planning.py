@@ -17,7 +17,7 @@ from pessimism.params import Params
 from pessimism.pipeline import load_stages
 from pessimism.planning import bases, schedule
 from pessimism.planning.architectures import ARCHITECTURES, model_config, row_counts
-from pessimism.planning.hardware import Assumptions, find_gpu, needed_bytes, seconds
+from pessimism.planning.hardware import GPUS, Assumptions, find_gpu, gpu_here, like_known, needed_bytes, seconds
 from pessimism.planning.schedule import Cell
 from pessimism.planning.tracing import ACTIVATIONS, HEAD, LINEAR, LOGITS, Trace, Work
 from pessimism.planning.workload import Workload
@@ -178,6 +178,30 @@ def test_gpus_are_found_by_part_of_their_name(name: str) -> None:
 def test_a_name_of_no_or_several_gpus_is_refused(name: str) -> None:
     with pytest.raises(ParamsError, match=f"--gpu: found '{name}'; expected one of"):
         find_gpu(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", 85.0, "H100 80GB"),
+        ("NVIDIA A100-SXM4-40GB", 42.3, "A100 80GB"),
+        ("NVIDIA GeForce RTX 4090", 25.3, "RTX 4090 24GB"),
+        ("NVIDIA GeForce RTX 3090", 25.3, "RTX 4090 24GB"),
+        ("NVIDIA RTX A6000", 51.0, "L40S 48GB"),
+        ("NVIDIA H200", 150.1, "H100 80GB"),
+    ],
+)
+def test_a_device_is_known_by_its_name_or_else_by_its_memory(name: str, gigabytes: float, known: str) -> None:
+    found = like_known(name, gigabytes * 1e9)
+    expected = next(gpu for gpu in GPUS if gpu.name == known)
+    assert found.name == f"{name} (taken for {known})"
+    assert found.memory_bytes == gigabytes * 1e9
+    assert (found.bandwidth, found.usd_per_hour) == (expected.bandwidth, expected.usd_per_hour)
+
+
+def test_a_machine_without_a_device_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_here() is None
 
 
 def test_every_cell_waits_for_what_it_reads(project: Path) -> None:

@@ -80,14 +80,18 @@ def _add_plan(commands: Commands) -> None:
     plan = _add(commands, "plan", "memory, hours and cost of every stage, estimated without loading a weight")
     add = plan.add_argument
     add("--scale", metavar="S", help="plan this scale (default: that of params.yaml)")
-    plan.add_argument(
-        "--gpu", default="H100 80GB", metavar="NAME", help="GPU by its name or a part of it (default: %(default)s)"
+    add(
+        "--gpu",
+        metavar="NAME",
+        help="GPU by its name or a part of it (default: H100 80GB; with --brief the one of this machine)",
     )
     add("--gpus", type=int, default=1, metavar="N", help="how many run cells side by side (default: 1)")
     plan.add_argument(
         "--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)"
     )
-    add("--json", action="store_true", help="print everything as one JSON object")
+    form = plan.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    form.add_argument("--brief", action="store_true", help="print the hours and whether the memory is enough, no more")
     plan.set_defaults(command=_plan)
 
 
@@ -234,7 +238,11 @@ def _selfcheck(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from pessimism.commands import plan
 
-    print(plan.plan(options.scale, options.gpu, options.gpus, options.price, options.json))
+    if options.brief:
+        print(plan.brief(options.scale, options.gpu, options.gpus, options.price))
+        return
+    gpu = options.gpu or plan.DEFAULT_GPU
+    print(plan.plan(options.scale, gpu, options.gpus, options.price, options.json))
 
 
 def _prune(options: argparse.Namespace) -> None:

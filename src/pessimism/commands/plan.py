@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from pessimism.commands.selfcheck import params_of
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
-from pessimism.planning.hardware import find_gpu
+from pessimism.planning.hardware import Gpu, find_gpu, gpu_here
 
 if TYPE_CHECKING:
     from pessimism.planning.plan import Plan, StagePlan
 
+DEFAULT_GPU = "H100 80GB"
 WIDTH = 118
 HARD_SPACE = "\u00a0"
 GROUPS = {
@@ -25,6 +26,11 @@ GROUPS = {
     "logits": ("logits",),
     "KV cache": ("KV cache",),
 }
+BRIEF_GROUPS = {
+    "reward models": ("train_reward_model", "assess_ensemble"),
+    "reference and DPO": ("measure_reference", "train_dpo"),
+    "online": ("adapt_online",),
+}
 
 
 def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: bool) -> str:
@@ -34,16 +40,57 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
         ParamsError: the parameters, the GPU's name or a number is not usable.
         SourceError: a model or a data set is neither known nor in reach.
     """
+    found = _found(scale, find_gpu(gpu), gpus, price)
+    if as_json:
+        return json.dumps(found.as_json(), indent=2, sort_keys=True)
+    parts = (_opening, _models, _stages, _memory, _values, _totals, _assumptions)
+    return "\n\n".join(part(found) for part in parts)
+
+
+def brief(scale: str | None, gpu: str | None, gpus: int, price: float | None) -> str:
+    """Planned hours by group of stages and whether the memory is enough, in a few lines, for the start of a long run.
+
+    Args:
+        gpu: name; None = this machine's CUDA device, or the default GPU where there is none.
+
+    Raises:
+        ParamsError, SourceError: as from :func:`plan`.
+    """
+    if gpu is not None:
+        return _brief(_found(scale, find_gpu(gpu), gpus, price))
+    here = gpu_here()
+    text = _brief(_found(scale, here or find_gpu(DEFAULT_GPU), gpus, price))
+    return text if here else f"no CUDA device here; {text}"
+
+
+def _found(scale: str | None, gpu: Gpu, gpus: int, price: float | None) -> Plan:
     from pessimism.planning.plan import make_plan
 
     for name, value in (("--gpus", gpus), ("--price", price)):
         if value is not None and value <= 0:
             raise ParamsError(f"{name}: found {value}; expected a number above 0")
-    found = make_plan(params_of(scale), find_gpu(gpu), gpus, price)
-    if as_json:
-        return json.dumps(found.as_json(), indent=2, sort_keys=True)
-    parts = (_opening, _models, _stages, _memory, _values, _totals, _assumptions)
-    return "\n\n".join(part(found) for part in parts)
+    return make_plan(params_of(scale), gpu, gpus, price)
+
+
+def _brief(found: Plan) -> str:
+    hours = {stage.name: stage.hours * stage.cells for stage in found.stages}
+    grouped = {name: sum(hours.pop(stage) for stage in stages) for name, stages in BRIEF_GROUPS.items()}
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
+    walls = "".join(f", {wall:.1f} on {count} such" for count, wall in found.wall_hours.items() if count > 1)
+    largest = max(found.stages, key=lambda stage: stage.needed_bytes)
+    verdicts = [
+        f"{stage.name} needs {_gigabytes(stage.needed_bytes)} in {stage.peak_in}: more than the "
+        f"{_gigabytes(found.gpu.memory_bytes)} of this GPU"
+        for stage in found.stages
+        if not stage.fits
+    ] or [f"memory: at most {_gigabytes(largest.needed_bytes)}, in {largest.name}; every stage fits"]
+    return "\n".join(
+        [
+            f"planned on one {found.gpu.name}: {found.total_hours:.0f} hours ({parts}){walls}, about "
+            f"${found.total_cost_usd:,.0f}; an estimate, of which `pessimism plan` shows the parts",
+            *verdicts,
+        ]
+    )
 
 
 def _opening(found: Plan) -> str:

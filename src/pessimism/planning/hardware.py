@@ -1,8 +1,8 @@
-"""GPUs by name, what is assumed of them, and how long a piece of work takes there."""
+"""GPUs by name or as this machine has them, what is assumed of them, and how long a piece of work takes there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from pessimism.errors import ParamsError
@@ -49,6 +49,28 @@ def find_gpu(name: str) -> Gpu:
     if len(found) != 1:
         raise ParamsError(f"--gpu: found {name!r}; expected one of {[gpu.name for gpu in GPUS]} or a part of one name")
     return found[0]
+
+
+def gpu_here() -> Gpu | None:
+    """This machine's first CUDA device; None without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    device = torch.cuda.get_device_properties(0)
+    return like_known(device.name, device.total_memory)
+
+
+def like_known(name: str, memory_bytes: float) -> Gpu:
+    """A device with its own memory, and the speed and the price of the GPU it is, else of that closest in memory.
+
+    Args:
+        name: as the driver gives it, e.g. "NVIDIA A100-SXM4-40GB".
+        memory_bytes: the device's total.
+    """
+    named = [gpu for gpu in GPUS if _letters(gpu.name.rpartition(" ")[0]) in _letters(name)]
+    known = min(named or GPUS, key=lambda gpu: abs(gpu.memory_bytes - memory_bytes))
+    return replace(known, name=f"{name} (taken for {known.name})", memory_bytes=memory_bytes)
 
 
 def _letters(name: str) -> str:

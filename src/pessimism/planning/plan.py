@@ -10,7 +10,7 @@ from pessimism import layout, pipeline
 from pessimism.params import Params
 from pessimism.planning import schedule
 from pessimism.planning.architectures import row_counts, stored_bytes
-from pessimism.planning.hardware import Assumptions, Gpu, find_gpu, needed_bytes, seconds
+from pessimism.planning.hardware import Assumptions, Gpu, needed_bytes, seconds
 from pessimism.planning.workload import StageWork, Use, Workload
 
 HOUR = 3600.0
@@ -18,7 +18,13 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class PassPlan:
-    """One kind of pass of one cell; ``peak_bytes`` with everything that is resident in its stage."""
+    """One kind of pass of one cell.
+
+    Attributes:
+        rows: of the largest call.
+        tokens: of all calls together, in the rows that they really have; so are ``flops``.
+        peak_bytes: with everything that is resident in its stage.
+    """
 
     name: str
     calls: float
@@ -177,8 +183,8 @@ def _pass(use: Use, workload: Workload, gpu: Gpu, resident: int) -> PassPlan:
         name=use.traced.name,
         calls=use.calls,
         rows=use.traced.rows,
-        tokens=use.calls * use.traced.tokens * use.fill,
-        flops=use.calls * work.total_flops,
+        tokens=use.calls * use.traced.tokens * use.fill * use.row_share,
+        flops=use.calls * work.total_flops * use.row_share,
         hours=use.calls * seconds(work, gpu, workload.assumed) / HOUR,
         peak_bytes=resident + sum(use.traced.memory.values()),
     )
@@ -200,30 +206,3 @@ def _downloaded(workload: Workload) -> float:
     }
     uses_hub_rows = "hub" in (scale.preferences.source, scale.tasks.source)
     return sum(models.values()) + (workload.assumed.data_set_bytes if uses_hub_rows else 0)
-
-
-def summary(params: Params, gpu: str = "H100 80GB") -> str:
-    """Planned GPU hours by group of stages, in a few lines, for the start of a long run.
-
-    Raises:
-        SourceError: a model or a data set is neither known nor in reach.
-    """
-    plan = make_plan(params, find_gpu(gpu))
-    hours = {stage.name: stage.hours * stage.cells for stage in plan.stages}
-    groups = {
-        "reward models": ("train_reward_model", "assess_ensemble"),
-        "reference and DPO": ("measure_reference", "train_dpo"),
-        "online": ("adapt_online",),
-    }
-    grouped = {name: sum(hours.pop(stage) for stage in stages) for name, stages in groups.items()}
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
-    lines = [
-        f"planned on one {plan.gpu.name}: {plan.total_hours:.0f} hours ({parts}), about "
-        f"${plan.total_cost_usd:,.0f}; an estimate, of which `pessimism plan` shows the parts"
-    ]
-    lines += [
-        f"{stage.name} needs {stage.needed_bytes / 1e9:.1f} GB in {stage.peak_in}: more than a {plan.gpu.name} has"
-        for stage in plan.stages
-        if not stage.fits
-    ]
-    return "\n".join(lines)

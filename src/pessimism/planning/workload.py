@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from pessimism import cells
 from pessimism.models import hyperparameters as derive
-from pessimism.models.adapters import DEFAULT, count_trainable
+from pessimism.models.adapters import DEFAULT
 from pessimism.models.training import batch_parts
 from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
@@ -24,11 +24,10 @@ from pessimism.planning.architectures import Rows
 from pessimism.planning.hardware import Assumptions
 from pessimism.planning.kernels import Target
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS, Pass, Tracer
+from pessimism.planning.roles import Role, find_role
 from pessimism.reward.bradley_terry import RewardHyperparameters, reward_hyperparameters
 from pessimism.reward.ensemble import member_name
 
-FLOAT32_BYTES = 4
-ADAM_MOMENTS = 2
 WEIGHTS = {"policy": "policy weights", "reward": "reward weights"}
 
 
@@ -39,11 +38,13 @@ class Use:
     Attributes:
         calls: of the pass, in one cell; a fraction where a call is smaller than the one that was traced.
         fill: mean share of the traced positions.
+        row_share: mean share of the traced rows, where a call with fewer takes as long.
     """
 
     traced: Pass
     calls: float
     fill: float = 1.0
+    row_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,6 @@ class StageWork:
     resident: dict[str, int] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     hyperparameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Role:
-    """Sizes of one role's model, found without its weights."""
-
-    parameters: int
-    trainable: int
-    adapter: LoraConfig
-    weight_bytes: int
-    evaluation_batch: int
 
 
 class Workload:
@@ -95,11 +85,11 @@ class Workload:
 
     @cached_property
     def policy(self) -> Role:
-        return self._role("policy")
+        return find_role(self.params, "policy", self.rows.train_pairs)
 
     @cached_property
     def reward(self) -> Role:
-        return self._role("reward")
+        return find_role(self.params, "reward", self.rows.train_pairs)
 
     @cached_property
     def dpo(self) -> DpoHyperparameters:
@@ -153,7 +143,7 @@ class Workload:
         return StageWork(
             "train_reward_model",
             ("reward",),
-            self._weights("reward") | self._training(self.reward),
+            self._weights("reward") | self.reward.training_memory(),
             (Use(step, calls, self.assumed.shuffled_fill),),
             _shown(chosen, self.reward.adapter) | {"micro_batch_size": together},
         )
@@ -190,7 +180,7 @@ class Workload:
         return StageWork(
             "train_dpo",
             ("policy",),
-            self._weights("policy") | self._training(self.policy),
+            self._weights("policy") | self.policy.training_memory(),
             (
                 Use(step, chosen.epochs * self.rows.train_pairs / together, self.assumed.shuffled_fill),
                 Use(validation, 2 * self.rows.val_pairs / batch, self.assumed.sorted_fill),
@@ -209,8 +199,8 @@ class Workload:
         compared = self.tracer.compare(passes, min(batch, heldout))
         # Of several parts, two show what all do: each is computed twice.
         step = self.tracer.online_step(passes, together, min(2, math.ceil(chosen.batch_size / together)))
-        resident = self._weights("policy") | self._training(self.policy) | self._ensemble_weights()
-        resident["adapters"] = 2 * FLOAT32_BYTES * self.policy.trainable + self._ensemble_weights()["adapters"]
+        resident = self._weights("policy") | self.policy.training_memory() | self._ensemble_weights()
+        resident["adapters"] = 2 * self.policy.adapter_bytes + self._ensemble_weights()["adapters"]
         return StageWork(
             "adapt_online",
             ("policy", "reward"),
@@ -237,7 +227,7 @@ class Workload:
         # Entropy over prompts is one forward pass over the prompts, divergence two over prompts and responses.
         over_prompts = prompts / batch * lengths.prompt / (lengths.prompt + lengths.response) / 2
         resident = self._weights("policy") | self._ensemble_weights()
-        resident["adapters"] += 2 * FLOAT32_BYTES * self.policy.trainable
+        resident["adapters"] += 2 * self.policy.adapter_bytes
         return StageWork(
             "probe_policy",
             ("policy", "reward"),
@@ -251,13 +241,13 @@ class Workload:
         )
 
     def _generation(self, adapted: bool, requests: list[int]) -> tuple[Use, Use]:
-        """Sampling of one response to each of every request's prompts; a step costs the same for fewer rows."""
+        """Sampling of one response to each of every request's prompts; a step takes as long for fewer rows."""
         batch = min(self.policy.evaluation_batch, max(requests))
         batches = sum(math.ceil(request / batch) for request in requests)
         tokens = self.params.scale.lengths.response * self.assumed.generated_share
         return (
             Use(self._prefill(adapted, batch), sum(requests) / batch),
-            Use(self._decode(adapted, batch), batches * tokens),
+            Use(self._decode(adapted, batch), batches * tokens, row_share=sum(requests) / (batches * batch)),
         )
 
     @cache  # noqa: B019
@@ -296,37 +286,12 @@ class Workload:
     def _base(self, role: str) -> PreTrainedModel:
         return bases.base(self.params, role)
 
-    def _role(self, name: str) -> Role:
-        full = bases.full_base(self.params, name)
-        adapter = bases.adapter_of(self.params, name, full, self.rows.train_pairs)
-        parameters = full.num_parameters()
-        return Role(
-            parameters=parameters,
-            trainable=count_trainable(full, adapter),
-            adapter=adapter,
-            weight_bytes=bases.size(bases.resident_tensors(self._base(name))),
-            evaluation_batch=self._evaluation_batch(parameters),
-        )
-
-    def _evaluation_batch(self, parameters: int) -> int:
-        scale = self.params.scale
-        if scale.evaluation_batch_size is not None:
-            return scale.evaluation_batch_size
-        return derive.batch_size(
-            scale.gpu_memory_gb, parameters / 1e9, inference=True, sequence_length=scale.lengths.sequence
-        )
-
     def _weights(self, role: str) -> dict[str, int]:
         return {WEIGHTS[role]: getattr(self, role).weight_bytes}
 
     def _ensemble_weights(self) -> dict[str, int]:
-        adapters = len(self.params.ensemble_members) * FLOAT32_BYTES * self.reward.trainable
+        adapters = len(self.params.ensemble_members) * self.reward.adapter_bytes
         return self._weights("reward") | {"adapters": adapters}
-
-    def _training(self, role: Role) -> dict[str, int]:
-        """An adapter in training: its weights, their gradients, and AdamW's two moments, all float32."""
-        size = FLOAT32_BYTES * role.trainable
-        return {"adapters": size, "gradients": size, "optimiser": ADAM_MOMENTS * size}
 
 
 def _shown(chosen: DpoHyperparameters | RewardHyperparameters, adapter: LoraConfig) -> dict[str, Any]:
