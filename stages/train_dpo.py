@@ -12,6 +12,7 @@ from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
+from pessimism.online.shared_batch import check_processes
 from pessimism.params import load_params
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     with records.run_record("train_dpo", cell.key):
         startup.check_stage("train_dpo")
         params = load_params()
+        check_processes(params)
         reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
         directory = layout.dpo_adapter(cell)
         model, record = train_dpo(

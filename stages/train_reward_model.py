@@ -9,6 +9,7 @@ import argparse
 from pessimism import layout, processes, records, stage, startup
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
+from pessimism.online.shared_batch import check_processes
 from pessimism.params import load_params
 from pessimism.reward.bradley_terry import train_member
 
@@ -20,6 +21,7 @@ def main() -> None:
     with records.run_record("train_reward_model", str(member)):
         startup.check_stage("train_reward_model")
         params = load_params()
+        check_processes(params)
         directory = layout.reward_member(member)
         model, record = train_member(
             params,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import CHECKOUT, Edit
-from pessimism import layout, records, sharing, startup
+from pessimism import layout, records, sharing
 from pessimism.cells import DpoCell, OnlineCell
 from pessimism.errors import ParamsError
 from pessimism.models.adapters import WEIGHTS_FILE
@@ -194,15 +195,21 @@ def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
     assert all((load_file(Path("alone") / WEIGHTS_FILE)[name] != weights).any() for name, weights in start.items())
 
 
-@pytest.mark.parametrize("stage", ["train_reward_model", "train_dpo", "adapt_online"])
-def test_too_many_processes_are_refused_by_the_first_stage_that_has_them(
-    world: Params, monkeypatch: pytest.MonkeyPatch, stage: str
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"],
+        ["stages/train_reward_model.py", "--member", "1"],
+    ],
+    ids=["train_dpo", "train_reward_model"],
+)
+def test_too_many_processes_are_refused_before_anything_is_trained(
+    world: Params, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    as_process(monkeypatch, 0, 6)
-    startup.check_stage(stage)
+    monkeypatch.setattr(sys, "argv", arguments)
     as_process(monkeypatch, 0, 8)
-    with pytest.raises(ParamsError, match="launcher: found 8 processes; expected at most 6"):
-        startup.check_stage(stage)
+    with pytest.raises(SystemExit, match="launcher: found 8 processes; expected at most 6"):
+        runpy.run_path(arguments[0], run_name="__main__")
 
 
 def test_more_processes_than_prompts_are_refused(trained: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pessimism import hub, layout, processes, records, resources
-from pessimism.errors import ParamsError
+from pessimism import hub, layout, records, resources
 from pessimism.params import ModelParams, Params, load_params
 from pessimism.resources import GIB, DiskNeed
 
@@ -35,42 +34,16 @@ def check_stage(stage: str) -> None:
     Raises:
         ResourceError: this machine lacks something.
         SourceError: a model is neither on this machine nor at a hub in reach.
-        ParamsError: the parameters are not usable, or there are more processes than the online phase has prompts.
+        ParamsError: the parameters are not usable.
     """
     params = load_params()
     roles = HELD.get(stage, ())
     resources.check_disk([outputs_need()])
     if not roles:
         return
-    check_processes(params)
     resources.check_device(params.scale.device)
     check_weights_fit(params, stage)
     resources.check_disk([outputs_need(), *download_needs(params, roles)])
-
-
-def check_processes(params: Params) -> None:
-    """Refuse more processes than an online batch has prompts in every stage that several may share, the first as well.
-
-    The launcher is part of all their commands: refused by the last of them, it would cost the training of the others.
-
-    Raises:
-        ParamsError: there are more.
-    """
-    if processes.count() == 1:
-        return
-    from pessimism.online.hyperparameters import online_hyperparameters
-
-    parameters = records.read_json(layout.base_record("policy"))["parameters"]
-    # Neither the trained parameters nor the test problems decide the size of a batch.
-    batch = online_hyperparameters(
-        params.scale, params.primary_arm, parameters, trainable=1, test_problems=1
-    ).batch_size
-    smallest = min(batch, params.scale.tasks.heldout)
-    if processes.count() > smallest:
-        raise ParamsError(
-            f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
-            "prompts of the smallest online batch, which they share too: lower --num_processes"
-        )
 
 
 def check_weights_fit(params: Params, stage: str) -> None:

@@ -1,0 +1,28 @@
+"""How many processes can share an online batch, asked before anything is trained."""
+
+from __future__ import annotations
+
+from pessimism import layout, processes, records
+from pessimism.errors import ParamsError
+from pessimism.online.hyperparameters import online_hyperparameters
+from pessimism.params import Params
+
+
+def check_processes(params: Params) -> None:
+    """Refuse more processes than an online batch has prompts.
+
+    The launcher is part of the commands of all stages that train: refused by the last of them, it would cost the
+    training of the others.
+
+    Raises:
+        ParamsError: there are more.
+    """
+    parameters = records.read_json(layout.base_record("policy"))["parameters"]
+    # Neither the trained parameters nor the test problems decide the size of a batch.
+    chosen = online_hyperparameters(params.scale, params.primary_arm, parameters, trainable=1, test_problems=1)
+    smallest = min(chosen.batch_size, params.scale.tasks.heldout)
+    if processes.count() > smallest:
+        raise ParamsError(
+            f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
+            "prompts of the smallest online batch, which they share too: lower --num_processes"
+        )
