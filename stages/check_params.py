@@ -11,13 +11,15 @@ import subprocess
 import sys
 
 from pessimism import layout, preflight, records, stage
+from pessimism.params import load_params
 
 PLAN = [sys.executable, "-m", "pessimism.cli", "plan", "--brief"]
 
 
 def main() -> None:
     with records.run_record("check_params"):
-        params = preflight.check()
+        params = load_params()
+        preflight.check(params)
         if params.scale.device == "cuda":
             _print_plan()
         records.write_text(layout.PARAMS_CHECKED, "The parameters and the local sources that they name are usable.\n")

@@ -149,7 +149,7 @@ def test_check_looks_at_local_models(project: Path, edit: Edit, any_model: None)
 def refusal() -> str:
     """Message of the first stage, which must refuse; `pessimism check` says the same."""
     with pytest.raises(SourceError) as raised:
-        preflight.check()
+        preflight.check(load_params())
     assert failure("check") == f"error: {raised.value}"
     return str(raised.value)
 
@@ -161,13 +161,13 @@ def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     identity = {"source": "path", "name": "model", "content_sha256": content_hash(project / "model")}
     records.write_json(layout.base_record("policy"), {**identity, "architecture": "Qwen3ForCausalLM"})
-    preflight.check()
+    preflight.check(load_params())
     write_rows(project / "model/config.json", [{"hidden_size": 16}])
     text = refusal()
     assert "scales/tiny.yaml: policy.name: found content" in text and f"expected {identity['content_sha256']}" in text
     assert "by `rm -rf models/base && dvc repro --force prepare_base` and then" in text
     shutil.rmtree(layout.BASE)
-    preflight.check()
+    preflight.check(load_params())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_record_left_over_is_not_compared(project: Path, edit: Edit, left_over
     use_path(edit, "policy", "model")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     records.write_json(layout.base_record("policy"), left_over)
-    preflight.check()
+    preflight.check(load_params())
 
 
 @pytest.mark.parametrize("section", ["preferences", "tasks"])
@@ -203,7 +203,7 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
         "tasks": load_tasks(scale.tasks, 42, "scales/tiny.yaml").record,
     }
     records.write_json(layout.DATA_RECORD, found)
-    preflight.check()
+    preflight.check(load_params())
     changed = {"preferences": ("pairs.jsonl", pairs), "tasks": ("gsm8k/gsm8k_test.jsonl", problems)}[section]
     write_rows(project / changed[0], changed[1][:-1])
     text = refusal()
@@ -213,9 +213,9 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     )
     assert "by `rm -rf data/sources.json && dvc repro --force prepare_data` and then" in text
     records.write_json(layout.DATA_RECORD, found | {section: {"source": "embedded", "name": "arithmetic"}})
-    preflight.check()
+    preflight.check(load_params())
     layout.DATA_RECORD.unlink()
-    preflight.check()
+    preflight.check(load_params())
 
 
 # dag

@@ -205,16 +205,16 @@ def test_a_whole_run_is_refused_for_what_its_stages_would_be(
     project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    preflight.check()
+    preflight.check(load_params())
     edit(SCALE, "device", "cuda")
     with stopwatch(2.0), pytest.raises(ResourceError, match="found no CUDA device"):
-        preflight.check()
+        preflight.check(load_params())
     monkeypatch.setattr(resources, "check_device", lambda _: None)
     monkeypatch.setattr(resources, "free_memory", lambda: (GIB, "here"))
-    preflight.check()
+    preflight.check(load_params())
     record_base("reward")
     with pytest.raises(ResourceError, match="55.0 GiB for the weights of reward alone"):
-        preflight.check()
+        preflight.check(load_params())
 
 
 def test_the_downloads_of_a_whole_run_must_fit_together(
@@ -223,19 +223,19 @@ def test_the_downloads_of_a_whole_run_must_fit_together(
     monkeypatch.setattr("pessimism.models.support.check_support", lambda *_: None)
     free_disk(1.0 + 5002 / GIB)
     with pytest.raises(ResourceError, match="a/policy; .*a/reward"):
-        preflight.check()
+        preflight.check(load_params())
     edit(SCALE, "reward.name", "a/policy")
-    preflight.check()
+    preflight.check(load_params())
     free_disk(0.9)
     with pytest.raises(ResourceError, match="expected at least 1.0 GiB"):
-        preflight.check()
+        preflight.check(load_params())
 
 
 def test_a_whole_run_without_a_hub_is_refused_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
     fake.hangs = True
     with stopwatch(3.0), pytest.raises(SourceError, match="a hub in reach"):
-        preflight.check()
+        preflight.check(load_params())
 
 
 def test_a_whole_run_is_refused_for_a_model_that_cannot_be_used(project: Path, edit: Edit) -> None:
@@ -244,4 +244,4 @@ def test_a_whole_run_is_refused_for_a_model_that_cannot_be_used(project: Path, e
     edit(SCALE, "reward.source", "path")
     edit(SCALE, "reward.name", "model")
     with pytest.raises(SourceError, match="scales/tiny.yaml: reward: could not read the configuration"):
-        preflight.check()
+        preflight.check(load_params())

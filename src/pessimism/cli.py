@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     check = _add(commands, "check", "validate the parameters and the local sources they name")
+    check.add_argument("--scale", help="scale to check (default: that of params.yaml)")
     check.set_defaults(command=_check)
 
     summary = _add(commands, "summary", "where the report is, the main numbers per beta, time per stage")
@@ -201,7 +202,7 @@ def _add_score(commands: Commands) -> None:
 def _check(options: argparse.Namespace) -> None:
     from pessimism.commands import check
 
-    print(check.check())
+    print(check.check(options.scale))
 
 
 def _summary(options: argparse.Namespace) -> None:

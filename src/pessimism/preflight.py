@@ -17,20 +17,18 @@ from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import SourceError
 from pessimism.hub import Kind, Section
-from pessimism.params import ModelParams, Params, load_params
+from pessimism.params import ModelParams, Params
 
 
-def check() -> Params:
-    """Validate the parameters, find what they name, and see whether this machine has room for it.
+def check(params: Params) -> None:
+    """Find what the parameters name, and see whether this machine has room for it.
 
     Raises:
-        ParamsError: a parameter is not usable.
         ResourceError: this machine lacks the disk, the memory or the device.
         SourceError: a local file or directory is missing or is not what was recorded of it, the hub is out of reach
             or lacks a repository, or a model cannot be used.
         DataError: a row of a local file is not usable.
     """
-    params = load_params()
     _check_machine(params)
     for role in ("policy", "reward"):
         section = Section(str(layout.scale_file(params.scale_name)), role)
@@ -40,7 +38,6 @@ def check() -> Params:
     for role in ("policy", "reward"):
         _check_usable(params, role)
     _check_rows(params)
-    return params
 
 
 def _check_machine(params: Params) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pessimism import preflight
+from pessimism.commands.selfcheck import params_of
 
 
-def check() -> str:
+def check(scale: str | None = None) -> str:
     """Check parameters and sources; return one line that says what would be run.
+
+    Args:
+        scale: another than params.yaml names.
 
     Raises:
         PessimismError: something is not usable.
     """
-    params = preflight.check()
+    params = params_of(scale)
+    preflight.check(params)
     return (
         f"parameters are usable: scale {params.scale_name}, protocol {params.protocol_name}, "
         f"{len(params.beta_percentiles)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
