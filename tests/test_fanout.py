@@ -199,7 +199,7 @@ def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick:
     plan(quick)
     status, printed = run(quick, "--executor", "local", CUDA_VISIBLE_DEVICES="6,4")
     assert status == 0, printed
-    assert f"{MEMBERS[0]}: waits for job" in printed and f"{MEMBERS[2]}: waits for a GPU" in printed
+    assert f"{MEMBERS[0]}: waits for job" in printed
     assert "merged 3 of 3" in printed
     places = [(stage, device) for stage, _, _, device, _ in executions(quick)]
     assert sorted(places[:2]) == [(MEMBERS[0], "4"), (MEMBERS[1], "6")]
