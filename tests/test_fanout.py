@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -182,9 +184,12 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
 
 @pytest.mark.slow
 def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick: Project) -> None:
-    """Job 1 and the driver are killed; job 0 goes on without a driver; job 2 has not been submitted yet."""
+    """Job 1 and the driver are killed; job 0 goes on without a driver; job 2 has not been submitted yet.
+
+    Nothing else is placed on the GPU of job 0, though it comes last now.
+    """
     plan(quick, m0="beyond 2", m1="hang")
-    driver = start(quick, *FANOUT, "train_reward_model", "--executor", "local", "--jobs", "2")
+    driver = start(quick, *FANOUT, "train_reward_model", "--executor", "local", CUDA_VISIBLE_DEVICES="4,6")
     until(lambda: len(executions(quick)) == 2)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
@@ -192,11 +197,68 @@ def test_after_a_killed_job_and_a_killed_driver_only_what_is_missing_runs(quick:
     assert stage_process(quick, MEMBERS[0]).is_running()
 
     plan(quick)
-    status, printed = run(quick, "--executor", "local", "--jobs", "3")
+    status, printed = run(quick, "--executor", "local", CUDA_VISIBLE_DEVICES="6,4")
     assert status == 0, printed
+    assert f"{MEMBERS[0]}: waits for job" in printed
     assert "merged 3 of 3" in printed
-    assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
+    places = [(stage, device) for stage, _, _, device, _ in executions(quick)]
+    assert sorted(places[:2]) == [(MEMBERS[0], "4"), (MEMBERS[1], "6")]
+    assert places[2:] == [(MEMBERS[1], "6"), (MEMBERS[2], "6")]
     assert quick.dvc("repro", *MEMBERS) == []
+
+
+class StubHandle:
+    """A job that is done the third time it is asked."""
+
+    job_id = "0"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def done(self) -> bool:
+        self.asked += 1
+        return self.asked > 2
+
+    def exception(self) -> None:
+        return None
+
+
+def left_behind(folder: Path, devices: str) -> subprocess.Popen[bytes]:
+    """A process like that of an earlier driver's job, and its record."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(folder)])
+    record = {"executor": "local", "job_id": str(process.pid), "host": socket.gethostname(), "devices": devices}
+    (folder / scheduling.SUBMITTED).write_text(json.dumps(record))
+    return process
+
+
+def test_a_gpu_that_an_earlier_drivers_job_uses_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell b is at work on GPU 4 and a cell of another stage on GPU 5, until c has ended."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    for folder in ("a", "b", "c", "d", "other", "reused", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    own, other = left_behind(tmp_path / "b", "4"), left_behind(tmp_path / "other", "5")
+    number = {"executor": "local", "job_id": str(os.getpid()), "devices": "6"}  # given out again, or another machine's
+    for folder, host in (("reused", socket.gethostname()), ("elsewhere", "elsewhere")):
+        (tmp_path / folder / scheduling.SUBMITTED).write_text(json.dumps(number | {"host": host}))
+    jobs = [CellJob(cell, (), tmp_path, "ref", "storage", "url", tmp_path / cell, None) for cell in "abcd"]
+    submitted: list[tuple[str, str | None]] = []
+
+    def submit(job: CellJob, _: Resources) -> StubHandle:
+        submitted.append((job.cell, job.devices))
+        return StubHandle()
+
+    monkeypatch.setattr(scheduling, "_submit", submit)
+    printed = []
+    for job, line in scheduling.run_all(jobs, LOCAL):
+        printed.append(f"{job.cell}: {line}")
+        if line.startswith("finished") and job.cell == "c":
+            for process in (own, other):
+                process.kill()
+                process.wait()
+    assert submitted[:2] == [("a", "6"), ("c", "6")] and [cell for cell, _ in submitted[2:]] == ["d"]
+    assert f"b: waits for job {own.pid}, submitted earlier" in printed
+    assert any(line.startswith(f"c: waits for a GPU, used by job {other.pid} on 5 of") for line in printed)
+    assert any(line.startswith("b: failed after") for line in printed), "it was killed and left no result"
 
 
 @pytest.mark.slow
@@ -419,11 +481,41 @@ def test_a_snapshot_holds_what_git_does_not_ignore_and_leaves_the_index_alone(pl
     (plain.root / "data/rows.csv").write_text("ignored")
     before = plain.succeed("git", "status", "--porcelain")
     taken = snapshot.take(plain.root)
-    assert snapshot.take(plain.root) == taken
     assert plain.succeed("git", "status", "--porcelain") == before
     names = plain.succeed("git", "ls-tree", "-r", "--name-only", taken.ref).split()
     assert {"new.txt", "README.md", "Makefile"} <= set(names) and not {"LICENSE", "data/rows.csv"} & set(names)
     assert plain.succeed("git", "show", f"{taken.ref}:README.md") == "changed"
+
+
+def test_a_driver_takes_no_other_drivers_snapshot_away(plain: Project, tmp_path: Path) -> None:
+    first, second = snapshot.take(plain.root), snapshot.take(plain.root)
+    snapshot.forget(plain.root, first)
+    job = CellJob("train_dpo@20-0", (), plain.root, second.ref, "storage", "url", tmp_path, None)
+    worker._clone(job, dict(os.environ))
+    assert (job.clone / "dvc.yaml").read_text() == (plain.root / "dvc.yaml").read_text()
+    assert first.ref not in plain.succeed("git", "for-each-ref")
+
+
+def test_untracked_weights_are_refused_until_ignored_or_added(plain: Project) -> None:
+    weights = plain.root / "weights/part \u00e9.safetensors"
+    weights.parent.mkdir()
+    with weights.open("wb") as file:
+        file.truncate(28_000_000_000)  # takes no space on the disk
+    (plain.root / "new.txt").write_text("small")
+    message = refusal("train_reward_model")
+    assert "found 28,000 MB of files that Git neither tracks nor ignores; expected at most 100 MB" in message
+    assert "  weights/part \u00e9.safetensors (28,000.0 MB)\n  new.txt (0.0 MB)" in message
+    assert ".gitignore" in message and "`git add`" in message
+    os.truncate(weights, 99_000_000)
+    snapshot.check_untracked(plain.root)
+    os.truncate(weights, 101_000_000)
+    with pytest.raises(FanoutError, match="found 101 MB"):
+        snapshot.check_untracked(plain.root)
+    plain.succeed("git", "add", "weights")
+    snapshot.check_untracked(plain.root)
+    plain.succeed("git", "rm", "--quiet", "--cached", "-r", "weights")
+    (plain.root / ".git/info/exclude").write_text("weights\n")
+    snapshot.check_untracked(plain.root)
 
 
 def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import Edit, save_random_adapter
 from pessimism import layout, pipeline, records, rng
@@ -219,6 +221,32 @@ def test_log_probs_of_a_bfloat16_model_are_held_against_their_own_logits(
     logits = logprobs.response_logits
     monkeypatch.setattr(logprobs, "response_logits", lambda *given: logits(*given).bfloat16())
     assert not check_response_logps(instrument).passed
+
+
+def test_the_float64_softmax_takes_one_response_at_a_time(world: Params, edit: Edit) -> None:
+    """And no pass more responses than any other evaluation of the scale."""
+    edit("scales/tiny.yaml", "policy.dtype", "bfloat16")
+    edit("scales/tiny.yaml", "evaluation_batch_size", 3)
+    instrument = load_instrument(load_params())
+    longest, vocabulary = max(map(len, instrument.base.rollouts.response_ids)), instrument.model.config.vocab_size
+    with LargestTensors() as largest:
+        assert check_response_logps(instrument).passed
+    assert 0 < largest.elements[torch.float64] <= longest * vocabulary
+    assert largest.elements[torch.float32] <= 3 * (longest + 1) * vocabulary
+
+
+class LargestTensors(TorchDispatchMode):
+    """Elements of the largest tensor that any operation returned, by dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: Counter[torch.dtype] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements[result.dtype] = max(self.elements[result.dtype], result.numel())
+        return result
 
 
 def test_full_sampling_that_the_generation_config_cuts_fails(instrument: Instrument) -> None:

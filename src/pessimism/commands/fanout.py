@@ -89,6 +89,7 @@ def _ready(stages: Sequence[str], cells: Sequence[str], params: Params) -> Remot
             f"found outputs of cells that params.yaml no longer lists ({left_over[0]}, ...); no job would have them, "
             "and results would not fit. First run: pessimism prune"
         )
+    snapshot.check_untracked(Path.cwd())
     remote = dvc_project.default_remote()
     stale = dvc_project.stale_upstream(cells)
     if stale:

@@ -6,12 +6,15 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 import pessimism
 from pessimism import records
@@ -31,6 +34,8 @@ _OURS = {
 }
 _WAITING = {"PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED", "COMPLETING"}
 _POLL_SECONDS = {"slurm": 5.0, "local": 0.2}
+LocalRecord = dict[str, Any]
+"""What was submitted on this machine: job_id (number of its process), host, devices (its CUDA_VISIBLE_DEVICES)."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +135,21 @@ def run_all(jobs: Sequence[CellJob], resources: Resources) -> Iterator[tuple[Cel
     """
     free, waiting = slots(resources, len(jobs)), list(jobs)
     running: dict[str, tuple[CellJob, Any, float]] = {}
+    told: set[str] = set()
     while waiting or running:
-        while waiting and free:
-            job = replace(waiting.pop(0), devices=free.pop(0))
-            handle, line = _start(job, resources)
-            running[job.cell] = (job, handle, time.monotonic())
-            yield job, line
+        others = _working_here(waiting[0].folder.parent) if waiting and resources.executor == "local" else {}
+        for queued in list(waiting):
+            places = _places(queued, free, others)
+            if places:
+                free.remove(places[0])
+                waiting.remove(queued)
+                job = replace(queued, devices=places[0])
+                handle, line = _start(job, resources)
+                running[job.cell] = (job, handle, time.monotonic())
+                yield job, line
+            elif free and queued.cell not in told:
+                told.add(queued.cell)
+                yield queued, _occupied(free, others)
         for cell, (job, handle, started) in list(running.items()):
             if handle.done():
                 del running[cell]
@@ -144,23 +158,79 @@ def run_all(jobs: Sequence[CellJob], resources: Resources) -> Iterator[tuple[Cel
         time.sleep(_POLL_SECONDS[resources.executor])
 
 
+def _places(job: CellJob, free: Sequence[str | None], others: Mapping[Path, LocalRecord]) -> list[str | None]:
+    """Which of the free places the job may take: where it is at work already, else where no other job is."""
+    if job.folder in others and others[job.folder]["devices"] in free:
+        return [others[job.folder]["devices"]]
+    return [place for place in free if not any(_shared(place, record) for record in others.values())]
+
+
+def _shared(place: str | None, record: LocalRecord) -> bool:
+    """Whether the job that was recorded is at work on a GPU of the place."""
+    return bool(set(filter(None, (place or "").split(","))) & set(record["devices"].split(",")))
+
+
+def _occupied(free: Sequence[str | None], others: Mapping[Path, LocalRecord]) -> str:
+    jobs = [record for record in others.values() if any(_shared(place, record) for place in free)]
+    named = ", ".join(f"by job {record['job_id']} on {record['devices']}" for record in jobs)
+    return f"waits for a GPU, used {named} of another driver; `kill -INT NUMBER` would end a job"
+
+
+def _working_here(folder: Path) -> dict[Path, LocalRecord]:
+    """Records of the jobs at work on this machine, whichever driver submitted them, by job folder."""
+    found = {path.parent: records.read_json(path) for path in folder.glob(f"*/{SUBMITTED}")}
+    return {place: record for place, record in found.items() if _works_here(place, record)}
+
+
+def _works_here(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the process that a record names still is that job's: numbers of processes are given out again."""
+    if record["executor"] != "local" or record.get("host") != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(int(record["job_id"]))
+        return process.status() != psutil.STATUS_ZOMBIE and str(folder) in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # AccessDenied: another user's, so not the job
+        return False
+
+
+@dataclass(frozen=True)
+class _LocalJob:
+    """A job of an earlier driver on this machine, as far as submitit's own handle cannot tell."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def job_id(self) -> str:
+        return str(self.record["job_id"])
+
+    def done(self) -> bool:
+        return not _works_here(self.folder, self.record)
+
+    def exception(self) -> Any:
+        return _submitit().LocalJob(folder=self.folder, job_id=self.job_id).exception()
+
+
 def _start(job: CellJob, resources: Resources) -> tuple[Any, str]:
-    """Submit the job, unless SLURM still holds one that an earlier driver submitted for this very cell."""
+    """Submit the job, unless one that an earlier driver submitted for this very cell is still queued or at work."""
     earlier = _earlier(job, resources)
     if earlier is not None:
         return earlier, f"waits for job {earlier.job_id}, submitted earlier"
     handle = _submit(job, resources)
-    records.write_json(job.folder / SUBMITTED, {"executor": resources.executor, "job_id": handle.job_id})
+    where = {"host": socket.gethostname(), "devices": job.devices} if resources.executor == "local" else {}
+    records.write_json(job.folder / SUBMITTED, {"executor": resources.executor, "job_id": handle.job_id, **where})
     return handle, f"submitted as job {handle.job_id}; log: {job.log}"
 
 
 def _earlier(job: CellJob, resources: Resources) -> Any:
     path = job.folder / SUBMITTED
-    if resources.executor != "slurm" or not path.is_file():
+    if not path.is_file():
         return None
     record = records.read_json(path)
-    if record["executor"] != "slurm":
+    if record["executor"] != resources.executor:
         return None
+    if resources.executor == "local":
+        return _LocalJob(job.folder, record) if _works_here(job.folder, record) else None
     handle: Any = _submitit().SlurmJob(folder=job.folder, job_id=record["job_id"])
     return handle if handle.get_info(mode="force").get("State", "").partition(" ")[0] in _WAITING else None
 
