@@ -44,7 +44,10 @@ def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -
     scheduling.check(resources)
     remote = _ready(stages, cells, params)
     pending = dvc_project.merge(cells)
-    yield f"{len(cells)} cells, {len(cells) - len(pending)} with a result, {len(pending)} to run"
+    yield (
+        f"scale {params.scale_name}, protocol {params.protocol_name}: {len(cells)} cells, "
+        f"{len(cells) - len(pending)} with a result, {len(pending)} to run"
+    )
     if not pending:
         return
     dvc_project.push_upstream([cell.name for cell in pending])
@@ -147,6 +150,8 @@ def _failure(job: CellJob) -> str:
         lines.append("The job succeeded, but for other inputs than this project holds now: did files change meanwhile?")
     scheduler = sorted(job.folder.glob("*_log.out"), key=lambda path: path.stat().st_mtime)[-1:]
     ending = [f"scheduler: {path}: {''.join(_lines(path)[-1:])}" for path in scheduler]
+    if any("timed-out" in line or "TIME LIMIT" in line for line in ending):
+        ending.append("Its time was up: give a larger --hours.")
     return "\n".join([f"{job.cell}: {job.log}", *(f"  {line}" for line in [*lines[-_SHOWN_LINES:], *ending])])
 
 
