@@ -99,7 +99,8 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     tokenizer.save_pretrained(layout.BASE_WEIGHTS)
     for role in ("policy", "reward"):
         chosen = params.scale.model(role)
-        records.write_json(layout.base_record(role), {"source": chosen.source, "name": chosen.name, "revision": None})
+        identity = {"source": chosen.source, "name": chosen.name, "revision": None, "parameters": 20_000}
+        records.write_json(layout.base_record(role), identity)
     pairs = pd.DataFrame(arithmetic.preference_rows(rng.generator(0, "tiny-world"), 64))
     pairs.insert(0, "pair_id", [f"pair-{row}" for row in range(len(pairs))])
     records.write_table(layout.preferences("train"), pairs[:48])

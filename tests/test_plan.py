@@ -13,7 +13,6 @@ import torch
 
 from conftest import Edit
 from pessimism import cli, layout, preflight
-from pessimism.params import load_params
 from pessimism.planning.hardware import Assumptions
 
 STAGES = (
@@ -119,7 +118,7 @@ def test_a_named_gpu_goes_before_the_one_of_this_machine(
 def first_stage(checkout: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """stages/check_params.py where everything that it checks is in order."""
     monkeypatch.setenv("PYTHONPATH", str(checkout / "src"))
-    monkeypatch.setattr(preflight, "check", load_params)
+    monkeypatch.setattr(preflight, "check", lambda params: None)
     spec = importlib.util.spec_from_file_location("check_params", checkout / "stages" / "check_params.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -70,7 +70,7 @@ def test_the_two_protocols_differ_in_every_switch_but_the_ablation() -> None:
 
 @pytest.mark.parametrize("key", PAPER)
 def test_a_switch_is_read_at_one_place(key: str) -> None:
-    """Where it decides something. Validation, planner, report and self-check, which repeat what is set, do not count."""
+    """Where it decides something. Validation, planner, report and self-check repeat what is set and do not count."""
     files = [*(CHECKOUT / "src").rglob("*.py"), *(CHECKOUT / "stages").glob("*.py")]
     reads = Counter(
         file.relative_to(CHECKOUT).as_posix()

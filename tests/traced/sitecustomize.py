@@ -1,5 +1,8 @@
 """Run by Python at start, for tests/test_smoke.py: notes which parameters a stage reads once it has loaded them, and
-which slow libraries it has imported by its end."""
+which slow libraries it has imported by its end.
+
+What modules read that only refuse (REFUSING) is left out: no result depends on it.
+"""
 
 import atexit
 import dataclasses
@@ -11,6 +14,7 @@ from typing import Any
 
 from pessimism import params
 
+REFUSING = ("startup.py", "shared_batch.py")
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}
 sections: dict[int, str] = {}
 load_params = params.load_params
@@ -37,11 +41,19 @@ def trace(kind: type, owner: str) -> None:
 
     def get(self: object, name: str) -> Any:
         value = object.__getattribute__(self, name)
-        if name in names and id(value) not in sections:
+        if name in names and id(value) not in sections and not refusing():
             seen[owner].add(sections.get(id(self), "") + name)
         return value
 
     kind.__getattribute__ = get  # type: ignore[method-assign, assignment]
+
+
+def refusing() -> bool:
+    """Whether a module of REFUSING is at work."""
+    frame = sys._getframe()
+    while frame and not frame.f_code.co_filename.endswith(REFUSING):
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
 
 
 def write() -> None:
