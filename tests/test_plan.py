@@ -6,14 +6,14 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
-import torch
 
 from conftest import Edit
 from pessimism import cli, layout, preflight
-from pessimism.planning.hardware import Assumptions
+from pessimism.commands import plan
+from pessimism.planning.hardware import Assumptions, like_known
 
 STAGES = (
     "prepare_base",
@@ -75,10 +75,8 @@ def brief(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def device(monkeypatch: pytest.MonkeyPatch, name: str | None, memory: float = 0) -> None:
-    """Make torch believe in one CUDA device, or in none."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: name is not None)
-    found = SimpleNamespace(name=name, total_memory=memory)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
+    """Give this machine one CUDA device, or none, as far as the brief plan can see: libraries look for themselves."""
+    monkeypatch.setattr(plan, "gpu_here", lambda: None if name is None else like_known(name, memory))
 
 
 def test_the_brief_plan_is_for_the_gpu_of_this_machine(
@@ -159,8 +157,6 @@ def test_the_first_stage_of_a_small_scale_plans_nothing(
 @pytest.fixture(scope="module")
 def paper_plan(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
     """Stages of the paper's scale as ``--json`` prints them."""
-    from pessimism.commands import plan
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(checkout)
         printed = json.loads(plan.plan("paper", "H100 80GB", 1, None, as_json=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -202,6 +203,13 @@ def test_a_device_is_known_by_its_name_or_else_by_its_memory(name: str, gigabyte
 def test_a_machine_without_a_device_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_here() is None
+
+
+def test_the_gpu_here_is_the_first_device_with_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=84_000_000_000)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: {0: device}[index])
+    assert gpu_here() == like_known("NVIDIA H100 80GB HBM3", 84e9)
 
 
 def test_every_cell_waits_for_what_it_reads(project: Path) -> None:
