@@ -18,11 +18,16 @@ REFUSING = ("startup.py", "shared_batch.py")
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}
 sections: dict[int, str] = {}
 load_params = params.load_params
+kept: list[params.Params] = []  # so that no section's id is given to another object
+loading = False  # validation reads everything
 
 
 def load_and_trace(*arguments: Any) -> params.Params:
     """Load, then note every plain value that is read: those of a scale's sections as ``section.name``."""
+    global loading
+    loading = True
     loaded = load_params(*arguments)
+    kept.append(loaded)
     for field in dataclasses.fields(loaded.scale):
         value = getattr(loaded.scale, field.name)
         if dataclasses.is_dataclass(value):
@@ -33,6 +38,7 @@ def load_and_trace(*arguments: Any) -> params.Params:
         trace(kind, kind.__name__)
     for kind in kinds:
         trace(kind, "Scale")
+    loading = False
     return loaded
 
 
@@ -41,7 +47,7 @@ def trace(kind: type, owner: str) -> None:
 
     def get(self: object, name: str) -> Any:
         value = object.__getattribute__(self, name)
-        if name in names and id(value) not in sections and not refusing():
+        if name in names and id(value) not in sections and not loading and not refusing():
             seen[owner].add(sections.get(id(self), "") + name)
         return value
 
