@@ -41,9 +41,21 @@ TINY_WORLD = {
 }
 
 
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     return CHECKOUT
+
+
+@pytest.fixture(autouse=True)
+def visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPUs the tests were started with: a stage script run inside this process shows it the first one only."""
+    if VISIBLE_GPUS is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE_GPUS)
 
 
 @pytest.fixture
