@@ -87,9 +87,7 @@ def _add_plan(commands: Commands) -> None:
         help="GPU by its name or a part of it (default: H100 80GB; with --brief the one of this machine)",
     )
     add("--gpus", type=int, default=1, metavar="N", help="how many run cells side by side (default: 1)")
-    plan.add_argument(
-        "--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)"
-    )
+    add("--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)")
     form = plan.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as one JSON object")
     form.add_argument("--brief", action="store_true", help="print the hours and whether the memory is enough, no more")

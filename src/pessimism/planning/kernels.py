@@ -20,7 +20,7 @@ def kernels_of(target: Target) -> Iterator[None]:
     """Run the body with the kernels that ``target`` would use, so that tensors on the meta device live as long."""
     with ExitStack() as stack:
         functional = torch.nn.functional
-        stack.enter_context(_replaced(functional, "scaled_dot_product_attention", _ATTENTION[target]))
+        stack.enter_context(_replaced(functional, "scaled_dot_product_attention", _attention(target)))
         # The project trains without autocast, and torch does not know the meta device there.
         stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda *device: False))
         if target == "cuda":
@@ -62,48 +62,35 @@ def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, 
     return _aten.native_dropout(values, p, True)[0] if training and p > 0 else values
 
 
-def _memory_efficient_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """What CUDA chooses for float32 and a mask; it keeps its inputs, its result and one number per query."""
-    bias = _additive(attn_mask, query, key)
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
-    return _aten._scaled_dot_product_efficient_attention(
-        query, key, value, bias, wants_gradient, dropout_p, is_causal, scale=scale
-    )[0]
+def _attention(target: Target) -> Callable[..., torch.Tensor]:
+    """The fused kernel that ``target`` chooses for float32 and a mask, as a function like torch's own.
 
+    It keeps its inputs, its result and one number per query.
+    """
 
-def _cpu_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """The CPU's blocked kernel, which keeps the same."""
-    bias = None if attn_mask is None else _as_bias(attn_mask, query)
-    return _aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
-    )[0]
+    def attention(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        bias = None if attn_mask is None else _as_bias(attn_mask, query)
+        if target == "cpu":
+            return _aten._scaled_dot_product_flash_attention_for_cpu(
+                query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
+            )[0]
+        if bias is not None:
+            bias = bias.expand(*query.shape[:3], key.shape[2])
+        wants_gradient = torch.is_grad_enabled() and query.requires_grad
+        return _aten._scaled_dot_product_efficient_attention(
+            query, key, value, bias, wants_gradient, dropout_p, is_causal, scale=scale
+        )[0]
 
-
-_ATTENTION = {"cuda": _memory_efficient_attention, "cpu": _cpu_attention}
-
-
-def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
-    if mask is None:
-        return None
-    return _as_bias(mask, query).expand(*query.shape[:3], key.shape[2])
+    return attention
 
 
 def _as_bias(mask: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
