@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pessimism import processes
 from pessimism.errors import ResourceError
 
 GIB = 1024**3
@@ -62,10 +63,10 @@ def check_device(required: str) -> None:
             f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); expected one, for the scale says `device: cuda`: "
             "run this on a machine with a GPU (on a cluster, in a job that was given one), or choose another scale"
         )
-    count, index = torch.cuda.device_count(), _local("LOCAL_RANK", 0)
+    count, index = torch.cuda.device_count(), processes.local_rank()
     if index >= count:
         raise ResourceError(
-            f"found {count} CUDA device(s); expected one for each of the {_local('LOCAL_WORLD_SIZE', 1)} processes on "
+            f"found {count} CUDA device(s); expected one for each of the {processes.local_count()} processes on "
             "this machine: lower --num_processes of the launcher in params.yaml"
         )
 
@@ -89,9 +90,9 @@ def free_memory() -> tuple[int, str]:
     import torch
 
     if torch.cuda.is_available():
-        index = _local("LOCAL_RANK", 0)
+        index = processes.local_rank()
         return torch.cuda.mem_get_info(index)[0], f"on GPU {index} ({torch.cuda.get_device_name(index)})"
-    return free_ram() // _local("LOCAL_WORLD_SIZE", 1), "in this machine's memory"
+    return free_ram() // processes.local_count(), "in this machine's memory"
 
 
 def free_ram() -> int:
@@ -129,11 +130,6 @@ def _stat(group: Path, key: str) -> int:
 def _existing(path: Path) -> Path:
     path = path.absolute()
     return next(place for place in (path, *path.parents) if place.exists())
-
-
-def _local(variable: str, default: int) -> int:
-    """A number that `accelerate launch` and `torchrun` give each process."""
-    return int(os.environ.get(variable, default))
 
 
 def _gib(size: int) -> str:
