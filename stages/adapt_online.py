@@ -15,6 +15,7 @@ from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
+from pessimism.online.shared_batch import check_processes
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
@@ -44,6 +45,7 @@ def main() -> None:
     with records.run_record("adapt_online", cell.key):
         startup.check_stage("adapt_online")
         params = load_params()
+        check_processes(params)
         checkpoint = layout.dpo_adapter(cell.dpo)
         model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
         hyperparameters = online_hyperparameters(

@@ -45,7 +45,8 @@ DATASET = {"README.md": CARD, "main/train-0.jsonl": QUESTIONS, "main/test-0.json
 DATASET["socratic/train-0.jsonl"] = b'{"question": "why?", "answer": "#### 0"}'
 
 READ_ROWS = f"""
-from pessimism.data.sources import Section, hub_rows
+from pessimism.data.sources import hub_rows
+from pessimism.hub import Section
 rows = hub_rows("a/sums", "main", "train", "{COMMIT}", Section("scales/paper.yaml", "tasks"))
 print([row["question"] for row in rows])
 """
@@ -171,8 +172,8 @@ def test_rows_that_were_converted_at_another_commit_are_not_taken(fake: FakeHub,
 
 
 def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path: Path) -> None:
-    code = READ_ROWS.replace("hub_rows", "hub_revision").replace('"a/sums", "main", "train"', '"model", "a/model"')
-    code = code.partition("print")[0]
+    section = 'Section("scales/paper.yaml", "policy")'
+    code = f'from pessimism.hub import Section, hub_revision\nhub_revision("model", "a/model", "{COMMIT}", {section})'
     with stopwatch(20.0):
         ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []

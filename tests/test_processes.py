@@ -25,7 +25,7 @@ from pessimism.models.training import batch_parts
 from pessimism.offline.reference import dpo_reference
 from pessimism.params import Params, load_params
 from random_models import save_model, small_config
-from test_online import make_run, random_adapter, tasks
+from test_online import random_adapter, tasks
 
 CELL = DpoCell(50, 0)
 CHECKPOINT = Path("models/dpo/checkpoint")  # of test_online's runs
@@ -200,8 +200,9 @@ def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
     [
         ["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"],
         ["stages/train_reward_model.py", "--member", "1"],
+        ["stages/adapt_online.py", "--beta-percentile", "50", "--seed", "0", "--arm", "proxy"],
     ],
-    ids=["train_dpo", "train_reward_model"],
+    ids=["train_dpo", "train_reward_model", "adapt_online"],
 )
 def test_too_many_processes_are_refused_before_anything_is_trained(
     world: Params, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
@@ -210,10 +211,3 @@ def test_too_many_processes_are_refused_before_anything_is_trained(
     as_process(monkeypatch, 0, 8)
     with pytest.raises(SystemExit, match="launcher: found 8 processes; expected at most 6"):
         runpy.run_path(arguments[0], run_name="__main__")
-
-
-def test_more_processes_than_prompts_are_refused(trained: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run(trained)
-    as_process(monkeypatch, 0, 7)
-    with pytest.raises(ParamsError, match="launcher: found 7 processes; expected at most 6"):
-        run.train()

@@ -62,6 +62,11 @@ def cache_directory() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is an exact commit rather than a branch, a tag or the default."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
 def cached_snapshot(kind: Kind, name: str, revision: str | None) -> Path | None:
     """Directory of an exact commit's files, where the local cache holds all that are wanted of it.
 
@@ -71,7 +76,7 @@ def cached_snapshot(kind: Kind, name: str, revision: str | None) -> Path | None:
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
-    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+    if revision is None or not is_commit(revision):
         return None
     try:
         get_cached_repo_tree(name, repo_type=kind, revision=revision)

@@ -11,8 +11,8 @@ from pessimism import rng
 from pessimism.data import arithmetic, sources
 from pessimism.data.answers import MARKER, extract_strict
 from pessimism.data.hashing import rows_hash
-from pessimism.data.sources import Section
 from pessimism.errors import DataError, ParamsError
+from pessimism.hub import Section, hub_revision
 
 if TYPE_CHECKING:
     from pessimism.params import TaskParams
@@ -84,7 +84,7 @@ def _read(params: TaskParams, root_seed: int, section: Section) -> _Raw:
     record: dict[str, Any] = {"source": params.source, "name": params.name}
     splits = {}
     if params.source == "hub":
-        record["revision"] = sources.hub_revision("dataset", params.name, params.revision, section)
+        record["revision"] = hub_revision("dataset", params.name, params.revision, section)
     for split in ("train", "test"):
         if params.source == "hub":
             where = f"{params.name} at {record['revision'][:12]}, {split}"

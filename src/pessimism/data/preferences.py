@@ -17,9 +17,9 @@ import numpy as np
 from pessimism import rng
 from pessimism.data import arithmetic, sources
 from pessimism.data.hashing import content_hash, rows_hash
-from pessimism.data.sources import Section
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
 from pessimism.errors import DataError, ParamsError
+from pessimism.hub import Section, hub_revision
 
 if TYPE_CHECKING:
     from pessimism.params import PreferenceParams
@@ -142,7 +142,7 @@ def _read(
     if params.source == "path":
         raw = sources.read_jsonl(Path(params.name), section)
         return raw, message_pair, params.name, record | {"sha256": content_hash(Path(params.name))}
-    revision = sources.hub_revision("dataset", params.name, params.revision, section)
+    revision = hub_revision("dataset", params.name, params.revision, section)
     raw = sources.hub_rows(params.name, None, params.split, revision, section)
     record |= {"revision": revision, "split": params.split, "sha256": rows_hash(raw)}
     return raw, message_pair, f"{params.name} at {revision[:12]}, {params.split}", record

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pessimism.errors import DataError, SourceError
-from pessimism.hub import Section, hub_revision, refusal, snapshot
-
-__all__ = ["Section", "check_columns", "hub_revision", "hub_rows", "read_jsonl"]
+from pessimism.hub import Section, refusal, snapshot
 
 
 def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:

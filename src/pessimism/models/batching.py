@@ -8,16 +8,24 @@ import torch
 
 from pessimism import layout, records
 from pessimism.models import hyperparameters as derive
-from pessimism.params import Params
+from pessimism.params import Params, Scale
 
 
 def evaluation_batch_size(params: Params, role: str) -> int:
-    """Sequences per forward pass of ``role`` where nothing is trained: the scale's, else derived (App. C)."""
-    scale = params.scale
-    if scale.evaluation_batch_size is not None:
-        return scale.evaluation_batch_size
-    billions = records.read_json(layout.base_record(role))["parameters"] / 1e9
-    return derive.batch_size(scale.gpu_memory_gb, billions, inference=True, sequence_length=scale.lengths.sequence)
+    """Sequences per forward pass of ``role`` where nothing is trained."""
+    parameters = records.read_json(layout.base_record(role))["parameters"]
+    return batch_size(params.scale, params.scale.evaluation_batch_size, parameters, inference=True)
+
+
+def batch_size(scale: Scale, given: int | None, parameters: int, inference: bool) -> int:
+    """``given``, which the scale sets, or where that is None the size that the paper's formula derives (App. C).
+
+    Args:
+        parameters: number of the base's parameters.
+    """
+    if given is not None:
+        return given
+    return derive.batch_size(scale.gpu_memory_gb, parameters / 1e9, inference, scale.lengths.sequence)
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -6,8 +6,6 @@ notebook gets from its k-bit preparation: norms, embeddings and heads in float32
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pessimism import hub, layout, records
+from pessimism import hub, layout, processes, records
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
 from pessimism.params import ModelParams, Params
@@ -40,14 +38,8 @@ class Float32Linear(torch.nn.Linear):
 
 
 def device() -> torch.device:
-    """Where this process's models run: its own CUDA device, or the CPU.
-
-    ``accelerate launch`` and ``torchrun`` number the processes of a machine in LOCAL_RANK; one process alone is the
-    first.
-    """
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    """Where this process's models run: its own CUDA device, or the CPU."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
@@ -150,14 +142,9 @@ def _checked_location(params: Params, role: str) -> str:
     return model.name
 
 
-def is_commit(revision: str | None) -> bool:
-    """Whether a hub revision is an exact commit rather than a branch, a tag or the default."""
-    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
-
-
 def _check_revision(model: ModelParams, record: Mapping[str, Any], section: hub.Section) -> None:
     """Refuse a record of another commit than the pinned one, or of another branch or tag than the named one."""
-    recorded = record["revision"] if is_commit(model.revision) else record["requested_revision"]
+    recorded = record["revision"] if hub.is_commit(model.revision) else record["requested_revision"]
     if model.revision != recorded:
         raise SourceError(
             f"{section}: found revision {model.revision!r}; expected {recorded!r}, which prepare_base recorded: "

@@ -7,8 +7,8 @@ from typing import Any
 
 from pessimism import layout, records
 from pessimism.data.hashing import content_hash
-from pessimism.data.sources import Section, hub_revision
 from pessimism.errors import PessimismError, SourceError
+from pessimism.hub import Section, hub_revision
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.support import check_support
 from pessimism.params import ModelParams, Params

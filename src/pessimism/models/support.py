@@ -23,8 +23,8 @@ from transformers import (
 from transformers.quantizers import AutoHfQuantizer
 
 from pessimism import hub, layout
-from pessimism.data.sources import Section
 from pessimism.errors import SourceError
+from pessimism.hub import Section
 from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
 from pessimism.params import ModelParams, Params
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pessimism.models import hyperparameters as derive
+from pessimism.models.batching import batch_size
 from pessimism.params import Scale
 
 PEAK_LEARNING_RATE = 1e-5
@@ -37,20 +38,15 @@ def online_hyperparameters(
         The placebo's values differ from the proxy's in one number: its learning rate is 0.
     """
     online = scale.online
-    batch_size = online.batch_size
-    if batch_size is None:
-        offline = scale.dpo.batch_size
-        if offline is None:
-            offline = derive.batch_size(
-                scale.gpu_memory_gb, parameters / 1e9, inference=False, sequence_length=scale.lengths.sequence
-            )
-        batch_size = max(2, offline // 2)
-    steps = derive.online_steps(test_problems, batch_size) if online.steps is None else online.steps
+    batch = online.batch_size
+    if batch is None:
+        batch = max(2, batch_size(scale, scale.dpo.batch_size, parameters, inference=False) // 2)
+    steps = derive.online_steps(test_problems, batch) if online.steps is None else online.steps
     learning_rate = online.learning_rate
     if learning_rate is None:
         learning_rate = derive.learning_rate(trainable, base=PEAK_LEARNING_RATE, high=PEAK_LEARNING_RATE)
     return OnlineHyperparameters(
-        batch_size=batch_size,
+        batch_size=batch,
         steps=steps,
         measure_every=max(1, steps // MEASURED_POINTS) if online.measure_every is None else online.measure_every,
         learning_rate=0.0 if arm == "placebo" else learning_rate,

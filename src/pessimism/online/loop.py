@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 from pessimism import layout, processes, records, rng, sharing
 from pessimism.cells import OnlineCell
-from pessimism.errors import ParamsError
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.batching import evaluation_batch_size
 from pessimism.models.generation import Rollouts
@@ -67,12 +66,7 @@ class OnlineRun:
     rollouts: list[dict[str, Any]] = field(default_factory=list)
 
     def train(self) -> None:
-        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone.
-
-        Raises:
-            ParamsError: there are more processes than prompts in a batch.
-        """
-        self._check_processes()
+        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone."""
         if self.params.scale.online.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
         chosen = self.hyperparameters
@@ -92,14 +86,6 @@ class OnlineRun:
     @property
     def _stream(self) -> tuple[int, ...]:
         return rng.run_stream(self.params.protocol, self.cell.beta_percentile, self.cell.seed)
-
-    def _check_processes(self) -> None:
-        smallest = min(self.hyperparameters.batch_size, len(self.heldout_tasks))
-        if processes.count() > smallest:
-            raise ParamsError(
-                f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
-                "prompts of the smallest online batch"
-            )
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
         """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""

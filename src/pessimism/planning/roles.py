@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from peft import LoraConfig
 
-from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable
-from pessimism.params import Params, Scale
+from pessimism.models.batching import batch_size
+from pessimism.params import Params
 from pessimism.planning import bases
 
 FLOAT32_BYTES = 4
@@ -59,13 +59,5 @@ def find_role(params: Params, name: str, train_pairs: int) -> Role:
         trainable=count_trainable(full, adapter),
         adapter=adapter,
         weight_bytes=bases.size(bases.resident_tensors(bases.base(params, name))),
-        evaluation_batch=_evaluation_batch(params.scale, parameters),
-    )
-
-
-def _evaluation_batch(scale: Scale, parameters: int) -> int:
-    if scale.evaluation_batch_size is not None:
-        return scale.evaluation_batch_size
-    return derive.batch_size(
-        scale.gpu_memory_gb, parameters / 1e9, inference=True, sequence_length=scale.lengths.sequence
+        evaluation_batch=batch_size(params.scale, params.scale.evaluation_batch_size, parameters, inference=True),
     )

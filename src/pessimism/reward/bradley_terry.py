@@ -18,6 +18,7 @@ from pessimism import rng, sharing
 from pessimism.data.prompts import encode_reward_text
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
+from pessimism.models.batching import batch_size
 from pessimism.models.loading import SCORE_HEAD
 from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
 from pessimism.params import LengthParams, Params
@@ -70,12 +71,7 @@ def reward_hyperparameters(
         trainable: number of parameters of adapter and head.
     """
     scale, training = params.scale, params.scale.reward_training
-    batch = training.batch_size
-    if batch is None:
-        billions = parameters / 1e9
-        batch = derive.batch_size(
-            scale.gpu_memory_gb, billions, inference=False, sequence_length=scale.lengths.sequence
-        )
+    batch = batch_size(scale, training.batch_size, parameters, inference=False)
     steps = derive.optimizer_steps(n_train, batch, 1, training.epochs)
     rate = training.learning_rate
     return RewardHyperparameters(
