@@ -113,7 +113,7 @@ def test_hub_out_of_reach_names_the_flags_for_local_files(monkeypatch: pytest.Mo
 
 
 def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr("pessimism.data.gsm8k.hub_revision", lambda *_: "c0ffee")
     asked = []
 
     def load(name: str, config: str, split: str, revision: str, section: object) -> list[dict[str, str]]:

@@ -85,7 +85,7 @@ def test_hub_rows_that_say_nothing_are_dropped_and_counted(monkeypatch: pytest.M
     rows = [message_row(prompt=f"Why {i}?") for i in range(20)]
     rows[1] = message_row(chosen="")
     rows[2] = rows[4] = message_row(rejected="Because.")
-    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
     monkeypatch.setattr(sources, "hub_rows", lambda *_: rows)
     loaded = load_preferences(replace(EMBEDDED, source="hub", name="a/b", limit=15), 42, SCALE)
     assert loaded.record["rows_dropped"] == {"empty chosen": 1, "chosen equals rejected": 2}
@@ -96,7 +96,7 @@ def test_hub_rows_that_say_nothing_are_dropped_and_counted(monkeypatch: pytest.M
 
 
 def test_hub_row_without_a_column_is_an_error_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
     monkeypatch.setattr(sources, "hub_rows", lambda *_: [without(message_row(), "chosen")])
     with pytest.raises(DataError, match=r"a/b at c0ffee, train_prefs, row 1: .*expected also \['chosen'\]"):
         load_preferences(replace(EMBEDDED, source="hub", name="a/b"), 42, SCALE)

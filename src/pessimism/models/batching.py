@@ -12,19 +12,19 @@ from pessimism.params import Params, Scale
 
 
 def evaluation_batch_size(params: Params, role: str) -> int:
-    """Sequences per forward pass of ``role`` where nothing is trained."""
-    parameters = records.read_json(layout.base_record(role))["parameters"]
-    return batch_size(params.scale, params.scale.evaluation_batch_size, parameters, inference=True)
+    """Sequences per forward pass of ``role`` where nothing is trained: the scale's, else derived."""
+    scale = params.scale
+    if scale.evaluation_batch_size is not None:
+        return scale.evaluation_batch_size
+    return derived_batch_size(scale, records.read_json(layout.base_record(role))["parameters"], inference=True)
 
 
-def batch_size(scale: Scale, given: int | None, parameters: int, inference: bool) -> int:
-    """``given``, which the scale sets, or where that is None the size that the paper's formula derives (App. C).
+def derived_batch_size(scale: Scale, parameters: int, inference: bool) -> int:
+    """Sequences per forward pass by the paper's formula (App. C).
 
     Args:
         parameters: number of the base's parameters.
     """
-    if given is not None:
-        return given
     return derive.batch_size(scale.gpu_memory_gb, parameters / 1e9, inference, scale.lengths.sequence)
 
 

@@ -21,7 +21,7 @@ from pessimism.data.prompts import EncodedPair
 from pessimism.errors import DataError
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.batching import batch_size, evaluation_batch_size
+from pessimism.models.batching import derived_batch_size, evaluation_batch_size
 from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
 from pessimism.offline.reference import ID_COLUMNS, pair_logps
 from pessimism.params import ModelParams, Params
@@ -145,7 +145,7 @@ def dpo_hyperparameters(
         trainable: number of the adapter's parameters.
     """
     scale, dpo = params.scale, params.scale.dpo
-    batch = batch_size(scale, dpo.batch_size, parameters, inference=False)
+    batch = derived_batch_size(scale, parameters, inference=False) if dpo.batch_size is None else dpo.batch_size
     accumulation = derive.accumulation(n_train, batch) if dpo.accumulation is None else dpo.accumulation
     steps = derive.optimizer_steps(n_train, batch, accumulation, dpo.epochs)
     stream = rng.run_stream(params.protocol, cell.beta_percentile, cell.seed)

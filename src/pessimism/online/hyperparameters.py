@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pessimism.models import hyperparameters as derive
-from pessimism.models.batching import batch_size
+from pessimism.models.batching import derived_batch_size
 from pessimism.params import Scale
 
 PEAK_LEARNING_RATE = 1e-5
@@ -38,9 +38,10 @@ def online_hyperparameters(
         The placebo's values differ from the proxy's in one number: its learning rate is 0.
     """
     online = scale.online
-    batch = online.batch_size
-    if batch is None:
-        batch = max(2, batch_size(scale, scale.dpo.batch_size, parameters, inference=False) // 2)
+    offline = scale.dpo.batch_size
+    if offline is None:
+        offline = derived_batch_size(scale, parameters, inference=False)
+    batch = max(2, offline // 2) if online.batch_size is None else online.batch_size
     steps = derive.online_steps(test_problems, batch) if online.steps is None else online.steps
     learning_rate = online.learning_rate
     if learning_rate is None:

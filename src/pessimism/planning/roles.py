@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from peft import LoraConfig
 
 from pessimism.models.adapters import count_trainable
-from pessimism.models.batching import batch_size
+from pessimism.models.batching import derived_batch_size
 from pessimism.params import Params
 from pessimism.planning import bases
 
@@ -53,11 +53,11 @@ def find_role(params: Params, name: str, train_pairs: int) -> Role:
     """
     full = bases.full_base(params, name)
     adapter = bases.adapter_of(params, name, full, train_pairs)
-    parameters = full.num_parameters()
+    parameters, given = full.num_parameters(), params.scale.evaluation_batch_size
     return Role(
         parameters=parameters,
         trainable=count_trainable(full, adapter),
         adapter=adapter,
         weight_bytes=bases.size(bases.resident_tensors(bases.base(params, name))),
-        evaluation_batch=batch_size(params.scale, params.scale.evaluation_batch_size, parameters, inference=True),
+        evaluation_batch=derived_batch_size(params.scale, parameters, inference=True) if given is None else given,
     )

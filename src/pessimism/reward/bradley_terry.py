@@ -18,7 +18,7 @@ from pessimism import rng, sharing
 from pessimism.data.prompts import encode_reward_text
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.batching import batch_size
+from pessimism.models.batching import derived_batch_size
 from pessimism.models.loading import SCORE_HEAD
 from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
 from pessimism.params import LengthParams, Params
@@ -71,7 +71,9 @@ def reward_hyperparameters(
         trainable: number of parameters of adapter and head.
     """
     scale, training = params.scale, params.scale.reward_training
-    batch = batch_size(scale, training.batch_size, parameters, inference=False)
+    batch = training.batch_size
+    if batch is None:
+        batch = derived_batch_size(scale, parameters, inference=False)
     steps = derive.optimizer_steps(n_train, batch, 1, training.epochs)
     rate = training.learning_rate
     return RewardHyperparameters(
