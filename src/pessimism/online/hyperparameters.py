@@ -38,10 +38,12 @@ def online_hyperparameters(
         The placebo's values differ from the proxy's in one number: its learning rate is 0.
     """
     online = scale.online
-    offline = scale.dpo.batch_size
-    if offline is None:
-        offline = derived_batch_size(scale, parameters, inference=False)
-    batch = max(2, offline // 2) if online.batch_size is None else online.batch_size
+    batch = online.batch_size
+    if batch is None:
+        offline = scale.dpo.batch_size
+        if offline is None:
+            offline = derived_batch_size(scale, parameters, inference=False)
+        batch = max(2, offline // 2)
     steps = derive.online_steps(test_problems, batch) if online.steps is None else online.steps
     learning_rate = online.learning_rate
     if learning_rate is None:
