@@ -15,7 +15,7 @@ from pessimism.data import arithmetic
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
 from pessimism.models.generation import FULL, Rollouts, Sampling, sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.models.logprobs import ResponseBatch, ResponseLogps, pad_pairs, response_logps
+from pessimism.models.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import EPS, normalized_advantages
@@ -287,9 +287,9 @@ def test_both_passes_of_a_part_have_the_same_dropout(trained_world: Params) -> N
     drawn: list[torch.Tensor] = []
     passes = Passes.trained_policy
 
-    def kept(self: Passes, batch: ResponseBatch, seed: int) -> ResponseLogps:
+    def kept(self: Passes, batch: ResponseBatch, seed: int) -> TokenLogps:
         policy = passes(self, batch, seed)
-        drawn.append(policy.logps_B_R.detach())
+        drawn.append(policy.logps_B_T.detach())
         return policy
 
     with pytest.MonkeyPatch.context() as patch:

@@ -23,7 +23,7 @@ from pessimism.data import answers, arithmetic, gsm8k
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.models import adapters
 from pessimism.models.adapters import use_adapter
-from pessimism.models.logprobs import ResponseBatch, ResponseLogps
+from pessimism.models.logprobs import ResponseBatch, TokenLogps
 from pessimism.online.update import REFERENCE, Passes
 from pessimism.params import Params, load_params
 from pessimism.reward.ensemble import RewardEnsemble
@@ -115,7 +115,7 @@ def test_a_failed_check_ends_with_status_1_after_all_others(
 
 
 def test_kl_is_not_0_where_dropout_is_on_in_one_pass(instrument: Instrument, monkeypatch: Patch) -> None:
-    def with_dropout(passes: Passes, batch: ResponseBatch) -> tuple[ResponseLogps, ResponseLogps]:
+    def with_dropout(passes: Passes, batch: ResponseBatch) -> tuple[TokenLogps, TokenLogps]:
         return dataclasses.replace(passes, dropout=True).trained_policy(batch, 0), passes.reference(batch)
 
     monkeypatch.setattr(Passes, "compare", with_dropout)
@@ -201,8 +201,16 @@ def test_log_probs_that_read_padding_fail(instrument: Instrument, monkeypatch: P
     from pessimism.models.logprobs import pad_pairs
 
     def unmasked(*given: Any) -> Any:
+        """Padding moved to the left, where tokens see it."""
         batch = pad_pairs(*given)
-        return dataclasses.replace(batch, attention_mask=torch.ones_like(batch.attention_mask))
+        padding = (batch.attention_mask == 0).sum(dim=1)
+        ids, scored = (
+            torch.stack([row.roll(int(by)) for row, by in zip(columns, padding, strict=True)])
+            for columns in (batch.input_ids, batch.scored_B_T)
+        )
+        return dataclasses.replace(
+            batch, input_ids=ids, scored_B_T=scored, attention_mask=torch.ones_like(batch.attention_mask)
+        )
 
     assert check_response_logps(instrument).passed
     monkeypatch.setattr("pessimism.online.rollout.pad_pairs", unmasked)
@@ -218,8 +226,12 @@ def test_log_probs_of_a_bfloat16_model_are_held_against_their_own_logits(
     instrument = load_instrument(load_params())
     finding = check_response_logps(instrument)
     assert finding.passed and finding.criterion.endswith("the softmax in float64")
-    logits = logprobs.response_logits
-    monkeypatch.setattr(logprobs, "response_logits", lambda *given: logits(*given).bfloat16())
+    score = logprobs.score_positions
+    monkeypatch.setattr(
+        logprobs,
+        "score_positions",
+        lambda *given: [None if value is None else value.bfloat16().float() for value in score(*given)],
+    )
     assert not check_response_logps(instrument).passed
 
 

@@ -114,6 +114,7 @@ class Scale:
 
     device: Literal["auto", "cuda"]
     gpu_memory_gb: float
+    matmul_precision: Literal["highest", "high"]
     policy: ModelParams
     reward: ModelParams
     embedded: EmbeddedParams | None
@@ -121,6 +122,7 @@ class Scale:
     tasks: TaskParams
     lengths: LengthParams
     evaluation_batch_size: int | None
+    generation_batch_size: int | None
     dpo: DpoParams
     reward_training: RewardTrainingParams
     online: OnlineParams

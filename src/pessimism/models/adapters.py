@@ -101,6 +101,9 @@ def use_adapter(model: PeftModel, name: str | None) -> Iterator[None]:
     trainable. With gradient checkpointing, ``backward`` runs layers again: call it inside the same context.
     """
     before = active_adapter(model)
+    if before == name:
+        yield
+        return
     _activate(model, name)
     try:
         yield

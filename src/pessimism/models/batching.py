@@ -28,10 +28,35 @@ def derived_batch_size(scale: Scale, parameters: int, inference: bool) -> int:
     return derive.batch_size(scale.gpu_memory_gb, parameters / 1e9, inference, scale.lengths.sequence)
 
 
-def length_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row numbers in batches of neighbours by length, longest first: little padding, and memory peaks at once."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def evaluation_tokens(params: Params, role: str) -> int:
+    """Padded tokens per forward pass of ``role`` where nothing is trained."""
+    return evaluation_batch_size(params, role) * params.scale.lengths.sequence
+
+
+def generation_batch_size(params: Params) -> int:
+    """Responses that are drawn together: the scale's, else as many as the policy reads per forward pass."""
+    size = params.scale.generation_batch_size
+    return evaluation_batch_size(params, "policy") if size is None else size
+
+
+def length_order(lengths: Sequence[int]) -> list[int]:
+    """Row numbers, longest first."""
+    return sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Row numbers in batches of neighbours by length, longest first: little padding, and memory peaks at once.
+
+    Args:
+        budget: padded tokens of a batch, rows times longest; a batch has one row at least.
+    """
+    batches: list[list[int]] = []
+    for row in length_order(lengths):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from pessimism.data.prompts import online_prompt_ids
-from pessimism.models.batching import evaluation_batch_size
+from pessimism.models.batching import generation_batch_size, length_order
 from pessimism.params import Params, Protocol
 
 
@@ -117,15 +117,16 @@ def sample_responses(
     was_training = model.training
     model.eval()
     prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
-    response_ids: list[list[int]] = []
+    response_ids: list[list[int]] = [[]] * len(prompts)
     ends = end_ids(model, tokenizer)
-    size = evaluation_batch_size(params, "policy")
+    size, order = generation_batch_size(params), length_order([len(ids) for ids in prompt_ids])
     for start in range(0, len(prompts), size):
-        rows = slice(start, start + size)
-        processors = chosen.processors(model, seeds[rows])
-        response_ids += _sample_batch(
-            model, tokenizer, prompt_ids[rows], processors, ends, scale.lengths.response, side
-        )
+        rows = order[start : start + size]
+        processors = chosen.processors(model, [seeds[row] for row in rows])
+        batch = [prompt_ids[row] for row in rows]
+        drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, side)
+        for row, ids in zip(rows, drawn, strict=True):
+            response_ids[row] = ids
     model.train(was_training)
     return Rollouts(
         prompt_ids=prompt_ids,

@@ -155,6 +155,7 @@ def _check_revision(model: ModelParams, record: Mapping[str, Any], section: hub.
 def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
     location = _checked_location(params, role)
     chosen = params.scale.model(role)
+    torch.set_float32_matmul_precision(params.scale.matmul_precision)
     model, info = kind.from_pretrained(
         location,
         dtype=DTYPES[chosen.dtype],

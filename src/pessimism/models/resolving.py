@@ -5,15 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import PreTrainedModel
+
 from pessimism import layout, records
 from pessimism.data.hashing import content_hash
 from pessimism.errors import PessimismError, SourceError
 from pessimism.hub import Section, hub_revision
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.logprobs import token_logps
 from pessimism.models.support import check_support
 from pessimism.params import ModelParams, Params
 
 LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
+HEAD_TOKENS = 16
+HEAD_TOLERANCE = {
+    torch.float32: 1e-3,
+    torch.bfloat16: 0.2,
+}  # nats; logits of order 10 are multiples of 1/16 in bfloat16
 
 
 def record_base(params: Params, role: str) -> None:
@@ -62,6 +71,8 @@ def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
             f"{section}: {params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
             f"Expected a complete Hugging Face causal language model: check {section.name}.name in {section.scale_file}"
         ) from error
+    if role == "policy":
+        check_head(model, section)
     return {
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
@@ -73,3 +84,28 @@ def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, section: Section) -> None:
+    """Compare log-probs of a few tokens with those of the model's own forward.
+
+    Stages take them from the backbone's states and the head's weights. An architecture that scales its logits on the
+    way would be measured wrong without a word.
+
+    Raises:
+        SourceError: they differ.
+    """
+    input_ids = torch.arange(HEAD_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
+    mask = torch.ones_like(input_ids)
+    found = token_logps(model, input_ids, mask, mask.bool() & (input_ids != 0)).logps_B_T[0, 1:]
+    logits_T_V = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[0, :-1]
+    expected = logits_T_V.double().log_softmax(dim=-1).gather(-1, input_ids[0, 1:, None])[:, 0]
+    error = float((found - expected).abs().max())
+    tolerance = HEAD_TOLERANCE[model.get_output_embeddings().weight.dtype]
+    if not error <= tolerance:
+        raise SourceError(
+            f"{section}: found log-probs of {type(model).__name__} that differ by {error:.3g} nats from its own "
+            f"forward's; expected at most {tolerance:g}, a head that is one linear layer: choose another model "
+            f"under {section.name}.name in {section.scale_file}"
+        )

@@ -21,7 +21,7 @@ from pessimism.data.prompts import EncodedPair
 from pessimism.errors import DataError
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.batching import derived_batch_size, evaluation_batch_size
+from pessimism.models.batching import derived_batch_size, evaluation_tokens
 from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
 from pessimism.offline.reference import ID_COLUMNS, pair_logps
 from pessimism.params import ModelParams, Params
@@ -194,12 +194,12 @@ def train_dpo(
     prepare(trainer, f"train_dpo {cell.key}")
     trainer.train()
     check_rows_trained(sharing.total(trainer.pairs_trained), len(train.pairs), chosen.epochs)
-    model, size = trainer.model.eval(), evaluation_batch_size(params, "policy")
+    model, budget = trainer.model.eval(), evaluation_tokens(params, "policy")
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(train.pairs),
         "losses": loss_curve(trainer, chosen.steps),
-        "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, size),
+        "validation": evaluate(model, beta, validation, tokenizer.pad_token_id, budget),
     }
     return model, record
 
@@ -244,7 +244,7 @@ def build_trainer(
 
 
 def evaluate(
-    model: PreTrainedModel, beta: float, validation: ReferencedPairs, pad_id: int, batch_size: int
+    model: PreTrainedModel, beta: float, validation: ReferencedPairs, pad_id: int, budget: int
 ) -> dict[str, float]:
     """Loss (nats), reward accuracy (share of pairs, 0..1) and mean reward margin (nats), dropout off.
 
@@ -252,7 +252,7 @@ def evaluate(
     """
     mine = sharing.share(len(validation.pairs))
     rows = slice(mine.start, mine.stop)
-    chosen, rejected = pair_logps(model, validation.pairs[rows], pad_id, batch_size, "validation log-probs")
+    chosen, rejected = pair_logps(model, validation.pairs[rows], pad_id, budget, "validation log-probs")
     ratios = (chosen - validation.chosen_logps[rows]) - (rejected - validation.rejected_logps[rows])
     margins = beta * np.array(sharing.gather(ratios.tolist()))
     return {

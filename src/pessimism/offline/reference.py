@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from pessimism import rng
 from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.models.batching import evaluation_batch_size, length_batches, pad_right
+from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.hyperparameters import beta_grid_pairs
+from pessimism.models.logprobs import ROWS, hidden_states, score_positions, soft_cap, spread
 from pessimism.params import Params
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -28,13 +29,18 @@ def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, params
 
 
 def pair_logps(
-    model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int, batch_size: int, description: str
+    model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int, budget: int, description: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats."""
+    """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats.
+
+    Args:
+        budget: padded tokens per forward pass.
+        description: of the progress bar.
+    """
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
     sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
     contexts = 2 * [len(pair.prompt_ids) for pair in pairs]
-    logps = sequence_logps(model, sequences, contexts, pad_id, batch_size, description)[:, 0]
+    logps = sequence_logps(model, sequences, contexts, pad_id, budget, description)[:, 0]
     return logps[: len(pairs)], logps[len(pairs) :]
 
 
@@ -48,8 +54,8 @@ def dpo_reference(
     tables = []
     for split, table in splits.items():
         pairs = encode_pairs(tokenizer, table, params)
-        size = evaluation_batch_size(params, "policy")
-        chosen, rejected = pair_logps(model, pairs, tokenizer.pad_token_id, size, f"reference log-probs of {split}")
+        budget = evaluation_tokens(params, "policy")
+        chosen, rejected = pair_logps(model, pairs, tokenizer.pad_token_id, budget, f"reference log-probs of {split}")
         tables.append(
             pd.DataFrame(
                 {
@@ -84,7 +90,7 @@ def grid_reference(
             sequences,
             [1] * len(sequences),
             tokenizer.pad_token_id,
-            evaluation_batch_size(params, "policy"),
+            evaluation_tokens(params, "policy"),
             f"beta grid log-probs of {side}",
             dtypes=(torch.float32, torch.bfloat16),
         )
@@ -99,7 +105,7 @@ def sequence_logps(
     sequences: Sequence[Sequence[int]],
     contexts: Sequence[int],
     pad_id: int,
-    batch_size: int,
+    budget: int,
     description: str,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
 ) -> np.ndarray:
@@ -108,6 +114,7 @@ def sequence_logps(
     Args:
         sequences: token ids, each longer than its context.
         contexts: number of leading tokens that are given rather than scored; at least 1.
+        budget: padded tokens per forward pass.
         description: of the progress bar.
         dtypes: of log-softmax and sum.
 
@@ -126,7 +133,7 @@ def sequence_logps(
         )
     sums_N_D = np.full((len(sequences), len(dtypes)), np.nan, dtype=np.float32)
     with torch.no_grad():
-        for rows in tqdm(length_batches(lengths, batch_size), desc=description, unit="batch", mininterval=1):
+        for rows in tqdm(token_batches(lengths, budget), desc=description, unit="batch", mininterval=1):
             batch = [sequences[row] for row in rows]
             sums_N_D[rows] = _batch_sums(model, batch, [contexts[row] for row in rows], pad_id, dtypes)
     bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
@@ -146,15 +153,29 @@ def _batch_sums(
 ) -> np.ndarray:
     """(B, D) sums over one padded batch."""
     input_ids, attention_mask = pad_right(sequences, pad_id, model.device)
-    given, width = min(contexts), input_ids.shape[1]
-    logits_B_S_V = model(
-        input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width - given + 1, use_cache=False
-    ).logits[:, :-1]
-    targets_B_S_1 = input_ids[:, given:].unsqueeze(-1)
-    after_context_B_S = torch.arange(given, width) >= torch.tensor(contexts)[:, None]
-    scored_B_S = attention_mask[:, given:] * after_context_B_S.to(model.device)
+    after_context_B_T = torch.arange(input_ids.shape[1]) >= torch.tensor(contexts)[:, None]
+    scored_B_T = attention_mask.bool() & after_context_B_T.to(model.device)
+    hidden_N_H = hidden_states(model, input_ids, attention_mask)[scored_B_T.roll(-1, dims=1)]
     sums = []
     for dtype in dtypes:
-        logps_B_S = logits_B_S_V.to(dtype).log_softmax(dim=-1).gather(-1, targets_B_S_1).squeeze(-1)
-        sums.append((logps_B_S * scored_B_S.to(dtype)).sum(dim=1).float())
+        logps_N = _logps(model, hidden_N_H, input_ids[scored_B_T], dtype)
+        sums.append(spread(logps_N, scored_B_T).sum(dim=1).float())
     return torch.stack(sums, dim=1).cpu().numpy()
+
+
+def _logps(
+    model: PreTrainedModel, hidden_N_H: torch.Tensor, targets_N: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
+    """(N,) log-probabilities whose softmax is taken in ``dtype``."""
+    if dtype == torch.float32:
+        logps_N, *_ = score_positions(model, hidden_N_H, targets_N, outputs=())
+        return logps_N
+    cap, head = soft_cap(model), model.get_output_embeddings()
+    logps = []
+    for hidden_R_H, targets_R in zip(hidden_N_H.split(ROWS), targets_N.split(ROWS), strict=True):
+        logits_R_V = head(hidden_R_H)
+        if cap is not None:
+            logits_R_V = cap * torch.tanh(logits_R_V / cap)
+        logps_R_V = logits_R_V.to(dtype).log_softmax(dim=-1)
+        logps.append(logps_R_V.gather(-1, targets_R.unsqueeze(-1)).squeeze(-1))
+    return torch.cat(logps)

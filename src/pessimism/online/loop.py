@@ -19,17 +19,16 @@ from transformers import PreTrainedTokenizerBase
 from pessimism import layout, processes, records, rng, sharing
 from pessimism.cells import OnlineCell
 from pessimism.models.adapters import trainable_parameters, use_adapter
-from pessimism.models.batching import evaluation_batch_size
-from pessimism.models.generation import Rollouts
-from pessimism.models.logprobs import ResponseBatch
+from pessimism.models.batching import evaluation_tokens
 from pessimism.online.hyperparameters import OnlineHyperparameters
 from pessimism.online.objective import kl_coefficient, normalized_advantages, penalty_ratio
 from pessimism.online.rollout import (
     ScoredRollouts,
-    response_batches,
+    response_batch,
     reward_summary,
     roll_out,
     sample_table,
+    sorted_response_batches,
     trained_response_ids,
 )
 from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients
@@ -115,10 +114,10 @@ class OnlineRun:
 
         optimizer.zero_grad()
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
-        parts = self._my_batches(scored.rollouts, responses, self._micro_batch_size)
-        mine = sharing.share(len(responses))
-        first_rows = range(mine.start, mine.stop, self._micro_batch_size)
-        seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, row) for row in first_rows]
+        mine, size = sharing.share(len(responses)), self._micro_batch_size
+        rows = [mine[start : start + size] for start in range(0, len(mine), size)]
+        parts = [response_batch(scored.rollouts, responses, part, self.tokenizer, device) for part in rows]
+        seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, part[0]) for part in rows]
         compared, kappa, loss = accumulate_gradients(self._passes, parts, advantages.to(device), coefficient, seeds)
         torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm, error_if_nonfinite=True)
         optimizer.step()
@@ -131,11 +130,6 @@ class OnlineRun:
             "loss": loss,
             "penalty_ratio": penalty_ratio(compared.log_ratios, advantages, kappa),
         }
-
-    def _my_batches(self, rollouts: Rollouts, response_ids: list[list[int]], batch_size: int) -> list[ResponseBatch]:
-        """This process's share of the responses, padded, at most ``batch_size`` rows each."""
-        mine = sharing.share(len(response_ids))
-        return list(response_batches(rollouts, response_ids, mine, self.tokenizer, self.model.device, batch_size))
 
     @property
     def _micro_batch_size(self) -> int:
@@ -157,8 +151,8 @@ class OnlineRun:
     def _evaluate_heldout(self, step: int) -> None:
         """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""
         scored = self._roll_out(HELDOUT, step, self.heldout_tasks)
-        size = evaluation_batch_size(self.params, "policy")
-        batches = self._my_batches(scored.rollouts, scored.rollouts.response_ids, size)
+        mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
+        batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
         compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
         row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored), **compared.means()}
         self.rows.append(row)

@@ -51,16 +51,16 @@ def penalty_ratio(log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, coeffi
     return float(penalty_weight / (advantages_B.abs().mean() + EPS))
 
 
-def kl_k1(logps_B_R: torch.Tensor, reference_logps_B_R: torch.Tensor) -> torch.Tensor:
+def kl_k1(logps_B_T: torch.Tensor, reference_logps_B_T: torch.Tensor) -> torch.Tensor:
     """(B,) log-ratio of each sampled response, nats per response; may be negative.
 
     Its mean estimates KL(policy || reference) without bias where responses are drawn from the policy's full
     distribution at temperature 1, which the protocol decides.
     """
-    return (logps_B_R - reference_logps_B_R).sum(dim=1)
+    return (logps_B_T - reference_logps_B_T).sum(dim=1)
 
 
-def kl_k3(logps_B_R: torch.Tensor, reference_logps_B_R: torch.Tensor) -> torch.Tensor:
+def kl_k3(logps_B_T: torch.Tensor, reference_logps_B_T: torch.Tensor) -> torch.Tensor:
     """(B,) estimate sum_t (exp(d_t) - 1 - d_t), d_t = reference - policy log-prob; nats per response, at least 0."""
-    difference = reference_logps_B_R - logps_B_R
+    difference = reference_logps_B_T - logps_B_T
     return (torch.expm1(difference) - difference).sum(dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.answers import true_reward, true_reward_flexible
 from pessimism.data.prompts import math_prompt
+from pessimism.models.batching import token_batches
 from pessimism.models.generation import Rollouts, sample_responses
 from pessimism.models.logprobs import ResponseBatch, pad_pairs
 from pessimism.params import Params, Protocol
@@ -132,15 +133,28 @@ def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase,
     return [[*body, drawn[-1]] if done else body for body, drawn, done in rows]
 
 
-def response_batches(
+def response_batch(
     rollouts: Rollouts,
     response_ids: Sequence[Sequence[int]],
-    rows: range,
+    rows: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
-    batch_size: int,
-) -> Iterator[ResponseBatch]:
-    """The prompts of ``rollouts`` with ``response_ids`` as padded batches of ``rows``, in order."""
-    for start in range(rows.start, rows.stop, batch_size):
-        part = slice(start, min(start + batch_size, rows.stop))
-        yield pad_pairs(rollouts.prompt_ids[part], response_ids[part], tokenizer.pad_token_id, device)
+) -> ResponseBatch:
+    """The prompts of ``rows`` with their responses."""
+    prompts, responses = [rollouts.prompt_ids[row] for row in rows], [response_ids[row] for row in rows]
+    return pad_pairs(prompts, responses, tokenizer.pad_token_id, device)
+
+
+def sorted_response_batches(
+    rollouts: Rollouts, rows: range, tokenizer: PreTrainedTokenizerBase, device: torch.device, budget: int
+) -> list[ResponseBatch]:
+    """The sampled responses of ``rows``, neighbours by length together: for what does not depend on their order.
+
+    Args:
+        budget: padded tokens of a batch.
+    """
+    lengths = [len(rollouts.prompt_ids[row]) + len(rollouts.response_ids[row]) for row in rows]
+    return [
+        response_batch(rollouts, rollouts.response_ids, [rows[place] for place in batch], tokenizer, device)
+        for batch in token_batches(lengths, budget)
+    ]

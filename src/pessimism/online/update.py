@@ -11,7 +11,7 @@ from peft import PeftModel
 
 from pessimism import sharing
 from pessimism.models.adapters import use_adapter
-from pessimism.models.logprobs import ResponseBatch, ResponseLogps, response_logps
+from pessimism.models.logprobs import ResponseBatch, TokenLogps, response_logps
 from pessimism.online.objective import kl_k1, kl_k3, online_loss
 
 POLICY = "policy"
@@ -34,7 +34,7 @@ class ComparedResponses:
     entropy: torch.Tensor
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[ResponseLogps, ResponseLogps]]) -> ComparedResponses:
+    def of(cls, pairs: Sequence[tuple[TokenLogps, TokenLogps]]) -> ComparedResponses:
         """Gather the (policy, reference) pairs of this and all other processes."""
         rows = [row for policy, reference in pairs for row in _compared_rows(policy, reference)]
         return cls(*torch.tensor(sharing.gather(rows), dtype=torch.float32).T)
@@ -44,12 +44,12 @@ class ComparedResponses:
         return {"kl_k1": float(self.k1.mean()), "kl_k3": float(self.k3.mean()), "entropy": float(self.entropy.mean())}
 
 
-def _compared_rows(policy: ResponseLogps, reference: ResponseLogps) -> list[list[float]]:
-    logps_B_R = policy.logps_B_R.detach()
+def _compared_rows(policy: TokenLogps, reference: TokenLogps) -> list[list[float]]:
+    logps_B_T = policy.logps_B_T.detach()
     columns = (
         policy.sums.detach() - reference.sums,
-        kl_k1(logps_B_R, reference.logps_B_R),
-        kl_k3(logps_B_R, reference.logps_B_R),
+        kl_k1(logps_B_T, reference.logps_B_T),
+        kl_k3(logps_B_T, reference.logps_B_T),
         policy.mean_entropy,
     )
     return torch.stack(columns, dim=1).tolist()
@@ -69,17 +69,17 @@ class Passes:
     dropout: bool
     checkpointing: bool
 
-    def compare(self, batch: ResponseBatch) -> tuple[ResponseLogps, ResponseLogps]:
+    def compare(self, batch: ResponseBatch) -> tuple[TokenLogps, TokenLogps]:
         """Policy and reference on one batch tensor, where nothing is trained."""
         with torch.no_grad(), use_adapter(self.model, POLICY):
             policy = response_logps(self.model, batch)
         return policy, self.reference(batch)
 
-    def reference(self, batch: ResponseBatch) -> ResponseLogps:
+    def reference(self, batch: ResponseBatch) -> TokenLogps:
         with torch.no_grad(), use_adapter(self.model, REFERENCE):
             return response_logps(self.model, batch)
 
-    def trained_policy(self, batch: ResponseBatch, dropout_seed: int) -> ResponseLogps:
+    def trained_policy(self, batch: ResponseBatch, dropout_seed: int) -> TokenLogps:
         """The policy as it is trained; equal seeds give equal dropout."""
         torch.manual_seed(dropout_seed)
         with self.training():

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from pessimism.data.prompts import online_prompt_ids
 from pessimism.models.adapters import use_adapter
-from pessimism.models.batching import evaluation_batch_size
+from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.generation import FULL, sample_responses
-from pessimism.models.logprobs import ResponseBatch, pad_pairs, position_ids, response_logits
+from pessimism.models.logprobs import ROWS, ResponseBatch, hidden_states, score_positions, soft_cap, spread
+from pessimism.online.rollout import sorted_response_batches
 from pessimism.params import Params
+
+REVERSE = 1.0
+"""TRL's name for the direction KL(policy || base)."""
 
 
 def prompt_entropy(
@@ -25,23 +30,21 @@ def prompt_entropy(
         (N,) nats per token, in [0, ln V]; higher = less certain.
     """
     encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
-    size = evaluation_batch_size(params, "policy")
-    means = [_batch_entropy(model, tokenizer, encoded[start : start + size]) for start in range(0, len(encoded), size)]
-    return torch.cat(means)
+    means_N = torch.empty(len(encoded))
+    for rows in token_batches([len(ids) for ids in encoded], evaluation_tokens(params, "policy")):
+        means_N[rows] = _batch_entropy(model, [encoded[row] for row in rows], tokenizer.pad_token_id).cpu()
+    return means_N
 
 
 @torch.no_grad()
-def _batch_entropy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt_ids: list[list[int]]
-) -> torch.Tensor:
-    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
-    mask_B_T = inputs["attention_mask"]
-    logits = model(
-        input_ids=inputs["input_ids"], attention_mask=mask_B_T, position_ids=position_ids(mask_B_T), use_cache=False
-    ).logits
-    logps_B_T_V = logits.float().log_softmax(dim=-1)
-    entropy_B_T = -(logps_B_T_V.exp() * logps_B_T_V).sum(dim=-1) * mask_B_T
-    return entropy_B_T.sum(dim=1) / mask_B_T.sum(dim=1)
+def _batch_entropy(model: PreTrainedModel, prompt_ids: list[list[int]], pad_id: int) -> torch.Tensor:
+    """(B,) mean over each prompt's tokens of the entropy of what follows them."""
+    input_ids, attention_mask = pad_right(prompt_ids, pad_id, model.device)
+    real_B_T = attention_mask.bool()
+    hidden_N_H = hidden_states(model, input_ids, attention_mask)[real_B_T]
+    # The entropy does not depend on the target.
+    _, entropy_N, *_ = score_positions(model, hidden_N_H, input_ids[real_B_T])
+    return spread(entropy_N, real_B_T).sum(dim=1) / real_B_T.sum(dim=1)
 
 
 def response_entropy_and_kl(
@@ -60,25 +63,27 @@ def response_entropy_and_kl(
         Mean entropy per token, nats, each response weighing the same; mean KL(policy || base) per response, nats.
     """
     rollouts = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
-    size = evaluation_batch_size(params, "policy")
-    entropies, divergences = [], []
-    for start in range(0, len(prompts), size):
-        rows = slice(start, start + size)
-        batch = pad_pairs(rollouts.prompt_ids[rows], rollouts.response_ids[rows], tokenizer.pad_token_id, model.device)
-        entropy_B, kl_B = batch_entropy_and_kl(model, batch)
-        entropies.append(entropy_B)
-        divergences.append(kl_B)
-    return float(torch.cat(entropies).mean()), float(torch.cat(divergences).mean())
+    rows, budget = range(len(prompts)), evaluation_tokens(params, "policy")
+    batches = sorted_response_batches(rollouts, rows, tokenizer, model.device, budget)
+    found = [batch_entropy_and_kl(model, batch) for batch in batches]
+    entropy_N, kl_N = (torch.cat(column) for column in zip(*found, strict=True))
+    return float(entropy_N.mean()), float(kl_N.mean())
 
 
 @torch.no_grad()
 def batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) mean entropy per token and (B,) KL to the base summed over tokens."""
-    policy_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
+    predicting_B_T = batch.scored_B_T.roll(-1, dims=1)
+    policy_N_H = hidden_states(model, batch.input_ids, batch.attention_mask)[predicting_B_T]
     with use_adapter(model, None):
-        base_B_R_V = response_logits(model, batch).log_softmax(dim=-1)
-    mask_B_R = batch.response_mask
-    probabilities_B_R_V = policy_B_R_V.exp()
-    entropy_B_R = -(probabilities_B_R_V * policy_B_R_V).sum(dim=-1) * mask_B_R
-    kl_B_R = (probabilities_B_R_V * (policy_B_R_V - base_B_R_V)).sum(dim=-1) * mask_B_R
-    return entropy_B_R.sum(dim=1) / mask_B_R.sum(dim=1), kl_B_R.sum(dim=1)
+        base_N_H = hidden_states(model, batch.input_ids, batch.attention_mask)[predicting_B_T]
+    head, cap = model.get_output_embeddings(), soft_cap(model)
+    found = [
+        ChunkedDivergenceFunction.apply(
+            policy_R_H, head.weight, head.bias, base_R_H, head.weight, head.bias, REVERSE, 1.0, 1.0, cap, 1.0, cap
+        )
+        for policy_R_H, base_R_H in zip(policy_N_H.split(ROWS), base_N_H.split(ROWS), strict=True)
+    ]
+    kl_N, entropy_N = (torch.cat(column) for column in zip(*found, strict=True))
+    entropy_B = spread(entropy_N, batch.scored_B_T).sum(dim=1) / batch.scored_B_T.sum(dim=1)
+    return entropy_B, spread(kl_N, batch.scored_B_T).sum(dim=1)

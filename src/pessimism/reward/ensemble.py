@@ -19,7 +19,7 @@ from pessimism import layout, records
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.batching import evaluation_batch_size, length_batches, pad_right
+from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import Aggregation, LengthParams, Params
 
@@ -75,6 +75,7 @@ class RewardEnsemble:
 
     Attributes:
         model: the base with one adapter and one head per member, in eval mode.
+        token_budget: padded tokens per forward pass.
         statistics: per member ``score_mean`` and ``score_sd`` on validation pairs; None = raw scores.
     """
 
@@ -82,7 +83,7 @@ class RewardEnsemble:
     tokenizer: PreTrainedTokenizerBase
     members: tuple[int, ...]
     lengths: LengthParams
-    batch_size: int
+    token_budget: int
     statistics: Mapping[str, Mapping[str, float]] | None = None
 
     @classmethod
@@ -94,7 +95,7 @@ class RewardEnsemble:
             tokenizer=load_tokenizer(params, "reward"),
             members=params.ensemble_members,
             lengths=params.scale.lengths,
-            batch_size=evaluation_batch_size(params, "reward"),
+            token_budget=evaluation_tokens(params, "reward"),
         )
 
     @classmethod
@@ -119,12 +120,12 @@ class RewardEnsemble:
         ids = self._encode(prompts, responses)
         scores_K_B = np.empty((len(self.members), len(ids)), dtype=np.float32)
         with torch.no_grad(), self._dropout(dropout_seed):
-            for rows in length_batches([len(row) for row in ids], self.batch_size):
-                inputs = self._inputs([ids[row] for row in rows])
-                for k, member in enumerate(self.members):
-                    with use_adapter(self.model, member_name(member)):
+            batches = self._batches(ids)
+            for k, member in enumerate(self.members):
+                with use_adapter(self.model, member_name(member)):
+                    for rows, inputs in batches:
                         logits_B_1 = self.model(**inputs, use_cache=False).logits
-                    scores_K_B[k, rows] = logits_B_1[:, 0].float().cpu().numpy()
+                        scores_K_B[k, rows] = logits_B_1[:, 0].float().cpu().numpy()
         if self.statistics is None:
             return scores_K_B
         return normalize(scores_K_B, self._statistic("score_mean"), self._statistic("score_sd"))
@@ -138,8 +139,7 @@ class RewardEnsemble:
         ids = self._encode(prompts, responses)
         states: dict[str, list[np.ndarray]] = {layer: [np.empty(0)] * len(ids) for layer in LAYERS}
         with torch.no_grad(), use_adapter(self.model, member_name(member)):
-            for rows in length_batches([len(row) for row in ids], self.batch_size):
-                inputs = self._inputs([ids[row] for row in rows])
+            for rows, inputs in self._batches(ids):
                 hidden = self.model(**inputs, use_cache=False, output_hidden_states=True).hidden_states
                 for layer, index in LAYERS.items():
                     for row, mean_H in zip(rows, _token_mean(hidden[index], inputs["attention_mask"]), strict=True):
@@ -149,6 +149,11 @@ class RewardEnsemble:
     def _encode(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
         pairs = zip(prompts, responses, strict=True)
         return [encode_reward_text(self.tokenizer, prompt, response, self.lengths) for prompt, response in pairs]
+
+    def _batches(self, ids: list[list[int]]) -> list[tuple[list[int], dict[str, Any]]]:
+        """Rows of each batch, neighbours by length, with what the model reads of them."""
+        batches = token_batches([len(row) for row in ids], self.token_budget)
+        return [(rows, self._inputs([ids[row] for row in rows])) for rows in batches]
 
     def _inputs(self, ids: list[list[int]]) -> dict[str, Any]:
         input_ids, attention_mask = pad_right(ids, self.tokenizer.pad_token_id, self.model.device)

@@ -9,8 +9,8 @@ from peft import PeftModel
 
 from pessimism.models.batching import evaluation_batch_size
 from pessimism.models.generation import Rollouts
-from pessimism.models.logprobs import ResponseBatch, response_logits, response_logps
-from pessimism.online.rollout import response_batches
+from pessimism.models.logprobs import ResponseBatch, response_logps
+from pessimism.online.rollout import response_batch
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import Instrument
 
@@ -28,25 +28,23 @@ def check_response_logps(instrument: Instrument) -> Finding:
     rollouts, chosen = instrument.base.rollouts, instrument.params.scale.policy
     model, rows = instrument.model, range(min(RESPONSES, len(rollouts.response_ids)))
     size = evaluation_batch_size(instrument.params, "policy")
-    batches = list(response_batches(rollouts, rollouts.response_ids, rows, instrument.tokenizer, model.device, size))
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    batches = [
+        response_batch(rollouts, rollouts.response_ids, part, instrument.tokenizer, model.device) for part in parts
+    ]
     whole = chosen.dtype == "float32" and chosen.quantization == "none"
     with torch.no_grad():
-        measured_N = torch.cat([_real(response_logps(model, batch).logps_B_R, batch) for batch in batches])
+        measured_N = torch.cat([response_logps(model, batch).logps_B_T[batch.scored_B_T] for batch in batches])
         if whole:
             exact_N = _float64_logps(model, rollouts, rows)
         else:
-            exact_N = torch.cat([_real(_float64_softmax(model, batch), batch) for batch in batches])
+            exact_N = torch.cat([_float64_softmax(model, batch) for batch in batches])
     error = float((measured_N - exact_N).abs().max())
     return Finding(
         figure=f"largest error {error:.1e} nats per token of {len(exact_N)}",
         criterion=f"at most {TOLERANCE:g} from " + ("the model in float64" if whole else "the softmax in float64"),
         passed=error <= TOLERANCE,
     )
-
-
-def _real(values_B_R: torch.Tensor, batch: ResponseBatch) -> torch.Tensor:
-    """(N,) values of the real tokens, response after response."""
-    return values_B_R[batch.response_mask.bool()]
 
 
 def _float64_logps(model: PeftModel, rollouts: Rollouts, rows: range) -> torch.Tensor:
@@ -61,12 +59,17 @@ def _float64_logps(model: PeftModel, rollouts: Rollouts, rows: range) -> torch.T
 
 
 def _float64_softmax(model: PeftModel, batch: ResponseBatch) -> torch.Tensor:
-    """(B, R) log-probs whose softmax is taken in float64, of the logits that the loop takes it of.
+    """(N,) log-probs whose softmax is taken in float64, of the logits that the model's own forward gives.
 
     One response at a time: with a vocabulary of 150,000, all of them in float64 would fill a card of 24 GB.
     """
-    targets_B_R_1 = batch.input_ids[:, -batch.response_mask.shape[1] :].unsqueeze(-1)
-    rows = zip(response_logits(model, batch), targets_B_R_1, strict=True)
-    return torch.stack(
-        [logits_R_V.double().log_softmax(-1).gather(-1, targets_R_1).squeeze(-1) for logits_R_V, targets_R_1 in rows]
-    )
+    logps = []
+    for ids_T, scored_T, logits_T_V in zip(batch.input_ids, batch.scored_B_T, _logits(model, batch), strict=True):
+        logps_R_V = logits_T_V[scored_T.roll(-1)].double().log_softmax(dim=-1)
+        logps.append(logps_R_V.gather(-1, ids_T[scored_T].unsqueeze(-1)).squeeze(-1))
+    return torch.cat(logps)
+
+
+def _logits(model: PeftModel, batch: ResponseBatch) -> torch.Tensor:
+    """(B, T, V) logits of the model's own forward."""
+    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits

@@ -50,8 +50,8 @@ def check_score_invariance(instrument: Instrument) -> Finding:
     order = rng.generator(instrument.params.root_seed, "selfcheck-order").permutation(len(prompts))
     shuffled_K_B = ensemble.score(_taken(prompts, order), _taken(responses, order))
     others = {
-        "batch size 1": replace(ensemble, batch_size=1).score(prompts, responses),
-        "batch size 5": replace(ensemble, batch_size=5).score(prompts, responses),
+        "one row at a time": replace(ensemble, token_budget=1).score(prompts, responses),
+        "batches of other sizes": replace(ensemble, token_budget=ensemble.token_budget // 5).score(prompts, responses),
         "row order": shuffled_K_B[:, np.argsort(order)],
         "left padding": LeftPadded(**vars(ensemble)).score(prompts, responses),
     }
