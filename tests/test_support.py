@@ -34,7 +34,6 @@ from pessimism import layout
 from pessimism.errors import SourceError
 from pessimism.models import support
 from pessimism.models.loading import quantization_config
-from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
 from pessimism.params import Params, load_params
@@ -240,19 +239,25 @@ def test_quantisation_leaves_experts_and_custom_layers_as_they_are(params: Param
         assert len(layers) == (0 if isinstance(model, FalconForCausalLM) else 2 * 4)
 
 
-def test_without_positions_padding_changes_a_rows_log_probabilities() -> None:
+def test_without_positions_padding_changes_what_is_generated() -> None:
     torch.manual_seed(0)
     config = BartConfig(
         vocab_size=192, d_model=64, decoder_layers=1, encoder_layers=1, decoder_attention_heads=2, dropout=0.0
     )
     model = AutoModelForCausalLM.from_config(config).eval()
 
-    def sums(prompts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
-        with torch.no_grad():
-            return response_logps(model, pad_pairs(prompts, responses, 1, torch.device("cpu"))).sums
+    def next_logits(ids: list[int], mask: list[int]) -> torch.Tensor:
+        asked = model.generate(
+            input_ids=torch.tensor([ids]),
+            attention_mask=torch.tensor([mask]),
+            max_new_tokens=1,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        return asked.logits[0][0]
 
-    alone, padded = sums([[5, 6]], [[7, 8]]), sums([[5, 6], [9, 10, 11, 12]], [[7, 8], [9]])
-    assert abs(float(alone[0] - padded[0])) > 0.01
+    alone, padded = next_logits([5, 6], [1, 1]), next_logits([1, 1, 5, 6], [0, 0, 1, 1])
+    assert float((alone - padded).abs().max()) > 0.01
 
 
 def test_a_longer_sequence_than_positions_raises_nothing() -> None:

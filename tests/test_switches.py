@@ -165,7 +165,7 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         patch.setattr(rollout, "sample_responses", lambda *_: fixed)
         batch = run._roll_out(loop.BATCH, 0, online.tasks(3)).proxy_reward
         heldout = run._roll_out(loop.HELDOUT, 0, online.tasks(3)).proxy_reward
-    (responses,) = run._my_batches(fixed, fixed.response_ids, 3)
+    responses = rollout.response_batch(fixed, fixed.response_ids, range(3), run.tokenizer, run.model.device)
     policy, reference = run._passes.trained_policy(responses, 0), run._passes.reference(responses)
     rounding = torch.full((4,), 1e-5)
     return {
@@ -176,7 +176,7 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         "training problems": list(loop.load_training_tasks(params)["task_id"]),
         "random streams of a run": rng.run_stream(protocol, 20, 0),
         "log-ratio before the first update": (policy.sums - reference.sums).tolist(),
-        "padding of prompts": "left" if asked["attention_mask"][0, 0] == 0 else "right",
+        "padding of prompts": "left" if asked["attention_mask"][-1, 0] == 0 else "right",
         "sampled distribution": [str(vars(processor)) for processor in asked["logits_processor"][:-1]],
         "rewards of a training batch": batch.tolist(),
         "rewards of the held-out problems": heldout.tolist(),
