@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as compute
 import torch
 from datasets import Dataset
 from tqdm import tqdm
@@ -113,11 +114,11 @@ class PairTrainer(Trainer):
         return super().training_step(model, inputs, *rest)
 
 
-def pair_lengths(pairs: Dataset) -> list[int]:
-    """Tokens of the longer text of each pair, prompt included."""
-    prompts = pairs["prompt_ids"] if "prompt_ids" in pairs.column_names else repeat(())
-    sides = zip(prompts, pairs["chosen_ids"], pairs["rejected_ids"], strict=False)
-    return [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in sides]
+def pair_lengths(pairs: Dataset) -> np.ndarray:
+    """(N,) tokens of the longer text of each pair, prompt included."""
+    table = pairs.with_format("arrow")[:]
+    lengths = {name: compute.list_value_length(table[name]).to_numpy() for name in table.column_names if "_ids" in name}
+    return lengths.get("prompt_ids", 0) + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
 
 
 class ProgressBar(TrainerCallback):

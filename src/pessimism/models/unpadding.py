@@ -37,8 +37,8 @@ class SortedBatches(Sampler[int]):
         seed: of the epochs' orders.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, part: int, seed: int) -> None:
-        self.lengths = np.asarray(lengths)
+    def __init__(self, lengths: np.ndarray, batch: int, part: int, seed: int) -> None:
+        self.lengths = lengths
         self.batch, self.part, self.seed, self.epoch = batch, part, seed, 0
 
     def __len__(self) -> int:
@@ -80,8 +80,8 @@ def length_groups(lengths: Sequence[int]) -> list[list[int]]:
 def compute_by_length(model: PreTrainedModel) -> None:
     """Make ``model``'s backbone compute the rows of a right-padded training batch in groups of similar length.
 
-    The groups are made inside the one forward pass that the trainer and data-parallel training see. The states, in the
-    layout of the batch, are 0 at padding. Outside training mode nothing changes.
+    The groups are made inside the one forward pass that the trainer and data-parallel training see, whose states keep
+    the layout of the batch. Outside training mode nothing changes.
     """
     backbone = model.base_model
     plain = backbone.forward
@@ -92,10 +92,10 @@ def compute_by_length(model: PreTrainedModel) -> None:
     ) -> BaseModelOutputWithPast:
         if not self.training:
             return plain(input_ids, attention_mask=attention_mask, **options)
-        groups = length_groups(attention_mask.sum(dim=1).tolist())
-        states = []
+        lengths, states = attention_mask.sum(dim=1).tolist(), []
+        groups = length_groups(lengths)
         for rows in groups:
-            width = int(attention_mask[rows[0]].sum())
+            width = lengths[rows[0]]
             found = plain(input_ids[rows, :width], attention_mask=attention_mask[rows, :width], **options)
             states.append(pad(found.last_hidden_state, (0, 0, 0, input_ids.shape[1] - width)))
         rows = [row for group in groups for row in group]
