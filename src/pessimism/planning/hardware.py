@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 from pessimism.errors import ParamsError
 
 if TYPE_CHECKING:
-    from pessimism.planning.tracing import Work
+    from pessimism.planning.tracing import Operation, Work
+
+ATTENTION = "attention"
+ATTENTION_PRODUCTS = 3
+"""TF32 products of one float32 product in PyTorch's memory-efficient attention, whatever the allowed precision."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Gpu:
     Attributes:
         memory_bytes: what PyTorch reports as the device's total.
         bfloat16_flops: per second, on tensor cores with float32 accumulation.
-        float32_flops: per second, without TF32, which PyTorch leaves off by default.
+        tf32_flops: per second, float32 products on tensor cores: what ``matmul_precision: high`` allows.
+        float32_flops: per second, without TF32.
         bandwidth: bytes per second to and from its memory.
         usd_per_hour: an assumption about renting one.
     """
@@ -26,16 +31,17 @@ class Gpu:
     name: str
     memory_bytes: float
     bfloat16_flops: float
+    tf32_flops: float
     float32_flops: float
     bandwidth: float
     usd_per_hour: float
 
 
 GPUS = (
-    Gpu("H100 80GB", 85.02e9, 989e12, 67e12, 3.35e12, 3.00),
-    Gpu("A100 80GB", 85.02e9, 312e12, 19.5e12, 2.04e12, 1.80),
-    Gpu("L40S 48GB", 47.7e9, 362e12, 91.6e12, 0.864e12, 1.00),
-    Gpu("RTX 4090 24GB", 25.4e9, 165e12, 82.6e12, 1.008e12, 0.50),
+    Gpu("H100 80GB", 85.02e9, 989e12, 494.7e12, 67e12, 3.35e12, 3.00),
+    Gpu("A100 80GB", 85.02e9, 312e12, 156e12, 19.5e12, 2.04e12, 1.80),
+    Gpu("L40S 48GB", 47.7e9, 362e12, 183e12, 91.6e12, 0.864e12, 1.00),
+    Gpu("RTX 4090 24GB", 25.4e9, 165e12, 82.6e12, 82.6e12, 1.008e12, 0.50),
 )
 
 
@@ -85,9 +91,15 @@ def _assumed(value: float, means: str) -> float:
 class Assumptions:
     """Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
 
-    bfloat16_utilisation: float = _assumed(0.45, "share of the GPU's bfloat16 peak that 4-bit layers reach")
-    float32_utilisation: float = _assumed(0.60, "share of its float32 peak that head, attention and adapters reach")
-    bandwidth_utilisation: float = _assumed(0.70, "share of its memory bandwidth that all else reaches")
+    product_utilisation: float = _assumed(
+        0.70, "share of a peak that large matrix products reach; the best known on an H100 reach 0.80 (MAMF tables)"
+    )
+    attention_utilisation: float = _assumed(
+        0.25, "the same of attention; in float32 of a third of the TF32 peak: its kernel multiplies thrice"
+    )
+    bandwidth_utilisation: float = _assumed(
+        0.80, "share of the memory bandwidth that other kernels and small products reach; copies reach 0.90"
+    )
     launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per operation, where the GPU waits for it")
     sorted_fill: float = _assumed(0.70, "mean tokens of a text, as share of lengths.sequence, in sorted batches")
     shuffled_fill: float = _assumed(1.00, "the same where a batch is padded to its longest text")
@@ -104,17 +116,18 @@ class Assumptions:
         return [(entry.name, getattr(self, entry.name), entry.metadata["means"]) for entry in fields(self)]
 
 
-def seconds(work: Work, gpu: Gpu, assumed: Assumptions) -> float:
-    """Seconds of ``work``: of each kind of operation the arithmetic or the memory, whichever takes longer.
+def seconds(work: Work, gpu: Gpu, assumed: Assumptions, precision: str) -> float:
+    """Seconds of ``work``: of each operation the arithmetic or the memory, whichever takes longer.
 
     Where launching the operations takes longer than running them, that time counts instead.
+
+    Args:
+        precision: of float32 products, "highest" or "high" (``matmul_precision`` of the scale).
     """
+    bandwidth = gpu.bandwidth * assumed.bandwidth_utilisation
     running = sum(
-        max(
-            work.flops[kind] / _rate(gpu, assumed, kind[1]),
-            moved / (gpu.bandwidth * assumed.bandwidth_utilisation),
-        )
-        for kind, moved in work.moved.items()
+        count * max(operation.flops / _rate(operation, gpu, assumed, precision), operation.moved / bandwidth)
+        for operation, count in work.operations.items()
     )
     return max(running, work.kernels * assumed.launch_seconds)
 
@@ -124,7 +137,11 @@ def needed_bytes(peak: float, assumed: Assumptions) -> float:
     return peak * (1 + assumed.memory_overhead) + assumed.context_bytes
 
 
-def _rate(gpu: Gpu, assumed: Assumptions, dtype: str) -> float:
-    if dtype == "bfloat16":
-        return gpu.bfloat16_flops * assumed.bfloat16_utilisation
-    return gpu.float32_flops * assumed.float32_utilisation
+def _rate(operation: Operation, gpu: Gpu, assumed: Assumptions, precision: str) -> float:
+    """Floating-point operations per second."""
+    if operation.kind == ATTENTION:
+        peak = gpu.bfloat16_flops if operation.dtype == "bfloat16" else gpu.tf32_flops / ATTENTION_PRODUCTS
+        return peak * assumed.attention_utilisation
+    float32_flops = gpu.tf32_flops if precision == "high" else gpu.float32_flops
+    peak = gpu.bfloat16_flops if operation.dtype == "bfloat16" else float32_flops
+    return peak * assumed.product_utilisation

@@ -31,8 +31,8 @@ def kernels_of(target: Target) -> Iterator[None]:
             stack.enter_context(
                 _replaced(chunked, "triton", SimpleNamespace(cdiv=lambda count, size: -(-count // size)))
             )
-            for kernel in ("_forward_kernel", "_backward_kernel"):
-                stack.enter_context(_replaced(chunked, kernel, _WritesInPlace()))
+            stack.enter_context(_replaced(chunked, "_forward_kernel", _TileKernel(torch.Tensor.sum)))
+            stack.enter_context(_replaced(chunked, "_backward_kernel", _TileKernel(torch.Tensor.neg_)))
         yield
 
 
@@ -50,11 +50,20 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-class _WritesInPlace:
-    """A Triton kernel: it is launched on a grid, allocates nothing and returns nothing."""
+class _TileKernel:
+    """A Triton kernel on a tile of logits: launched on a grid, it moves the bytes of one pass of torch over the tile.
+
+    The forward kernel reads the tile, as a sum does; the backward kernel writes over what it read.
+    """
+
+    def __init__(self, one_pass: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.one_pass = one_pass
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
+        return self._launch
+
+    def _launch(self, tile: torch.Tensor, *rest: Any, **options: Any) -> None:
+        self.one_pass(tile)
 
 
 def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Memory and work of code that runs on torch's meta device: real shapes and real autograd, no numbers and no memory.
 
-Every operation of every kernel passes through :class:`Trace`. It counts the bytes of the storages that are alive, the
-floating-point operations and the bytes that each operation moves. Where code asks for a number, it gets 0.
+Every operation of every kernel passes through :class:`Trace`. It counts the bytes of the storages that are alive, and of
+each operation the floating-point operations and the bytes moved. Where code asks for a number, it gets 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import bitsandbytes  # noqa: F401  (registers its operations)
 import torch
@@ -31,6 +31,9 @@ _READ_NUMBER = _aten._local_scalar_dense.default
 _COPY = _aten._to_copy.default
 _SELECT = _aten.index.Tensor
 _PRODUCT_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
+_RESHAPED = _aten._unsafe_view.default
+_ROWS_OF_A_TABLE = {_aten.embedding.default, _aten.index_select.default}
+_PRODUCTS_IN_PLACE = {_aten.addmm_.default: _aten.addmm}
 _COPYING = {
     _aten._softmax.default,
     _aten._log_softmax.default,
@@ -39,32 +42,65 @@ _COPYING = {
 }
 
 
+FUSED_4BIT_ROWS = 7
+"""Up to so many rows, bitsandbytes multiplies by 4-bit weights as they lie; with more it unpacks them first.
+
+Its CUDA code decides by shape and GPU: always fused up to 4 rows, on an H100 for some layers up to 64."""
+
+_UNPACKING_KERNELS = 3
+"""Scales of the scales, their offset, the weights."""
+
+
+class Operation(NamedTuple):
+    """One kernel's work.
+
+    Attributes:
+        kind: attention, head, linear or elementwise.
+        dtype: of what it writes.
+        moved: bytes read and written.
+    """
+
+    kind: str
+    dtype: str
+    flops: float
+    moved: float
+
+
 @dataclass
 class Work:
     """What a piece of code makes a device do.
 
     Attributes:
-        flops: by kind of operation and dtype, e.g. ("linear", "bfloat16").
-        moved: bytes read and written, by the same keys.
+        operations: how often each is done.
         kernels: operations that start at least one kernel.
     """
 
-    flops: Counter[tuple[str, str]] = field(default_factory=Counter)
-    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    operations: Counter[Operation] = field(default_factory=Counter)
     kernels: int = 0
 
     @property
-    def total_flops(self) -> int:
+    def flops(self) -> Counter[tuple[str, str]]:
+        """Floating-point operations by kind and dtype, e.g. ("linear", "bfloat16")."""
+        return self._summed("flops")
+
+    @property
+    def moved(self) -> Counter[tuple[str, str]]:
+        """Bytes read and written, by the same keys."""
+        return self._summed("moved")
+
+    @property
+    def total_flops(self) -> float:
         return sum(self.flops.values())
 
-    def shortened(self, share: float) -> Work:
-        """The same on sequences of ``share`` of the length: attention falls with its square."""
-        factors = {key: share**2 if key[0] == ATTENTION else share for key in self.moved}
-        return Work(
-            Counter({key: flops * factors[key] for key, flops in self.flops.items()}),
-            Counter({key: moved * factors[key] for key, moved in self.moved.items()}),
-            self.kernels,
-        )
+    def add(self, operation: Operation, kernels: int = 1) -> None:
+        self.operations[operation] += 1
+        self.kernels += kernels
+
+    def _summed(self, name: str) -> Counter[tuple[str, str]]:
+        sums: Counter[tuple[str, str]] = Counter()
+        for operation, count in self.operations.items():
+            sums[operation.kind, operation.dtype] += count * getattr(operation, name)
+        return sums
 
 
 class Trace(TorchDispatchMode):
@@ -161,18 +197,31 @@ class Trace(TorchDispatchMode):
 
     def _count_work(self, func: Any, args: Any, kwargs: Any, result: Any, outputs: list[torch.Tensor]) -> None:
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if _is_meta(leaf)]
+        if func is _PRODUCT_4BIT:
+            self._count_product_4bit(args, inputs, outputs[0])
+            return
         kind, flops = ELEMENTWISE, 0
-        packet = func._overloadpacket
+        packet = _PRODUCTS_IN_PLACE.get(func, func._overloadpacket)
         if packet in flop_registry:
             flops = flop_registry[packet](*args, **kwargs, out_val=result)
             kind = self._kind_of_product(packet, inputs)
-        elif func is _PRODUCT_4BIT:
-            flops = 2 * outputs[0].numel() * inputs[0].shape[-1]
-            kind = LINEAR
-        key = (kind, _dtype(outputs[0]))
-        self.work.flops[key] += flops
-        self.work.moved[key] += sum(_bytes(tensor) for tensor in inputs + outputs)
-        self.work.kernels += 1
+        if func in _ROWS_OF_A_TABLE:
+            inputs = outputs
+        moved = sum(_bytes(tensor) for tensor in inputs + outputs)
+        self.work.add(Operation(kind, _dtype(outputs[0]), flops, moved))
+
+    def _count_product_4bit(self, args: Any, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
+        """One fused kernel for few rows; for more the unpacking, and the product with what was unpacked."""
+        rows = output.numel() // output.shape[-1]
+        flops, dtype = 2 * output.numel() * args[0].shape[-1], _dtype(output)
+        states = _bytes(args[0]) + _bytes(output)
+        packed = sum(map(_bytes, inputs)) - _bytes(args[0])
+        if rows <= FUSED_4BIT_ROWS:
+            self.work.add(Operation(LINEAR, dtype, flops, states + packed))
+            return
+        unpacked = args[2][0] * args[2][1] * output.element_size()
+        self.work.add(Operation(ELEMENTWISE, dtype, 0, packed + unpacked), _UNPACKING_KERNELS)
+        self.work.add(Operation(LINEAR, dtype, flops, states + unpacked))
 
     def _kind_of_product(self, packet: Any, inputs: list[torch.Tensor]) -> str:
         if any(not self._head_widths.isdisjoint(tensor.shape) for tensor in inputs):
@@ -186,8 +235,9 @@ class Trace(TorchDispatchMode):
         """
         if func is _PRODUCT_4BIT:
             rows, columns = args[2]
+            if args[0].numel() // columns <= FUSED_4BIT_ROWS:
+                return
             extra = rows * columns * args[0].element_size() + rows * columns // args[4] * 4
-            self.work.moved[LINEAR, _dtype(args[0])] += 2 * extra
         elif func in _COPYING:
             extra = sum(_bytes(leaf) for leaf in args if _is_meta(leaf) and not leaf.is_contiguous())
         else:
@@ -205,6 +255,8 @@ def _is_meta(leaf: Any) -> bool:
 
 def _is_view(func: Any) -> bool:
     """Whether results share memory with an argument that is not written to: nothing is computed then."""
+    if func is _RESHAPED:
+        return True
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
 
