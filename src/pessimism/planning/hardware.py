@@ -100,10 +100,10 @@ class Assumptions:
     bandwidth_utilisation: float = _assumed(
         0.80, "share of the memory bandwidth that other kernels and small products reach; copies reach 0.90"
     )
-    launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per operation, where the GPU waits for it")
-    sorted_fill: float = _assumed(0.70, "mean tokens of a text, as share of lengths.sequence, in sorted batches")
-    shuffled_fill: float = _assumed(1.00, "the same where a batch is padded to its longest text")
-    generated_share: float = _assumed(1.00, "share of lengths.response that the longest response of a batch takes")
+    launch_seconds: float = _assumed(
+        1.7e-5, "seconds of Python and launch per kernel, where the GPU waits for it (measured on a CPU: 1.67e-5)"
+    )
+    backward_launch_seconds: float = _assumed(1.0e-5, "the same of a kernel that autograd starts (measured: 1.00e-5)")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
     read_bytes_per_second: float = _assumed(1.0e9, "bytes of weights read from disk and quantised per second")
@@ -129,7 +129,8 @@ def seconds(work: Work, gpu: Gpu, assumed: Assumptions, precision: str) -> float
         count * max(operation.flops / _rate(operation, gpu, assumed, precision), operation.moved / bandwidth)
         for operation, count in work.operations.items()
     )
-    return max(running, work.kernels * assumed.launch_seconds)
+    launching = work.kernels * assumed.launch_seconds + work.backward_kernels * assumed.backward_launch_seconds
+    return max(running, launching)
 
 
 def needed_bytes(peak: float, assumed: Assumptions) -> float:

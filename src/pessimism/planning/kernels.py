@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
+import trl.kernels.chunked_divergence
 import trl.kernels.chunked_logprob
 import trl.trainer.utils
 
@@ -25,14 +26,15 @@ def kernels_of(target: Target) -> Iterator[None]:
         stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda *device: False))
         if target == "cuda":
             stack.enter_context(_replaced(functional, "dropout", _fused_dropout))
-            chunked = trl.kernels.chunked_logprob
-            for module in (chunked, trl.trainer.utils):
+            logprob, divergence = trl.kernels.chunked_logprob, trl.kernels.chunked_divergence
+            for module in (logprob, divergence, trl.trainer.utils):
                 stack.enter_context(_replaced(module, "_use_triton", lambda device: True))
             stack.enter_context(
-                _replaced(chunked, "triton", SimpleNamespace(cdiv=lambda count, size: -(-count // size)))
+                _replaced(logprob, "triton", SimpleNamespace(cdiv=lambda count, size: -(-count // size)))
             )
-            stack.enter_context(_replaced(chunked, "_forward_kernel", _TileKernel(torch.Tensor.sum)))
-            stack.enter_context(_replaced(chunked, "_backward_kernel", _TileKernel(torch.Tensor.neg_)))
+            stack.enter_context(_replaced(logprob, "_forward_kernel", _TileKernel(torch.Tensor.sum)))
+            stack.enter_context(_replaced(logprob, "_backward_kernel", _TileKernel(torch.Tensor.neg_)))
+            stack.enter_context(_replaced(divergence, "_stats_kernel", _TileKernel(torch.Tensor.sum)))
         yield
 
 
@@ -51,9 +53,9 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 class _TileKernel:
-    """A Triton kernel on a tile of logits: launched on a grid, it moves the bytes of one pass of torch over the tile.
+    """A Triton kernel on tiles of logits: launched on a grid, it moves the bytes of one pass of torch over each.
 
-    The forward kernel reads the tile, as a sum does; the backward kernel writes over what it read.
+    Forward kernels read a tile, as a sum does; the backward kernel writes over what it read.
     """
 
     def __init__(self, one_pass: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -62,8 +64,10 @@ class _TileKernel:
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         return self._launch
 
-    def _launch(self, tile: torch.Tensor, *rest: Any, **options: Any) -> None:
-        self.one_pass(tile)
+    def _launch(self, *args: Any, **options: Any) -> None:
+        for tile in args:
+            if isinstance(tile, torch.Tensor) and tile.dim() == 2:
+                self.one_pass(tile)
 
 
 def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -11,24 +11,25 @@ from typing import cast
 
 import torch
 from peft import PeftModel
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE as HEAD_CHUNK
-from trl.trainer.utils import add_fused_lm_head
+from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.models.adapters import trainable_parameters, use_adapter
+from pessimism.models.generation import RowNoise, Sampling
 from pessimism.models.logprobs import ResponseBatch
+from pessimism.offline.dpo import IGNORED, add_chunked_head
 from pessimism.offline.reference import sequence_logps
 from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.params import LengthParams
 from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
-from pessimism.planning.tracing import ACTIVATIONS, Trace, Work
+from pessimism.planning.lengths import Load
+from pessimism.planning.tracing import ACTIVATIONS, Fill, Trace, Work
 from pessimism.probes.entropy import batch_entropy_and_kl
 from pessimism.reward.ensemble import RewardEnsemble
 
 CACHE = "KV cache"
 FEWEST_PROMPT_TOKENS = 8
-"""Of a pair's prompt with the tokens of its format: the fewer, the more positions have logits at once."""
+"""Of a pair's prompt with the tokens of its format: the fewer, the more positions are scored at once."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Pass:
     Attributes:
         rows: sequences of the call.
         tokens: positions of the call.
+        scored: of them, those that the head scores.
         memory: bytes by component at the peak, beside what stays in memory all the time.
         work: floating-point operations and bytes moved of one call.
     """
@@ -45,8 +47,15 @@ class Pass:
     name: str
     rows: int
     tokens: int
+    scored: int
     memory: dict[str, int]
     work: Work
+
+    def fill(self, load: Load) -> Fill:
+        """How full such calls are, beside this one."""
+        squares = self.tokens**2 / self.rows
+        scored = load.scored / self.scored if self.scored else 0.0
+        return Fill(load.positions / self.tokens, load.squares / squares, scored, load.passes)
 
 
 @dataclass(frozen=True)
@@ -58,33 +67,32 @@ class Tracer:
 
     def logps(self, model: PreTrainedModel, rows: int, dtypes: tuple[torch.dtype, ...], context: int) -> Pass:
         """Log-probabilities of whole sequences (offline.reference)."""
-        sequences = [[1] * self.lengths.sequence] * rows
+        length = self.lengths.sequence
+        sequences = [[1] * length] * rows
 
         def call() -> None:
             with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of one batch
-                sequence_logps(model, sequences, [context] * rows, 0, rows, "", dtypes)
+                sequence_logps(model, sequences, [context] * rows, 0, rows * length, "", dtypes)
 
-        return self._trace("log-probabilities", model, rows, self.lengths.sequence, call)
+        return self._trace("log-probabilities", model, rows, length, call, scored=rows * (length - context))
 
     def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
         """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""
         ids = _ids(2 * pairs, self.lengths.sequence)
-        completion = torch.ones_like(ids)
-        labels = ids.masked_fill(completion == 0, -100)
+        mask = torch.ones_like(ids)
+        labels = ids.masked_fill(mask == 0, IGNORED)
         reference = torch.zeros(pairs, device=META)
         _prepare_training(model, checkpointing)
-        add_fused_lm_head(model.get_base_model(), outputs=("log_probs", "entropy", "mean_logits", "is_top1"))
+        add_chunked_head(model.get_base_model())
 
         def call() -> None:
-            outputs = model(
-                input_ids=ids, attention_mask=completion, use_cache=False, labels=labels, fused_lm_head=True
-            )
+            outputs = model(input_ids=ids, attention_mask=mask, use_cache=False, labels=labels, fused_lm_head=True)
             chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2, dim=0)
             margins = (chosen - reference) - (rejected - reference)
             (-torch.nn.functional.logsigmoid(margins)).mean().backward()
 
         scored = 2 * pairs * (self.lengths.sequence - FEWEST_PROMPT_TOKENS)
-        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call, selected=scored)
+        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call, scored)
 
     def reward_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
         """Forward and backward pass of TRL's Bradley-Terry loss."""
@@ -113,13 +121,19 @@ class Tracer:
         def call() -> None:
             accumulate_gradients(passes, [batch] * parts, advantages, coefficient, [0] * parts)
 
-        return self._trace("training step", model, parts * rows, batch.input_ids.shape[1], call)
+        found = self._trace("training step", model, parts * rows, batch.input_ids.shape[1], call, self._responses(rows))
+        return replace(found, scored=parts * found.scored)
 
     def compare(self, passes: Passes, rows: int) -> Pass:
         """Log-probabilities and entropies of policy and reference, without a gradient (online.update)."""
         batch = self._response_batch(rows)
         return self._trace(
-            "held-out log-probabilities", passes.model, rows, batch.input_ids.shape[1], lambda: passes.compare(batch)
+            "held-out log-probabilities",
+            passes.model,
+            rows,
+            batch.input_ids.shape[1],
+            lambda: passes.compare(batch),
+            self._responses(rows),
         )
 
     def divergence(self, model: PeftModel, rows: int, policy: str) -> Pass:
@@ -131,7 +145,9 @@ class Tracer:
             with use_adapter(model, policy):
                 batch_entropy_and_kl(model, batch)
 
-        return self._trace("entropy and divergence", model, rows, batch.input_ids.shape[1], call)
+        return self._trace(
+            "entropy and divergence", model, rows, batch.input_ids.shape[1], call, self._responses(rows)
+        )
 
     def prefill(self, model: PreTrainedModel, rows: int) -> Pass:
         """The first forward pass of generation, over the prompts."""
@@ -144,15 +160,22 @@ class Tracer:
 
         return self._trace("generation, prompts", model, rows, self.lengths.prompt, call)
 
-    def decode(self, model: PreTrainedModel, rows: int) -> Pass:
-        """The last step of generation: one token per row, with the keys and values of all before it."""
+    def decode(self, model: PreTrainedModel, rows: int, sampling: Sampling) -> Pass:
+        """The last step of generation: one token per row, with the keys and values of all before it, and its draw."""
         length = self.lengths.prompt + self.lengths.response
         cache = _full_cache(model, rows, length - 1)
         ids, mask = _ids(rows, 1), torch.ones(rows, length, dtype=torch.long, device=META)
+        *others, noise = sampling.processors(model, [])
+        assert isinstance(noise, RowNoise)
+        noise.generators = [None] * rows  # there are none on the meta device
+        processors = LogitsProcessorList([*others, noise])
 
         def call() -> None:
             with torch.no_grad():
-                model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                logits = model(
+                    input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+                ).logits
+                processors(ids, logits[:, -1].to(copy=True, dtype=torch.float32)).argmax(dim=-1)
 
         found = self._trace("generation, one token", model, rows, 1, call, cache=cache)
         return replace(found, memory=_with_cache(found.memory, size(_cached(cache))))
@@ -178,12 +201,16 @@ class Tracer:
 
     def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
         padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))
-        return _LongestTexts(model.eval(), padding, (member,), self.lengths, rows)
+        return _LongestTexts(model.eval(), padding, (member,), self.lengths, rows * self.lengths.sequence)
 
     def _response_batch(self, rows: int) -> ResponseBatch:
         ids = _ids(rows, self.lengths.prompt + self.lengths.response)
         mask = torch.ones_like(ids)
-        return ResponseBatch(ids, mask, mask[:, -self.lengths.response :])
+        return ResponseBatch(ids, mask, mask.bool())
+
+    def _responses(self, rows: int) -> int:
+        """Tokens of as many responses of the greatest length."""
+        return rows * self.lengths.response
 
     def _trace(
         self,
@@ -192,17 +219,18 @@ class Tracer:
         rows: int,
         length: int,
         call: Callable[[], object],
-        selected: int | None = None,
+        scored: int = 0,
         cache: DynamicCache | None = None,
     ) -> Pass:
+        head = model.get_output_embeddings()
         vocabulary = model.config.get_text_config().vocab_size
-        trace = Trace({vocabulary, HEAD_CHUNK, vocabulary % HEAD_CHUNK}, selected)
+        trace = Trace(vocabulary, None if head is None else head.weight, scored)
         trace.leave_out(resident_tensors(model))
         if cache is not None:
             trace.hold(_cached(cache))
         with kernels_of(self.target), trace:
             call()
-        return Pass(name, rows, rows * length, trace.peak, trace.work)
+        return Pass(name, rows, rows * length, scored or rows, trace.peak, trace.work)
 
 
 class _LongestTexts(RewardEnsemble):

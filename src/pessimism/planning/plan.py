@@ -178,14 +178,14 @@ def _trained(work: StageWork, workload: Workload) -> int | None:
 
 
 def _pass(use: Use, workload: Workload, gpu: Gpu, resident: int) -> PassPlan:
-    work = use.traced.work.shortened(use.fill)
+    work, precision = use.traced.work.filled(use.fill), workload.params.scale.matmul_precision
     return PassPlan(
         name=use.traced.name,
         calls=use.calls,
         rows=use.traced.rows,
-        tokens=use.calls * use.traced.tokens * use.fill * use.row_share,
-        flops=use.calls * work.total_flops * use.row_share,
-        hours=use.calls * seconds(work, gpu, workload.assumed) / HOUR,
+        tokens=use.calls * use.traced.tokens * use.fill.positions,
+        flops=use.calls * work.total_flops,
+        hours=use.calls * seconds(work, gpu, workload.assumed, precision) / HOUR,
         peak_bytes=resident + sum(use.traced.memory.values()),
     )
 

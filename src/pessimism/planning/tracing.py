@@ -21,6 +21,7 @@ from torch.utils.flop_counter import flop_registry
 ATTENTION = "attention"
 HEAD = "head"
 LINEAR = "linear"
+UNPACKING = "unpacking"
 ELEMENTWISE = "elementwise"
 LOGITS = "logits"
 ACTIVATIONS = "activations"
@@ -31,6 +32,7 @@ _READ_NUMBER = _aten._local_scalar_dense.default
 _COPY = _aten._to_copy.default
 _SELECT = _aten.index.Tensor
 _PRODUCT_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
+_UNPACKED = torch.ops.bitsandbytes.dequantize_4bit.default
 _RESHAPED = _aten._unsafe_view.default
 _ROWS_OF_A_TABLE = {_aten.embedding.default, _aten.index_select.default}
 _PRODUCTS_IN_PLACE = {_aten.addmm_.default: _aten.addmm}
@@ -55,7 +57,7 @@ class Operation(NamedTuple):
     """One kernel's work.
 
     Attributes:
-        kind: attention, head, linear or elementwise.
+        kind: attention; head, with what is done to its logits; linear; unpacking of 4-bit weights; elementwise.
         dtype: of what it writes.
         moved: bytes read and written.
     """
@@ -66,17 +68,40 @@ class Operation(NamedTuple):
     moved: float
 
 
+@dataclass(frozen=True)
+class Fill:
+    """How full a call is, beside the one that was traced: shares of what its work grows with.
+
+    Attributes:
+        positions: computed positions.
+        squares: pairs of positions that attention compares.
+        scored: positions that the head scores.
+        passes: forward passes of one call; each unpacks the weights.
+    """
+
+    positions: float = 1.0
+    squares: float = 1.0
+    scored: float = 1.0
+    passes: float = 1.0
+
+    def of(self, kind: str) -> float:
+        """The share by which work of ``kind`` grows."""
+        return {ATTENTION: self.squares, HEAD: self.scored, UNPACKING: self.passes}.get(kind, self.positions)
+
+
 @dataclass
 class Work:
     """What a piece of code makes a device do.
 
     Attributes:
         operations: how often each is done.
-        kernels: operations that start at least one kernel.
+        kernels: that Python starts.
+        backward_kernels: that autograd starts.
     """
 
     operations: Counter[Operation] = field(default_factory=Counter)
     kernels: int = 0
+    backward_kernels: int = 0
 
     @property
     def flops(self) -> Counter[tuple[str, str]]:
@@ -94,7 +119,19 @@ class Work:
 
     def add(self, operation: Operation, kernels: int = 1) -> None:
         self.operations[operation] += 1
-        self.kernels += kernels
+        if torch._C._current_autograd_node() is None:
+            self.kernels += kernels
+        else:
+            self.backward_kernels += kernels
+
+    def filled(self, fill: Fill) -> Work:
+        """The same in a call that is as full as that."""
+        filled: Counter[Operation] = Counter()
+        for operation, count in self.operations.items():
+            share = fill.of(operation.kind)
+            filled[operation._replace(flops=operation.flops * share, moved=operation.moved * share)] += count
+        kernels = [round(count * fill.passes) for count in (self.kernels, self.backward_kernels)]
+        return Work(filled, *kernels)
 
     def _summed(self, name: str) -> Counter[tuple[str, str]]:
         sums: Counter[tuple[str, str]] = Counter()
@@ -111,19 +148,24 @@ class Trace(TorchDispatchMode):
         work: everything that ran inside.
     """
 
-    def __init__(self, head_widths: Iterable[int], selected_rows: int | None = None) -> None:
+    def __init__(
+        self, vocabulary: int = 0, head: torch.Tensor | None = None, selected_rows: int | None = None
+    ) -> None:
         """Start with nothing alive.
 
         Args:
-            head_widths: a result as wide, or a product with such a matrix, belongs to the language model's head.
+            vocabulary: a result as wide holds logits.
+            head: weight of the language model's head; so does what is multiplied by its transpose.
             selected_rows: rows that a Boolean mask selects; its real values would say so.
         """
         super().__init__()
         self.live: Counter[str] = Counter()
         self._at_peak: Counter[str] = Counter()
         self.work = Work()
-        self._head_widths = frozenset(head_widths)
+        self._vocabulary = vocabulary
+        self._head = None if head is None else _key(head)
         self._selected_rows = selected_rows
+        self._unpacked_shape: torch.Size | None = None
         self._component: dict[int, str] = {}
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._total = 0
@@ -141,7 +183,7 @@ class Trace(TorchDispatchMode):
 
     def leave_out(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count no byte of tensors that exist before and afterwards, such as weights."""
-        self._component |= {tensor.untyped_storage()._cdata: RESIDENT for tensor in tensors}
+        self._component |= {_key(tensor): RESIDENT for tensor in tensors}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -156,7 +198,7 @@ class Trace(TorchDispatchMode):
         if not outputs:
             return result
         for output in outputs:
-            self._add(output, self._component_of(output))
+            self._add(output, LOGITS if self._is_logits(output) else ACTIVATIONS)
         if not _is_view(func):
             self._count_work(func, args, kwargs, result, outputs)
         self._extra_temporary(func, args)
@@ -165,19 +207,21 @@ class Trace(TorchDispatchMode):
     def _select(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Rows of ``values`` that a mask over its first axes selects: as many as was said beforehand."""
         assert self._selected_rows is not None
-        return values.new_empty((self._selected_rows, *values.shape[mask.dim() :]))
+        selected = values.new_empty((self._selected_rows, *values.shape[mask.dim() :]))
+        self._add(selected, ACTIVATIONS)
+        self.work.add(Operation(ELEMENTWISE, _dtype(selected), 0, 2 * _bytes(selected)))
+        return selected
 
     def _add(self, tensor: torch.Tensor, component: str) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        storage, key = tensor.untyped_storage(), _key(tensor)
         if key in self._component:
             return
         size = storage.nbytes()
         self._component[key] = component
 
         def forget(reference: weakref.ref[torch.UntypedStorage]) -> None:
-            del self._component[key], self._references[key]
-            self.live[component] -= size
+            self.live[self._component.pop(key)] -= size
+            del self._references[key]
             self._total -= size
 
         self._references[key] = weakref.ref(storage, forget)
@@ -192,23 +236,47 @@ class Trace(TorchDispatchMode):
             self._at_peak = self.live.copy()
             self._at_peak[component] += extra
 
-    def _component_of(self, tensor: torch.Tensor) -> str:
-        return LOGITS if tensor.dim() > 1 and tensor.shape[-1] in self._head_widths else ACTIVATIONS
+    def _is_logits(self, tensor: torch.Tensor) -> bool:
+        wide = tensor.dim() > 1 and tensor.shape[-1] == self._vocabulary
+        return wide or self._component.get(_key(tensor)) == LOGITS
+
+    def _now_logits(self, tensor: torch.Tensor) -> None:
+        """A tile that the head writes to; it was allocated before."""
+        key, size = _key(tensor), tensor.untyped_storage().nbytes()
+        if self._component.get(key) == ACTIVATIONS:
+            self._component[key] = LOGITS
+            self.live[ACTIVATIONS] -= size
+            self.live[LOGITS] += size
 
     def _count_work(self, func: Any, args: Any, kwargs: Any, result: Any, outputs: list[torch.Tensor]) -> None:
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if _is_meta(leaf)]
         if func is _PRODUCT_4BIT:
             self._count_product_4bit(args, inputs, outputs[0])
             return
-        kind, flops = ELEMENTWISE, 0
         packet = _PRODUCTS_IN_PLACE.get(func, func._overloadpacket)
-        if packet in flop_registry:
-            flops = flop_registry[packet](*args, **kwargs, out_val=result)
-            kind = self._kind_of_product(packet, inputs)
+        product = packet in flop_registry
+        flops = flop_registry[packet](*args, **kwargs, out_val=result) if product else 0
+        if product and _is_causal(func, args, kwargs):
+            flops /= 2
+        kind = self._kind(func, inputs, outputs, product)
         if func in _ROWS_OF_A_TABLE:
             inputs = outputs
         moved = sum(_bytes(tensor) for tensor in inputs + outputs)
         self.work.add(Operation(kind, _dtype(outputs[0]), flops, moved))
+
+    def _kind(self, func: Any, inputs: list[torch.Tensor], outputs: list[torch.Tensor], product: bool) -> str:
+        if func is _UNPACKED:
+            self._unpacked_shape = outputs[0].shape
+        if func is _UNPACKED or (func is _COPY and outputs[0].shape == self._unpacked_shape):
+            return UNPACKING
+        heads = [tensor for tensor in inputs if product and _key(tensor) == self._head]
+        if heads and heads[0].stride(0) == 1:
+            self._now_logits(outputs[0])
+        if heads or any(map(self._is_logits, inputs + outputs)):
+            return HEAD
+        if "attention" in str(func):
+            return ATTENTION
+        return LINEAR if product else ELEMENTWISE
 
     def _count_product_4bit(self, args: Any, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
         """One fused kernel for few rows; for more the unpacking, and the product with what was unpacked."""
@@ -220,13 +288,8 @@ class Trace(TorchDispatchMode):
             self.work.add(Operation(LINEAR, dtype, flops, states + packed))
             return
         unpacked = args[2][0] * args[2][1] * output.element_size()
-        self.work.add(Operation(ELEMENTWISE, dtype, 0, packed + unpacked), _UNPACKING_KERNELS)
+        self.work.add(Operation(UNPACKING, dtype, 0, packed + unpacked), _UNPACKING_KERNELS)
         self.work.add(Operation(LINEAR, dtype, flops, states + unpacked))
-
-    def _kind_of_product(self, packet: Any, inputs: list[torch.Tensor]) -> str:
-        if any(not self._head_widths.isdisjoint(tensor.shape) for tensor in inputs):
-            return HEAD
-        return ATTENTION if "attention" in str(packet) else LINEAR
 
     def _extra_temporary(self, func: Any, args: Any) -> None:
         """Memory that a kernel takes for itself, out of sight of its results.
@@ -242,11 +305,22 @@ class Trace(TorchDispatchMode):
             extra = sum(_bytes(leaf) for leaf in args if _is_meta(leaf) and not leaf.is_contiguous())
         else:
             return
-        self._note_peak(extra, self._component_of(args[0]))
+        self._note_peak(extra, LOGITS if self._is_logits(args[0]) else ACTIVATIONS)
 
 
 def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _is_causal(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an attention leaves out what lies ahead, half of the pairs; with a mask it computes all."""
+    names = [argument.name for argument in func._schema.arguments]
+    return bool(kwargs.get("is_causal", dict(zip(names, args, strict=False)).get("is_causal")))
+
+
+def _key(tensor: torch.Tensor) -> int:
+    """Of the memory behind a tensor."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _is_meta(leaf: Any) -> bool:

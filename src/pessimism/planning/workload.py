@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
 from pessimism import cells
+from pessimism.models import generation
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import DEFAULT
 from pessimism.models.training import batch_parts
@@ -23,11 +25,14 @@ from pessimism.planning import bases
 from pessimism.planning.architectures import Rows
 from pessimism.planning.hardware import Assumptions
 from pessimism.planning.kernels import Target
+from pessimism.planning.lengths import Load, TextLengths
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS, Pass, Tracer
 from pessimism.planning.roles import Role, find_role
+from pessimism.planning.tracing import Fill
 from pessimism.reward.bradley_terry import RewardHyperparameters, reward_hyperparameters
 from pessimism.reward.ensemble import member_name
 
+FULL = Fill()
 WEIGHTS = {"policy": "policy weights", "reward": "reward weights"}
 
 
@@ -36,15 +41,13 @@ class Use:
     """How often a stage makes a pass.
 
     Attributes:
-        calls: of the pass, in one cell; a fraction where a call is smaller than the one that was traced.
-        fill: mean share of the traced positions.
-        row_share: mean share of the traced rows, where a call with fewer takes as long.
+        calls: of the pass, in one cell.
+        fill: how full they are on average, beside the one that was traced.
     """
 
     traced: Pass
     calls: float
-    fill: float = 1.0
-    row_share: float = 1.0
+    fill: Fill = FULL
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Workload:
     def __init__(self, params: Params, rows: Rows, assumed: Assumptions, target: Target = "cuda") -> None:
         self.params, self.rows, self.assumed = params, rows, assumed
         self.tracer = Tracer(target, params.scale.lengths)
+        self.texts = TextLengths(params.scale.lengths)
 
     def stages(self) -> list[StageWork]:
         """The work of one cell of each stage."""
@@ -122,16 +126,14 @@ class Workload:
         drawn = max(1, derive.beta_grid_pairs(self.rows.train_pairs))
         pairs = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         grid = self.tracer.logps(model, batch, (torch.float32, torch.bfloat16), 1)
-        fill = self.assumed.sorted_fill
+        load = self.texts.pairs(self._budget(self.policy))
+        texts = 2 * (self.rows.train_pairs + self.rows.val_pairs)
         return StageWork(
             "measure_reference",
             ("policy",),
             self._weights("policy"),
-            (
-                Use(pairs, 2 * (self.rows.train_pairs + self.rows.val_pairs) / batch, fill),
-                Use(grid, 2 * drawn / batch, fill),
-            ),
-            {"evaluation_batch_size": batch, "beta_grid_pairs": drawn},
+            (_use(pairs, texts, load), _use(grid, 2 * drawn, load)),
+            {"evaluation_batch_size": batch, "beta_grid_pairs": drawn, "padded_over_real": load.padding},
         )
 
     def train_reward_model(self) -> StageWork:
@@ -139,33 +141,37 @@ class Workload:
         together, _ = batch_parts(chosen.batch_size, 1, training.micro_batch_size, self.rows.train_pairs)
         model = bases.adapted(self._base("reward"), self.reward.adapter, [DEFAULT], DEFAULT)
         step = self.tracer.reward_step(model, together, training.gradient_checkpointing)
-        calls = chosen.epochs * self.rows.train_pairs / together
+        load = self.texts.trained_pairs(chosen.batch_size, together)
         return StageWork(
             "train_reward_model",
             ("reward",),
             self._weights("reward") | self.reward.training_memory(),
-            (Use(step, calls, self.assumed.shuffled_fill),),
-            _shown(chosen, self.reward.adapter) | {"micro_batch_size": together},
+            (_use(step, chosen.epochs * self.rows.train_pairs, load),),
+            _shown(chosen, self.reward.adapter) | _parts(together, load),
         )
 
     def assess_ensemble(self) -> StageWork:
         batch, members = self.reward.evaluation_batch, self.params.ensemble_members
-        calls = 2 * self.rows.val_pairs * len(members) / batch
+        load = self.texts.pairs(self._budget(self.reward))
         return StageWork(
             "assess_ensemble",
             ("reward",),
             self._ensemble_weights(),
-            (Use(self._score, calls, self.assumed.sorted_fill),),
-            {"evaluation_batch_size": batch},
+            (_use(self._score, 2 * self.rows.val_pairs * len(members), load),),
+            {"evaluation_batch_size": batch, "padded_over_real": load.padding},
         )
 
     def measure_base(self) -> StageWork:
+        heldout = self.rows.heldout_tasks
         return StageWork(
             "measure_base",
             ("policy", "reward"),
             self._weights("policy") | self._ensemble_weights(),
-            (*self._generation(False, [self.rows.heldout_tasks]), *self._scoring(self.rows.heldout_tasks)),
-            {"heldout": self.rows.heldout_tasks, "generation_batch_size": self.policy.evaluation_batch},
+            (
+                *self._generation(False, [heldout], generation.protocol_sampling(self.params.protocol)),
+                *self._scoring(heldout),
+            ),
+            {"heldout": self.rows.heldout_tasks, "generation_batch_size": self._drawn_together},
         )
 
     def train_dpo(self) -> StageWork:
@@ -177,15 +183,16 @@ class Workload:
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
         validation = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
+        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together)
         return StageWork(
             "train_dpo",
             ("policy",),
             self._weights("policy") | self.policy.training_memory(),
             (
-                Use(step, chosen.epochs * self.rows.train_pairs / together, self.assumed.shuffled_fill),
-                Use(validation, 2 * self.rows.val_pairs / batch, self.assumed.sorted_fill),
+                _use(step, chosen.epochs * self.rows.train_pairs, load),
+                _use(validation, 2 * self.rows.val_pairs, self.texts.pairs(self._budget(self.policy))),
             ),
-            _shown(chosen, self.policy.adapter) | {"micro_batch_size": together, "evaluation_batch_size": batch},
+            _shown(chosen, self.policy.adapter) | _parts(together, load) | {"evaluation_batch_size": batch},
         )
 
     def adapt_online(self) -> StageWork:
@@ -193,8 +200,9 @@ class Workload:
         together = min(online.micro_batch_size or chosen.batch_size, chosen.batch_size)
         evaluations = len(range(0, chosen.steps, online.heldout_every)) + 1
         batch, heldout = self.policy.evaluation_batch, self.rows.heldout_tasks
-        generation = self._generation(True, [chosen.batch_size] * chosen.steps + [heldout] * evaluations)
-        scoring = self._scoring(chosen.batch_size * chosen.steps + heldout * evaluations)
+        sampling = generation.protocol_sampling(self.params.protocol)
+        drawing = self._generation(True, [chosen.batch_size] * chosen.steps + [heldout] * evaluations, sampling)
+        scoring = (*self._scoring(heldout * evaluations), *self._scoring(chosen.batch_size, chosen.steps))
         passes = Passes(self._policy_pair, self.params.protocol.policy_dropout, online.gradient_checkpointing)
         compared = self.tracer.compare(passes, min(batch, heldout))
         # Of several parts, two show what all do: each is computed twice.
@@ -206,12 +214,14 @@ class Workload:
             ("policy", "reward"),
             resident,
             (
-                *generation,
+                *drawing,
                 *scoring,
-                Use(step, chosen.steps * chosen.batch_size / step.rows),
-                Use(compared, evaluations * math.ceil(heldout / batch)),
+                Use(step, chosen.steps * chosen.batch_size / step.rows, self._online_fill(step, together)),
+                _use(compared, evaluations * heldout, self.texts.responses(self._budget(self.policy))),
             ),
-            asdict(chosen) | {"micro_batch_size": together, "evaluations": evaluations, "evaluation_batch_size": batch},
+            asdict(chosen)
+            | {"micro_batch_size": together, "evaluations": evaluations, "evaluation_batch_size": batch}
+            | {"generation_batch_size": self._drawn_together},
         )
 
     def probe_policy(self) -> StageWork:
@@ -224,8 +234,10 @@ class Workload:
             self._ensemble, min(self.reward.evaluation_batch, max(responses, references)), self._member
         )
         texts = len(self.params.ensemble_members) * (policies * responses + references)
-        # Entropy over prompts is one forward pass over the prompts, divergence two over prompts and responses.
-        over_prompts = prompts / batch * lengths.prompt / (lengths.prompt + lengths.response) / 2
+        budget, heldout = self._budget(self.policy), rows.heldout_tasks
+        over_responses, over_prompts = self.texts.responses(budget), self.texts.prompts(budget)
+        # Entropy over prompts is one forward pass, divergence two.
+        prompt_calls = policies * prompts * over_prompts.share / 2
         resident = self._weights("policy") | self._ensemble_weights()
         resident["adapters"] += 2 * self.policy.adapter_bytes
         return StageWork(
@@ -233,33 +245,61 @@ class Workload:
             ("policy", "reward"),
             resident,
             (
-                *self._generation(True, policies * [responses, rows.heldout_tasks]),
-                Use(divergence, policies * (math.ceil(rows.heldout_tasks / batch) + over_prompts)),
-                Use(read, texts / read.rows, self.assumed.shuffled_fill),
+                *self._generation(True, policies * [responses], generation.protocol_sampling(self.params.protocol)),
+                *self._generation(True, policies * [heldout], generation.FULL),
+                _use(divergence, policies * heldout, over_responses),
+                Use(divergence, prompt_calls, divergence.fill(over_prompts)),
+                _use(read, texts, self.texts.responses(self._budget(self.reward))),
             ),
-            {"prompts": prompts, "references": references, "responses": probes.responses},
+            {"prompts": prompts, "references": references, "responses": probes.responses}
+            | {"generation_batch_size": self._drawn_together},
         )
 
-    def _generation(self, adapted: bool, requests: list[int]) -> tuple[Use, Use]:
-        """Sampling of one response to each of every request's prompts; a step takes as long for fewer rows."""
-        batch = min(self.policy.evaluation_batch, max(requests))
-        batches = sum(math.ceil(request / batch) for request in requests)
-        tokens = self.params.scale.lengths.response * self.assumed.generated_share
-        return (
-            Use(self._prefill(adapted, batch), sum(requests) / batch),
-            Use(self._decode(adapted, batch), batches * tokens, row_share=sum(requests) / (batches * batch)),
+    def _generation(self, adapted: bool, requests: list[int], sampling: generation.Sampling) -> tuple[Use, ...]:
+        """Sampling of one response to each of every request's prompts, batches of one size together."""
+        sizes = Counter(
+            min(self._drawn_together, request - start)
+            for request in requests
+            for start in range(0, request, self._drawn_together)
         )
+        uses = []
+        for rows, batches in sizes.items():
+            longest, lengths = self.texts.longest_response(rows), self.params.scale.lengths
+            # Rows that have ended are computed on until the last has.
+            kept = (self.texts.prompt_share * lengths.prompt + longest / 2) / (lengths.prompt + lengths.response)
+            uses += [
+                Use(self._prefill(adapted, rows), batches),
+                Use(self._decode(adapted, rows, sampling), batches * longest, Fill(squares=kept)),
+            ]
+        return tuple(uses)
 
     @cache  # noqa: B019
     def _prefill(self, adapted: bool, rows: int) -> Pass:
         return self.tracer.prefill(self._policy_pair if adapted else self._policy_base, rows)
 
     @cache  # noqa: B019
-    def _decode(self, adapted: bool, rows: int) -> Pass:
-        return self.tracer.decode(self._policy_pair if adapted else self._policy_base, rows)
+    def _decode(self, adapted: bool, rows: int, sampling: generation.Sampling) -> Pass:
+        return self.tracer.decode(self._policy_pair if adapted else self._policy_base, rows, sampling)
 
-    def _scoring(self, texts: int) -> tuple[Use, ...]:
-        return (Use(self._score, texts * len(self.params.ensemble_members) / self._score.rows),)
+    def _scoring(self, texts: int, times: int = 1) -> tuple[Use, ...]:
+        """Rewards of so many responses at once by every member; few of them are one small call each."""
+        members, load = len(self.params.ensemble_members), self.texts.responses(self._budget(self.reward))
+        if texts * load.share >= 1:
+            return (_use(self._score, texts * members * times, load),)
+        return (Use(self._score, members * times, self._score.fill(load.scaled(texts * load.share))),)
+
+    def _online_fill(self, step: Pass, rows: int) -> Fill:
+        parts = step.rows / rows
+        return step.fill(self.texts.online_rows(rows).scaled(parts))
+
+    @property
+    def _drawn_together(self) -> int:
+        size = self.params.scale.generation_batch_size
+        return self.policy.evaluation_batch if size is None else size
+
+    def _budget(self, role: Role) -> int:
+        """Padded tokens of a pass without a gradient."""
+        return role.evaluation_batch * self.params.scale.lengths.sequence
 
     @cached_property
     def _score(self) -> Pass:
@@ -292,6 +332,20 @@ class Workload:
     def _ensemble_weights(self) -> dict[str, int]:
         adapters = len(self.params.ensemble_members) * self.reward.adapter_bytes
         return self._weights("reward") | {"adapters": adapters}
+
+
+def _use(traced: Pass, texts: float, load: Load) -> Use:
+    """The calls that so many texts or pairs take."""
+    return Use(traced, texts * load.share, traced.fill(load))
+
+
+def _parts(together: int, load: Load) -> dict[str, Any]:
+    """How an optimiser batch of pairs is computed."""
+    return {
+        "micro_batch_size": together,
+        "padded_over_real": load.padding,
+        "forward_passes_per_micro_batch": load.passes,
+    }
 
 
 def _shown(chosen: DpoHyperparameters | RewardHyperparameters, adapter: LoraConfig) -> dict[str, Any]:
