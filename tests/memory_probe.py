@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from pessimism.cells import DpoCell
@@ -22,7 +23,7 @@ from pessimism.data.prompts import EncodedPair
 from pessimism.models.embedded import make_tokenizer
 from pessimism.models.loading import Float32Linear
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
-from pessimism.offline.reference import pair_logps
+from pessimism.offline.reference import pair_logps, sequence_logps
 from pessimism.params import LengthParams, Params, load_params
 from pessimism.planning.architectures import Rows
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS
@@ -87,12 +88,15 @@ def params_of(size: str, directory: Path, project: Path) -> Params:
 
 
 def measure_reference(params: Params) -> None:
-    pair_logps(_base(params), _pairs(), 0, params.scale.evaluation_batch_size or 0, "reference")
+    base, budget = _base(params), 2 * PAIRS * LENGTHS.sequence
+    pair_logps(base, _pairs(), 0, budget, "reference")
+    texts = [pair.prompt_ids + pair.chosen_ids for pair in _pairs()]
+    sequence_logps(base, 2 * texts, [1] * 2 * PAIRS, 0, budget, "grid", (torch.float32, torch.bfloat16))
 
 
 def train_one_adapter(params: Params) -> None:
     base = _base(params)
-    chosen, rejected = pair_logps(base, _pairs(), 0, 2, "reference")
+    chosen, rejected = pair_logps(base, _pairs(), 0, 2 * LENGTHS.sequence, "reference")
     _reset()
     pairs = ReferencedPairs(_pairs(), chosen, rejected)
     with tempfile.TemporaryDirectory() as directory:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import bitsandbytes
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -14,13 +15,25 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pessimism.commands.selfcheck import params_of
 from pessimism.errors import ParamsError, SourceError
 from pessimism.models.loading import DTYPES, quantization_config
-from pessimism.params import Params
+from pessimism.params import LengthParams, Params
 from pessimism.pipeline import load_stages
 from pessimism.planning import bases, schedule
 from pessimism.planning.architectures import ARCHITECTURES, model_config, row_counts
 from pessimism.planning.hardware import GPUS, Assumptions, find_gpu, gpu_here, like_known, needed_bytes, seconds
+from pessimism.planning.lengths import TextLengths
 from pessimism.planning.schedule import Cell
-from pessimism.planning.tracing import ACTIVATIONS, HEAD, LINEAR, LOGITS, Trace, Work
+from pessimism.planning.tracing import (
+    ACTIVATIONS,
+    ATTENTION,
+    HEAD,
+    LINEAR,
+    LOGITS,
+    UNPACKING,
+    Fill,
+    Operation,
+    Trace,
+    Work,
+)
 from pessimism.planning.workload import Workload
 
 
@@ -34,7 +47,7 @@ def workload(scale: str) -> Workload:
 
 
 def test_a_trace_counts_what_is_alive_at_once() -> None:
-    with Trace({7}) as trace:
+    with Trace() as trace:
         first = torch.ones(1000, device="meta")
         second = first + 1
         del first
@@ -48,7 +61,7 @@ def test_a_trace_counts_what_is_alive_at_once() -> None:
 
 def test_a_trace_counts_products_by_kind_and_dtype_and_leaves_weights_out() -> None:
     weight, head, rows = meta(64, 32), meta(7, 64), meta(10, 32)
-    with Trace({7}) as trace:
+    with Trace(vocabulary=7, head=head) as trace:
         trace.leave_out([weight, head])
         states = rows @ weight.t()
         states @ head.t()
@@ -59,17 +72,80 @@ def test_a_trace_counts_products_by_kind_and_dtype_and_leaves_weights_out() -> N
 
 def test_a_trace_keeps_what_a_backward_pass_will_need() -> None:
     rows = meta(10, 1000).requires_grad_()
-    with Trace({7}) as trace:
+    with Trace() as trace:
         loss = rows.exp().exp().sum()
         loss.backward()
     # Both exponentials are kept; on the way back a gradient joins them, and each frees what it has used.
     assert trace.peak[ACTIVATIONS] == pytest.approx(3 * 40_000, rel=0.01)
 
 
+def test_a_tile_of_logits_belongs_to_the_head_whatever_its_width() -> None:
+    head, rows = meta(7, 64), meta(10, 64)
+    with Trace(head=head) as trace:
+        trace.leave_out([head, rows])
+        tile = torch.empty(10, 4, device="meta")
+        torch.mm(rows, head[:4].t(), out=tile)
+        tile.sum()
+        gradient = torch.zeros_like(rows)
+        gradient.addmm_(tile, head[:4])
+    assert trace.work.flops == {("head", "float32"): 2 * 2 * 10 * 64 * 4, ("elementwise", "float32"): 0}
+    assert trace.peak[LOGITS] == 10 * 4 * 4
+
+
+def test_operations_of_a_table_move_its_rows_and_a_reshape_moves_nothing() -> None:
+    table, ids = meta(1000, 8), torch.zeros(3, dtype=torch.long, device="meta")
+    with Trace() as trace:
+        trace.leave_out([table])
+        torch.ops.aten._unsafe_view(torch.nn.functional.embedding(ids, table), [24])
+    assert trace.work.moved["elementwise", "float32"] == 2 * 3 * 8 * 4
+    assert trace.work.kernels == 1
+
+
+def test_kernels_of_a_backward_pass_are_counted_apart() -> None:
+    rows = meta(10, 1000).requires_grad_()
+    with Trace() as trace:
+        loss = rows.exp().sum()
+        forward = trace.work.kernels
+        loss.backward()
+    assert forward == 2 and trace.work.backward_kernels >= 1
+    assert trace.work.kernels <= 3  # the gradient of the loss is made outside
+
+
+@pytest.mark.parametrize(("rows", "unpacked"), [(4, False), (64, True)])
+def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unpacked: bool) -> None:
+    layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
+    bases._quantise(layer, torch.float32)
+    with torch.no_grad(), Trace() as trace:
+        trace.leave_out(bases.resident_tensors(layer))
+        bitsandbytes.matmul_4bit(meta(rows, 128).bfloat16(), layer.weight, quant_state=layer.quant_state)
+    assert (trace.work.moved[UNPACKING, "bfloat16"] > 2 * 128 * 256) == unpacked
+    assert trace.work.flops[LINEAR, "bfloat16"] == 2 * rows * 128 * 256
+
+
+def test_texts_fill_batches_as_the_stages_make_them() -> None:
+    texts = TextLengths(LengthParams(prompt=192, response=448, sequence=640))
+    alone, pairs = texts.pairs(16 * 640), texts.trained_pairs(batch=224, part=8)
+    assert 1 <= alone.padding <= 1.08 and 1 <= pairs.padding <= 1.20
+    assert 0.95 * 16 * 640 < alone.positions <= 16 * 640
+    assert alone.share == pytest.approx(alone.padding * texts.sequence_share * 640 / alone.positions, rel=0.05)
+    assert pairs.share == pytest.approx(1 / 8, rel=0.01) and pairs.passes > 1
+    assert pairs.scored < pairs.positions < 16 * 640
+    assert texts.longest_response(4) < texts.longest_response(256) < 448
+
+
+def test_a_call_fills_what_was_traced_by_what_its_work_grows_with() -> None:
+    kinds = (ATTENTION, HEAD, UNPACKING, LINEAR)
+    work = Work(Counter({Operation(kind, "float32", 100, 10): 2 for kind in kinds}), 5, 7)
+    filled = work.filled(Fill(positions=0.5, squares=0.25, scored=0.1, passes=3))
+    expected = {ATTENTION: 0.25, HEAD: 0.1, UNPACKING: 3, LINEAR: 0.5}
+    assert {kind: filled.flops[kind, "float32"] for kind in kinds} == {kind: 200 * expected[kind] for kind in kinds}
+    assert (filled.kernels, filled.backward_kernels) == (15, 21)
+
+
 def test_softmax_of_a_slice_needs_a_copy_of_it() -> None:
     logits = meta(10, 5, 7)
     for given, copies in ((logits, 0), (logits[:, :-1], 1)):
-        with Trace({7}) as trace:
+        with Trace(vocabulary=7) as trace:
             trace.leave_out([logits])
             given.log_softmax(dim=-1)
         assert trace.peak == {LOGITS: (1 + copies) * given.numel() * 4}
@@ -155,15 +231,33 @@ def test_a_directory_without_a_configuration_is_refused(project: Path) -> None:
         model_config(with_policy(params_of("paper"), source="path", name="nowhere"), "policy")
 
 
+def work_of(kind: str, dtype: str, flops: float, moved: float, kernels: int = 1) -> Work:
+    return Work(Counter({Operation(kind, dtype, flops, moved): 1}), kernels)
+
+
 def test_time_is_the_slower_of_arithmetic_memory_and_launching() -> None:
     gpu, assumed = find_gpu("h100"), Assumptions()
-    product, copy = (LINEAR, "bfloat16"), ("elementwise", "float32")
-    computing = Work(Counter({product: 10**15}), Counter({product: 1}), 1)
-    moving = Work(Counter(), Counter({copy: 10**13}), 1)
-    launching = Work(Counter(), Counter({copy: 1}), 10**6)
-    assert seconds(computing, gpu, assumed) == pytest.approx(1e15 / (989e12 * assumed.bfloat16_utilisation))
-    assert seconds(moving, gpu, assumed) == pytest.approx(1e13 / (3.35e12 * assumed.bandwidth_utilisation))
-    assert seconds(launching, gpu, assumed) == pytest.approx(1e6 * assumed.launch_seconds)
+    computing, moving = work_of(LINEAR, "bfloat16", 1e15, 1), work_of("elementwise", "float32", 0, 1e13)
+    launching = work_of("elementwise", "float32", 0, 1, kernels=10**6)
+
+    def taken(work: Work) -> float:
+        return seconds(work, gpu, assumed, "high")
+
+    assert taken(computing) == pytest.approx(1e15 / (989e12 * assumed.product_utilisation))
+    assert taken(moving) == pytest.approx(1e13 / (3.35e12 * assumed.bandwidth_utilisation))
+    assert taken(launching) == pytest.approx(1e6 * assumed.launch_seconds)
+    both = Work(computing.operations + moving.operations, 1)
+    assert taken(both) == pytest.approx(taken(computing) + taken(moving))
+
+
+def test_float32_products_are_as_fast_as_the_scale_allows_and_attention_is_not() -> None:
+    gpu, assumed = find_gpu("h100"), Assumptions()
+    for kind, ratio in ((LINEAR, 494.7 / 67), (HEAD, 494.7 / 67), (ATTENTION, 1)):
+        work = work_of(kind, "float32", 1e15, 1)
+        exact, allowed = (seconds(work, gpu, assumed, precision) for precision in ("highest", "high"))
+        assert exact / allowed == pytest.approx(ratio)
+    thrice = seconds(work_of(ATTENTION, "float32", 1e15, 1), gpu, assumed, "high")
+    assert thrice == pytest.approx(3e15 / (494.7e12 * assumed.attention_utilisation))
 
 
 def test_needed_memory_is_more_than_the_tensors() -> None:

@@ -184,10 +184,14 @@ def _totals(found: Plan) -> str:
 def _assumptions(found: Plan) -> str:
     gpu = found.gpu
     peaks = (
-        f"  {gpu.name}: {gpu.bfloat16_flops / 1e12:g} TFLOP/s in bfloat16, {gpu.float32_flops / 1e12:g} in float32, "
-        f"{gpu.bandwidth / 1e12:g} TB/s, {gpu.memory_bytes / 1e9:g} GB, ${gpu.usd_per_hour:.2f} an hour"
+        f"  {gpu.name}: {gpu.bfloat16_flops / 1e12:g} TFLOP/s in bfloat16, {gpu.tf32_flops / 1e12:g} in TF32, "
+        f"{gpu.float32_flops / 1e12:g} in float32, {gpu.bandwidth / 1e12:g} TB/s, {gpu.memory_bytes / 1e9:g} GB, "
+        f"${gpu.usd_per_hour:.2f} an hour\n"
+        f"  float32 products of head and adapters: {'TF32' if found.precision == 'high' else 'float32'} "
+        f"(matmul_precision: {found.precision})"
     )
-    rows = [(name, f"{value:g}", means) for name, value, means in found.assumptions.described()]
+    described = found.assumptions.described() + found.texts
+    rows = [(name, f"{value:.4g}", means) for name, value, means in described]
     return f"Assumptions\n{peaks}\n{_columns(rows, right=[1])}"
 
 

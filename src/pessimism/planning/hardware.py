@@ -92,18 +92,16 @@ class Assumptions:
     """Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
 
     product_utilisation: float = _assumed(
-        0.70, "share of a peak that large matrix products reach; the best known on an H100 reach 0.80 (MAMF tables)"
+        0.70, "share of a peak that large products reach; the best on an H100 reach 0.80 (MAMF)"
     )
     attention_utilisation: float = _assumed(
-        0.25, "the same of attention; in float32 of a third of the TF32 peak: its kernel multiplies thrice"
+        0.25, "the same of attention, in float32 of TF32 / 3: its kernel multiplies thrice"
     )
     bandwidth_utilisation: float = _assumed(
-        0.80, "share of the memory bandwidth that other kernels and small products reach; copies reach 0.90"
+        0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
     )
-    launch_seconds: float = _assumed(
-        1.7e-5, "seconds of Python and launch per kernel, where the GPU waits for it (measured on a CPU: 1.67e-5)"
-    )
-    backward_launch_seconds: float = _assumed(1.0e-5, "the same of a kernel that autograd starts (measured: 1.00e-5)")
+    launch_seconds: float = _assumed(1.7e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
+    backward_launch_seconds: float = _assumed(1.0e-5, "the same of a kernel that autograd starts")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
     read_bytes_per_second: float = _assumed(1.0e9, "bytes of weights read from disk and quantised per second")

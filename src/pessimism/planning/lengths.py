@@ -1,6 +1,6 @@
 """Lengths of texts, and how full the stages' batches of them are: the code that makes batches, run on a sample.
 
-The sample is numbers alone, in tokens of SmolLM2's tokenizer; docs/paper-scale.md says of what data and how it was counted.
+The sample is numbers alone, tokens of SmolLM2's tokenizer; docs/paper-scale.md says of what data and how counted.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ _PROBLEMS = """
 FORMAT_TOKENS = 8
 """That a chat template adds to a prompt of preference data."""
 
+ONLINE_ROWS = 4
+"""Prompts of an online batch at the paper's scale, for the description alone."""
+
 DRAWN = 4096
 """Texts drawn from the sample to fill batches with."""
 
@@ -104,6 +107,19 @@ class TextLengths:
 
     def __init__(self, lengths: LengthParams) -> None:
         self.lengths = lengths
+
+    def described(self, generation_batch_size: int) -> list[tuple[str, float, str]]:
+        """Name, value and meaning of what hours take from the sample."""
+        rows = ONLINE_ROWS, generation_batch_size
+        few, many = (self.longest_response(count) for count in rows)
+        return [
+            ("text_tokens", self.sequence_share, "mean tokens of a preference text, as share of lengths.sequence"),
+            ("scored_tokens", self.scored_share, "share of them in responses, which alone the head scores"),
+            ("prompt_tokens", self.prompt_share, "mean tokens of a problem's prompt, as share of lengths.prompt"),
+            ("response_tokens", self.mean_response, "mean tokens of a response to a problem: GSM8K's own solutions"),
+            ("longest_response", few, f"mean tokens of the longest of {rows[0]}: steps that such a batch takes"),
+            ("longest_response", many, f"mean tokens of the longest of {rows[1]}"),
+        ]
 
     @property
     def sequence_share(self) -> float:

@@ -145,9 +145,7 @@ class Tracer:
             with use_adapter(model, policy):
                 batch_entropy_and_kl(model, batch)
 
-        return self._trace(
-            "entropy and divergence", model, rows, batch.input_ids.shape[1], call, self._responses(rows)
-        )
+        return self._trace("entropy and divergence", model, rows, batch.input_ids.shape[1], call, self._responses(rows))
 
     def prefill(self, model: PreTrainedModel, rows: int) -> Pass:
         """The first forward pass of generation, over the prompts."""
@@ -167,7 +165,7 @@ class Tracer:
         ids, mask = _ids(rows, 1), torch.ones(rows, length, dtype=torch.long, device=META)
         *others, noise = sampling.processors(model, [])
         assert isinstance(noise, RowNoise)
-        noise.generators = [None] * rows  # there are none on the meta device
+        noise.generators = cast(list[torch.Generator], [None] * rows)  # there are none on the meta device
         processors = LogitsProcessorList([*others, noise])
 
         def call() -> None:

@@ -76,6 +76,8 @@ class Plan:
     """A whole run; hours are estimates.
 
     Attributes:
+        texts: what hours take from a sample of real lengths; name, value, meaning.
+        precision: of float32 products.
         total_hours: of GPUs, all cells.
         critical_path: names of the cells of the longest chain.
         wall_hours: hours until the end by number of GPUs.
@@ -86,6 +88,8 @@ class Plan:
     gpu: Gpu
     gpus: int
     assumptions: Assumptions
+    texts: list[tuple[str, float, str]]
+    precision: str
     rows: dict[str, int]
     stages: tuple[StagePlan, ...]
     storage: Storage
@@ -128,6 +132,8 @@ def make_plan(
         gpu=gpu,
         gpus=gpus,
         assumptions=assumed,
+        texts=workload.texts.described(workload.drawn_together),
+        precision=params.scale.matmul_precision,
         rows=asdict(rows),
         stages=stages,
         storage=_storage(workload, counts),

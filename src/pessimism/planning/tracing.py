@@ -1,7 +1,7 @@
 """Memory and work of code that runs on torch's meta device: real shapes and real autograd, no numbers and no memory.
 
-Every operation of every kernel passes through :class:`Trace`. It counts the bytes of the storages that are alive, and of
-each operation the floating-point operations and the bytes moved. Where code asks for a number, it gets 0.
+Every operation of every kernel passes through :class:`Trace`. It counts the bytes of the storages that are alive, and
+of each operation the floating-point operations and the bytes moved. Where code asks for a number, it gets 0.
 """
 
 from __future__ import annotations
@@ -148,9 +148,7 @@ class Trace(TorchDispatchMode):
         work: everything that ran inside.
     """
 
-    def __init__(
-        self, vocabulary: int = 0, head: torch.Tensor | None = None, selected_rows: int | None = None
-    ) -> None:
+    def __init__(self, vocabulary: int = 0, head: torch.Tensor | None = None, selected_rows: int | None = None) -> None:
         """Start with nothing alive.
 
         Args:

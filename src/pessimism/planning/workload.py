@@ -171,7 +171,7 @@ class Workload:
                 *self._generation(False, [heldout], generation.protocol_sampling(self.params.protocol)),
                 *self._scoring(heldout),
             ),
-            {"heldout": self.rows.heldout_tasks, "generation_batch_size": self._drawn_together},
+            {"heldout": self.rows.heldout_tasks, "generation_batch_size": self.drawn_together},
         )
 
     def train_dpo(self) -> StageWork:
@@ -221,14 +221,14 @@ class Workload:
             ),
             asdict(chosen)
             | {"micro_batch_size": together, "evaluations": evaluations, "evaluation_batch_size": batch}
-            | {"generation_batch_size": self._drawn_together},
+            | {"generation_batch_size": self.drawn_together},
         )
 
     def probe_policy(self) -> StageWork:
         probes, rows, batch = self.params.scale.probes, self.rows, self.policy.evaluation_batch
         prompts = min(rows.test_tasks, probes.prompts or derive.probe_size(rows.test_tasks))
         references = min(rows.train_pairs, probes.references or derive.probe_size(rows.train_pairs))
-        responses, policies, lengths = prompts * probes.responses, 2, self.params.scale.lengths
+        responses, policies = prompts * probes.responses, 2
         divergence = self.tracer.divergence(self._policy_pair, min(batch, rows.heldout_tasks), POLICY)
         read = self.tracer.representations(
             self._ensemble, min(self.reward.evaluation_batch, max(responses, references)), self._member
@@ -252,15 +252,15 @@ class Workload:
                 _use(read, texts, self.texts.responses(self._budget(self.reward))),
             ),
             {"prompts": prompts, "references": references, "responses": probes.responses}
-            | {"generation_batch_size": self._drawn_together},
+            | {"generation_batch_size": self.drawn_together},
         )
 
     def _generation(self, adapted: bool, requests: list[int], sampling: generation.Sampling) -> tuple[Use, ...]:
         """Sampling of one response to each of every request's prompts, batches of one size together."""
         sizes = Counter(
-            min(self._drawn_together, request - start)
+            min(self.drawn_together, request - start)
             for request in requests
-            for start in range(0, request, self._drawn_together)
+            for start in range(0, request, self.drawn_together)
         )
         uses = []
         for rows, batches in sizes.items():
@@ -293,7 +293,8 @@ class Workload:
         return step.fill(self.texts.online_rows(rows).scaled(parts))
 
     @property
-    def _drawn_together(self) -> int:
+    def drawn_together(self) -> int:
+        """Responses of one batch of generation."""
         size = self.params.scale.generation_batch_size
         return self.policy.evaluation_batch if size is None else size
 
