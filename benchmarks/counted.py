@@ -94,7 +94,9 @@ def measure_stages(target: str) -> list[Row]:
     """Reference forwards, loads and head rows of the micro pipeline."""
     with micro_project() as params:
         work = run_stages(params)
-        return stage_rows(params, work, records.read_table(layout.REFERENCE_LOGPS), records.read_table(layout.GRID_LOGPS))
+        return stage_rows(
+            params, work, records.read_table(layout.REFERENCE_LOGPS), records.read_table(layout.GRID_LOGPS)
+        )
 
 
 def stage_rows(params: Params, work: dict[str, list[Work]], reference: pd.DataFrame, grid: pd.DataFrame) -> list[Row]:

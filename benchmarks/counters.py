@@ -57,7 +57,9 @@ class Work:
 def counting() -> Iterator[Work]:
     """Count the work of every model in this process, whoever calls it."""
     work = Work()
-    hook = register_module_forward_hook(lambda module, args, kwargs, output: _count(work, module, args, kwargs), with_kwargs=True)
+    hook = register_module_forward_hook(
+        lambda module, args, kwargs, output: _count(work, module, args, kwargs), with_kwargs=True
+    )
     try:
         with _counted_tiles(work), _counted_loads(work), _counted_scores(work):
             yield work

@@ -65,7 +65,11 @@ def naive_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
 def trl_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
     labels = given.input_ids.masked_fill(~scored_mask(given), -100)
     output = model(
-        input_ids=given.input_ids, attention_mask=given.attention_mask, labels=labels, fused_lm_head=True, use_cache=False
+        input_ids=given.input_ids,
+        attention_mask=given.attention_mask,
+        labels=labels,
+        fused_lm_head=True,
+        use_cache=False,
     )
     sums = output.log_probs.sum(dim=1)
     sums.mean().backward()
@@ -101,10 +105,16 @@ def measure(target: str) -> list[Row]:
     """B1. On CUDA, TRL leaves unscored positions out by itself: its ratios are shown there without a target."""
     given, model, fused = batch(), policy(), policy(fused_by_trl=True)
     seconds = arms.interleaved(
-        {"N": lambda: naive_sums(model, given), "ours": lambda: ours(model, given), "T": lambda: trl_sums(fused, given)},
+        {
+            "N": lambda: naive_sums(model, given),
+            "ours": lambda: ours(model, given),
+            "T": lambda: trl_sums(fused, given),
+        },
         rounds=1,
     )
-    memory_n, memory_t = arms.memory_ratios("logprobs.ours_memory", ["logprobs.naive_memory", "logprobs.trl_memory"], target)
+    memory_n, memory_t = arms.memory_ratios(
+        "logprobs.ours_memory", ["logprobs.naive_memory", "logprobs.trl_memory"], target
+    )
     on_cpu = target == "cpu"
     return [
         ratio_row("B1 N memory", memory_n, "<= 0.10"),
@@ -147,7 +157,9 @@ def _counts(model: PeftModel, given: ResponseBatch) -> list[Row]:
     with counting() as work:
         response_logps(model, given)
     return [
-        counter_row("B0 head rows / completion tokens, [4, 640]", work.head_rows / int(scored_mask(given).sum()), "= 1"),
+        counter_row(
+            "B0 head rows / completion tokens, [4, 640]", work.head_rows / int(scored_mask(given).sum()), "= 1"
+        ),
         counter_row("B0 live logits / (chunk x V), [4, 640]", work.live_logits / (CHUNK * SIZE.vocabulary), "<= 1"),
     ]
 

@@ -26,7 +26,9 @@ from pessimism.params import Params
 GENERATED_TOGETHER = 4
 
 
-def padded(rows: Sequence[Sequence[int]], width: int, pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(
+    rows: Sequence[Sequence[int]], width: int, pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, width) ids and mask, padded on the right."""
     ids = torch.full((len(rows), width), pad)
     for row, tokens in zip(ids, rows, strict=True):
@@ -51,7 +53,9 @@ def _pair_sums(
     model: torch.nn.Module, pairs: Sequence[EncodedPair], width: int, pad: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) summed log-probabilities of the chosen and of the rejected responses."""
-    rows = [pair.prompt_ids + pair.chosen_ids for pair in pairs] + [pair.prompt_ids + pair.rejected_ids for pair in pairs]
+    rows = [pair.prompt_ids + pair.chosen_ids for pair in pairs] + [
+        pair.prompt_ids + pair.rejected_ids for pair in pairs
+    ]
     ids, mask = padded(rows, width, pad, device)
     answered = mask.clone()
     for row, pair in zip(answered, [*pairs, *pairs], strict=True):
@@ -66,7 +70,11 @@ def train_dpo(params: Params, beta: float, pairs: Sequence[EncodedPair], pad: in
     lora = lora_config(params.scale.policy, base.config.hidden_size, len(pairs), "CAUSAL_LM")
     policy = get_peft_model(base, lora).train()
     optimizer = torch.optim.AdamW(trainable_parameters(policy), lr=rate)
-    size, accumulation, width = params.scale.dpo.batch_size or 1, params.scale.dpo.accumulation or 1, params.scale.lengths.sequence
+    size, accumulation, width = (
+        params.scale.dpo.batch_size or 1,
+        params.scale.dpo.accumulation or 1,
+        params.scale.lengths.sequence,
+    )
     order = np.random.default_rng(0).permutation(len(pairs))
     batches = [[pairs[row] for row in order[start : start + size]] for start in range(0, len(pairs), size)]
     for number, batch in enumerate(batches, 1):
@@ -185,7 +193,10 @@ class OnlineLoop:
         rewards = torch.tensor(self.ensemble.score(prompts, responses).mean(axis=0))
         advantages = normalized_advantages(rewards).to(self.policy.device)
         prompt_ids = [self.tokenizer(prompt)["input_ids"] for prompt in prompts]
-        rows = [self.tokenizer(f"{prompt} {response}")["input_ids"] for prompt, response in zip(prompts, responses, strict=True)]
+        rows = [
+            self.tokenizer(f"{prompt} {response}")["input_ids"]
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
         ids, mask = padded(rows, max(map(len, rows)), self.tokenizer.pad_token_id, self.policy.device)
         answered = mask.clone()
         for row, prompt in zip(answered, prompt_ids, strict=True):

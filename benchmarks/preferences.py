@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,17 @@ def world(policy: worlds.Size = POLICY, shrink: int = SHRINK) -> Iterator[Params
     """A project with both bases and the batches of the paper's scale: few pairs a pass, many passes a step."""
     with worlds.project(
         policy,
-        replace(REWARD, layers=policy.layers, hidden=policy.hidden, intermediate=policy.intermediate, heads=policy.heads),
+        replace(
+            REWARD, layers=policy.layers, hidden=policy.hidden, intermediate=policy.intermediate, heads=policy.heads
+        ),
         worlds.cut(shrink),
         evaluation_batch_size=16,
         dpo={"batch_size": BATCH, "accumulation": ACCUMULATION, "learning_rate": 1e-4, "gradient_checkpointing": False},
         reward_training={
-            "batch_size": REWARD_BATCH, "epochs": 1, "learning_rate": 1e-4, "gradient_checkpointing": False
+            "batch_size": REWARD_BATCH,
+            "epochs": 1,
+            "learning_rate": 1e-4,
+            "gradient_checkpointing": False,
         },
     ) as params:
         yield params
@@ -96,52 +101,66 @@ def betas(count: int) -> list[float]:
     return [0.1 * (number + 1) for number in range(count)]
 
 
-def laps(pairs: Pairs, reverse: bool) -> dict[str, list[float]]:
-    """Seconds of each arm up to the end of each beta, the arms in turn within every beta; ours pays its reference first."""
-    ids = trl_peer.pair_dataset(pairs.reference()[0].pairs)
-    plain = pairs.reference()[0].pairs
+@dataclass
+class Laps:
+    """Seconds of each arm at each beta, and of our one reference pass."""
+
+    reference: float
+    per_beta: dict[str, list[float]]
+
+    def total(self, name: str, start: int, stop: int, times: int = 1) -> float:
+        """Of the betas from ``start`` to ``stop``, done ``times`` times over; ours pays its reference once."""
+        return times * sum(self.per_beta[name][start:stop]) + (self.reference if name == "ours" else 0)
+
+    def ratios(self, peer: str, count: int) -> list[float]:
+        """Wall time of ours over the peer's at ``count`` betas: of all runs, and of each half of them."""
+        betas, half = max(GROWTH), max(GROWTH) // 2
+        parts = [(0, half, count // half), (half, betas, count // half)]
+        if count == betas:
+            parts.append((0, betas, 1))
+        return [self.total("ours", *part) / self.total(peer, *part) for part in parts]
+
+    def slope(self, name: str) -> float:
+        """Seconds per further beta, by the times at 1, 2, 3 and 6."""
+        return arms.growth({count: self.total(name, 0, count) for count in GROWTH})
+
+
+def run_betas(pairs: Pairs) -> Laps:
+    """Train six betas, the arms in turn within every beta, each time in the other order."""
     start = time.perf_counter()
     reference = pairs.reference()
-    first = time.perf_counter() - start
-    seconds: dict[str, list[float]] = {name: [] for name in ("ours", "T", "T precomputed", "N")}
+    laps = Laps(time.perf_counter() - start, {name: [] for name in ("ours", "T", "T precomputed", "N")})
+    plain = reference[0].pairs
+    ids = trl_peer.pair_dataset(plain)
     for number, beta in enumerate(betas(max(GROWTH))):
         work: dict[str, Callable[[], object]] = {
-            "ours": lambda beta=beta: pairs.train(reference, beta),
-            "T": lambda beta=beta: trl_peer.train_dpo(pairs.params, beta, ids, pairs.tokenizer, precompute=False),
-            "T precomputed": lambda beta=beta: trl_peer.train_dpo(pairs.params, beta, ids, pairs.tokenizer, precompute=True),
-            "N": lambda beta=beta: naive.train_dpo(pairs.params, beta, plain, worlds.PAD),
+            "ours": partial(pairs.train, reference, beta),
+            "T": partial(trl_peer.train_dpo, pairs.params, beta, ids, pairs.tokenizer, precompute=False),
+            "T precomputed": partial(trl_peer.train_dpo, pairs.params, beta, ids, pairs.tokenizer, precompute=True),
+            "N": partial(naive.train_dpo, pairs.params, beta, plain, worlds.PAD),
         }
-        for name in list(work)[:: -1 if (number % 2 == 1) ^ reverse else 1]:
+        for name in list(work)[:: -1 if number % 2 else 1]:
             start = time.perf_counter()
             work[name]()
-            seconds[name].append(time.perf_counter() - start)
-    seconds["ours"][0] += first
-    return {name: list(accumulate(values)) for name, values in seconds.items()}
+            laps.per_beta[name].append(time.perf_counter() - start)
+    return laps
 
 
 def measure_betas(target: str) -> list[Row]:
-    """B2 and B9 from the same runs: six betas, with the time at each."""
+    """B2 and B9 from the same runs: six betas, with the time of each."""
     with world() as params:
         pairs = Pairs.make(params, 256)
         pairs.train(pairs.reference(), 0.1)  # what libraries load on first use
-        rounds = [laps(pairs, reverse) for reverse in (False, True)]
-        found = []
-        for count, limit in ((3, "<= 0.85"), (6, "<= 0.80")):
-            for peer in ("T", "T precomputed"):
-                values = [lap["ours"][count - 1] / lap[peer][count - 1] for lap in rounds]
-                found.append(ratio_row(f"B2 {peer}, {count} betas, wall", values, limit))
-        second = second_seed(pairs)
-    slopes = [slope(lap, "ours") / slope(lap, "N") for lap in rounds]
+        laps, second = run_betas(pairs), second_seed(pairs)
     return [
-        *found,
+        *(
+            ratio_row(f"B2 {peer}, {count} betas, wall", laps.ratios(peer, count), limit)
+            for count, limit in ((3, "<= 0.85"), (6, "<= 0.80"))
+            for peer in ("T", "T precomputed")
+        ),
         counter_row("B2 reference forwards of a second seed", second.reference, "= 0"),
-        ratio_row("B9 N, seconds per further beta", slopes, "<= 0.6"),
+        ratio_row("B9 N, seconds per further beta", [laps.slope("ours") / laps.slope("N")], "<= 0.6"),
     ]
-
-
-def slope(lap: dict[str, list[float]], name: str) -> float:
-    """Seconds per beta at 1, 2, 3 and 6 betas."""
-    return arms.growth({count: lap[name][count - 1] for count in GROWTH})
 
 
 def second_seed(pairs: Pairs) -> Work:
@@ -200,7 +219,9 @@ def dpo_difference(pairs: Pairs, train: ReferencedPairs, count: int = 16) -> flo
         trainer = dpo_trainer(pairs, shifted, Path(directory))
         ours = batch_loss(trainer, shifted.dataset())
     base = load_policy_base(pairs.params)
-    chosen, rejected = naive._pair_sums(base, shifted.pairs, pairs.params.scale.lengths.sequence, worlds.PAD, base.device)
+    chosen, rejected = naive._pair_sums(
+        base, shifted.pairs, pairs.params.scale.lengths.sequence, worlds.PAD, base.device
+    )
     margins = (chosen.cpu().numpy() - shifted.chosen_logps) - (rejected.cpu().numpy() - shifted.rejected_logps)
     return abs(ours - float(np.logaddexp(0, -0.1 * margins.astype(np.float64)).mean()))
 

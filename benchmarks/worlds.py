@@ -1,4 +1,4 @@
-"""Small random models, pairs of random tokens with the lengths of real ones, and a project directory that holds them."""
+"""Small random models, random pairs with the lengths of real ones, and a project directory that holds them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ PAD, EOS, UNKNOWN = 0, 1, 2
 SPECIAL = ["<pad>", "<eos>", "<unk>"]
 PROMPT, SEQUENCE = 192, 640  # tokens at which the paper's scale cuts
 
-# (prompt, chosen, rejected) tokens of 64 of 300 real English preference pairs, tokenised with SmolLM2's tokenizer; prompts
-# cut at PROMPT, prompt with response at SEQUENCE, responses with their end. Of 200 random samples, the one whose
-# quantiles of prompt + response lie nearest to those of all 300: mean 431 (428 of all), a fifth at 640.
+# (prompt, chosen, rejected) tokens of 64 of 300 real English preference pairs, tokenised with SmolLM2's tokenizer;
+# prompts cut at PROMPT, prompts with their responses at SEQUENCE, responses with their end. Of 200 random samples, the
+# one whose quantiles of prompt + response lie nearest to those of all 300: mean 431 (428 of all), a fifth at 640.
 REAL_LENGTHS = [
     (10, 458, 109), (192, 255, 448), (192, 375, 378), (92, 92, 7), (192, 326, 352), (192, 65, 117), (48, 60, 105),
     (30, 196, 46), (88, 235, 210), (10, 458, 109), (192, 383, 344), (18, 622, 622), (192, 413, 385), (174, 114, 14),
