@@ -122,7 +122,7 @@ def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params
     assert record["distinct_pairs"] == len(np.unique(bootstrap_rows(48, 42, 0)))
 
 
-def fresh_trainer(params: Params) -> bradley_terry.CountingRewardTrainer:
+def fresh_trainer(params: Params) -> bradley_terry.UnpaddedRewardTrainer:
     """The trainer of member 0 as it is before its first step."""
     base, tokenizer = load_reward_base(params), load_tokenizer(params, "reward")
     lora = lora_config(params.scale.reward, 32, 48, "SEQ_CLS", ["score"])
@@ -169,7 +169,7 @@ def test_every_member_starts_from_a_head_of_its_own(tiny_world: Params, train) -
 
 def test_lost_rows_are_noticed(train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        bradley_terry.CountingRewardTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset.select(range(40))
+        bradley_terry.UnpaddedRewardTrainer, "_prepare_dataset", lambda self, dataset, *_: dataset.select(range(40))
     )
     with pytest.raises(DataError, match="trained on 40 pairs; expected 48"):
         train(0)
@@ -181,7 +181,7 @@ def test_another_number_of_steps_than_derived_is_noticed(train, monkeypatch: pyt
 
     def on_two_gpus(
         params: Params, chosen: bradley_terry.RewardHyperparameters, *rest: object
-    ) -> bradley_terry.CountingRewardTrainer:
+    ) -> bradley_terry.UnpaddedRewardTrainer:
         return build(params, dataclasses.replace(chosen, batch_size=2 * chosen.batch_size), *rest)
 
     monkeypatch.setattr(bradley_terry, "build_trainer", on_two_gpus)

@@ -1,4 +1,4 @@
-"""What both trainers share: arguments that leave nothing to a default, parts of a batch, a progress bar, the losses."""
+"""What both trainers share: arguments that leave nothing to a default, batches, a progress bar, the losses."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as compute
 import torch
+from datasets import Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.models.adapters import trainable_parameters
+from pessimism.models.unpadding import SortedBatches, compute_by_length
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
 
@@ -90,6 +94,31 @@ def check_rows_trained(found: float, rows: int, epochs: int) -> None:
     """
     if found != epochs * rows:
         raise DataError(f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s)")
+
+
+class PairTrainer(Trainer):
+    """What both of TRL's trainers get: little padding, and a count of the pairs that reach the loss."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        compute_by_length(self.model.get_base_model())
+        self.pairs_trained = 0
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SortedBatches:
+        part, args = self.args.train_batch_size, self.args
+        batch = part * args.gradient_accumulation_steps * args.world_size
+        return SortedBatches(pair_lengths(train_dataset or self.train_dataset), batch, part, args.seed)
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
+        self.pairs_trained += len(inputs["input_ids"]) // 2
+        return super().training_step(model, inputs, *rest)
+
+
+def pair_lengths(pairs: Dataset) -> np.ndarray:
+    """(N,) tokens of the longer text of each pair, prompt included."""
+    table = pairs.with_format("arrow")[:]
+    lengths = {name: compute.list_value_length(table[name]).to_numpy() for name in table.column_names if "_ids" in name}
+    return lengths.get("prompt_ids", 0) + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
 
 
 class ProgressBar(TrainerCallback):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import types
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.utils import FusedCausalLMOutput
 
 from pessimism import layout, rng, sharing
 from pessimism.cells import DpoCell
@@ -22,9 +24,21 @@ from pessimism.errors import DataError
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.batching import derived_batch_size, evaluation_tokens
-from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
+from pessimism.models.logprobs import score_positions, spread
+from pessimism.models.training import (
+    PairTrainer,
+    batch_parts,
+    check_rows_trained,
+    loss_curve,
+    prepare,
+    shared_arguments,
+)
 from pessimism.offline.reference import ID_COLUMNS, pair_logps
 from pessimism.params import ModelParams, Params
+
+IGNORED = -100  # label of a token that TRL does not score
+FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+LOGGED = ("entropy", "mean_logits", "is_top1")  # by TRL's loss, which takes only the log-probabilities into account
 
 # Standard deviation, nats, of a pair's log-ratio between two layouts of its batch that rounding alone is granted, by
 # what the policy computes in: four times what docs/log.md measured with responses of 99 tokens.
@@ -88,21 +102,39 @@ class ReferencedPairs:
         )
 
 
-class ReferencedDpoTrainer(DPOTrainer):
+class ReferencedDpoTrainer(PairTrainer, DPOTrainer):
     """DPOTrainer on ready token ids and ready reference log-probabilities: no tokenisation, no reference forward."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         # Set after construction: TRL would measure the reference by itself, on a cache key that never hits.
         self.precompute_ref_logps = True
-        self.pairs_trained = 0
+        add_chunked_head(self.model.get_base_model())
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
-        self.pairs_trained += len(inputs["input_ids"]) // 2
-        return super().training_step(model, inputs, *rest)
+
+def add_chunked_head(model: PreTrainedModel) -> None:
+    """Put our chunks in place of TRL's fused head, which off a GPU scores prompts and padding too, in wide tiles.
+
+    Called with ``fused_lm_head=True``, ``model`` then scores the completions' tokens alone; called without, it is what
+    it was.
+    """
+    plain = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, **options: Any) -> Any:
+        if not fused_lm_head:
+            return plain(*args, **options)
+        labels_B_T = options.pop("labels")[:, 1:]
+        states_B_T_H = self.base_model(*args, **options).last_hidden_state[:, :-1]
+        scored_B_T = labels_B_T != IGNORED
+        found = score_positions(self, states_B_T_H[scored_B_T], labels_B_T[scored_B_T], LOGGED)
+        fields = {name: None if x is None else spread(x, scored_B_T) for name, x in zip(FIELDS, found, strict=True)}
+        return FusedCausalLMOutput(label_mask=scored_B_T, **fields)
+
+    model.forward = types.MethodType(forward, model)
 
 
 class FirstLossCheck(TrainerCallback):

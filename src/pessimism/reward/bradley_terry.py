@@ -20,7 +20,14 @@ from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.batching import derived_batch_size
 from pessimism.models.loading import SCORE_HEAD
-from pessimism.models.training import batch_parts, check_rows_trained, loss_curve, prepare, shared_arguments
+from pessimism.models.training import (
+    PairTrainer,
+    batch_parts,
+    check_rows_trained,
+    loss_curve,
+    prepare,
+    shared_arguments,
+)
 from pessimism.params import LengthParams, Params
 from pessimism.reward.bootstrap import bootstrap_rows
 
@@ -42,14 +49,8 @@ class RewardHyperparameters:
     seed: int
 
 
-class CountingRewardTrainer(RewardTrainer):
-    """RewardTrainer that counts the pairs which reach its loss."""
-
-    pairs_trained = 0
-
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
-        self.pairs_trained += len(inputs["input_ids"]) // 2
-        return super().training_step(model, inputs, *rest)
+class UnpaddedRewardTrainer(PairTrainer, RewardTrainer):
+    """RewardTrainer whose texts, chosen and rejected, are computed beside others of similar length."""
 
 
 def reward_dataset(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, lengths: LengthParams) -> Dataset:
@@ -152,7 +153,7 @@ def build_trainer(
     train: Dataset,
     lora: LoraConfig,
     directory: Path,
-) -> CountingRewardTrainer:
+) -> UnpaddedRewardTrainer:
     """TRL's trainer with every argument that matters set here."""
     part, parts = batch_parts(chosen.batch_size, 1, params.scale.reward_training.micro_batch_size, len(train))
     arguments = RewardConfig(
@@ -168,6 +169,6 @@ def build_trainer(
         max_grad_norm=chosen.clip_norm,
         activation_checkpointing=params.scale.reward_training.gradient_checkpointing,
     )
-    return CountingRewardTrainer(
+    return UnpaddedRewardTrainer(
         model=base, args=arguments, train_dataset=train, processing_class=tokenizer, peft_config=lora
     )
