@@ -77,6 +77,7 @@ def main() -> None:
             print(rows.line(row), flush=True)
             table.append(row)
         print(f"  {name} took {(time.perf_counter() - start) / 60:.1f} min", flush=True)
+    print("\n" + rows.markdown(table))
     if arguments.only == list(SUITE):
         rows.write(table, RECORD)
     for row in rows.broken(table):

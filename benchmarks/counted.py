@@ -130,7 +130,7 @@ def stage_rows(params: Params, work: dict[str, list[Work]], reference: pd.DataFr
 def _completion_tokens(reference: pd.DataFrame) -> dict[str, int]:
     """Tokens of both responses of every pair, by split."""
     tokens = reference["chosen_ids"].map(len) + reference["rejected_ids"].map(len)
-    return tokens.groupby(reference["split"]).sum().to_dict()
+    return {str(split): int(count) for split, count in tokens.groupby(reference["split"]).sum().items()}
 
 
 def measure_padding(target: str) -> list[Row]:

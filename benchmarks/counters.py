@@ -72,7 +72,7 @@ def _count(work: Work, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
         work.padded += args[0].numel()
     elif is_backbone(module):
         _count_backbone(work, module, args, kwargs)
-    elif getattr(module, "counted_as_head", False):
+    elif isinstance(module, torch.nn.Linear) and getattr(module, "counted_as_head", False):
         _count_head(work, args[0].shape, module.out_features)
 
 

@@ -18,7 +18,8 @@ from benchmarks import arms, worlds
 from benchmarks.rows import Row, counter_row, ratio_row
 
 STAGES = 60  # at least
-DESIGN = {"beta_percentiles": [20, 50, 80], "seeds": [0, 1, 2, 3], "arms": ["proxy", "placebo"]}
+PERCENTILES = [20, 50, 80]
+DESIGN: dict[str, Any] = {"beta_percentiles": PERCENTILES, "seeds": [0, 1, 2, 3], "arms": ["proxy", "placebo"]}
 ADDED = 65
 COPIED = ("dvc.yaml", "params.yaml", "scales", "protocols", "stages", "src", ".dvc", ".dvcignore")
 # What reads the list of percentiles: the check of the parameters, the grid of betas, and what is about all cells.
@@ -105,7 +106,7 @@ def measure(target: str) -> list[Row]:
             },
             rounds=1,
         )
-        design(beta_percentiles=[*DESIGN["beta_percentiles"], ADDED])
+        design(beta_percentiles=[*PERCENTILES, ADDED])
         would_run = set(json.loads(run(sys.executable, "-m", "dvc", "status", "--json", environment=environment)))
         cells = {name for name in resolved_stages() if f"p{ADDED}" in name or f"@{ADDED}" in name}
     wrong = (would_run - OVER_ALL) ^ cells

@@ -75,7 +75,7 @@ def line(row: Row) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table of docs/performance.md."""
+    """The table of docs/performance.md, as it stands there: ``python -m benchmarks`` prints it at the end."""
     lines = ["| | ratio or count | lowest .. highest | target | |", "|---|---|---|---|---|"]
     for row in rows:
         spread = "" if row.low == row.high else f"{number(row.low)} .. {number(row.high)}"

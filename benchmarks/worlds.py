@@ -181,7 +181,8 @@ def _parameters(models: dict[str, ModelParams], lengths: LengthParams, scale: di
         old = getattr(params.scale, name)
         sections[name] = dataclasses.replace(old, **value) if isinstance(value, dict) else value
     protocol = dataclasses.replace(params.protocol, policy_dropout=False)
-    changed = dataclasses.replace(params.scale, lengths=lengths, **models, **sections)
+    sections |= models
+    changed = dataclasses.replace(params.scale, lengths=lengths, **sections)
     return dataclasses.replace(params, scale=changed, protocol=protocol)
 
 
