@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag prune check format test test-all
+.PHONY: help setup reproduce summary verify dag prune check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,3 +60,6 @@ test: $(READY)  ## The tests, with one small run of the whole pipeline among the
 
 test-all: $(READY)  ## Every test, the slow ones included
 	$(PYTEST)
+
+bench: $(READY)  ## Measure work, time and memory beside a naive loop and TRL's own trainers; writes docs/bench.json
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,185 @@
+"""B1 and B6: log-probabilities and entropy of [4, 640] tokens over Qwen3's vocabulary, seven tenths of them scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from trl.trainer.utils import add_fused_lm_head
+
+from benchmarks import arms, naive, worlds
+from benchmarks.counters import counting, mark_head
+from benchmarks.rows import Row, counter_row, ratio_row
+from pessimism.models.loading import device
+from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, position_ids, response_logps, score_positions
+
+ROWS, TOKENS, SCORED = 4, 640, 0.7
+SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=64, intermediate=128, layers=1)
+TRL_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")  # that DPOTrainer asks for
+
+
+@cache
+def batch(tiny: bool = False) -> ResponseBatch:
+    """Prompts of three tenths of the length, all rows full."""
+    vocabulary, length = (worlds.TINY.vocabulary, 20) if tiny else (SIZE.vocabulary, TOKENS)
+    generator, prompt = np.random.default_rng(0), round((1 - SCORED) * length)
+    prompts = [worlds.random_ids(generator, prompt, vocabulary) for _ in range(ROWS)]
+    responses = [worlds.random_ids(generator, length - prompt, vocabulary) for _ in range(ROWS)]
+    return pad_pairs(prompts, responses, worlds.PAD, device())
+
+
+def scored_mask(given: ResponseBatch) -> torch.Tensor:
+    """(B, T) Boolean, the tokens of the responses."""
+    scored = torch.zeros_like(given.attention_mask, dtype=torch.bool)
+    scored[:, -round(SCORED * scored.shape[1]) :] = True
+    return scored
+
+
+def policy(tiny: bool = False, fused_by_trl: bool = False) -> PeftModel:
+    """A base with one trainable adapter, the state that every stage trains from."""
+    base = worlds.random_model(worlds.TINY if tiny else SIZE).to(device())
+    if fused_by_trl:
+        add_fused_lm_head(base, outputs=TRL_OUTPUTS)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    torch.manual_seed(0)
+    return get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
+
+
+def ours(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
+    sums = response_logps(model, given).sums
+    sums.mean().backward()
+    return sums
+
+
+def naive_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
+    logps = naive.full_logps(model, given.input_ids, given.attention_mask)
+    sums = (logps * scored_mask(given)[:, 1:]).sum(dim=1)
+    sums.mean().backward()
+    return sums
+
+
+def trl_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
+    labels = given.input_ids.masked_fill(~scored_mask(given), -100)
+    output = model(
+        input_ids=given.input_ids,
+        attention_mask=given.attention_mask,
+        labels=labels,
+        fused_lm_head=True,
+        use_cache=False,
+    )
+    sums = output.log_probs.sum(dim=1)
+    sums.mean().backward()
+    return sums
+
+
+def ours_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny), batch(tiny)
+    return lambda: ours(model, given)
+
+
+def naive_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny), batch(tiny)
+    return lambda: naive_sums(model, given)
+
+
+def trl_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny, fused_by_trl=True), batch(tiny)
+    return lambda: trl_sums(model, given)
+
+
+def ours_entropy_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny), batch(tiny)
+    return torch.no_grad()(lambda: response_logps(model, given).mean_entropy)
+
+
+def naive_entropy_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny), batch(tiny)
+    return torch.no_grad()(lambda: naive.full_entropy(model, given.input_ids, given.attention_mask))
+
+
+def measure(target: str) -> list[Row]:
+    """B1. On CUDA, TRL leaves unscored positions out by itself: its ratios are shown there without a target."""
+    given, model, fused = batch(), policy(), policy(fused_by_trl=True)
+    seconds = arms.interleaved(
+        {
+            "N": lambda: naive_sums(model, given),
+            "ours": lambda: ours(model, given),
+            "T": lambda: trl_sums(fused, given),
+        },
+        rounds=1,
+    )
+    memory_n, memory_t = arms.memory_ratios(
+        "logprobs.ours_memory", ["logprobs.naive_memory", "logprobs.trl_memory"], target
+    )
+    on_cpu = target == "cpu"
+    return [
+        ratio_row("B1 N memory", memory_n, "<= 0.10"),
+        ratio_row("B1 N time", arms.ratios(seconds, "ours", "N"), "<= 1.0"),
+        ratio_row("B1 T memory", memory_t, "<= 0.2" if on_cpu else None),
+        ratio_row("B1 T time", arms.ratios(seconds, "ours", "T"), "<= 0.5" if on_cpu else None),
+        *errors(model, given),
+        *_counts(model, given),
+    ]
+
+
+@torch.no_grad()
+def errors(model: PeftModel, given: ResponseBatch) -> list[Row]:
+    """Largest error per token against float64, and the mean error of a response's sum taken in bfloat16, nats."""
+    scored = scored_mask(given)
+    exact_sums, largest, rounded_sums = [], 0.0, []
+    double = deepcopy(model).double()
+    for row in range(ROWS):  # one row at a time: in float64 a row's logits are 0.8 GB
+        one = ResponseBatch(*(getattr(given, name)[row : row + 1] for name in given.__dataclass_fields__))
+        positions = position_ids(one.attention_mask)
+        arguments = {"input_ids": one.input_ids, "attention_mask": one.attention_mask, "position_ids": positions}
+        targets = one.input_ids[:, 1:, None]
+        logits = double(**arguments).logits[:, :-1]
+        exact = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)[scored[row : row + 1, 1:]]
+        rounded = logits.bfloat16().log_softmax(dim=-1).gather(-1, targets).squeeze(-1)[scored[row : row + 1, 1:]]
+        found = response_logps(model, one).logps_B_T[scored[row : row + 1]]
+        largest = max(largest, float((found - exact).abs().max()))
+        exact_sums.append(float(exact.sum()))
+        rounded_sums.append(float(rounded.sum()))
+    by_rounding = float(np.abs(np.subtract(exact_sums, rounded_sums)).mean())
+    return [
+        counter_row("B1 error per token against float64, nats", largest, "<= 1e-4"),
+        counter_row("B1 error of a bfloat16 sum, nats", by_rounding, None),
+    ]
+
+
+@torch.no_grad()
+def _counts(model: PeftModel, given: ResponseBatch) -> list[Row]:
+    mark_head(model)
+    with counting() as work:
+        response_logps(model, given)
+    return [
+        counter_row(
+            "B0 head rows / completion tokens, [4, 640]", work.head_rows / int(scored_mask(given).sum()), "= 1"
+        ),
+        counter_row("B0 live logits / (chunk x V), [4, 640]", work.live_logits / (CHUNK * SIZE.vocabulary), "<= 1"),
+    ]
+
+
+def measure_entropy(target: str) -> list[Row]:
+    """B6: entropy against N's, and beside log-probabilities against log-probabilities alone."""
+    given, model = batch(), policy()
+    scored = scored_mask(given)
+    with torch.no_grad():
+        hidden = torch.randn(int(scored.sum()), SIZE.hidden, device=device())
+        tokens = given.input_ids[scored]
+        seconds = arms.interleaved(
+            {
+                "alone": lambda: score_positions(model, hidden, tokens, ()),
+                "fused": lambda: score_positions(model, hidden, tokens, ("entropy",)),
+            },
+            rounds=3,
+        )
+    (memory,) = arms.memory_ratios("logprobs.ours_entropy_memory", ["logprobs.naive_entropy_memory"], target)
+    return [
+        ratio_row("B6 N memory", memory, "<= 0.15"),
+        ratio_row("B6 time with entropy / without", arms.ratios(seconds, "fused", "alone"), "<= 1.1"),
+    ]

@@ -1,0 +1,98 @@
+"""Peer T: the trainers of the pinned TRL release, in the precision and with the batches of ours.
+
+Ready token ids are handed to them, so that tokenisation is no part of the comparison, and gradient checkpointing,
+which TRL switches on by default, is off in every arm.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+
+from pessimism.data.prompts import EncodedPair
+from pessimism.models.adapters import lora_config
+from pessimism.models.loading import load_policy_base, load_reward_base
+from pessimism.models.training import shared_arguments
+from pessimism.params import Params
+
+
+class ReadyDpoTrainer(DPOTrainer):
+    """DPOTrainer on token ids."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+
+def pair_dataset(pairs: Sequence[EncodedPair], **columns: np.ndarray) -> Dataset:
+    """Columns that DPOTrainer reads; ``ref_chosen_logps`` and ``ref_rejected_logps`` may be given."""
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [pair.prompt_ids for pair in pairs],
+            "chosen_ids": [pair.chosen_ids for pair in pairs],
+            "rejected_ids": [pair.rejected_ids for pair in pairs],
+            **columns,
+        }
+    )
+
+
+def train_dpo(
+    params: Params, beta: float, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, precompute: bool, seed: int = 0
+) -> DPOTrainer:
+    """One epoch of TRL's DPO.
+
+    Args:
+        pairs: with columns of reference log-probabilities, none is computed.
+        precompute: whether TRL computes the reference log-probabilities before it trains, rather than at every step.
+    """
+    base, dpo = load_policy_base(params), params.scale.dpo
+    with tempfile.TemporaryDirectory() as directory:
+        arguments = DPOConfig(
+            **shared_arguments(directory, seed),  # type: ignore[arg-type]
+            beta=beta,
+            precompute_ref_log_probs=precompute,
+            num_train_epochs=1,
+            per_device_train_batch_size=dpo.batch_size,
+            gradient_accumulation_steps=dpo.accumulation,
+            learning_rate=dpo.learning_rate,
+            activation_checkpointing=False,
+        )
+        lora = lora_config(params.scale.policy, base.config.hidden_size, len(pairs), "CAUSAL_LM")
+        trainer = ReadyDpoTrainer(
+            model=base, args=arguments, train_dataset=pairs, processing_class=tokenizer, peft_config=lora
+        )
+        trainer.precompute_ref_logps |= "ref_chosen_logps" in pairs.column_names
+        return _trained(trainer)
+
+
+def train_reward(
+    params: Params, chosen: Sequence[list[int]], rejected: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase
+) -> RewardTrainer:
+    """One epoch of TRL's reward training."""
+    base, training = load_reward_base(params), params.scale.reward_training
+    with tempfile.TemporaryDirectory() as directory:
+        arguments = RewardConfig(
+            **shared_arguments(directory, 0),  # type: ignore[arg-type]
+            num_train_epochs=1,
+            per_device_train_batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            activation_checkpointing=False,
+        )
+        lora = lora_config(params.scale.reward, base.config.hidden_size, len(chosen), "SEQ_CLS", ["score"])
+        dataset = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected})
+        trainer = RewardTrainer(
+            model=base, args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora
+        )
+        return _trained(trainer)
+
+
+def _trained(trainer: Any) -> Any:
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.train()
+    return trainer
