@@ -162,7 +162,7 @@ class TextLengths:
         """Pairs in the parts of an optimiser batch, in groups of similar length."""
         sides = self._drawn_pairs
         longer = sides.whole.reshape(2, -1).max(axis=0)
-        order = np.array(list(SortedBatches(longer.tolist(), batch, part, seed=0)))
+        order = np.array(list(SortedBatches(longer, batch, part, seed=0)))
         rows = [order[start : start + part] for start in range(0, len(order), part)]
         parts = [np.concatenate([pairs, pairs + len(longer)]) for pairs in rows]
         return _load(sides, [[part[group] for group in length_groups(sides.whole[part].tolist())] for part in parts], 2)
