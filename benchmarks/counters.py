@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import PreTrainedModel
 from trl.kernels import chunked_logprob
 
+from benchmarks import worlds
 from pessimism.models import logprobs
 
 
@@ -27,7 +28,7 @@ class Work:
         policy: sequences that a backbone read with an adapter active.
         reference: sequences that it read without one.
         padded: tokens that were embedded, padding included.
-        real: those that the attention masks show.
+        real: those that are not the padding token.
         head_rows: positions whose logits were computed, at once or in tiles.
         whole_rows: those of them whose logits were held for all positions of a sequence at once.
         generated_rows: those from which a next token was drawn.
@@ -83,13 +84,11 @@ def is_backbone(module: torch.nn.Module) -> bool:
 
 def _count_backbone(work: Work, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
     ids = kwargs.get("input_ids", args[0] if args else None)
-    mask = kwargs.get("attention_mask")
     if any(isinstance(layer, BaseTunerLayer) and not layer.disable_adapters for layer in module.modules()):
         work.policy += len(ids)
     else:
         work.reference += len(ids)
-    # While generating, the mask covers the tokens read before, too.
-    work.real += ids.numel() if mask is None or mask.shape != ids.shape else int(mask.sum())
+    work.real += int((ids != worlds.PAD).sum())
 
 
 def _count_head(work: Work, shape: torch.Size, columns: int) -> None:
@@ -143,9 +142,9 @@ def _counted_loads(work: Work) -> Iterator[None]:
 def _counted_scores(work: Work) -> Iterator[None]:
     original = logprobs.token_logps
 
-    def counted(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, scored_B_T: torch.Tensor) -> Any:
+    def counted(model: Any, input_ids: torch.Tensor, scored_B_T: torch.Tensor) -> Any:
         work.scored += int(scored_B_T.sum())
-        return original(model, input_ids, attention_mask, scored_B_T)
+        return original(model, input_ids, scored_B_T)
 
     with mock.patch.object(logprobs, "token_logps", counted):
         yield

@@ -15,7 +15,7 @@ from benchmarks import arms, naive, worlds
 from benchmarks.counters import counting, mark_head
 from benchmarks.rows import Row, counter_row, ratio_row
 from pessimism.models.loading import device
-from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, position_ids, response_logps, score_positions
+from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
 
 ROWS, TOKENS, SCORED = 4, 640, 0.7
 SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=64, intermediate=128, layers=1)
@@ -34,7 +34,7 @@ def batch(tiny: bool = False) -> ResponseBatch:
 
 def scored_mask(given: ResponseBatch) -> torch.Tensor:
     """(B, T) Boolean, the tokens of the responses."""
-    scored = torch.zeros_like(given.attention_mask, dtype=torch.bool)
+    scored = torch.zeros_like(given.input_ids, dtype=torch.bool)
     scored[:, -round(SCORED * scored.shape[1]) :] = True
     return scored
 
@@ -56,7 +56,7 @@ def ours(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
 
 
 def naive_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
-    logps = naive.full_logps(model, given.input_ids, given.attention_mask)
+    logps = naive.full_logps(model, given.input_ids, torch.ones_like(given.input_ids))
     sums = (logps * scored_mask(given)[:, 1:]).sum(dim=1)
     sums.mean().backward()
     return sums
@@ -66,7 +66,7 @@ def trl_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
     labels = given.input_ids.masked_fill(~scored_mask(given), -100)
     output = model(
         input_ids=given.input_ids,
-        attention_mask=given.attention_mask,
+        attention_mask=torch.ones_like(given.input_ids),
         labels=labels,
         fused_lm_head=True,
         use_cache=False,
@@ -134,10 +134,8 @@ def errors(model: PeftModel, given: ResponseBatch) -> list[Row]:
     double = deepcopy(model).double()
     for row in range(ROWS):  # one row at a time: in float64 a row's logits are 0.8 GB
         one = ResponseBatch(*(getattr(given, name)[row : row + 1] for name in given.__dataclass_fields__))
-        positions = position_ids(one.attention_mask)
-        arguments = {"input_ids": one.input_ids, "attention_mask": one.attention_mask, "position_ids": positions}
         targets = one.input_ids[:, 1:, None]
-        logits = double(**arguments).logits[:, :-1]
+        logits = double(input_ids=one.input_ids).logits[:, :-1]
         exact = logits.log_softmax(dim=-1).gather(-1, targets).squeeze(-1)[scored[row : row + 1, 1:]]
         rounded = logits.bfloat16().log_softmax(dim=-1).gather(-1, targets).squeeze(-1)[scored[row : row + 1, 1:]]
         found = response_logps(model, one).logps_B_T[scored[row : row + 1]]

@@ -41,7 +41,7 @@ def model() -> Iterator[Qwen3ForCausalLM]:
 
 def plain(model: Qwen3ForCausalLM, batch: logprobs.ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """The definition: (B, T) log-probabilities and entropies from the logits of every position."""
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    logits = model(input_ids=batch.input_ids, attention_mask=(batch.input_ids != 0).long()).logits
     logps_B_T_V = logits[:, :-1].log_softmax(dim=-1)
     logps = logps_B_T_V.gather(-1, batch.input_ids[:, 1:, None])[..., 0]
     entropy = -(logps_B_T_V.exp() * logps_B_T_V).sum(dim=-1)

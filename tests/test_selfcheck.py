@@ -142,8 +142,8 @@ def ignores_the_mask(instrument: Instrument, monkeypatch: Patch) -> None:
     """Harmless with right padding, which a causal model never looks back at."""
     forward = instrument.ensemble.model.forward
 
-    def unmasked(attention_mask: torch.Tensor, **given: Any) -> Any:
-        return forward(attention_mask=torch.ones_like(attention_mask), **given)
+    def unmasked(attention_mask: torch.Tensor | None = None, **given: Any) -> Any:
+        return forward(**given)
 
     monkeypatch.setattr(instrument.ensemble.model, "forward", unmasked)
 
@@ -206,14 +206,12 @@ def test_log_probs_that_read_padding_fail(instrument: Instrument, monkeypatch: P
     def unmasked(*given: Any) -> Any:
         """Padding moved to the left, where tokens see it."""
         batch = pad_pairs(*given)
-        padding = (batch.attention_mask == 0).sum(dim=1)
+        padding = batch.scored_B_T.flip(dims=[1]).int().argmax(dim=1)
         ids, scored = (
             torch.stack([row.roll(int(by)) for row, by in zip(columns, padding, strict=True)])
             for columns in (batch.input_ids, batch.scored_B_T)
         )
-        return dataclasses.replace(
-            batch, input_ids=ids, scored_B_T=scored, attention_mask=torch.ones_like(batch.attention_mask)
-        )
+        return dataclasses.replace(batch, input_ids=ids, scored_B_T=scored)
 
     assert check_response_logps(instrument).passed
     monkeypatch.setattr("pessimism.online.rollout.pad_pairs", unmasked)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from transformers import TemperatureLogitsWarper
 
 import test_online as online
 from conftest import CHECKOUT
@@ -20,7 +21,7 @@ from pessimism import layout, records, rng
 from pessimism.analysis import probing, scores
 from pessimism.analysis.runs import Evidence, read_evidence
 from pessimism.data.prompts import dpo_prompt_ids, online_prompt_ids
-from pessimism.models.generation import Rollouts
+from pessimism.models.generation import Rollouts, RowDraw
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
 from pessimism.online import loop, rollout
@@ -177,7 +178,7 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         "random streams of a run": rng.run_stream(protocol, 20, 0),
         "log-ratio before the first update": (policy.sums - reference.sums).tolist(),
         "padding of prompts": "left" if asked["attention_mask"][-1, 0] == 0 else "right",
-        "sampled distribution": [str(vars(processor)) for processor in asked["logits_processor"][:-1]],
+        "sampled distribution": [sampled_from(*asked["logits_processor"])],
         "rewards of a training batch": batch.tolist(),
         "rewards of the held-out problems": heldout.tolist(),
         "prompt ids": online_prompt_ids(tokenizer, SHORT, protocol, lengths),
@@ -185,6 +186,11 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         "ids of a long prompt": online_prompt_ids(tokenizer, LONG, protocol, lengths),
         "trained ids": rollout.trained_response_ids(fixed, run.tokenizer, protocol),
     }
+
+
+def sampled_from(warper: TemperatureLogitsWarper, draw: RowDraw) -> tuple[float, int, float]:
+    """Temperature, top-k and top-p."""
+    return warper.temperature, draw.top_k, draw.top_p
 
 
 def generate_arguments(run: loop.OnlineRun, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

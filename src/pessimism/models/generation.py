@@ -16,7 +16,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TemperatureLogitsWarper,
-    TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
@@ -37,29 +36,42 @@ class Sampling:
         """What greedy search needs to draw from this distribution, one seed per row of the batch."""
         default = model.generation_config.top_k
         top_k = (DEFAULT_TOP_K if default is None else default) if self.top_k is None else self.top_k
-        chosen: list[LogitsProcessor] = [TemperatureLogitsWarper(self.temperature)]
-        if top_k > 0:
-            chosen.append(TopKLogitsWarper(top_k))
-        if self.top_p < 1:
-            chosen.append(TopPLogitsWarper(self.top_p))
-        return LogitsProcessorList([*chosen, RowNoise(seeds, model.device)])
+        draw = RowDraw(top_k, self.top_p, seeds, model.device)
+        return LogitsProcessorList([TemperatureLogitsWarper(self.temperature), draw])
 
 
 DEFAULT_TOP_K = 50
 """Of transformers, where a model's generation config says nothing."""
 
 
-class RowNoise(LogitsProcessor):
-    """Adds Gumbel noise of each row's own random stream: the largest sum is a draw from the row's distribution."""
+class RowDraw(LogitsProcessor):
+    """Adds Gumbel noise of each row's own random stream: the largest sum is a draw from the row's distribution.
 
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+    What top-k leaves out is left out first: top-p then sorts, and noise is drawn for, those K tokens alone.
+
+    Attributes:
+        top_k: 0 keeps all.
+        top_p: 1 keeps all.
+    """
+
+    def __init__(self, top_k: int, top_p: float, seeds: Sequence[int], device: torch.device) -> None:
+        self.top_k, self.top_p = top_k, top_p
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        noise_B_V = torch.empty_like(scores)
-        for row, generator in zip(noise_B_V, self.generators, strict=True):
+        if self.top_k == 0:
+            return self._perturbed(input_ids, scores)
+        kept_B_K, tokens_B_K = scores.topk(min(self.top_k, scores.shape[1]))
+        nothing_B_V = torch.full_like(scores, -torch.inf)
+        return nothing_B_V.scatter(1, tokens_B_K, self._perturbed(input_ids, kept_B_K))
+
+    def _perturbed(self, input_ids: torch.Tensor, scores_B_K: torch.Tensor) -> torch.Tensor:
+        if self.top_p < 1:
+            scores_B_K = TopPLogitsWarper(self.top_p)(input_ids, scores_B_K)
+        noise_B_K = torch.empty_like(scores_B_K)
+        for row, generator in zip(noise_B_K, self.generators, strict=True):
             row.exponential_(generator=generator)
-        return scores - noise_B_V.log()
+        return scores_B_K - noise_B_K.log()
 
 
 FULL = Sampling(temperature=1.0, top_p=1.0, top_k=0)

@@ -28,12 +28,10 @@ class ResponseBatch:
 
     Attributes:
         input_ids: (B, T) token ids, T = the longest prompt with its response.
-        attention_mask: (B, T), 1 on real tokens.
         scored_B_T: Boolean, the tokens of the responses.
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor
     scored_B_T: torch.Tensor
 
 
@@ -70,23 +68,16 @@ def pad_pairs(
     input_ids, attention_mask = pad_right([[*prompt, *response] for prompt, response in pairs], pad_id, device)
     starts_B_1 = torch.tensor([[len(prompt)] for prompt, _ in pairs], device=device)
     columns_T = torch.arange(input_ids.shape[1], device=device)
-    return ResponseBatch(input_ids, attention_mask, attention_mask.bool() & (columns_T >= starts_B_1))
+    return ResponseBatch(input_ids, attention_mask.bool() & (columns_T >= starts_B_1))
 
 
-def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """(B, T) positions that count real tokens only, as generation with left padding counts them."""
-    return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tensor:
+    """(B, T, H) states that the head reads; those of column t predict the token of column t + 1.
 
-
-def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """(B, T, H) states that the head reads; those of column t predict the token of column t + 1."""
-    backbone = model.get_decoder()
-    return backbone(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=position_ids(attention_mask),
-        use_cache=False,
-    ).last_hidden_state
+    Args:
+        input_ids: (B, T), padded on the right: no token looks back at padding, so nothing is masked.
+    """
+    return model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
 
 
 def soft_cap(model: PreTrainedModel) -> float | None:
@@ -114,17 +105,14 @@ def score_positions(
     )
 
 
-def token_logps(
-    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, scored_B_T: torch.Tensor
-) -> TokenLogps:
+def token_logps(model: PreTrainedModel, input_ids: torch.Tensor, scored_B_T: torch.Tensor) -> TokenLogps:
     """Log-probabilities and entropies of the scored tokens. Dropout follows the model's mode.
 
     Args:
-        input_ids: (B, T), padded on any side.
+        input_ids: (B, T), padded on the right.
         scored_B_T: Boolean; no token of the first column.
     """
-    predicting_B_T = scored_B_T.roll(-1, dims=1)
-    hidden_N_H = hidden_states(model, input_ids, attention_mask)[predicting_B_T]
+    hidden_N_H = hidden_states(model, input_ids)[scored_B_T.roll(-1, dims=1)]
     logps_N, entropy_N, *_ = score_positions(model, hidden_N_H, input_ids[scored_B_T])
     return TokenLogps(spread(logps_N, scored_B_T), spread(entropy_N.detach(), scored_B_T), scored_B_T)
 
@@ -139,4 +127,4 @@ def response_logps(model: PreTrainedModel, batch: ResponseBatch) -> TokenLogps:
 
     The softmax is taken in float32 whatever the model's dtype. Dropout follows the model's mode.
     """
-    return token_logps(model, batch.input_ids, batch.attention_mask, batch.scored_B_T)
+    return token_logps(model, batch.input_ids, batch.scored_B_T)

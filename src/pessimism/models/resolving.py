@@ -97,9 +97,8 @@ def check_head(model: PreTrainedModel, section: Section) -> None:
         SourceError: they differ.
     """
     input_ids = torch.arange(HEAD_TOKENS, device=model.device)[None] % model.config.get_text_config().vocab_size
-    mask = torch.ones_like(input_ids)
-    found = token_logps(model, input_ids, mask, mask.bool() & (input_ids != 0)).logps_B_T[0, 1:]
-    logits_T_V = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[0, :-1]
+    found = token_logps(model, input_ids, torch.arange(HEAD_TOKENS, device=model.device)[None] > 0).logps_B_T[0, 1:]
+    logits_T_V = model(input_ids=input_ids, use_cache=False).logits[0, :-1]
     expected = logits_T_V.double().log_softmax(dim=-1).gather(-1, input_ids[0, 1:, None])[:, 0]
     error = float((found - expected).abs().max())
     tolerance = HEAD_TOLERANCE[model.get_output_embeddings().weight.dtype]

@@ -155,7 +155,7 @@ def _batch_sums(
     input_ids, attention_mask = pad_right(sequences, pad_id, model.device)
     after_context_B_T = torch.arange(input_ids.shape[1]) >= torch.tensor(contexts)[:, None]
     scored_B_T = attention_mask.bool() & after_context_B_T.to(model.device)
-    hidden_N_H = hidden_states(model, input_ids, attention_mask)[scored_B_T.roll(-1, dims=1)]
+    hidden_N_H = hidden_states(model, input_ids)[scored_B_T.roll(-1, dims=1)]
     sums = []
     for dtype in dtypes:
         logps_N = _logps(model, hidden_N_H, input_ids[scored_B_T], dtype)

@@ -14,7 +14,7 @@ from peft import PeftModel
 from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.models.adapters import trainable_parameters, use_adapter
-from pessimism.models.generation import RowNoise, Sampling
+from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
 from pessimism.offline.dpo import IGNORED, add_chunked_head
 from pessimism.offline.reference import sequence_logps
@@ -163,10 +163,10 @@ class Tracer:
         length = self.lengths.prompt + self.lengths.response
         cache = _full_cache(model, rows, length - 1)
         ids, mask = _ids(rows, 1), torch.ones(rows, length, dtype=torch.long, device=META)
-        *others, noise = sampling.processors(model, [])
-        assert isinstance(noise, RowNoise)
-        noise.generators = cast(list[torch.Generator], [None] * rows)  # there are none on the meta device
-        processors = LogitsProcessorList([*others, noise])
+        *others, draw = sampling.processors(model, [])
+        assert isinstance(draw, RowDraw)
+        draw.generators = cast(list[torch.Generator], [None] * rows)  # there are none on the meta device
+        processors = LogitsProcessorList([*others, draw])
 
         def call() -> None:
             with torch.no_grad():

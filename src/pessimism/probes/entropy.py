@@ -41,7 +41,7 @@ def _batch_entropy(model: PreTrainedModel, prompt_ids: list[list[int]], pad_id: 
     """(B,) mean over each prompt's tokens of the entropy of what follows them."""
     input_ids, attention_mask = pad_right(prompt_ids, pad_id, model.device)
     real_B_T = attention_mask.bool()
-    hidden_N_H = hidden_states(model, input_ids, attention_mask)[real_B_T]
+    hidden_N_H = hidden_states(model, input_ids)[real_B_T]
     # The entropy does not depend on the target.
     _, entropy_N, *_ = score_positions(model, hidden_N_H, input_ids[real_B_T])
     return spread(entropy_N, real_B_T).sum(dim=1) / real_B_T.sum(dim=1)
@@ -74,9 +74,9 @@ def response_entropy_and_kl(
 def batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) mean entropy per token and (B,) KL to the base summed over tokens."""
     predicting_B_T = batch.scored_B_T.roll(-1, dims=1)
-    policy_N_H = hidden_states(model, batch.input_ids, batch.attention_mask)[predicting_B_T]
+    policy_N_H = hidden_states(model, batch.input_ids)[predicting_B_T]
     with use_adapter(model, None):
-        base_N_H = hidden_states(model, batch.input_ids, batch.attention_mask)[predicting_B_T]
+        base_N_H = hidden_states(model, batch.input_ids)[predicting_B_T]
     head, cap = model.get_output_embeddings(), soft_cap(model)
     found = [
         ChunkedDivergenceFunction.apply(

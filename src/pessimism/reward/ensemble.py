@@ -57,11 +57,10 @@ LAYERS = {"penultimate": -2, "last": -1}
 """Layers whose states are read, as indices of the hidden states."""
 
 
-def _token_mean(states_B_T_H: torch.Tensor, mask_B_T: torch.Tensor) -> np.ndarray:
-    """(B, H) float64 mean over each row's real tokens."""
-    mask_B_T_1 = mask_B_T.unsqueeze(-1).double()
-    means_B_H = (states_B_T_H.double() * mask_B_T_1).sum(dim=1) / mask_B_T_1.sum(dim=1)
-    return means_B_H.cpu().numpy()
+def _token_mean(states_B_T_H: torch.Tensor, lengths: list[int]) -> np.ndarray:
+    """(B, H) float64 mean over each row's real tokens, the first of its columns."""
+    rows = zip(states_B_T_H.double(), lengths, strict=True)
+    return torch.stack([states_T_H[:length].mean(dim=0) for states_T_H, length in rows]).cpu().numpy()
 
 
 def member_name(member: int) -> str:
@@ -141,8 +140,9 @@ class RewardEnsemble:
         with torch.no_grad(), use_adapter(self.model, member_name(member)):
             for rows, inputs in self._batches(ids):
                 hidden = self.model(**inputs, use_cache=False, output_hidden_states=True).hidden_states
+                lengths = [len(ids[row]) for row in rows]
                 for layer, index in LAYERS.items():
-                    for row, mean_H in zip(rows, _token_mean(hidden[index], inputs["attention_mask"]), strict=True):
+                    for row, mean_H in zip(rows, _token_mean(hidden[index], lengths), strict=True):
                         states[layer][row] = mean_H
         return {layer: np.stack(rows) for layer, rows in states.items()}
 
@@ -156,8 +156,8 @@ class RewardEnsemble:
         return [(rows, self._inputs([ids[row] for row in rows])) for rows in batches]
 
     def _inputs(self, ids: list[list[int]]) -> dict[str, Any]:
-        input_ids, attention_mask = pad_right(ids, self.tokenizer.pad_token_id, self.model.device)
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        """Padded on the right: no token looks back at padding, so nothing is masked."""
+        return {"input_ids": pad_right(ids, self.tokenizer.pad_token_id, self.model.device)[0]}
 
     def _statistic(self, name: str) -> np.ndarray:
         assert self.statistics is not None

@@ -72,4 +72,4 @@ def _float64_softmax(model: PeftModel, batch: ResponseBatch) -> torch.Tensor:
 
 def _logits(model: PeftModel, batch: ResponseBatch) -> torch.Tensor:
     """(B, T, V) logits of the model's own forward."""
-    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+    return model(input_ids=batch.input_ids, use_cache=False).logits

@@ -13,7 +13,6 @@ import numpy as np
 from pessimism import rng
 from pessimism.models.adapters import attach, save_adapter
 from pessimism.models.loading import load_reward_base
-from pessimism.models.logprobs import position_ids
 from pessimism.params import ModelParams
 from pessimism.reward.ensemble import RewardEnsemble, member_name
 from pessimism.selfcheck.finding import Finding
@@ -30,7 +29,8 @@ class LeftPadded(RewardEnsemble):
     def _inputs(self, ids: list[list[int]]) -> dict[str, Any]:
         padded = self.tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
         inputs = padded.to(self.model.device)
-        return {**inputs, "position_ids": position_ids(inputs["attention_mask"])}
+        counted_B_T = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        return {**inputs, "position_ids": counted_B_T}
 
 
 def score_tolerance(model: ModelParams) -> float:
