@@ -78,6 +78,11 @@ def touches_adapters(stage: str) -> bool:
     return any(Path(path).parts[:2] in ADAPTERS for path in paths)
 
 
+def needs_trl(stage: str) -> bool:
+    """Whether it trains with TRL or scores tokens by its kernel."""
+    return stage in TRL_STAGES or "src/pessimism/models/logprobs.py" in closure(stage)
+
+
 def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
     file = tmp_path / "script.py"
     file.write_text(
@@ -141,7 +146,7 @@ def test_slow_libraries_only_where_they_are_used(stage: str) -> None:
     """They take seconds to import: peft where adapters are read or written, trl where one trains or scores tokens."""
     libraries = import_closure.libraries(script(stage))
     assert "peft" not in libraries or touches_adapters(stage)
-    assert "trl" not in libraries or "src/pessimism/models/logprobs.py" in closure(stage) or stage in TRL_STAGES
+    assert "trl" not in libraries or needs_trl(stage)
 
 
 @pytest.mark.parametrize("stage", TABLE_STAGES)

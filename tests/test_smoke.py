@@ -19,7 +19,7 @@ from conftest import CHECKOUT
 from pessimism import rng
 from pessimism.data import arithmetic
 from pessimism.records import write_jsonl
-from test_pipeline import STAGES, TABLE_STAGES, TRL_STAGES, param_keys, touches_adapters
+from test_pipeline import STAGES, TABLE_STAGES, needs_trl, param_keys, touches_adapters
 
 DESIGN = {
     "scale": "micro",
@@ -191,7 +191,7 @@ def check_tracked(stage: str, file: str, read: set[str]) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_stage_waits_for_a_library_it_does_not_use(finished: Project, stage: str) -> None:
     for trace in traces(finished, stage):
-        assert "trl" not in trace["libraries"] or stage in TRL_STAGES
+        assert "trl" not in trace["libraries"] or needs_trl(stage)
         assert "peft" not in trace["libraries"] or touches_adapters(stage)
         assert not trace["libraries"] or stage not in TABLE_STAGES
 
