@@ -98,7 +98,7 @@ def ours_entropy_memory(tiny: bool) -> Callable[[], object]:
 
 def naive_entropy_memory(tiny: bool) -> Callable[[], object]:
     model, given = policy(tiny), batch(tiny)
-    return torch.no_grad()(lambda: naive.full_entropy(model, given.input_ids, given.attention_mask))
+    return torch.no_grad()(lambda: naive.full_entropy(model, given.input_ids, torch.ones_like(given.input_ids)))
 
 
 def measure(target: str) -> list[Row]:

@@ -90,7 +90,7 @@ def test_work_of_one_batch(model: Any) -> None:
     assert (work.head_rows, work.scored, work.whole_rows, work.generated_rows) == (3, 3, 0, 0)
     assert work.live_logits == 3 * worlds.TINY.vocabulary
     with counting() as plain:
-        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        model(input_ids=batch.input_ids, attention_mask=(batch.input_ids != worlds.PAD).long())
     assert (plain.head_rows, plain.whole_rows, plain.live_logits) == (10, 10, 10 * worlds.TINY.vocabulary)
 
 

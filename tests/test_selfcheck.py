@@ -142,8 +142,8 @@ def ignores_the_mask(instrument: Instrument, monkeypatch: Patch) -> None:
     """Harmless with right padding, which a causal model never looks back at."""
     forward = instrument.ensemble.model.forward
 
-    def unmasked(attention_mask: torch.Tensor | None = None, **given: Any) -> Any:
-        return forward(**given)
+    def unmasked(input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **given: Any) -> Any:
+        return forward(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **given)
 
     monkeypatch.setattr(instrument.ensemble.model, "forward", unmasked)
 

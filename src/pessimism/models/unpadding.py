@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,11 +88,11 @@ def compute_by_length(model: PreTrainedModel) -> None:
 
     @functools.wraps(type(backbone).forward)
     def forward(
-        self: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any
+        self: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
     ) -> BaseModelOutputWithPast:
         if not self.training:
             return plain(input_ids, attention_mask=attention_mask, **options)
-        lengths, states = attention_mask.sum(dim=1).tolist(), []
+        lengths, states = cast(torch.Tensor, attention_mask).sum(dim=1).tolist(), []
         groups = length_groups(lengths)
         for rows in groups:
             width = lengths[rows[0]]

@@ -203,8 +203,7 @@ class Tracer:
 
     def _response_batch(self, rows: int) -> ResponseBatch:
         ids = _ids(rows, self.lengths.prompt + self.lengths.response)
-        mask = torch.ones_like(ids)
-        return ResponseBatch(ids, mask, mask.bool())
+        return ResponseBatch(ids, torch.ones_like(ids, dtype=torch.bool))
 
     def _responses(self, rows: int) -> int:
         """Tokens of as many responses of the greatest length."""
