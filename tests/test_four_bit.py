@@ -249,3 +249,23 @@ def test_a_first_loss_that_is_not_ln_2_is_refused(world: Params) -> None:
     wrong = dataclasses.replace(train, chosen_logps=train.chosen_logps + 1)
     with pytest.raises(DataError, match="first DPO loss is"):
         dpo.train_dpo(world, CELL, 0.7, base, loading.load_tokenizer(world, "policy"), wrong, train, Path("out"))
+
+
+def test_unpacking_into_the_compute_dtype_changes_no_bit(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = torch.arange(5, 45).reshape(2, 20)
+    gradients, unpacked = [], []
+    for plain in (False, True):
+        if plain:
+            monkeypatch.setattr(loading, "unpack_into_compute_dtype", lambda model: None)
+        torch.manual_seed(0)
+        model = get_peft_model(*with_adapter(world, "policy"))
+        for parameter in trainable_parameters(model):
+            parameter.data.normal_(std=0.1)
+        unpacked.append({layer.weight.quant_state.dtype for layer in model.modules() if isinstance(layer, Linear4bit)})
+        model.train()
+        torch.manual_seed(1)
+        model(input_ids=ids).logits.square().mean().backward()
+        gradients.append([parameter.grad for parameter in trainable_parameters(model)])
+    assert unpacked == [{torch.bfloat16}, {torch.float32}]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert theirs.abs().max() > 0 and torch.equal(ours, theirs)

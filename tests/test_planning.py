@@ -114,7 +114,7 @@ def test_kernels_of_a_backward_pass_are_counted_apart() -> None:
 @pytest.mark.parametrize(("rows", "unpacked"), [(4, False), (64, True)])
 def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unpacked: bool) -> None:
     layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
-    bases._quantise(layer, torch.float32)
+    bases._quantise(layer)
     with torch.no_grad(), Trace() as trace:
         trace.leave_out(bases.resident_tensors(layer))
         bitsandbytes.matmul_4bit(meta(rows, 128).bfloat16(), layer.weight, quant_state=layer.quant_state)

@@ -171,6 +171,7 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
         )
     model.config.get_text_config().pad_token_id = load_tokenizer(params, role).pad_token_id
     _keep_gradients_on_cpu(model)
+    unpack_into_compute_dtype(model)
     return model.requires_grad_(False).eval()
 
 
@@ -194,3 +195,13 @@ def _keep_gradients_on_cpu(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def unpack_into_compute_dtype(model: PreTrainedModel) -> None:
+    """Have backward passes unpack 4-bit weights straight into the dtype that they are multiplied in.
+
+    Bitsandbytes would unpack into the dtype of the loaded model, and round that in a second pass to the same bits.
+    """
+    for module in model.modules():
+        if hasattr(module, "compute_dtype") and hasattr(module.weight, "quant_state"):
+            module.weight.quant_state.dtype = module.compute_dtype

@@ -46,7 +46,7 @@ def base(params: Params, role: str) -> PreTrainedModel:
     model = replace_with_bnb_linear(model, [*get_keys_to_not_convert(model), SCORE_HEAD], chosen)
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            _quantise(module, DTYPES[params.scale.model(role).dtype])
+            _quantise(module)
     model.is_loaded_in_4bit = True
     return model.requires_grad_(False).eval()
 
@@ -86,12 +86,8 @@ def size(tensors: Iterable[torch.Tensor]) -> int:
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
-def _quantise(linear: bitsandbytes.nn.Linear4bit, dtype: torch.dtype) -> None:
-    """Give a layer what loading would: packed weights, their 8-bit scales, and the scales of those.
-
-    Args:
-        dtype: of the model that was loaded, into which backward passes unpack.
-    """
+def _quantise(linear: bitsandbytes.nn.Linear4bit) -> None:
+    """Give a layer what loading would: packed weights, their 8-bit scales, and the scales of those."""
     rows, columns = linear.out_features, linear.in_features
     scales = rows * columns // BLOCK
     nested = QuantState(
@@ -103,7 +99,7 @@ def _quantise(linear: bitsandbytes.nn.Linear4bit, dtype: torch.dtype) -> None:
         code=_empty(16),
         blocksize=BLOCK,
         quant_type="nf4",
-        dtype=dtype,
+        dtype=linear.compute_dtype,
         offset=_empty(),
         state2=nested,
     )
