@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from pessimism import rng
 from pessimism.models.batching import length_order
 
-SAVING = 1 / 64
+SAVING = 1 / 32
 """Share of a batch's real tokens that a further forward pass must save in padding."""
 
 
