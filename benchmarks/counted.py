@@ -157,7 +157,7 @@ def measure_padding(target: str) -> list[Row]:
 
 
 def with_batches(params: Params) -> Params:
-    """The batches that the paper's scale derives: 8 pairs a pass, 28 passes a step; 64 pairs for the reward models."""
-    dpo = dataclasses.replace(params.scale.dpo, batch_size=8, accumulation=28)
-    reward = dataclasses.replace(params.scale.reward_training, batch_size=64)
+    """What scales/paper.yaml sets or derives: steps of 224 pairs, 2 a pass; of 64 for the reward models, 8 a pass."""
+    dpo = dataclasses.replace(params.scale.dpo, batch_size=8, accumulation=28, micro_batch_size=2)
+    reward = dataclasses.replace(params.scale.reward_training, batch_size=64, micro_batch_size=8)
     return dataclasses.replace(params, scale=dataclasses.replace(params.scale, dpo=dpo, reward_training=reward))
