@@ -18,7 +18,7 @@ from pessimism.models.loading import device
 from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
 
 ROWS, TOKENS, SCORED = 4, 640, 0.7
-SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=64, intermediate=128, layers=1)
+SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=512, intermediate=1024, layers=1)
 TRL_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")  # that DPOTrainer asks for
 
 

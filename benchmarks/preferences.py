@@ -1,4 +1,4 @@
-"""B2, B3, B9: DPO and reward training on pairs with real lengths (over 8), and the counters of their padding."""
+"""B2, B3, B9: DPO and reward training on pairs with real lengths (over 4), and the counters of their padding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pessimism.offline.reference import dpo_reference
 from pessimism.params import Params
 from pessimism.reward import bradley_terry
 
-SHRINK = 8
+SHRINK = 4
 # The head's share of the multiplications is a fifth, that of Qwen3-14B is a twentieth.
 POLICY = worlds.Size(vocabulary=1024, hidden=128, intermediate=384, layers=3)
 REWARD = worlds.Size(vocabulary=1024, hidden=128, intermediate=384, layers=3)
@@ -172,11 +172,14 @@ def second_seed(pairs: Pairs) -> Work:
 
 
 def measure_padding(target: str) -> list[Row]:
-    """B3: an epoch of reward training and one of DPO, reference log-probabilities given to TRL as they are to ours."""
+    """B3: an epoch of reward training and one of DPO.
+
+    TRL is given the reference log-probabilities as ours is; every arm of reward training tokenises the texts.
+    """
     with world() as params:
         pairs = Pairs.make(params, 512)
         reference = pairs.reference()
-        train, chosen_rejected = reference[0], pairs.reward_ids()
+        train = reference[0]
         ready = trl_peer.pair_dataset(
             train.pairs, ref_chosen_logps=train.chosen_logps, ref_rejected_logps=train.rejected_logps
         )
@@ -190,9 +193,9 @@ def measure_padding(target: str) -> list[Row]:
         )
         by_reward = arms.interleaved(
             {
-                "N": lambda: naive.train_reward(params, *chosen_rejected, worlds.PAD),
+                "N": lambda: naive.train_reward(params, *pairs.reward_ids(), worlds.PAD),
                 "ours": pairs.train_member,
-                "T": lambda: trl_peer.train_reward(params, *chosen_rejected, pairs.tokenizer),
+                "T": lambda: trl_peer.train_reward(params, *pairs.reward_ids(), pairs.tokenizer),
             },
             rounds=2,
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ruamel.yaml
 import yaml
 
 import import_closure
@@ -159,6 +160,11 @@ def test_tables_and_figures_need_no_torch(stage: str) -> None:
 )
 def test_the_console_script_needs_no_torch(command: Path) -> None:
     assert import_closure.libraries_at_start(command).isdisjoint({"torch", "transformers", "peft", "trl"})
+
+
+def test_dvc_parses_yaml_in_c() -> None:
+    parser = ruamel.yaml.YAML(typ="safe").Parser
+    assert parser.__name__ == "CParser", f"found {parser}: every dvc command takes twice the time"
 
 
 def test_data_flows_down() -> None:
