@@ -56,6 +56,14 @@ def choose_device(device: str) -> None:
         sys.exit("error: --device cuda: torch sees no GPU; expected one: run with --device cpu")
 
 
+def setting() -> str:
+    """Versions and threads, for the line above the table."""
+    import torch
+
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"Python {sys.version.split()[0]}, {versions}; {torch.get_num_threads()} threads"
+
+
 def measured(name: str, device: str) -> list[rows.Row]:
     """Rows of one entry of SUITE."""
     module, functions = SUITE[name]
@@ -69,7 +77,7 @@ def measured(name: str, device: str) -> list[rows.Row]:
 def main() -> None:
     arguments = parse()
     choose_device(arguments.device)
-    print(f"Python {sys.version.split()[0]}, " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES), flush=True)
+    print(setting(), flush=True)
     table: list[rows.Row] = []
     for name in arguments.only:
         start = time.perf_counter()
