@@ -16,7 +16,7 @@ from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, Pre
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
-from pessimism.offline.dpo import IGNORED, add_chunked_head
+from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import sequence_logps
 from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.params import LengthParams
@@ -77,16 +77,17 @@ class Tracer:
         return self._trace("log-probabilities", model, rows, length, call, scored=rows * (length - context))
 
     def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
-        """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""
+        """Forward and backward pass of TRL's DPO loss on pairs whose reference is known.
+
+        There is no mask, as models.unpadding passes none on.
+        """
         ids = _ids(2 * pairs, self.lengths.sequence)
-        mask = torch.ones_like(ids)
-        labels = ids.masked_fill(mask == 0, IGNORED)
         reference = torch.zeros(pairs, device=META)
         _prepare_training(model, checkpointing)
         add_chunked_head(model.get_base_model())
 
         def call() -> None:
-            outputs = model(input_ids=ids, attention_mask=mask, use_cache=False, labels=labels, fused_lm_head=True)
+            outputs = model(input_ids=ids, use_cache=False, labels=ids, fused_lm_head=True)
             chosen, rejected = outputs.log_probs.sum(dim=1).chunk(2, dim=0)
             margins = (chosen - reference) - (rejected - reference)
             (-torch.nn.functional.logsigmoid(margins)).mean().backward()
@@ -95,13 +96,12 @@ class Tracer:
         return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call, scored)
 
     def reward_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
-        """Forward and backward pass of TRL's Bradley-Terry loss."""
+        """Forward and backward pass of TRL's Bradley-Terry loss, likewise without a mask."""
         ids = _ids(2 * pairs, self.lengths.sequence)
-        mask = torch.ones_like(ids)
         _prepare_training(model, checkpointing)
 
         def call() -> None:
-            rewards = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.squeeze(-1)
+            rewards = model(input_ids=ids, use_cache=False).logits.squeeze(-1)
             chosen, rejected = torch.chunk(rewards, chunks=2)
             (-torch.nn.functional.logsigmoid(chosen - rejected)).mean().backward()
 
