@@ -190,7 +190,7 @@ def _assumptions(found: Plan) -> str:
         f"  float32 products of head and adapters: {'TF32' if found.precision == 'high' else 'float32'} "
         f"(matmul_precision: {found.precision})"
     )
-    described = found.assumptions.described() + found.texts
+    described = found.assumptions.described() + found.work_assumptions
     rows = [(name, f"{value:.4g}", means) for name, value, means in described]
     return f"Assumptions\n{peaks}\n{_columns(rows, right=[1])}"
 

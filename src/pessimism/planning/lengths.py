@@ -61,9 +61,6 @@ _PROBLEMS = """
 FORMAT_TOKENS = 8
 """That a chat template adds to a prompt of preference data."""
 
-ONLINE_ROWS = 4
-"""Prompts of an online batch at the paper's scale, for the description alone."""
-
 DRAWN = 4096
 """Texts drawn from the sample to fill batches with."""
 
@@ -108,12 +105,22 @@ class TextLengths:
     def __init__(self, lengths: LengthParams) -> None:
         self.lengths = lengths
 
-    def described(self, generation_batch_size: int) -> list[tuple[str, float, str]]:
-        """Name, value and meaning of what hours take from the sample."""
-        rows = ONLINE_ROWS, generation_batch_size
+    def described(self, online_rows: int, generation_batch_size: int) -> list[tuple[str, float, str]]:
+        """Name, value and meaning of what hours take from the sample.
+
+        Args:
+            online_rows: prompts of an online batch.
+        """
+        rows = online_rows, generation_batch_size
         few, many = (self.longest_response(count) for count in rows)
         return [
             ("text_tokens", self.sequence_share, "mean tokens of a preference text, as share of lengths.sequence"),
+            (
+                "sample_pairs",
+                len(self._sides.whole) // 2,
+                "that it is measured on; all tokens are of SmolLM2's tokenizer",
+            ),
+            ("format_tokens", FORMAT_TOKENS, "of them, tokens that a chat template adds to a prompt"),
             ("scored_tokens", self.scored_share, "share of them in responses, which alone the head scores"),
             ("prompt_tokens", self.prompt_share, "mean tokens of a problem's prompt, as share of lengths.prompt"),
             ("response_tokens", self.mean_response, "mean tokens of a response to a problem: GSM8K's own solutions"),
@@ -149,6 +156,10 @@ class TextLengths:
     def pairs(self, budget: int) -> Load:
         """Texts of pairs, alone, in batches under a token budget."""
         return _by_budget(self._sides, budget)
+
+    def whole_texts(self, budget: int) -> Load:
+        """The same, prompts scored too: all tokens but a text's first."""
+        return _by_budget(_Texts(self._sides.whole, self._sides.whole - 1), budget)
 
     def responses(self, budget: int) -> Load:
         """Problems with their responses, likewise."""

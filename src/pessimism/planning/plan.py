@@ -76,7 +76,7 @@ class Plan:
     """A whole run; hours are estimates.
 
     Attributes:
-        texts: what hours take from a sample of real lengths; name, value, meaning.
+        work_assumptions: what the counted work rests on; name, value, meaning.
         precision: of float32 products.
         total_hours: of GPUs, all cells.
         critical_path: names of the cells of the longest chain.
@@ -88,7 +88,7 @@ class Plan:
     gpu: Gpu
     gpus: int
     assumptions: Assumptions
-    texts: list[tuple[str, float, str]]
+    work_assumptions: list[tuple[str, float, str]]
     precision: str
     rows: dict[str, int]
     stages: tuple[StagePlan, ...]
@@ -132,7 +132,7 @@ def make_plan(
         gpu=gpu,
         gpus=gpus,
         assumptions=assumed,
-        texts=workload.texts.described(workload.drawn_together),
+        work_assumptions=workload.assumptions(),
         precision=params.scale.matmul_precision,
         rows=asdict(rows),
         stages=stages,

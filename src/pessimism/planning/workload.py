@@ -28,7 +28,7 @@ from pessimism.planning.kernels import Target
 from pessimism.planning.lengths import Load, TextLengths
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS, Pass, Tracer
 from pessimism.planning.roles import Role, find_role
-from pessimism.planning.tracing import Fill
+from pessimism.planning.tracing import FUSED_4BIT_ROWS, Fill
 from pessimism.reward.bradley_terry import RewardHyperparameters, reward_hyperparameters
 from pessimism.reward.ensemble import member_name
 
@@ -87,6 +87,14 @@ class Workload:
             self.probe_policy(),
         ]
 
+    def assumptions(self) -> list[tuple[str, float, str]]:
+        """Name, value and meaning of what the counted work rests on and no file of the project says."""
+        return [
+            *self.texts.described(self.online.batch_size, self.drawn_together),
+            ("fewest_prompt_tokens", FEWEST_PROMPT_TOKENS, "of a pair, at the largest moment: all others are scored"),
+            ("fused_4bit_rows", FUSED_4BIT_ROWS, "rows up to which a 4-bit product does not unpack its weights first"),
+        ]
+
     @cached_property
     def policy(self) -> Role:
         return find_role(self.params, "policy", self.rows.train_pairs)
@@ -126,13 +134,14 @@ class Workload:
         drawn = max(1, derive.beta_grid_pairs(self.rows.train_pairs))
         pairs = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         grid = self.tracer.logps(model, batch, (torch.float32, torch.bfloat16), 1)
-        load = self.texts.pairs(self._budget(self.policy))
+        budget = self._budget(self.policy)
+        load, whole = self.texts.pairs(budget), self.texts.whole_texts(budget)
         texts = 2 * (self.rows.train_pairs + self.rows.val_pairs)
         return StageWork(
             "measure_reference",
             ("policy",),
             self._weights("policy"),
-            (_use(pairs, texts, load), _use(grid, 2 * drawn, load)),
+            (_use(pairs, texts, load), _use(grid, 2 * drawn, whole)),
             {"evaluation_batch_size": batch, "beta_grid_pairs": drawn, "padded_over_real": load.padding},
         )
 
