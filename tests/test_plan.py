@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from conftest import Edit
+from conftest import CHECKOUT, Edit
 from pessimism import cli, layout, preflight
 from pessimism.commands import plan
 from pessimism.planning.hardware import like_known
+
+Printed = dict[str, Any]
 
 STAGES = (
     "prepare_base",
@@ -44,6 +48,10 @@ def test_the_text_names_every_stage_and_is_no_wider_than_a_screen(
         "longest_response",
         "KV cache",
         "to download",
+        "format_tokens",
+        "fewest_prompt_tokens",
+        "fused_4bit_rows",
+        "SmolLM2's tokenizer",
     ):
         assert word in text
 
@@ -157,18 +165,30 @@ def test_the_first_stage_of_a_small_scale_plans_nothing(
 
 
 @pytest.fixture(scope="module")
-def paper_plan(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    """Stages of the paper's scale as ``--json`` prints them."""
+def paper_plan(checkout: Path) -> Printed:
+    """The paper's scale as ``--json`` prints it, for eight GPUs and the design of params.yaml."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(checkout)
-        printed = json.loads(plan.plan("paper", "H100 80GB", 1, None, as_json=True))
-    return {stage["name"]: stage for stage in printed["stages"]}
+        return json.loads(plan.plan("paper", "H100 80GB", 8, None, as_json=True))
+
+
+@pytest.fixture(scope="module")
+def paper_stages(paper_plan: Printed) -> dict[str, Printed]:
+    return {stage["name"]: stage for stage in paper_plan["stages"]}
+
+
+@pytest.fixture(scope="module")
+def small_plan(checkout: Path) -> Printed:
+    """The same of the scale for 24 GB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout)
+        return json.loads(plan.plan("24gb", "RTX 4090", 1, None, as_json=True))
 
 
 @pytest.mark.slow
-def test_json_holds_the_values_of_the_paper(paper_plan: dict[str, dict[str, object]]) -> None:
+def test_json_holds_the_values_of_the_paper(paper_stages: dict[str, Printed]) -> None:
     dpo, reward, online = (
-        paper_plan[name]["hyperparameters"] for name in ("train_dpo", "train_reward_model", "adapt_online")
+        paper_stages[name]["hyperparameters"] for name in ("train_dpo", "train_reward_model", "adapt_online")
     )
     exact = {
         "lora_rank": (64, 32),
@@ -181,7 +201,7 @@ def test_json_holds_the_values_of_the_paper(paper_plan: dict[str, dict[str, obje
     }
     assert {name: (dpo[name], reward[name]) for name in exact} == exact
     assert dpo["accumulation"] == 28
-    assert paper_plan["measure_reference"]["hyperparameters"]["evaluation_batch_size"] == 16
+    assert paper_stages["measure_reference"]["hyperparameters"]["evaluation_batch_size"] == 16
     close = {
         "learning_rate": (6.905e-5, 1.7645e-4, 3.4527e-6),
         "clip_norm": (1.1320, 1.0155, 1.1320),
@@ -193,16 +213,16 @@ def test_json_holds_the_values_of_the_paper(paper_plan: dict[str, dict[str, obje
 
 
 @pytest.mark.slow
-def test_every_stage_of_the_paper_fits_its_gpu(paper_plan: dict[str, dict[str, object]]) -> None:
-    assert tuple(paper_plan) == STAGES
-    assert all(stage["fits"] for stage in paper_plan.values())
-    for stage in paper_plan.values():
+def test_every_stage_of_the_paper_fits_its_gpu(paper_stages: dict[str, Printed]) -> None:
+    assert tuple(paper_stages) == STAGES
+    assert all(stage["fits"] for stage in paper_stages.values())
+    for stage in paper_stages.values():
         assert sum(stage["memory"].values()) == stage["peak_bytes"] < stage["needed_bytes"]
 
 
 @pytest.mark.slow
-def test_generation_takes_the_steps_of_each_batch_that_there_is(paper_plan: dict[str, dict[str, object]]) -> None:
-    online, values = paper_plan["adapt_online"], paper_plan["adapt_online"]["hyperparameters"]
+def test_generation_takes_the_steps_of_each_batch_that_there_is(paper_stages: dict[str, Printed]) -> None:
+    online, values = paper_stages["adapt_online"], paper_stages["adapt_online"]["hyperparameters"]
     steps, held_out = (entry for entry in online["passes"] if entry["name"] == "generation, one token")
     assert (steps["rows"], held_out["rows"]) == (4, 256)
     assert 165 * 126 < steps["calls"] < 165 * 300
@@ -214,14 +234,48 @@ PAPER_GRID = {"train_reward_model": 3, "train_dpo": 3, "adapt_online": 3, "probe
 """Cells of 3 betas, 1 seed and the proxy arm; 1 of every other stage."""
 
 
-@pytest.mark.slow
-def test_the_papers_own_grid_takes_what_the_documents_say(paper_plan: dict[str, dict[str, object]]) -> None:
-    hours = sum(stage["hours"] * PAPER_GRID.get(name, 1) for name, stage in paper_plan.items())
-    assert hours == pytest.approx(15.0, abs=0.05)
+def grid_hours(plan: Printed) -> float:
+    return sum(stage["hours"] * PAPER_GRID.get(stage["name"], 1) for stage in plan["stages"])
+
+
+def rows_below(header: str) -> list[list[str]]:
+    """Cells of the table in docs/paper-scale.md whose first line starts with ``header``."""
+    lines = (CHECKOUT / "docs/paper-scale.md").read_text().splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith(header)]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def rounded_like(written: str, value: float) -> str:
+    """``value`` with as many decimals as the number in ``written``, and what stands around that."""
+    before, number, after = re.fullmatch(r"(\D*)([\d.]+)(.*)", written).groups()
+    return f"{before}{value:.{len(number.partition('.')[2])}f}{after}"
 
 
 @pytest.mark.slow
-def test_every_stage_of_the_small_scale_needs_less_than_24_gb(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(checkout)
-    printed = json.loads(plan.plan("24gb", "RTX 4090", 1, None, as_json=True))
-    assert {stage["name"]: stage["needed_bytes"] for stage in printed["stages"] if stage["needed_bytes"] >= 24e9} == {}
+def test_the_documents_say_what_each_stage_takes(paper_plan: Printed, small_plan: Printed) -> None:
+    rows = rows_below("| stage | memory needed, H100 80GB |")
+    assert [re.match(r"`(\w+)`", name).group(1) for name, *_ in rows] == list(STAGES)
+    for (name, *written), large, small in zip(rows, paper_plan["stages"], small_plan["stages"], strict=True):
+        values = [number for stage in (large, small) for number in (stage["needed_bytes"] / 1e9, stage["hours"])]
+        assert written == [rounded_like(*pair) for pair in zip(written, values, strict=True)], name
+
+
+@pytest.mark.slow
+def test_the_documents_say_what_whole_runs_take(paper_plan: Printed, small_plan: Printed) -> None:
+    rows = rows_below("| design | DPO + online cells |")
+    chain, price = paper_plan["critical_path_hours"], paper_plan["gpu"]["usd_per_hour"]
+    own, ours = grid_hours(paper_plan), paper_plan["total_hours"]
+    expected = [
+        [own, own * price, chain, grid_hours(small_plan)],
+        [ours, ours * price, paper_plan["wall_hours"]["8"], small_plan["total_hours"]],
+    ]
+    for (name, _, *written), values in zip(rows, expected, strict=True):
+        assert written == [rounded_like(*pair) for pair in zip(written, values, strict=True)], name
+    name, written = rows_below("| switched back | hours |")[0]
+    assert (name, written) == ("nothing", rounded_like(written, own))
+
+
+@pytest.mark.slow
+def test_every_stage_of_the_small_scale_needs_less_than_24_gb(small_plan: Printed) -> None:
+    assert [stage["name"] for stage in small_plan["stages"] if stage["needed_bytes"] >= 24e9] == []
