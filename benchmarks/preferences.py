@@ -128,7 +128,9 @@ class Laps:
         """B9: ratio of the slopes, with the smallest and the largest ratio of a single beta."""
         ratio = self.slope("ours") / self.slope(peer)
         single = [mine / theirs for mine, theirs in zip(self.per_beta["ours"], self.per_beta[peer], strict=True)]
-        return Row(f"B9 {peer}, seconds per further beta", ratio, min(single), max(single), target, meets(ratio, target))
+        return Row(
+            f"B9 {peer}, seconds per further beta", ratio, min(single), max(single), target, meets(ratio, target)
+        )
 
 
 def run_betas(pairs: Pairs) -> Laps:
