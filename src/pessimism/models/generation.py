@@ -6,7 +6,8 @@ many processes share the work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -126,26 +127,34 @@ def sample_responses(
     scale, protocol = params.scale, params.protocol
     chosen = protocol_sampling(protocol) if sampling is None else sampling
     side = "right" if protocol.right_padding else "left"
-    was_training = model.training
-    model.eval()
     prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
     response_ids: list[list[int]] = [[]] * len(prompts)
     ends = end_ids(model, tokenizer)
     size, order = generation_batch_size(params), length_order([len(ids) for ids in prompt_ids])
-    for start in range(0, len(prompts), size):
-        rows = order[start : start + size]
-        processors = chosen.processors(model, [seeds[row] for row in rows])
-        batch = [prompt_ids[row] for row in rows]
-        drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, side)
-        for row, ids in zip(rows, drawn, strict=True):
-            response_ids[row] = ids
-    model.train(was_training)
+    with _eval_mode(model):
+        for start in range(0, len(prompts), size):
+            rows = order[start : start + size]
+            processors = chosen.processors(model, [seeds[row] for row in rows])
+            batch = [prompt_ids[row] for row in rows]
+            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, side)
+            for row, ids in zip(rows, drawn, strict=True):
+                response_ids[row] = ids
     return Rollouts(
         prompt_ids=prompt_ids,
         response_ids=response_ids,
         texts=tokenizer.batch_decode(response_ids, skip_special_tokens=True),
         finished=[bool(ids) and ids[-1] in ends for ids in response_ids],
     )
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _sample_batch(
