@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from pessimism import rng
+from pessimism.errors import DataError
 from pessimism.models.batching import length_order
 
 SAVING = 1 / 32
 """Share of a batch's real tokens that a further forward pass must save in padding."""
+
+FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
+"""What a backbone may be asked for beside its last states."""
 
 
 class SortedBatches(Sampler[int]):
@@ -82,6 +86,15 @@ def compute_by_length(model: PreTrainedModel) -> None:
 
     The groups are made inside the one forward pass that the trainer and data-parallel training see, whose states keep
     the layout of the batch. Outside training mode nothing changes.
+
+    In training mode, its forward takes ``input_ids`` and ``attention_mask`` (1 = real token), both (B, T), and returns
+    ``last_hidden_state`` (B, T, H) alone, 0 where a row's group is narrower than the batch.
+
+    Args:
+        model: causal, with any head.
+
+    Raises:
+        DataError: by that forward, where there is no mask, a row is not padded on the right, or more is asked for.
     """
     backbone = model.base_model
     plain = backbone.forward
@@ -92,7 +105,8 @@ def compute_by_length(model: PreTrainedModel) -> None:
     ) -> BaseModelOutputWithPast:
         if not self.training:
             return plain(input_ids, attention_mask=attention_mask, **options)
-        lengths, states = cast(torch.Tensor, attention_mask).sum(dim=1).tolist(), []
+        _check_further_outputs(self, options)
+        lengths, states = _right_padded_lengths(attention_mask), []
         groups = length_groups(lengths)
         for rows in groups:
             width = lengths[rows[0]]
@@ -103,3 +117,29 @@ def compute_by_length(model: PreTrainedModel) -> None:
         return BaseModelOutputWithPast(last_hidden_state=torch.cat(states)[np.argsort(rows)])
 
     backbone.forward = types.MethodType(forward, backbone)
+
+
+def _check_further_outputs(backbone: PreTrainedModel, options: dict[str, Any]) -> None:
+    asked = [name for name in FURTHER_OUTPUTS if options.get(name, getattr(backbone.config, name, False))]
+    if asked:
+        raise DataError(
+            f"a training batch: found {' and '.join(asked)}; expected that the last states alone are asked for, which "
+            "is all that groups of similar length give: set them to false in the base's config.json, and "
+            "router_aux_loss_coef, for which TRL asks for router logits, to 0"
+        )
+
+
+def _right_padded_lengths(mask_B_T: torch.Tensor | None) -> list[int]:
+    """Real tokens of each row."""
+    if mask_B_T is None:
+        raise DataError(
+            "a training batch: found no attention_mask; expected one of 0 and 1, which tells padding from tokens: "
+            "have the data collator return it"
+        )
+    uneven = (mask_B_T[:, 1:] > mask_B_T[:, :-1]).any(dim=1).nonzero()[:, 0].tolist()
+    if uneven:
+        raise DataError(
+            f"a training batch: found padding before tokens in rows {uneven[:5]}; expected padding on the right alone, "
+            "which no token looks back at: have the data collator pad there"
+        )
+    return mask_B_T.sum(dim=1).tolist()
