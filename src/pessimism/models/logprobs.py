@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
+from pessimism.errors import DataError
 from pessimism.models.batching import pad_right
 
 CHUNK = 1024
@@ -63,8 +64,18 @@ class TokenLogps:
 def pad_pairs(
     prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device
 ) -> ResponseBatch:
-    """Stack prompts and responses of different lengths into one batch."""
+    """Stack prompts and responses of different lengths into one batch.
+
+    Raises:
+        DataError: a prompt has no token, so that nothing predicts the first of its response.
+    """
     pairs = list(zip(prompt_ids, response_ids, strict=True))
+    empty = [row for row, (prompt, _) in enumerate(pairs) if not prompt]
+    if empty:
+        raise DataError(
+            f"found no prompt token in rows {empty[:5]} of a batch; expected at least 1: check the prompts' texts, "
+            "tasks.prompt_template and lengths.prompt"
+        )
     input_ids, attention_mask = pad_right([[*prompt, *response] for prompt, response in pairs], pad_id, device)
     starts_B_1 = torch.tensor([[len(prompt)] for prompt, _ in pairs], device=device)
     columns_T = torch.arange(input_ids.shape[1], device=device)
@@ -83,6 +94,12 @@ def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor) -> torch.Tens
 def soft_cap(model: PreTrainedModel) -> float | None:
     """Bound that the model's own forward puts on its logits; None = none."""
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+
+def capped_logits(model: PreTrainedModel, hidden_N_H: torch.Tensor) -> torch.Tensor:
+    """(N, V) logits as the model's own forward gives them, all columns at once."""
+    logits_N_V, cap = model.get_output_embeddings()(hidden_N_H), soft_cap(model)
+    return logits_N_V if cap is None else cap * torch.tanh(logits_N_V / cap)
 
 
 def score_positions(

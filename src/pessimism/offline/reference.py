@@ -15,7 +15,7 @@ from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
 from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.hyperparameters import beta_grid_pairs
-from pessimism.models.logprobs import ROWS, hidden_states, score_positions, soft_cap, spread
+from pessimism.models.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
 from pessimism.params import Params
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -129,7 +129,8 @@ def sequence_logps(
     empty = [row for row, context in enumerate(contexts) if not 0 < context < lengths[row]]
     if empty:
         raise DataError(
-            f"{description}: found no token after the context in sequences {empty[:5]}; expected at least 1"
+            f"{description}: found no token after the context in sequences {empty[:5]}; expected at least 1: raise "
+            "lengths.sequence or look for empty texts"
         )
     sums_N_D = np.full((len(sequences), len(dtypes)), np.nan, dtype=np.float32)
     with torch.no_grad():
@@ -139,7 +140,8 @@ def sequence_logps(
     bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
     if bad.size:
         raise NonFiniteError(
-            f"{description}: found no finite sum in sequences {bad[:5].tolist()}; expected finite nats"
+            f"{description}: found no finite sum in sequences {bad[:5].tolist()}; expected finite nats: set "
+            "policy.dtype to float32, and check the weights under policy.name"
         )
     return sums_N_D
 
@@ -170,12 +172,8 @@ def _logps(
     if dtype == torch.float32:
         logps_N, *_ = score_positions(model, hidden_N_H, targets_N, outputs=())
         return logps_N
-    cap, head = soft_cap(model), model.get_output_embeddings()
     logps = []
     for hidden_R_H, targets_R in zip(hidden_N_H.split(ROWS), targets_N.split(ROWS), strict=True):
-        logits_R_V = head(hidden_R_H)
-        if cap is not None:
-            logits_R_V = cap * torch.tanh(logits_R_V / cap)
-        logps_R_V = logits_R_V.to(dtype).log_softmax(dim=-1)
+        logps_R_V = capped_logits(model, hidden_R_H).to(dtype).log_softmax(dim=-1)
         logps.append(logps_R_V.gather(-1, targets_R.unsqueeze(-1)).squeeze(-1))
     return torch.cat(logps)
