@@ -93,7 +93,10 @@ def check_rows_trained(found: float, rows: int, epochs: int) -> None:
         DataError: some were lost or repeated on the way.
     """
     if found != epochs * rows:
-        raise DataError(f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s)")
+        raise DataError(
+            f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s): check that the data collator "
+            "keeps every row, and launch a number of processes that divides the optimiser batch and the rows"
+        )
 
 
 class PairTrainer(Trainer):
