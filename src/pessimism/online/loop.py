@@ -92,7 +92,9 @@ class OnlineRun:
         seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(tasks))
         dropout_seed = None
         if self.params.protocol.reward_dropout and purpose == BATCH:
-            dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step)
+            # Shares have masks of their own; that of the first row has those of the whole batch.
+            first_row = [mine.start] if mine.start else []
+            dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step, *first_row)
         rows = slice(mine.start, mine.stop)
         with use_adapter(self.model, POLICY):
             scored = roll_out(
