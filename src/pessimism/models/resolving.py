@@ -19,10 +19,8 @@ from pessimism.params import ModelParams, Params
 
 LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
 HEAD_TOKENS = 16
-HEAD_TOLERANCE = {
-    torch.float32: 1e-3,
-    torch.bfloat16: 0.2,
-}  # nats; logits of order 10 are multiples of 1/16 in bfloat16
+HEAD_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2}  # nats; bfloat16 holds logits of order 10 to 1/16
+CAUSAL_TOLERANCE = 0.1  # share of the states' norm; in small models bfloat16 moves 0.004 of it, looking ahead 0.9
 
 
 def record_base(params: Params, role: str) -> None:
@@ -71,6 +69,7 @@ def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
             f"{section}: {params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
             f"Expected a complete Hugging Face causal language model: check {section.name}.name in {section.scale_file}"
         ) from error
+    check_causal(model, tokenizer.pad_token_id, section)
     if role == "policy":
         check_head(model, section)
     return {
@@ -107,4 +106,27 @@ def check_head(model: PreTrainedModel, section: Section) -> None:
             f"{section}: found log-probs of {type(model).__name__} that differ by {error:.3g} nats from its own "
             f"forward's; expected at most {tolerance:g}, a head that is one linear layer: choose another model "
             f"under {section.name}.name in {section.scale_file}"
+        )
+
+
+@torch.no_grad()
+def check_causal(model: PreTrainedModel, pad_id: int, section: Section) -> None:
+    """Compare the states of three tokens with those of the same three before padding that nothing masks.
+
+    Stages pad on the right and mask nothing. A model that looks ahead would read the padding.
+
+    Raises:
+        SourceError: they differ.
+    """
+    tokens = [0, 1, 2]
+    alone, padded = (
+        model.base_model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).last_hidden_state.float()
+        for ids in (tokens, [*tokens, pad_id, pad_id])
+    )
+    change = float((padded[:, : len(tokens)] - alone).norm() / alone.norm())
+    if not change <= CAUSAL_TOLERANCE:
+        raise SourceError(
+            f"{section}: found states of {type(model).__name__} that change by {change:.3g} of their norm where "
+            f"padding follows; expected at most {CAUSAL_TOLERANCE:g}, a model that looks back alone: choose another model "
+            f"under {section.name}.name in {section.scale_file}, or check is_causal in its config.json"
         )
