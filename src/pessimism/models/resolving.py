@@ -127,6 +127,6 @@ def check_causal(model: PreTrainedModel, pad_id: int, section: Section) -> None:
     if not change <= CAUSAL_TOLERANCE:
         raise SourceError(
             f"{section}: found states of {type(model).__name__} that change by {change:.3g} of their norm where "
-            f"padding follows; expected at most {CAUSAL_TOLERANCE:g}, a model that looks back alone: choose another model "
-            f"under {section.name}.name in {section.scale_file}, or check is_causal in its config.json"
+            f"padding follows; expected at most {CAUSAL_TOLERANCE:g}, a model that looks back alone: choose another "
+            f"model under {section.name}.name in {section.scale_file}, or check is_causal in its config.json"
         )
