@@ -33,7 +33,7 @@ from conftest import Edit
 from pessimism import layout
 from pessimism.errors import SourceError
 from pessimism.models import support
-from pessimism.models.loading import quantization_config
+from pessimism.models.loading import hash_once, quantization_config
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
 from pessimism.params import Params, load_params
@@ -95,6 +95,18 @@ def test_a_model_is_refused_before_its_weights_are_looked_for(params: Params) ->
     with pytest.raises(SourceError, match="found weights that are quantised already"):
         record_base(params, "policy")
     assert not layout.base_record("policy").exists()
+
+
+@pytest.mark.parametrize("role", ["policy", "reward"])
+def test_a_model_that_looks_ahead_is_refused(params: Params, role: str) -> None:
+    params = with_base(params, quantization="none")
+    hash_once.cache_clear()
+    save_model(small_config("qwen3"), MODEL)
+    record_base(params, role)
+    hash_once.cache_clear()
+    save_model(small_config("qwen3", is_causal=False), MODEL)
+    with pytest.raises(SourceError, match="states of Qwen3.* that change by .* of their norm where padding follows"):
+        record_base(params, role)
 
 
 def test_an_architecture_without_the_class_is_refused(params: Params) -> None:

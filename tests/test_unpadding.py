@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel, Trainer
 
+from pessimism.errors import DataError
 from pessimism.models import training
 from pessimism.models.adapters import trainable_parameters
 from pessimism.models.batching import pad_right
@@ -87,6 +88,13 @@ def recording(collate: Callable, seen: list[float]) -> Callable:
         return collate(rows)
 
     return record
+
+
+def test_an_optimiser_batch_is_that_of_all_processes(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    trainer = build(with_dpo(world, batch_size=8, accumulation=2))
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    sampler = trainer._get_train_sampler()
+    assert (sampler.batch, sampler.part) == (2 * 2 * 8, 8)
 
 
 def test_processes_share_every_optimiser_batch() -> None:
@@ -180,6 +188,26 @@ def test_groups_are_for_training_only() -> None:
     widths = watch_widths(model)
     assert (model(input_ids=ids, attention_mask=mask).logits == expected).all()
     assert widths == [(3, 70)]
+
+
+@pytest.mark.parametrize(
+    ("mask", "options", "message"),
+    [
+        (None, {}, "found no attention_mask"),
+        ([[1, 1, 0], [0, 1, 1], [1, 0, 1]], {}, r"found padding before tokens in rows \[1, 2\]"),
+        ([[1, 1, 1]] * 3, {"output_hidden_states": True}, "found output_hidden_states; expected"),
+        ([[1, 1, 1]] * 3, {"output_attentions": True}, "found output_attentions; expected"),
+        ([[1, 1, 1]] * 3, {"output_router_logits": True}, "found output_router_logits; expected"),
+    ],
+)
+def test_a_batch_that_groups_would_compute_wrongly_is_refused(
+    mask: list[list[int]] | None, options: dict[str, bool], message: str
+) -> None:
+    model = AutoModelForCausalLM.from_config(small_config("qwen3")).train()
+    compute_by_length(model)
+    attention_mask = None if mask is None else torch.tensor(mask)
+    with pytest.raises(DataError, match=message):
+        model(input_ids=torch.full((3, 3), 5), attention_mask=attention_mask, **options)
 
 
 def random_batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
