@@ -1,20 +1,20 @@
 """Chunked log-probabilities against the plain softmax of all logits, and what they leave out of memory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel, Qwen3Config
 
-from pessimism.errors import SourceError
+from pessimism.errors import DataError, SourceError
 from pessimism.hub import Section
 from pessimism.models import logprobs
 from pessimism.models.batching import token_batches
-from pessimism.models.logprobs import pad_pairs, response_logps, score_positions
+from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import check_head
+from pessimism.offline.reference import sequence_logps
 from pessimism.probes.entropy import batch_entropy_and_kl
 
 VOCABULARY = 5 * logprobs.CHUNK + 7  # the last tile is narrower
@@ -22,10 +22,12 @@ PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12]]
 RESPONSES = [[13, 14], [15, 3000, 17, 18], [VOCABULARY - 1]]
 
 
-@pytest.fixture
-def model() -> Iterator[Qwen3ForCausalLM]:
+@pytest.fixture(params=["plain", "biased head", "soft cap"])
+def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     torch.manual_seed(0)
-    config = Qwen3Config(
+    capped = request.param == "soft cap"
+    make, changes = (Gemma2Config, {"final_logit_softcapping": 2.0}) if capped else (Qwen3Config, {})
+    config = make(
         vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=48,
@@ -35,11 +37,15 @@ def model() -> Iterator[Qwen3ForCausalLM]:
         head_dim=16,
         tie_word_embeddings=False,
         initializer_range=0.3,
+        **changes,
     )
-    yield Qwen3ForCausalLM(config).eval()
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if request.param == "biased head":
+        model.lm_head.bias = torch.nn.Parameter(torch.randn(VOCABULARY))
+    return model
 
 
-def plain(model: Qwen3ForCausalLM, batch: logprobs.ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def plain(model: PreTrainedModel, batch: logprobs.ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """The definition: (B, T) log-probabilities and entropies from the logits of every position."""
     logits = model(input_ids=batch.input_ids, attention_mask=(batch.input_ids != 0).long()).logits
     logps_B_T_V = logits[:, :-1].log_softmax(dim=-1)
@@ -49,7 +55,7 @@ def plain(model: Qwen3ForCausalLM, batch: logprobs.ResponseBatch) -> tuple[torch
     return tuple(torch.nn.functional.pad(values * after_first, (1, 0)) for values in (logps, entropy))
 
 
-def test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax(model: Qwen3ForCausalLM) -> None:
+def test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax(model: PreTrainedModel) -> None:
     batch = pad_pairs(PROMPTS, RESPONSES, 0, torch.device("cpu"))
     expected, entropy = plain(model, batch)
     weights = torch.randn(len(PROMPTS), generator=torch.Generator().manual_seed(1))
@@ -64,13 +70,23 @@ def test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax(model: Q
         assert torch.allclose(parameter.grad, gradients[name], atol=1e-4), name
 
 
-def test_a_soft_cap_is_the_models_own(model: Qwen3ForCausalLM) -> None:
-    model.config.final_logit_softcapping = 2.0
-    hidden, targets = torch.randn(6, 32), torch.tensor([1, 2, 3, 4, 5, VOCABULARY - 1])
-    logps, entropy, *_ = score_positions(model, hidden, targets)
-    exact = (2 * torch.tanh(model.lm_head(hidden) / 2)).log_softmax(dim=-1)
-    assert torch.allclose(logps, exact.gather(-1, targets[:, None])[:, 0], atol=1e-5)
-    assert torch.allclose(entropy, -(exact.exp() * exact).sum(dim=-1), atol=1e-5)
+@pytest.mark.parametrize(("column", "dtype", "tolerance"), [(0, torch.float32, 1e-6), (1, torch.bfloat16, 0.01)])
+def test_sums_in_either_dtype_are_those_of_the_models_own_logits(
+    model: PreTrainedModel, column: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    sequences = [prompt + response for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
+    contexts = [len(prompt) for prompt in PROMPTS]
+    dtypes = (torch.float32, torch.bfloat16)
+    found = sequence_logps(model, sequences, contexts, 0, 100, "test", dtypes)[:, column]
+    for row, (ids, context) in enumerate(zip(sequences, contexts, strict=True)):
+        logits = model(input_ids=torch.tensor([ids])).logits[0, context - 1 : -1]
+        logps = logits.to(dtype).log_softmax(dim=-1).gather(-1, torch.tensor(ids[context:])[:, None])
+        assert found[row] == pytest.approx(logps.sum().item(), rel=tolerance)
+
+
+def test_a_prompt_without_a_token_is_refused() -> None:
+    with pytest.raises(DataError, match=r"found no prompt token in rows \[1\]"):
+        pad_pairs([[5], [], [6]], [[7], [8], [9]], 0, torch.device("cpu"))
 
 
 class Tensors(TorchDispatchMode):
@@ -87,12 +103,12 @@ class Tensors(TorchDispatchMode):
 
 
 def test_the_head_reads_scored_positions_only_and_no_row_of_logits_is_whole(
-    model: Qwen3ForCausalLM, monkeypatch: pytest.MonkeyPatch
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
     score = logprobs.score_positions
 
-    def counted(model: Qwen3ForCausalLM, hidden_N_H: torch.Tensor, *rest: Any) -> Any:
+    def counted(model: PreTrainedModel, hidden_N_H: torch.Tensor, *rest: Any) -> Any:
         rows.append(len(hidden_N_H))
         return score(model, hidden_N_H, *rest)
 
@@ -105,7 +121,7 @@ def test_the_head_reads_scored_positions_only_and_no_row_of_logits_is_whole(
     assert not wide
 
 
-def test_entropy_and_divergence_are_those_of_the_whole_distributions(tmp_path: Any, model: Qwen3ForCausalLM) -> None:
+def test_entropy_and_divergence_are_those_of_the_whole_distributions(tmp_path: Any, model: PreTrainedModel) -> None:
     from peft import LoraConfig, get_peft_model
 
     base_logits = plain_distribution(model)
@@ -130,7 +146,7 @@ def plain_distribution(model: torch.nn.Module) -> list[torch.Tensor]:
         ]
 
 
-def test_a_head_that_scales_its_logits_is_refused(model: Qwen3ForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_scales_its_logits_is_refused(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     section = Section("scales/tiny.yaml", "policy")
     check_head(model, section)
     forward = model.forward
