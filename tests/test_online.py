@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from pessimism import layout, rng
 from pessimism.cells import OnlineCell
 from pessimism.data import arithmetic
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
-from pessimism.models.generation import FULL, Rollouts, Sampling, sample_responses
+from pessimism.models.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
@@ -341,6 +342,7 @@ def test_a_response_depends_on_its_prompt_and_its_seed_alone(trained_world: Para
         (Sampling(1.0, 1.0, None), 2, [0, 1]),
         (Sampling(1.0, 1.0, 3), 2, [0, 1, 2]),
         (Sampling(1.0, 0.7, 0), 2, [0, 1]),  # 0.5 + 0.25 reach 0.7
+        (Sampling(1.0, 0.8, 3), 2, [0, 1]),  # of the first three 0.556 + 0.278 do, of all only 0.75
     ],
 )
 def test_draws_have_the_frequencies_of_the_distribution(
@@ -358,6 +360,75 @@ def test_draws_have_the_frequencies_of_the_distribution(
     expected /= expected.sum()
     assert ((found - expected).abs() <= 4 * (expected * (1 - expected) / rows).sqrt()).all(), found
     assert (found[expected == 0] == 0).all()
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(3, 0.7), (7, 0.6), (20, 0.95), (80, 0.5)])
+def test_what_may_be_drawn_is_what_hugging_face_would_draw_from(top_k: int, top_p: float) -> None:
+    rows, ids = 40, torch.zeros(40, 1, dtype=torch.long)
+    scores = 3 * torch.randn(rows, 60, generator=torch.Generator().manual_seed(0))
+    expected = TopPLogitsWarper(top_p)(ids, TopKLogitsWarper(top_k)(ids, scores))
+    found = RowDraw(top_k, top_p, range(rows), CPU)(ids, scores)
+    assert torch.equal(found.isfinite(), expected.isfinite())
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (10, 0.9)])
+def test_noise_is_new_at_every_step_and_each_rows_own(top_k: int, top_p: float) -> None:
+    scores_V = torch.randn(60, generator=torch.Generator().manual_seed(0))
+
+    def steps(seeds: list[int]) -> torch.Tensor:
+        """(2, B, V) perturbed scores of two steps."""
+        draw = RowDraw(top_k, top_p, seeds, CPU)
+        ids, scores_B_V = torch.zeros(len(seeds), 1, dtype=torch.long), scores_V.expand(len(seeds), -1)
+        return torch.stack([draw(ids, scores_B_V) for _ in range(2)])
+
+    together = steps([3, 4, 5])
+    assert len({tuple(row) for row in together.flatten(0, 1).tolist()}) == 6
+    assert torch.equal(steps([5, 9, 3])[:, [2, 0]], together[:, [0, 2]])
+    assert torch.equal(steps([4]), together[:, [1]])
+
+
+def test_responses_are_drawn_without_dropout_and_the_mode_is_restored(
+    trained_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = dataclasses.replace(trained_world.scale.policy, lora_dropout=0.5)
+    params = dataclasses.replace(trained_world, scale=dataclasses.replace(trained_world.scale, policy=policy))
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    run = make_run(params)
+    chosen = run.model, run.tokenizer, [question + "\n\n" for question in tasks(8)["question"]], params, range(8)
+    expected = sample_responses(*chosen).response_ids
+    assert not run.model.training
+    run.model.train()
+    assert sample_responses(*chosen).response_ids == expected
+    assert run.model.training
+    monkeypatch.setattr(run.model, "generate", lambda **_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sample_responses(*chosen)
+    assert run.model.training
+
+
+def test_every_share_has_masks_of_reward_dropout_of_its_own(
+    trained_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has those of a single process."""
+    seeds: list[int | None] = []
+
+    def score(self: RewardEnsemble, prompts: list[str], responses: list[str], seed: int | None) -> np.ndarray:
+        seeds.append(seed)
+        return np.zeros((2, len(prompts)), dtype=np.float32)
+
+    monkeypatch.setattr(RewardEnsemble, "score", score)
+    monkeypatch.setattr("pessimism.sharing.gather", lambda items: items)
+    run = make_run(with_protocol(trained_world, reward_dropout=True))
+    for rank, count in ((0, 1), (0, 2), (1, 2)):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", str(count))
+        run._roll_out("batch", 4, run.training_tasks.iloc[:6])
+    alone, first, second = seeds
+    assert alone == first == rng.seed(run.params.root_seed, "reward-dropout", *run._stream, 4)
+    assert second not in (None, first)
 
 
 def test_responses_hold_the_drawn_ids_and_end_at_the_first_eos(trained_world: Params) -> None:
