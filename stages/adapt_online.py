@@ -4,13 +4,12 @@ Reads: the DPO adapter, the base, the reward ensemble, the problems, the checkpo
 Writes: data/online/<cell>/ (trajectory, held-out samples, rollouts), models/online/<cell>/ (the adapted policy).
 """
 
-import argparse
 from dataclasses import asdict
 
 import pandas as pd
 
 from pessimism import layout, processes, records, stage, startup
-from pessimism.cells import OnlineCell, percentile_key
+from pessimism.cells import parse_online_cell, percentile_key
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
@@ -19,15 +18,6 @@ from pessimism.online.shared_batch import check_processes
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
-
-
-def parse_cell() -> OnlineCell:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beta-percentile", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--arm", choices=["proxy", "placebo", "oracle"], required=True)
-    arguments = parser.parse_args()
-    return OnlineCell(arguments.beta_percentile, arguments.seed, arguments.arm)
 
 
 def write(run: OnlineRun) -> None:
@@ -41,7 +31,7 @@ def write(run: OnlineRun) -> None:
 
 
 def main() -> None:
-    cell = parse_cell()
+    cell = parse_online_cell(__doc__)
     with records.run_record("adapt_online", cell.key):
         startup.check_stage("adapt_online")
         params = load_params()

@@ -4,10 +4,8 @@ Reads: the DPO adapter and the adapter of the primary arm's online run, the rewa
 Writes: data/probes/<cell>.json.
 """
 
-import argparse
-
 from pessimism import layout, records, stage, startup
-from pessimism.cells import DpoCell, OnlineCell
+from pessimism.cells import OnlineCell, parse_dpo_cell
 from pessimism.models.adapters import attach
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.params import load_params
@@ -15,16 +13,8 @@ from pessimism.probes.policy import DPO, ONLINE, probe_checkpoint, probe_set
 from pessimism.reward.ensemble import RewardEnsemble
 
 
-def parse_cell() -> DpoCell:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beta-percentile", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    arguments = parser.parse_args()
-    return DpoCell(arguments.beta_percentile, arguments.seed)
-
-
 def main() -> None:
-    cell = parse_cell()
+    cell = parse_dpo_cell(__doc__)
     with records.run_record("probe_policy", cell.key):
         startup.check_stage("probe_policy")
         params = load_params()

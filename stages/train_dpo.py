@@ -4,10 +4,8 @@ Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy 
 Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
-import argparse
-
 from pessimism import layout, processes, records, stage, startup
-from pessimism.cells import DpoCell, percentile_key
+from pessimism.cells import parse_dpo_cell, percentile_key
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
@@ -16,16 +14,8 @@ from pessimism.online.shared_batch import check_processes
 from pessimism.params import load_params
 
 
-def parse_cell() -> DpoCell:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beta-percentile", type=int, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    arguments = parser.parse_args()
-    return DpoCell(arguments.beta_percentile, arguments.seed)
-
-
 def main() -> None:
-    cell = parse_cell()
+    cell = parse_dpo_cell(__doc__)
     with records.run_record("train_dpo", cell.key):
         startup.check_stage("train_dpo")
         params = load_params()

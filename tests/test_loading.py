@@ -217,3 +217,20 @@ def test_every_process_has_a_cuda_device_of_its_own(
     assert loading.device() == torch.device("cuda", number)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert loading.device() == torch.device("cpu")
+
+
+def test_no_attention_of_a_loaded_base_is_grouped(tiny_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grouped attention in float32 on CUDA would hold the scores of all positions."""
+    grouped = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def record(*arguments: torch.Tensor, enable_gqa: bool = False, **options: object) -> torch.Tensor:
+        grouped.append(enable_gqa)
+        return plain(*arguments, enable_gqa=enable_gqa, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
+    model = loading.load_policy_base(tiny_world)
+    config = model.config.get_text_config()
+    assert config.num_attention_heads > config.num_key_value_heads
+    model(torch.ones(1, 4, dtype=torch.long))
+    assert grouped == [False] * config.num_hidden_layers

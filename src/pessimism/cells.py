@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,3 +52,24 @@ def dpo_cells(params: Params) -> list[DpoCell]:
 def online_cells(params: Params) -> list[OnlineCell]:
     """Every online cell of the design; the arm varies fastest."""
     return [OnlineCell(cell.beta_percentile, cell.seed, arm) for cell in dpo_cells(params) for arm in params.arms]
+
+
+def parse_dpo_cell(description: str | None) -> DpoCell:
+    """The cell that the command line of a stage names."""
+    arguments = _parser(description).parse_args()
+    return DpoCell(arguments.beta_percentile, arguments.seed)
+
+
+def parse_online_cell(description: str | None) -> OnlineCell:
+    """The cell that the command line of a stage names."""
+    parser = _parser(description)
+    parser.add_argument("--arm", choices=["proxy", "placebo", "oracle"], required=True)
+    arguments = parser.parse_args()
+    return OnlineCell(arguments.beta_percentile, arguments.seed, arguments.arm)
+
+
+def _parser(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--beta-percentile", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    return parser

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import sdpa_attention
 
 from pessimism import hub, layout, processes, records
 from pessimism.data.hashing import content_hash, ways_out
@@ -170,6 +171,7 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
             f"{location}: found no weights for {sorted(missing)}; expected a complete model ({role}.name)"
         )
     model.config.get_text_config().pad_token_id = load_tokenizer(params, role).pad_token_id
+    repeat_shared_heads()
     _keep_gradients_on_cpu(model)
     unpack_into_compute_dtype(model)
     return model.requires_grad_(False).eval()
@@ -185,6 +187,20 @@ def quantization_config(model: ModelParams) -> BitsAndBytesConfig | None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
+
+
+def repeat_shared_heads() -> None:
+    """Have attention repeat the keys and values that several heads share, in every model of this process.
+
+    Torch's own grouped attention has no kernel for float32 on CUDA that keeps the (T, T) scores out of memory:
+    https://docs.pytorch.org/docs/2.13/generated/torch.nn.functional.scaled_dot_product_attention.html
+    """
+    sdpa_attention.use_gqa_in_sdpa = never_grouped
+
+
+def never_grouped(mask: torch.Tensor | None, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """What :func:`repeat_shared_heads` answers where transformers asks whether to group."""
+    return False
 
 
 def _keep_gradients_on_cpu(model: PreTrainedModel) -> None:

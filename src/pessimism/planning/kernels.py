@@ -14,6 +14,8 @@ import trl.trainer.utils
 from transformers import masking_utils
 from transformers.integrations import sdpa_attention
 
+from pessimism.models.loading import never_grouped
+
 Target = Literal["cuda", "cpu"]
 _aten = torch.ops.aten
 
@@ -26,8 +28,7 @@ def kernels_of(target: Target) -> Iterator[None]:
         stack.enter_context(_replaced(functional, "scaled_dot_product_attention", _attention(target)))
         # Whether sequences are packed is read from numbers, which the meta device has not: the stages pack none.
         stack.enter_context(_replaced(masking_utils, "find_packed_sequence_indices", lambda position_ids: None))
-        # The stages repeat keys and values for the heads that share them.
-        stack.enter_context(_replaced(sdpa_attention, "use_gqa_in_sdpa", lambda mask, key, value: False))
+        stack.enter_context(_replaced(sdpa_attention, "use_gqa_in_sdpa", never_grouped))
         # The project trains without autocast, and torch does not know the meta device there.
         stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda *device: False))
         if target == "cuda":
