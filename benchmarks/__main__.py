@@ -13,22 +13,23 @@ from pathlib import Path
 
 from benchmarks import rows
 
-# Name on the command line -> module and functions, in the order of the table.
+# Name on the command line -> functions, in the order of the table.
 SUITE = {
-    "B0": ("counted", ["measure_stages", "measure_padding"]),
-    "B1": ("logprobs", ["measure"]),
-    "B2": ("preferences", ["measure_betas"]),  # and B9, from the same runs
-    "B3": ("preferences", ["measure_padding"]),
-    "B4": ("ensemble", ["measure"]),
-    "B5": ("online", ["measure"]),
-    "B6": ("logprobs", ["measure_entropy"]),
-    "B7": ("online", ["measure_generation"]),
-    "B8": ("dag", ["measure"]),
-    "S1": ("dag", ["measure_start"]),
+    "B0": ["counted.measure_stages", "counted.measure_padding", "logprobs.measure_counts"],
+    "B1": ["logprobs.measure"],
+    "B2": ["preferences.measure_betas"],  # and B9, from the same runs
+    "B3": ["preferences.measure_padding"],
+    "B4": ["ensemble.measure"],
+    "B5": ["online.measure"],
+    "B6": ["logprobs.measure_entropy"],
+    "B7": ["online.measure_generation"],
+    "B8": ["dag.measure"],
+    "S1": ["dag.measure_start"],
 }
 ALSO = {"B9": "B2"}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "dvc")
-RECORD = Path(__file__).resolve().parent.parent / "docs" / "bench.json"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+RECORDS = {"cpu": DOCS / "bench.json", "cuda": DOCS / "bench_cuda.json"}
 
 
 def parse() -> argparse.Namespace:
@@ -64,13 +65,13 @@ def setting() -> str:
     return f"Python {sys.version.split()[0]}, {versions}; {torch.get_num_threads()} threads"
 
 
-def measured(name: str, device: str) -> list[rows.Row]:
+def measured(name: str) -> list[rows.Row]:
     """Rows of one entry of SUITE."""
-    module, functions = SUITE[name]
     found: list[rows.Row] = []
-    for function in functions:
-        measure: Callable[[str], list[rows.Row]] = getattr(importlib.import_module(f"benchmarks.{module}"), function)
-        found += measure(device)
+    for dotted in SUITE[name]:
+        module, function = dotted.split(".")
+        measure: Callable[[], list[rows.Row]] = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+        found += measure()
     return found
 
 
@@ -81,13 +82,13 @@ def main() -> None:
     table: list[rows.Row] = []
     for name in arguments.only:
         start = time.perf_counter()
-        for row in measured(name, arguments.device):
+        for row in measured(name):
             print(rows.line(row), flush=True)
             table.append(row)
         print(f"  {name} took {(time.perf_counter() - start) / 60:.1f} min", flush=True)
     print("\n" + rows.markdown(table))
     if arguments.only == list(SUITE):
-        rows.write(table, RECORD)
+        rows.write(table, RECORDS[arguments.device])
     for row in rows.broken(table):
         print(f"error: {row.id}: found {rows.number(row.ratio)}; expected {row.target}", file=sys.stderr)
     sys.exit(bool(rows.broken(table)))

@@ -51,14 +51,14 @@ def growth(laps: Mapping[int, float]) -> float:
     return covariance / sum((size - mean_size) ** 2 for size in sizes)
 
 
-def peak_bytes(workload: str, device: str) -> dict[str, int]:
+def used_bytes(workload: str) -> dict[str, int]:
     """Memory of one workload in a process of its own; see ``benchmarks.memory``.
 
     Args:
         workload: dotted name of a function in this package, such as ``logprobs.naive_memory``.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory", workload, device],
+        [sys.executable, "-m", "benchmarks.memory", workload],
         env=os.environ | ALLOCATOR,
         capture_output=True,
         text=True,
@@ -68,15 +68,11 @@ def peak_bytes(workload: str, device: str) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def memory_ratios(ours: str, peers: Sequence[str], device: str, kind: str = "peak", runs: int = 1) -> list[list[float]]:
-    """Memory of ``ours`` over that of each peer, one ratio per run, the arms in turn.
+def memory_ratios(ours: str, peers: Sequence[str], kind: str = "peak") -> list[float]:
+    """Memory of ``ours`` over that of each peer.
 
     Args:
         kind: ``peak`` while the workload runs, or ``resident`` after it.
     """
-    found: list[list[float]] = [[] for _ in peers]
-    for _ in range(runs):
-        mine = peak_bytes(ours, device)[kind]
-        for values, peer in zip(found, peers, strict=True):
-            values.append(mine / peak_bytes(peer, device)[kind])
-    return found
+    mine = used_bytes(ours)[kind]
+    return [mine / used_bytes(peer)[kind] for peer in peers]

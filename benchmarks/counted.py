@@ -26,7 +26,7 @@ from pessimism.reward.ensemble import RewardEnsemble
 
 DESIGN = {
     "scale": "micro",
-    "protocol": "paper",
+    "protocol": "controlled",  # its log-probabilities are of all sampled tokens, ends included
     "beta_percentiles": [20, 50, 80],
     "seeds": [0],
     "ensemble_members": [0, 1],
@@ -90,19 +90,25 @@ def run_stages(params: Params) -> dict[str, list[Work]]:
     return work
 
 
-def measure_stages(target: str) -> list[Row]:
+def measure_stages() -> list[Row]:
     """Reference forwards, loads and head rows of the micro pipeline."""
     with micro_project() as params:
         work = run_stages(params)
+        drawn = sum(int(pd.read_csv(layout.trajectory(cell))["tokens"].sum()) for cell in online_cells(params))
         return stage_rows(
-            params, work, records.read_table(layout.REFERENCE_LOGPS), records.read_table(layout.GRID_LOGPS)
+            params, work, records.read_table(layout.REFERENCE_LOGPS), records.read_table(layout.GRID_LOGPS), drawn
         )
 
 
-def stage_rows(params: Params, work: dict[str, list[Work]], reference: pd.DataFrame, grid: pd.DataFrame) -> list[Row]:
+def stage_rows(
+    params: Params, work: dict[str, list[Work]], reference: pd.DataFrame, grid: pd.DataFrame, drawn: int
+) -> list[Row]:
     """The counters of every stage against what the tables say is to be computed.
 
     The beta grid's log-probabilities are of other texts, prompts included, and so no reference of DPO.
+
+    Args:
+        drawn: tokens of all responses that the online runs sampled; policy and reference score each once.
     """
     (measured,) = work["measure_reference"]
     answers = _completion_tokens(reference)
@@ -122,7 +128,7 @@ def stage_rows(params: Params, work: dict[str, list[Work]], reference: pd.DataFr
         counter_row("B0 loads of one base in one process, at most", max(loads), "<= 1"),
         counter_row("B0 head rows / completion tokens, reference", measured.head_rows / scored, "= 1"),
         counter_row("B0 head rows / completion tokens, DPO", trained_rows / len(trained) / per_cell, "= 1"),
-        counter_row("B0 head rows / completion tokens, online", online_rows / sum(w.scored for w in online), "= 1"),
+        counter_row("B0 head rows / completion tokens, online", online_rows / (2 * drawn), "= 1"),
         counter_row("B0 positions with whole logits, all stages", sum(w.whole_rows for w in running), "= 0"),
     ]
 
@@ -133,7 +139,7 @@ def _completion_tokens(reference: pd.DataFrame) -> dict[str, int]:
     return {str(split): int(count) for split, count in tokens.groupby(reference["split"]).sum().items()}
 
 
-def measure_padding(target: str) -> list[Row]:
+def measure_padding() -> list[Row]:
     """Padded over real tokens at the full real lengths: DPO and reward training, and passes over single sequences."""
     with world(worlds.TINY, shrink=1) as params:
         params = with_batches(params)

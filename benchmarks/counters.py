@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from trl.kernels import chunked_logprob
 
 from benchmarks import worlds
-from pessimism.models import logprobs
 
 
 @dataclass
@@ -32,7 +31,6 @@ class Work:
         head_rows: positions whose logits were computed, at once or in tiles.
         whole_rows: those of them whose logits were held for all positions of a sequence at once.
         generated_rows: those from which a next token was drawn.
-        scored: tokens whose log-probabilities ``token_logps`` was asked for.
         live_logits: numbers in the largest piece of logits that was held at once.
         loads: models loaded from disk, by class.
     """
@@ -45,7 +43,6 @@ class Work:
     whole_rows: int = 0
     generated_rows: int = 0
     live_logits: int = 0
-    scored: int = 0
     loads: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -62,7 +59,7 @@ def counting() -> Iterator[Work]:
         lambda module, args, kwargs, output: _count(work, module, args, kwargs), with_kwargs=True
     )
     try:
-        with _counted_tiles(work), _counted_loads(work), _counted_scores(work):
+        with _counted_tiles(work), _counted_loads(work):
             yield work
     finally:
         hook.remove()
@@ -135,16 +132,4 @@ def _counted_loads(work: Work) -> Iterator[None]:
         return loaded
 
     with mock.patch.object(PreTrainedModel, "from_pretrained", classmethod(counted)):
-        yield
-
-
-@contextmanager
-def _counted_scores(work: Work) -> Iterator[None]:
-    original = logprobs.token_logps
-
-    def counted(model: Any, input_ids: torch.Tensor, scored_B_T: torch.Tensor) -> Any:
-        work.scored += int(scored_B_T.sum())
-        return original(model, input_ids, scored_B_T)
-
-    with mock.patch.object(logprobs, "token_logps", counted):
         yield

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from benchmarks import arms, naive, worlds
@@ -16,10 +17,10 @@ from benchmarks.counters import counting, mark_head
 from benchmarks.rows import Row, counter_row, ratio_row
 from pessimism.models.loading import device
 from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
+from pessimism.offline.dpo import LOGGED, add_chunked_head
 
 ROWS, TOKENS, SCORED = 4, 640, 0.7
 SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=512, intermediate=1024, layers=1)
-TRL_OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")  # that DPOTrainer asks for
 
 
 @cache
@@ -39,11 +40,15 @@ def scored_mask(given: ResponseBatch) -> torch.Tensor:
     return scored
 
 
-def policy(tiny: bool = False, fused_by_trl: bool = False) -> PeftModel:
-    """A base with one trainable adapter, the state that every stage trains from."""
+def policy(tiny: bool = False, add_head: Callable[[PreTrainedModel], None] | None = None) -> PeftModel:
+    """A base with one trainable adapter, the state that every stage trains from.
+
+    Args:
+        add_head: what a trainer adds to the base for its own log-probabilities.
+    """
     base = worlds.random_model(worlds.TINY if tiny else SIZE).to(device())
-    if fused_by_trl:
-        add_fused_lm_head(base, outputs=TRL_OUTPUTS)
+    if add_head is not None:
+        add_head(base)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     torch.manual_seed(0)
     return get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
@@ -62,7 +67,11 @@ def naive_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
     return sums
 
 
-def trl_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
+add_trl_head = partial(add_fused_lm_head, outputs=("log_probs", *LOGGED))
+
+
+def trainer_sums(model: PeftModel, given: ResponseBatch) -> torch.Tensor:
+    """With the head of a DPO trainer, TRL's or the one that train_dpo puts in its place, and all that it logs."""
     labels = given.input_ids.masked_fill(~scored_mask(given), -100)
     output = model(
         input_ids=given.input_ids,
@@ -87,8 +96,13 @@ def naive_memory(tiny: bool) -> Callable[[], object]:
 
 
 def trl_memory(tiny: bool) -> Callable[[], object]:
-    model, given = policy(tiny, fused_by_trl=True), batch(tiny)
-    return lambda: trl_sums(model, given)
+    model, given = policy(tiny, add_trl_head), batch(tiny)
+    return lambda: trainer_sums(model, given)
+
+
+def ours_trainer_memory(tiny: bool) -> Callable[[], object]:
+    model, given = policy(tiny, add_chunked_head), batch(tiny)
+    return lambda: trainer_sums(model, given)
 
 
 def ours_entropy_memory(tiny: bool) -> Callable[[], object]:
@@ -101,28 +115,30 @@ def naive_entropy_memory(tiny: bool) -> Callable[[], object]:
     return torch.no_grad()(lambda: naive.full_entropy(model, given.input_ids, torch.ones_like(given.input_ids)))
 
 
-def measure(target: str) -> list[Row]:
-    """B1. On CUDA, TRL leaves unscored positions out by itself: its ratios are shown there without a target."""
-    given, model, fused = batch(), policy(), policy(fused_by_trl=True)
+def measure() -> list[Row]:
+    """B1. T and ours beside it compute all that DPOTrainer logs.
+
+    On CUDA, TRL leaves unscored positions out by itself: its ratios are shown there without a target.
+    """
+    given, model, trls, trainers = batch(), policy(), policy(add_head=add_trl_head), policy(add_head=add_chunked_head)
     seconds = arms.interleaved(
         {
             "N": lambda: naive_sums(model, given),
             "ours": lambda: ours(model, given),
-            "T": lambda: trl_sums(fused, given),
+            "T": lambda: trainer_sums(trls, given),
+            "ours as T": lambda: trainer_sums(trainers, given),
         },
-        rounds=1,
+        rounds=2,
     )
-    memory_n, memory_t = arms.memory_ratios(
-        "logprobs.ours_memory", ["logprobs.naive_memory", "logprobs.trl_memory"], target
-    )
-    on_cpu = target == "cpu"
+    by_naive = arms.memory_ratios("logprobs.ours_memory", ["logprobs.naive_memory"])
+    by_trl = arms.memory_ratios("logprobs.ours_trainer_memory", ["logprobs.trl_memory"])
+    on_cpu = not torch.cuda.is_available()
     return [
-        ratio_row("B1 N memory", memory_n, "<= 0.10"),
-        ratio_row("B1 N time", arms.ratios(seconds, "ours", "N"), "<= 1.0"),
-        ratio_row("B1 T memory", memory_t, "<= 0.2" if on_cpu else None),
-        ratio_row("B1 T time", arms.ratios(seconds, "ours", "T"), "<= 0.5" if on_cpu else None),
+        ratio_row("B1 memory / N's", by_naive, "<= 0.10"),
+        ratio_row("B1 time / N's", arms.ratios(seconds, "ours", "N"), "<= 1.0"),
+        ratio_row("B1 memory / T's", by_trl, "<= 0.2" if on_cpu else None),
+        ratio_row("B1 time / T's", arms.ratios(seconds, "ours as T", "T"), "<= 0.5" if on_cpu else None),
         *errors(model, given),
-        *_counts(model, given),
     ]
 
 
@@ -150,7 +166,9 @@ def errors(model: PeftModel, given: ResponseBatch) -> list[Row]:
 
 
 @torch.no_grad()
-def _counts(model: PeftModel, given: ResponseBatch) -> list[Row]:
+def measure_counts() -> list[Row]:
+    """B0: what is computed of [4, 640] tokens."""
+    given, model = batch(), policy()
     mark_head(model)
     with counting() as work:
         response_logps(model, given)
@@ -162,7 +180,7 @@ def _counts(model: PeftModel, given: ResponseBatch) -> list[Row]:
     ]
 
 
-def measure_entropy(target: str) -> list[Row]:
+def measure_entropy() -> list[Row]:
     """B6: entropy against N's, and beside log-probabilities against log-probabilities alone."""
     given, model = batch(), policy()
     scored = scored_mask(given)
@@ -176,8 +194,8 @@ def measure_entropy(target: str) -> list[Row]:
             },
             rounds=3,
         )
-    (memory,) = arms.memory_ratios("logprobs.ours_entropy_memory", ["logprobs.naive_entropy_memory"], target)
+    memory = arms.memory_ratios("logprobs.ours_entropy_memory", ["logprobs.naive_entropy_memory"])
     return [
-        ratio_row("B6 N memory", memory, "<= 0.15"),
+        ratio_row("B6 memory / N's", memory, "<= 0.15"),
         ratio_row("B6 time with entropy / without", arms.ratios(seconds, "fused", "alone"), "<= 1.1"),
     ]

@@ -1,4 +1,4 @@
-"""Memory of one workload, in this process: ``python -m benchmarks.memory logprobs.naive_memory cpu``.
+"""Memory of one workload, in this process: ``python -m benchmarks.memory logprobs.naive_memory``.
 
 Prints the bytes by which the process (on CUDA: torch's allocator) had grown at most while the workload ran (``peak``)
 and when it was done (``resident``). A workload is a function of this package that makes ready and returns the call to
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,15 +49,14 @@ def measure_cuda(call: Callable[[], object]) -> dict[str, int]:
 
 
 def main() -> None:
-    name, device = sys.argv[1:]
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    module, function = name.split(".")
+    import torch
+
+    module, function = sys.argv[1].split(".")
     workload: Workload = getattr(importlib.import_module(f"benchmarks.{module}"), function)
     workload(True)()
     call = workload(False)
     gc.collect()
-    print(json.dumps(measure_cpu(call) if device == "cpu" else measure_cuda(call)))
+    print(json.dumps(measure_cuda(call) if torch.cuda.is_available() else measure_cpu(call)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Peer N: the naive loop that docs/paper_map.md tells of, written from that description.
 
-Every batch is padded to the greatest length, logits are computed at every position and normalised at once, policy and
+Every batch is padded to its longest text, logits are computed at every position and normalised at once, policy and
 reference are two copies of the base, the reference is asked again at every step of every beta, each reward member is a
 model of its own, responses are generated four at a time, and their texts are tokenised again for every model.
 """
@@ -26,10 +26,9 @@ from pessimism.params import Params
 GENERATED_TOGETHER = 4
 
 
-def padded(
-    rows: Sequence[Sequence[int]], width: int, pad: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, width) ids and mask, padded on the right."""
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T) ids and mask, padded on the right to the longest row."""
+    width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     for row, tokens in zip(ids, rows, strict=True):
         row[: len(tokens)] = torch.tensor(tokens)
@@ -49,14 +48,14 @@ def full_entropy(model: torch.nn.Module, ids_B_T: torch.Tensor, mask_B_T: torch.
     return -(logps_B_T_V.exp() * logps_B_T_V).sum(dim=-1)
 
 
-def _pair_sums(
-    model: torch.nn.Module, pairs: Sequence[EncodedPair], width: int, pad: int, device: torch.device
+def pair_sums(
+    model: torch.nn.Module, pairs: Sequence[EncodedPair], pad: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,) summed log-probabilities of the chosen and of the rejected responses."""
     rows = [pair.prompt_ids + pair.chosen_ids for pair in pairs] + [
         pair.prompt_ids + pair.rejected_ids for pair in pairs
     ]
-    ids, mask = padded(rows, width, pad, device)
+    ids, mask = padded(rows, pad, device)
     answered = mask.clone()
     for row, pair in zip(answered, [*pairs, *pairs], strict=True):
         row[: len(pair.prompt_ids)] = 0
@@ -64,23 +63,21 @@ def _pair_sums(
     return sums[: len(pairs)], sums[len(pairs) :]
 
 
-def train_dpo(params: Params, beta: float, pairs: Sequence[EncodedPair], pad: int, rate: float = 1e-4) -> PeftModel:
+def train_dpo(params: Params, beta: float, pairs: Sequence[EncodedPair], pad: int) -> PeftModel:
     """One epoch of DPO on two copies of the base."""
     base, reference = load_policy_base(params), load_policy_base(params)
     lora = lora_config(params.scale.policy, base.config.hidden_size, len(pairs), "CAUSAL_LM")
     policy = get_peft_model(base, lora).train()
-    optimizer = torch.optim.AdamW(trainable_parameters(policy), lr=rate)
-    size, accumulation, width = (
-        params.scale.dpo.batch_size or 1,
-        params.scale.dpo.accumulation or 1,
-        params.scale.lengths.sequence,
-    )
+    dpo = params.scale.dpo
+    assert dpo.learning_rate and dpo.batch_size and dpo.accumulation
+    optimizer = torch.optim.AdamW(trainable_parameters(policy), lr=dpo.learning_rate)
+    size, accumulation = dpo.batch_size, dpo.accumulation
     order = np.random.default_rng(0).permutation(len(pairs))
     batches = [[pairs[row] for row in order[start : start + size]] for start in range(0, len(pairs), size)]
     for number, batch in enumerate(batches, 1):
-        chosen, rejected = _pair_sums(policy, batch, width, pad, base.device)
+        chosen, rejected = pair_sums(policy, batch, pad, base.device)
         with torch.no_grad():
-            reference_chosen, reference_rejected = _pair_sums(reference, batch, width, pad, base.device)
+            reference_chosen, reference_rejected = pair_sums(reference, batch, pad, base.device)
         margins = (chosen - reference_chosen) - (rejected - reference_rejected)
         (-F.logsigmoid(beta * margins).mean() / accumulation).backward()
         if number % accumulation == 0 or number == len(batches):
@@ -91,18 +88,20 @@ def train_dpo(params: Params, beta: float, pairs: Sequence[EncodedPair], pad: in
 
 
 def train_reward(
-    params: Params, chosen: Sequence[Sequence[int]], rejected: Sequence[Sequence[int]], pad: int, rate: float = 1e-4
+    params: Params, chosen: Sequence[Sequence[int]], rejected: Sequence[Sequence[int]], pad: int
 ) -> PeftModel:
     """One epoch of Bradley-Terry training."""
     base = load_reward_base(params)
     lora = lora_config(params.scale.reward, base.config.hidden_size, len(chosen), "SEQ_CLS", ["score"])
     model = get_peft_model(base, lora).train()
-    optimizer = torch.optim.AdamW(trainable_parameters(model), lr=rate)
-    size, width = params.scale.reward_training.batch_size or 1, params.scale.lengths.sequence
+    training = params.scale.reward_training
+    assert training.learning_rate and training.batch_size
+    optimizer = torch.optim.AdamW(trainable_parameters(model), lr=training.learning_rate)
+    size = training.batch_size
     order = np.random.default_rng(0).permutation(len(chosen))
     for start in range(0, len(chosen), size):
         rows = order[start : start + size]
-        ids, mask = padded([side[row] for side in (chosen, rejected) for row in rows], width, pad, base.device)
+        ids, mask = padded([side[row] for side in (chosen, rejected) for row in rows], pad, base.device)
         scores = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0]
         (-F.logsigmoid(scores[: len(rows)] - scores[len(rows) :]).mean()).backward()
         torch.nn.utils.clip_grad_norm_(trainable_parameters(model), 1.0)
@@ -117,7 +116,7 @@ class Ensemble:
 
     models: list[PeftModel]
     tokenizer: PreTrainedTokenizerBase
-    width: int
+    longest: int
 
     @classmethod
     def load(cls, params: Params, tokenizer: PreTrainedTokenizerBase) -> Ensemble:
@@ -127,12 +126,12 @@ class Ensemble:
 
     @torch.no_grad()
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """(K, B) scores of texts padded to the greatest length."""
+        """(K, B) scores of texts cut at ``longest`` tokens."""
         scores = []
         for model in self.models:
             texts = [f"{prompt}\n\n{response}" for prompt, response in zip(prompts, responses, strict=True)]
-            rows = [ids[: self.width] for ids in self.tokenizer(texts)["input_ids"]]
-            ids, mask = padded(rows, self.width, self.tokenizer.pad_token_id, model.device)
+            rows = [ids[: self.longest] for ids in self.tokenizer(texts)["input_ids"]]
+            ids, mask = padded(rows, self.tokenizer.pad_token_id, model.device)
             scores.append(model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].float().cpu().numpy())
         return np.stack(scores)
 
@@ -197,7 +196,7 @@ class OnlineLoop:
             self.tokenizer(f"{prompt} {response}")["input_ids"]
             for prompt, response in zip(prompts, responses, strict=True)
         ]
-        ids, mask = padded(rows, max(map(len, rows)), self.tokenizer.pad_token_id, self.policy.device)
+        ids, mask = padded(rows, self.tokenizer.pad_token_id, self.policy.device)
         answered = mask.clone()
         for row, prompt in zip(answered, prompt_ids, strict=True):
             row[: len(prompt)] = 0

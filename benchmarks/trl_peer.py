@@ -42,7 +42,7 @@ def pair_dataset(pairs: Sequence[EncodedPair], **columns: np.ndarray) -> Dataset
 
 
 def train_dpo(
-    params: Params, beta: float, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, precompute: bool, seed: int = 0
+    params: Params, beta: float, pairs: Dataset, tokenizer: PreTrainedTokenizerBase, precompute: bool
 ) -> DPOTrainer:
     """One epoch of TRL's DPO.
 
@@ -53,7 +53,7 @@ def train_dpo(
     base, dpo = load_policy_base(params), params.scale.dpo
     with tempfile.TemporaryDirectory() as directory:
         arguments = DPOConfig(
-            **shared_arguments(directory, seed),  # type: ignore[arg-type]
+            **shared_arguments(directory, 0),  # type: ignore[arg-type]
             beta=beta,
             precompute_ref_log_probs=precompute,
             num_train_epochs=1,
