@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -190,22 +190,19 @@ def measure_padding() -> list[Row]:
         ready = trl_peer.pair_dataset(
             train.pairs, ref_chosen_logps=train.chosen_logps, ref_rejected_logps=train.rejected_logps
         )
-        by_dpo = arms.interleaved(
-            {
-                "N": lambda: naive.train_dpo(params, 0.1, train.pairs, worlds.PAD),
-                "ours": lambda: pairs.train(reference, 0.1),
-                "T": lambda: trl_peer.train_dpo(params, 0.1, ready, pairs.tokenizer, precompute=False),
-            },
-            rounds=2,
-        )
-        by_reward = arms.interleaved(
-            {
-                "N": lambda: naive.train_reward(params, *pairs.reward_ids(), worlds.PAD),
-                "ours": pairs.train_member,
-                "T": lambda: trl_peer.train_reward(params, *pairs.reward_ids(), pairs.tokenizer),
-            },
-            rounds=2,
-        )
+        dpo_arms: dict[str, Callable[[], object]] = {
+            "N": lambda: naive.train_dpo(params, 0.1, train.pairs, worlds.PAD),
+            "ours": lambda: pairs.train(reference, 0.1),
+            "T": lambda: trl_peer.train_dpo(params, 0.1, ready, pairs.tokenizer, precompute=False),
+        }
+        reward_arms: dict[str, Callable[[], object]] = {
+            "N": lambda: naive.train_reward(params, *pairs.reward_ids(), worlds.PAD),
+            "ours": pairs.train_member,
+            "T": lambda: trl_peer.train_reward(params, *pairs.reward_ids(), pairs.tokenizer),
+        }
+        print_padding("DPO", dpo_arms)
+        print_padding("reward", reward_arms)
+        by_dpo, by_reward = arms.interleaved(dpo_arms, rounds=2), arms.interleaved(reward_arms, rounds=2)
         differences = [dpo_difference(pairs, train), reward_difference(pairs)]
     return [
         ratio_row("B3 DPO pairs/s / N's", arms.speedups(by_dpo, "ours", "N"), ">= 1.4"),
@@ -215,6 +212,14 @@ def measure_padding() -> list[Row]:
         counter_row("B3 DPO loss of the same batch, difference", differences[0], "<= 1e-5"),
         counter_row("B3 reward loss of the same batch, difference", differences[1], "<= 1e-5"),
     ]
+
+
+def print_padding(name: str, ways: Mapping[str, Callable[[], object]]) -> None:
+    """Run every way once and print how many tokens it computes per real one."""
+    for arm, run in ways.items():
+        with counting() as work:
+            run()
+        print(f"  padded / real tokens, {name}, {arm}: {work.padding:.2f}", flush=True)
 
 
 def dpo_difference(pairs: Pairs, train: ReferencedPairs, count: int = 16) -> float:
