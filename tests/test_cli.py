@@ -501,7 +501,7 @@ def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, chec
     cli.main(["verify"])
     nothing = {name: dict.fromkeys(values, 0.0) for name, values in found.items() if name.endswith("_excess")}
     records.write_json(layout.HACKING, {**found, **nothing, "final_kl_k1": 0.0})
-    assert "final_kl_k1" in failure("verify")
+    assert "heldout_proxy_excess.p20" in failure("verify")
 
 
 @pytest.mark.parametrize(

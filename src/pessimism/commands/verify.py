@@ -45,16 +45,16 @@ _COUNT = "a count"
 _TRAINED = "a training that was repeated with other rounding"
 _ZERO = "a reward model's zero is arbitrary and moves from training to training"
 _SAMPLED = "a mean over sampled responses"
-_KL = "near 0 where nothing was trained"
+_KL = "a mean of few log-ratios with long tails"
 _RATIO = "divided by a first batch mean that may be near 0"
 _AREA = "counts positive gaps only, small ones included"
 _ORDER = "an order or a threshold of numbers that have tolerances"
 _FIT = "three parameters on few points"
 
 # The first pattern that matches `file: key` decides. An infinite tolerance says that the number is shown, not compared.
-# Those of hacking.json's excesses are three standard errors of the difference of two runs, from the spread over seeds
-# of the default run; that of its divergence is narrower, so that a run that trained nothing is noticed. A repetition
-# keeps its seeds and differs less than they do. The others are at least twice what a change of instruction set
+# Those of hacking.json: five committed default runs, of other code and machines, differed by up to 0.06 in the true
+# excess, 0.22 in the proxy's and 0.31 in the divergence. The proxy's is below its value at the smallest beta, so that a
+# run that trained nothing online is noticed. The others are at least twice what a change of instruction set
 # (ATEN_CPU_CAPABILITY=default) did to an earlier default run.
 TOLERANCES = (
     Tolerance("*: pairs", 0, 0, _COUNT),
@@ -67,8 +67,8 @@ TOLERANCES = (
     Tolerance("base.json: proxy_reward_sd", 0.05, 0.25, _TRAINED),
     Tolerance("base.json: proxy_reward", 0.75, 0, _ZERO),
     Tolerance("hacking.json: heldout_true_excess.*", 0.10, 0, _SAMPLED),
-    Tolerance("hacking.json: heldout_proxy_excess.*", 0.40, 0, _SAMPLED),
-    Tolerance("hacking.json: final_kl_k1", 0.20, 0, _KL),
+    Tolerance("hacking.json: heldout_proxy_excess.*", 0.25, 0, _SAMPLED),
+    Tolerance("hacking.json: final_kl_k1", 0.35, 0, _KL),
     Tolerance("hacking.json: true_sd_smoothed", 0, 0, _COUNT),
     Tolerance("hacking.json: augc.*", math.inf, 0, _RATIO),
     Tolerance("hacking.json: controlled_augc_excess.*", math.inf, 0, _AREA),
