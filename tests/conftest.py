@@ -112,7 +112,8 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     for role in ("policy", "reward"):
         chosen = params.scale.model(role)
         identity = {"source": chosen.source, "name": chosen.name, "revision": None, "parameters": 20_000}
-        records.write_json(layout.base_record(role), identity)
+        size = {"vocabulary": base.config.vocab_size, "hidden_size": base.config.hidden_size}
+        records.write_json(layout.base_record(role), identity | size)
     pairs = pd.DataFrame(arithmetic.preference_rows(rng.generator(0, "tiny-world"), 64))
     pairs.insert(0, "pair_id", [f"pair-{row}" for row in range(len(pairs))])
     records.write_table(layout.preferences("train"), pairs[:48])

@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pessimism.commands.selfcheck import params_of
 from pessimism.errors import ParamsError, SourceError
-from pessimism.models.loading import DTYPES, quantization_config
+from pessimism.models.loading import quantization_config, set_precision
+from pessimism.models.precision import LOADED_DTYPES
 from pessimism.params import LengthParams, Params
 from pessimism.pipeline import load_stages
 from pessimism.planning import bases, schedule
@@ -159,8 +160,12 @@ def test_quantised_models_take_the_bytes_of_really_quantised_ones(project: Path,
     params = with_policy(params_of("paper"), source="path", name=str(tmp_path / "model"))
     model = params.scale.policy
     real = AutoModelForCausalLM.from_pretrained(
-        model.name, dtype=DTYPES[model.dtype], quantization_config=quantization_config(model), device_map={"": "cpu"}
+        model.name,
+        dtype=LOADED_DTYPES[model.dtype],
+        quantization_config=quantization_config(model),
+        device_map={"": "cpu"},
     )
+    set_precision(real, model)
     planned = bases.base(params, "policy")
     assert bases.size(bases.resident_tensors(planned)) == bases.size(bases.resident_tensors(real))
     sizes = {name: (parameter.shape, parameter.dtype) for name, parameter in real.named_parameters()}

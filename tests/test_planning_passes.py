@@ -68,6 +68,9 @@ class AttentionKernels(TorchDispatchMode):
             query, key, _, bias, *_ = args
             causal = len(args) > 6 and args[6]
             self.found.add(Attention(bias is not None, causal, query.shape[1] != key.shape[1]))
+        if func is torch.ops.aten._scaled_dot_product_flash_attention.default:
+            query, key, _, _, causal, *_ = args
+            self.found.add(Attention(False, causal, query.shape[1] != key.shape[1]))
         return func(*args, **(kwargs or {}))
 
 

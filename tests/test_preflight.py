@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def test_bytes_of_weights_are_no_more_than_real_ones(tiny_world: Any) -> None:
 
     from pessimism.models.loading import load_policy_base
 
-    for dtype, quantization in (("float32", "none"), ("bfloat16", "none"), ("float32", "nf4"), ("bfloat16", "nf4")):
+    for dtype, quantization in itertools.product(("float32", "bfloat16", "mixed"), ("none", "nf4")):
         policy = dataclasses.replace(tiny_world.scale.policy, dtype=dtype, quantization=quantization)
         params = dataclasses.replace(tiny_world, scale=dataclasses.replace(tiny_world.scale, policy=policy))
         model = load_policy_base(params)

@@ -24,7 +24,7 @@ class ModelParams:
     source: Source
     name: str
     revision: str | None
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["float32", "bfloat16", "mixed"]
     quantization: Literal["none", "nf4"]
     lora_targets: tuple[str, ...]
     lora_rank: int | None

@@ -12,7 +12,8 @@ from pessimism.params import ModelParams, Params, load_params
 from pessimism.resources import GIB, DiskNeed
 
 FREE_FOR_OUTPUTS = GIB
-BYTES = {"float32": 4.0, "bfloat16": 2.0}
+EMBEDDING_BYTES = {"float32": 4.0, "bfloat16": 2.0, "mixed": 4.0}
+BLOCK_BYTES = {"float32": 4.0, "bfloat16": 2.0, "mixed": 2.0}
 NF4_BYTES = 0.5
 
 # The models that each stage holds, together except in prepare_base, which loads one after the other.
@@ -68,10 +69,9 @@ def weight_bytes(params: Params, role: str) -> int:
     record = records.read_json(path) if path.is_file() else {}
     if (record.get("source"), record.get("name")) != (model.source, model.name) or "parameters" not in record:
         return 0
-    if model.quantization == "none":
-        return int(record["parameters"] * BYTES[model.dtype])
     embedding = record["vocabulary"] * record["hidden_size"]
-    return int(embedding * BYTES[model.dtype] + (record["parameters"] - embedding) * NF4_BYTES)
+    per_weight = NF4_BYTES if model.quantization == "nf4" else BLOCK_BYTES[model.dtype]
+    return int(embedding * EMBEDDING_BYTES[model.dtype] + (record["parameters"] - embedding) * per_weight)
 
 
 def download_needs(params: Params, roles: tuple[str, ...]) -> list[DiskNeed]:

@@ -21,7 +21,9 @@ from transformers import (
 )
 
 from pessimism.data.prompts import online_prompt_ids
+from pessimism.models.adapters import rounded_adapters
 from pessimism.models.batching import generation_batch_size, length_order
+from pessimism.models.precision import BLOCK_DTYPES
 from pessimism.params import Params, Protocol
 
 
@@ -131,7 +133,7 @@ def sample_responses(
     response_ids: list[list[int]] = [[]] * len(prompts)
     ends = end_ids(model, tokenizer)
     size, order = generation_batch_size(params), length_order([len(ids) for ids in prompt_ids])
-    with _eval_mode(model):
+    with _eval_mode(model), rounded_adapters(model, BLOCK_DTYPES[scale.policy.dtype]):
         for start in range(0, len(prompts), size):
             rows = order[start : start + size]
             processors = chosen.processors(model, [seeds[row] for row in rows])

@@ -1,7 +1,8 @@
 """Loading of tokenizers and frozen base models, checked against what prepare_base recorded.
 
-``dtype`` is the dtype of everything that is not quantised. ``nf4`` with ``float32`` is therefore what the published
-notebook gets from its k-bit preparation: norms, embeddings and heads in float32, linear layers in 4 bits.
+``dtype`` is the dtype of everything that is not quantised; ``mixed`` has bfloat16 inside attention and MLP and float32
+around them. ``nf4`` with ``mixed`` is therefore close to what the published notebook gets from its k-bit preparation
+and its bfloat16 compute: norms, embeddings and heads in float32, linear layers in 4 bits, bfloat16 between them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from transformers.integrations import sdpa_attention
 from pessimism import hub, layout, processes, records
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
+from pessimism.models.precision import LOADED_DTYPES, compute_blocks_in_bfloat16, fuse_norms
 from pessimism.params import ModelParams, Params
 
 SCORE_HEAD = "score"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Float32Linear(torch.nn.Linear):
@@ -159,7 +160,7 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
     torch.set_float32_matmul_precision(params.scale.matmul_precision)
     model, info = kind.from_pretrained(
         location,
-        dtype=DTYPES[chosen.dtype],
+        dtype=LOADED_DTYPES[chosen.dtype],
         quantization_config=quantization_config(chosen),
         device_map={"": device()},
         output_loading_info=True,
@@ -174,7 +175,15 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
     repeat_shared_heads()
     _keep_gradients_on_cpu(model)
     unpack_into_compute_dtype(model)
+    set_precision(model, chosen)
     return model.requires_grad_(False).eval()
+
+
+def set_precision(model: PreTrainedModel, chosen: ModelParams) -> None:
+    """Fused norms, and blocks in bfloat16 where the scale asks for mixed precision."""
+    fuse_norms(model)
+    if chosen.dtype == "mixed":
+        compute_blocks_in_bfloat16(model)
 
 
 def quantization_config(model: ModelParams) -> BitsAndBytesConfig | None:

@@ -15,7 +15,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 
 from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
-from pessimism.models.adapters import trainable_parameters
+from pessimism.models.adapters import fuse_adapters, trainable_parameters
 from pessimism.models.unpadding import SortedBatches, compute_by_length
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
@@ -149,7 +149,7 @@ class ProgressBar(TrainerCallback):
 
 
 def prepare(trainer: Trainer, description: str) -> None:
-    """Give a built trainer the bar of this project, and float32 trainable weights.
+    """Give a built trainer the bar of this project, float32 trainable weights, and adapters that follow their input.
 
     Raises:
         ParamsError: the launcher, or the user's own settings of accelerate, ask for another precision or for shards.
@@ -162,6 +162,7 @@ def prepare(trainer: Trainer, description: str) -> None:
     # is often lost in rounding.
     for parameter in trainable_parameters(trainer.model):
         parameter.data = parameter.data.float()
+    fuse_adapters(trainer.model)
 
 
 def check_launched_plainly(trainer: Trainer) -> None:

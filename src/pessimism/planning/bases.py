@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
-from pessimism.models.adapters import lora_config
-from pessimism.models.loading import DTYPES, SCORE_HEAD, Float32Linear, quantization_config
+from pessimism.models.adapters import fuse_adapters, lora_config
+from pessimism.models.loading import SCORE_HEAD, Float32Linear, quantization_config, set_precision
+from pessimism.models.precision import LOADED_DTYPES
 from pessimism.params import Params
 from pessimism.planning.architectures import model_config
 
@@ -30,7 +31,7 @@ def full_base(params: Params, role: str) -> PreTrainedModel:
         config.num_labels = 1
     config.pad_token_id = 0
     with META:
-        model = kind.from_config(config, dtype=DTYPES[params.scale.model(role).dtype])
+        model = kind.from_config(config, dtype=LOADED_DTYPES[params.scale.model(role).dtype])
         if role == "reward":
             head = Float32Linear(getattr(model, SCORE_HEAD).in_features, 1, bias=False, dtype=torch.float32)
             setattr(model, SCORE_HEAD, head)
@@ -40,14 +41,14 @@ def full_base(params: Params, role: str) -> PreTrainedModel:
 def base(params: Params, role: str) -> PreTrainedModel:
     """The frozen base of ``role`` as the loaders give it, quantised where the scale says so."""
     model = full_base(params, role)
-    chosen = quantization_config(params.scale.model(role))
-    if chosen is None:
-        return model
-    model = replace_with_bnb_linear(model, [*get_keys_to_not_convert(model), SCORE_HEAD], chosen)
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            _quantise(module)
-    model.is_loaded_in_4bit = True
+    quantization = quantization_config(params.scale.model(role))
+    if quantization is not None:
+        model = replace_with_bnb_linear(model, [*get_keys_to_not_convert(model), SCORE_HEAD], quantization)
+        for module in model.modules():
+            if isinstance(module, bitsandbytes.nn.Linear4bit):
+                _quantise(module)
+        model.is_loaded_in_4bit = True
+    set_precision(model, params.scale.model(role))
     return model.requires_grad_(False).eval()
 
 
@@ -66,6 +67,7 @@ def adapted(model: PreTrainedModel, config: LoraConfig, names: Sequence[str], tr
         for name in others:
             adapted.add_adapter(name, config)
     adapted.set_adapter(first if trainable is None else trainable, inference_mode=trainable is None)
+    fuse_adapters(adapted)
     return adapted.eval()
 
 

@@ -32,6 +32,7 @@ def kernels_of(target: Target) -> Iterator[None]:
         # The project trains without autocast, and torch does not know the meta device there.
         stack.enter_context(_replaced(torch, "is_autocast_enabled", lambda *device: False))
         if target == "cuda":
+            stack.enter_context(_replaced(functional, "rms_norm", _fused_norm))
             stack.enter_context(_replaced(functional, "dropout", _fused_dropout))
             logprob, divergence = trl.kernels.chunked_logprob, trl.kernels.chunked_divergence
             for module in (logprob, divergence, trl.trainer.utils):
@@ -82,8 +83,15 @@ def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, 
     return _aten.native_dropout(values, p, True)[0] if training and p > 0 else values
 
 
+def _fused_norm(
+    values: torch.Tensor, shape: tuple[int, ...], weight: torch.Tensor | None = None, eps: float | None = None
+) -> torch.Tensor:
+    """One kernel each way, which reads and writes what the one of LayerNorm does."""
+    return torch.nn.functional.layer_norm(values, shape, weight, None, 1e-6 if eps is None else eps)
+
+
 def _attention(target: Target) -> Callable[..., torch.Tensor]:
-    """The fused kernel that ``target`` chooses for float32 and a mask, as a function like torch's own.
+    """The fused kernel that ``target`` chooses by dtype and mask, as a function like torch's own.
 
     It keeps its inputs, its result and one number per query.
     """
@@ -102,6 +110,10 @@ def _attention(target: Target) -> Callable[..., torch.Tensor]:
         if target == "cpu":
             return _aten._scaled_dot_product_flash_attention_for_cpu(
                 query, key, value, dropout_p, is_causal, attn_mask=bias, scale=scale
+            )[0]
+        if bias is None and query.dtype == torch.bfloat16:
+            return _aten._scaled_dot_product_flash_attention(
+                query, key, value, dropout_p, is_causal, False, scale=scale
             )[0]
         if bias is not None:
             bias = bias.expand(*query.shape[:3], key.shape[2])

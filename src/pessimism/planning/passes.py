@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.models.adapters import trainable_parameters, use_adapter
+from pessimism.models.adapters import rounded_adapters, trainable_parameters, use_adapter
 from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
 from pessimism.offline.dpo import add_chunked_head
@@ -60,10 +60,15 @@ class Pass:
 
 @dataclass(frozen=True)
 class Tracer:
-    """Traces passes as ``target`` would run them, on texts of the greatest length."""
+    """Traces passes as ``target`` would run them, on texts of the greatest length.
+
+    Attributes:
+        cache_dtype: of the policy's keys and values.
+    """
 
     target: Target
     lengths: LengthParams
+    cache_dtype: torch.dtype
 
     def logps(self, model: PreTrainedModel, rows: int, dtypes: tuple[torch.dtype, ...], context: int) -> Pass:
         """Log-probabilities of whole sequences (offline.reference)."""
@@ -161,7 +166,7 @@ class Tracer:
     def decode(self, model: PreTrainedModel, rows: int, sampling: Sampling) -> Pass:
         """The last step of generation: one token per row, with the keys and values of all before it, and its draw."""
         length = self.lengths.prompt + self.lengths.response
-        cache = _full_cache(model, rows, length - 1)
+        cache = _full_cache(model, rows, length - 1, self.cache_dtype)
         ids, mask = _ids(rows, 1), torch.ones(rows, length, dtype=torch.long, device=META)
         *others, draw = sampling.processors(model, [])
         assert isinstance(draw, RowDraw)
@@ -175,7 +180,8 @@ class Tracer:
                 ).logits
                 processors(ids, logits[:, -1].to(copy=True, dtype=torch.float32)).argmax(dim=-1)
 
-        found = self._trace("generation, one token", model, rows, 1, call, cache=cache)
+        with rounded_adapters(model, self.cache_dtype):
+            found = self._trace("generation, one token", model, rows, 1, call, cache=cache)
         return replace(found, memory=_with_cache(found.memory, size(_cached(cache))))
 
     def scores(self, model: PeftModel, rows: int, member: int) -> Pass:
@@ -241,13 +247,13 @@ def _ids(rows: int, length: int) -> torch.Tensor:
     return torch.zeros(rows, length, dtype=torch.long, device=META)
 
 
-def _full_cache(model: PreTrainedModel, rows: int, length: int) -> DynamicCache:
+def _full_cache(model: PreTrainedModel, rows: int, length: int, dtype: torch.dtype) -> DynamicCache:
     config = model.config.get_text_config()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cache = DynamicCache(config=config)
     for layer in range(config.num_hidden_layers):
         shape = (rows, config.num_key_value_heads, length, width)
-        keys, values = (torch.empty(shape, dtype=model.dtype, device=META) for _ in range(2))
+        keys, values = (torch.empty(shape, dtype=dtype, device=META) for _ in range(2))
         cache.update(keys, values, layer)
     return cache
 

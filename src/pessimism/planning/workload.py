@@ -16,6 +16,7 @@ from pessimism import cells
 from pessimism.models import generation
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import DEFAULT
+from pessimism.models.precision import BLOCK_DTYPES
 from pessimism.models.training import batch_parts
 from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
@@ -71,7 +72,7 @@ class Workload:
 
     def __init__(self, params: Params, rows: Rows, assumed: Assumptions, target: Target = "cuda") -> None:
         self.params, self.rows, self.assumed = params, rows, assumed
-        self.tracer = Tracer(target, params.scale.lengths)
+        self.tracer = Tracer(target, params.scale.lengths, BLOCK_DTYPES[params.scale.policy.dtype])
         self.texts = TextLengths(params.scale.lengths)
 
     def stages(self) -> list[StageWork]:

@@ -1,0 +1,67 @@
+"""Mixed precision: attention and MLP blocks in bfloat16, everything that is summed up over layers in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+LOADED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.float32}
+"""What embeddings, norms and heads are loaded in, by the ``dtype`` of a scale."""
+
+BLOCK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.bfloat16}
+"""What attention and MLP compute in, keys and values included."""
+
+BLOCKS = ("self_attn", "mlp")
+ROTARY = "rotary_emb"
+PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
+"""Classes of transformers that compute what torch.nn.RMSNorm does; others, such as Gemma's, add 1 to the weight."""
+
+
+def fuse_norms(model: PreTrainedModel) -> None:
+    """Put torch's own RMSNorm, one kernel on a GPU, in place of the seven that transformers writes out.
+
+    The result is the same up to rounding; between bfloat16 numbers it rounds once instead of twice.
+    """
+    for path, module in list(model.named_modules()):
+        if type(module).__name__ in PLAIN_NORMS:
+            norm = torch.nn.RMSNorm(module.weight.shape, module.variance_epsilon, device="meta")
+            norm.weight = module.weight
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, norm)
+
+
+def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
+    """Have attention and MLP take, compute and give bfloat16; the residual stream that they add to stays float32.
+
+    So do its norms, the embeddings and the head. What a block reads is rounded once per block, and no sum over layers
+    or over the vocabulary is.
+
+    Args:
+        model: with its residual stream in float32, and blocks called as in BLOCKS.
+    """
+    for path, module in model.named_modules():
+        name = path.rpartition(".")[2]
+        if name in BLOCKS:
+            module.register_forward_pre_hook(_round_inputs, with_kwargs=True)
+            for parameter in module.parameters():
+                if parameter.dtype == torch.float32:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+        elif name == ROTARY:
+            # Once here instead of once per block.
+            module.register_forward_hook(lambda _, args, output: _rounded(output))
+
+
+def _round_inputs(
+    block: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return _rounded(args), {name: _rounded(value) for name, value in options.items()}
+
+
+def _rounded(value: Any) -> Any:
+    """Float32 tensors, alone or in tuples, as bfloat16; all else as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(_rounded, value))
+    is_float32 = isinstance(value, torch.Tensor) and value.dtype == torch.float32
+    return value.to(torch.bfloat16) if is_float32 else value
