@@ -77,6 +77,16 @@ def test_an_error_inside_restores_the_adapter(two_adapters: PeftModel) -> None:
     assert gradient_names(two_adapters)
 
 
+def test_an_unknown_adapter_is_refused_and_nothing_is_switched(two_adapters: PeftModel) -> None:
+    # PEFT's layers leave out an adapter that they do not have: the base would answer in its name.
+    expected = logits(two_adapters)
+    refused = pytest.raises(ValueError, match=r"no adapter 'polciy'; expected one of \['policy', 'reference'\]")
+    with refused, use_adapter(two_adapters, "polciy"):
+        pass
+    assert adapters.active_adapter(two_adapters) == "policy"
+    assert torch.equal(logits(two_adapters), expected)
+
+
 def test_switching_between_forward_and_backward_leaves_the_gradients(two_adapters: PeftModel) -> None:
     def gradients(switch: bool) -> list[torch.Tensor]:
         two_adapters.zero_grad()

@@ -18,6 +18,7 @@ from trl import RewardConfig
 from conftest import save_random_adapter
 from pessimism import layout, records
 from pessimism.errors import DataError
+from pessimism.models import adapters
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.params import Params
@@ -262,11 +263,27 @@ def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
     assert (both[0] != both[1]).all()
 
 
-def test_scoring_with_dropout_is_noisy_and_leaves_the_callers_random_stream(members: Params) -> None:
+@pytest.fixture
+def dropping(members: Params) -> RewardEnsemble:
+    """The members with dropout in their adapters."""
     for member in (1, 10):
         config = records.read_json(layout.reward_member(member) / "adapter_config.json")
         records.write_json(layout.reward_member(member) / "adapter_config.json", config | {"lora_dropout": 0.5})
-    ensemble = RewardEnsemble.load(members)
+    return RewardEnsemble.load(members)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_scores_are_those_of_pefts_own_switching(
+    dropping: RewardEnsemble, seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = dropping.score(*texts(), dropout_seed=seed)
+    monkeypatch.setattr(adapters, "_activate", lambda model, name: model.set_adapter(name, inference_mode=True))
+    assert (dropping.score(*texts(), dropout_seed=seed) == scores).all()
+    assert (scores[0] != scores[1]).all()
+
+
+def test_scoring_with_dropout_is_noisy_and_leaves_the_callers_random_stream(dropping: RewardEnsemble) -> None:
+    ensemble = dropping
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)

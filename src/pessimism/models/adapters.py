@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
@@ -143,6 +144,9 @@ def use_adapter(model: PeftModel, name: str | None) -> Iterator[None]:
 
     Unlike PEFT's own switching, it changes no parameter's ``requires_grad``, so an optimiser's parameters stay
     trainable. With gradient checkpointing, ``backward`` runs layers again: call it inside the same context.
+
+    Raises:
+        ValueError: the model has no adapter of that name.
     """
     before = active_adapter(model)
     if before == name:
@@ -157,19 +161,28 @@ def use_adapter(model: PeftModel, name: str | None) -> Iterator[None]:
 
 def active_adapter(model: PeftModel) -> str | None:
     """Name of the active adapter; None where adapters are off."""
-    layer = next(module for module in model.modules() if isinstance(module, BaseTunerLayer))
-    return None if layer.disable_adapters else model.active_adapter
+    return None if next(_adapted_layers(model)).disable_adapters else model.active_adapter
 
 
 def _activate(model: PeftModel, name: str | None) -> None:
-    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    if name is None:
-        model.base_model.disable_adapter_layers()
-    else:
-        model.base_model.enable_adapter_layers()
-        model.set_adapter(name, inference_mode=True)
-    for parameter, requires_grad in trainable:
-        parameter.requires_grad_(requires_grad)
+    """Set what forward passes read: PEFT's methods set every parameter's ``requires_grad`` too, which takes longer."""
+    if name is not None and name not in model.peft_config:
+        raise ValueError(f"the model has no adapter {name!r}; expected one of {sorted(model.peft_config)}")
+    for layer in _adapted_layers(model):
+        layer._disable_adapters = name is None
+        if name is not None:
+            layer._active_adapter = [name]
+    if name is not None:
+        model.active_adapter = model.base_model.active_adapter = name
+
+
+def _adapted_layers(module: torch.nn.Module) -> Iterator[BaseTunerLayer | ModulesToSaveWrapper]:
+    """Layers with an adapter, and heads of which every adapter has its own; what is inside them is not searched."""
+    if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
+        yield module
+        return
+    for child in module.children():
+        yield from _adapted_layers(child)
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
