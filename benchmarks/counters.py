@@ -27,7 +27,7 @@ class Work:
         policy: sequences that a backbone read with an adapter active.
         reference: sequences that it read without one.
         padded: tokens that were embedded, padding included.
-        real: those that are not the padding token.
+        real: those that are not the padding token; a prompt that two texts share counts once where it is computed once.
         head_rows: positions whose logits were computed, at once or in tiles.
         whole_rows: those of them whose logits were held for all positions of a sequence at once.
         generated_rows: those from which a next token was drawn.
@@ -68,6 +68,7 @@ def counting() -> Iterator[Work]:
 def _count(work: Work, module: torch.nn.Module, args: Any, kwargs: Any) -> None:
     if isinstance(module, torch.nn.Embedding):
         work.padded += args[0].numel()
+        work.real += int((args[0] != worlds.PAD).sum())
     elif is_backbone(module):
         _count_backbone(work, module, args, kwargs)
     elif isinstance(module, torch.nn.Linear) and getattr(module, "counted_as_head", False):
@@ -85,7 +86,6 @@ def _count_backbone(work: Work, module: torch.nn.Module, args: Any, kwargs: Any)
         work.policy += len(ids)
     else:
         work.reference += len(ids)
-    work.real += int((ids != worlds.PAD).sum())
 
 
 def _count_head(work: Work, shape: torch.Size, columns: int) -> None:

@@ -109,7 +109,8 @@ def train_one_member(params: Params) -> None:
     base.score = Float32Linear(config.hidden_size, 1, bias=False)
     tokenizer = make_tokenizer()
     texts = [tokenizer.decode([7 + row] * 2 * LENGTHS.sequence) for row in range(PAIRS)]
-    pairs = pd.DataFrame({"prompt": texts, "chosen": texts, "rejected": texts[::-1]})
+    prompt = tokenizer.decode(list(range(7, 7 + FEWEST_PROMPT_TOKENS)))
+    pairs = pd.DataFrame({"prompt": prompt, "chosen": texts, "rejected": texts[::-1]})
     with tempfile.TemporaryDirectory() as directory:
         train_member(params, 0, base.requires_grad_(False).eval(), tokenizer, pairs, Path(directory))
 

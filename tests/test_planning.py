@@ -125,13 +125,24 @@ def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unp
 
 def test_texts_fill_batches_as_the_stages_make_them() -> None:
     texts = TextLengths(LengthParams(prompt=192, response=448, sequence=640))
-    alone, pairs = texts.pairs(16 * 640), texts.trained_pairs(batch=224, part=8)
-    assert 1 <= alone.padding <= 1.08 and 1 <= pairs.padding <= 1.20
+    alone, pairs = texts.pairs(16 * 640), texts.trained_pairs(batch=224, part=8, packed=True)
+    assert 1 <= alone.padding <= 1.08 and 1 <= pairs.padding <= 1.08
     assert 0.95 * 16 * 640 < alone.positions <= 16 * 640
     assert alone.share == pytest.approx(alone.padding * texts.sequence_share * 640 / alone.positions, rel=0.05)
-    assert pairs.share == pytest.approx(1 / 8, rel=0.01) and pairs.passes > 1
+    assert pairs.share == pytest.approx(1 / 8, rel=0.01) and pairs.passes >= 1
     assert pairs.scored < pairs.positions < 16 * 640
     assert texts.longest_response(4) < texts.longest_response(256) < 448
+
+
+def test_a_pair_in_one_row_computes_its_prompt_once() -> None:
+    texts = TextLengths(LengthParams(prompt=192, response=448, sequence=640))
+    packed, alone = (texts.trained_pairs(batch=224, part=8, packed=packed) for packed in (True, False))
+    assert (packed.share, packed.scored) == pytest.approx((alone.share, alone.scored))
+    assert packed.passes < alone.passes
+    tokens = [load.positions / load.padding for load in (packed, alone)]
+    assert tokens[0] == pytest.approx(tokens[1] * (1 - (1 - texts.scored_share) / 2), rel=0.02)
+    # A row is longer than either text, and attention grows with its square.
+    assert alone.squares < packed.squares < 4 * alone.squares
 
 
 def test_a_call_fills_what_was_traced_by_what_its_work_grows_with() -> None:

@@ -16,10 +16,10 @@ from transformers import AutoConfig
 from pessimism.commands.selfcheck import params_of
 from pessimism.models.adapters import trainable_parameters
 from pessimism.params import Params
-from pessimism.planning import bases
+from pessimism.planning import bases, passes, workload
 from pessimism.planning.architectures import row_counts
 from pessimism.planning.hardware import Assumptions
-from pessimism.planning.passes import Pass, Tracer
+from pessimism.planning.passes import FEWEST_PROMPT_TOKENS, Pass, Tracer
 from pessimism.planning.workload import StageWork, Workload
 
 SMALL = {
@@ -106,11 +106,12 @@ def traced(small: Workload) -> Traced:
         return Traced({work.name: work for work in small.stages()}, dict(attention))
 
 
-def test_only_generation_is_masked_and_all_else_looks_back_alone(traced: Traced) -> None:
-    # Prompts are padded on the left to be continued; all other texts on the right, where no mask is needed.
+def test_only_generation_and_packed_pairs_are_masked_and_all_else_looks_back_alone(traced: Traced) -> None:
+    # Prompts are padded on the left to be continued; all other texts on the right, where no mask is needed. In the row
+    # of a pair the rejected text must not see the chosen one; the other training step is the online one.
     assert traced.attention == {
         "log-probabilities": {CAUSAL},
-        "training step": {CAUSAL},
+        "training step": {CAUSAL, MASKED},
         "reward scores": {CAUSAL},
         "held-out log-probabilities": {CAUSAL},
         "entropy and divergence": {CAUSAL},
@@ -154,6 +155,28 @@ def test_every_stage_makes_the_passes_that_it_should(traced: Traced) -> None:
     found = {name: [use.traced.name for use in work.uses] for name, work in traced.stages.items()}
     assert found == PASSES
     assert all(use.calls > 0 for work in traced.stages.values() for use in work.uses)
+
+
+@pytest.mark.parametrize(("stage", "pairs", "heads"), [("train_reward_model", 8, False), ("train_dpo", 2, True)])
+def test_a_training_step_computes_the_prompt_of_a_pair_once(
+    traced: Traced, stage: str, pairs: int, heads: bool
+) -> None:
+    step, *_ = traced.stages[stage].uses
+    assert (step.traced.rows, step.traced.tokens) == (pairs, pairs * (2 * 640 - FEWEST_PROMPT_TOKENS))
+    if heads:
+        assert step.traced.scored == 2 * pairs * (640 - FEWEST_PROMPT_TOKENS)
+    # 0.63 x 640 tokens a text, 36 % of them in the prompt.
+    assert step.fill.positions == pytest.approx(2 * 0.63 * (1 - 0.36 / 2) * 640 / 1272, rel=0.05)
+    assert step.fill.positions**2 < step.fill.squares < step.fill.positions
+
+
+def test_texts_that_may_not_share_a_row_are_traced_as_two(small: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (passes, workload):
+        monkeypatch.setattr(module, "packs_pairs", lambda config: False)
+    with AttentionKernels() as kernels:
+        step, *_ = small.train_dpo().uses
+    assert (step.traced.rows, step.traced.tokens) == (2 * 2, 2 * 2 * 640)
+    assert kernels.found == {CAUSAL}
 
 
 def test_the_beta_grid_scores_prompts_too(traced: Traced) -> None:

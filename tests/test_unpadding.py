@@ -1,4 +1,4 @@
-"""Training with little padding: random batches, sorted inside, computed in groups of similar length."""
+"""Training with little padding: random batches, sorted inside, one row per pair, in groups of similar length."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from accelerate.data_loader import prepare_data_loader
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel, Trainer
+from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer
 
 from pessimism.errors import DataError
 from pessimism.models import training
 from pessimism.models.adapters import trainable_parameters
 from pessimism.models.batching import pad_right
+from pessimism.models.packing import rows_of
 from pessimism.models.unpadding import SAVING, SortedBatches, compute_by_length, length_groups
 from pessimism.offline import dpo
 from pessimism.params import Params
-from random_models import ARCHITECTURES, small_config
+from random_models import small_config
 from test_dpo import build, train, with_dpo, world  # noqa: F401  (world is a fixture)
-from test_ensemble import fresh_trainer
+from test_ensemble import fresh_trainer, with_training
 
 LENGTHS = np.random.default_rng(0).integers(5, 90, size=50)
 
@@ -35,20 +36,20 @@ def optimizer_batches(rows: SortedBatches, batch: int) -> list[list[int]]:
 # Order of the rows
 
 
-@given(rows=st.integers(1, 60), parts=st.integers(1, 4), part=st.integers(1, 8), epoch=st.integers(0, 3))
-def test_an_epoch_is_every_row_once(rows: int, parts: int, part: int, epoch: int) -> None:
-    batches = SortedBatches(LENGTHS[:1].repeat(rows), parts * part, part, seed=3)
+@given(rows=st.integers(1, 60), batch=st.integers(1, 32), epoch=st.integers(0, 3))
+def test_an_epoch_is_every_row_once(rows: int, batch: int, epoch: int) -> None:
+    batches = SortedBatches(LENGTHS[:1].repeat(rows), batch, seed=3)
     batches.set_epoch(epoch)
     assert len(batches) == rows
     assert sorted(batches) == list(range(rows))
 
 
 def test_what_a_batch_holds_is_random_and_does_not_depend_on_lengths() -> None:
-    ours, theirs = (SortedBatches(lengths, 16, 4, seed=3) for lengths in (LENGTHS, LENGTHS[::-1]))
+    ours, theirs = (SortedBatches(lengths, 16, seed=3) for lengths in (LENGTHS, LENGTHS[::-1]))
     held = [[set(batch) for batch in optimizer_batches(batches, 16)] for batches in (ours, theirs)]
     assert held[0] == held[1]
     assert list(ours) != list(theirs)
-    again, other_seed, other_epoch = (SortedBatches(LENGTHS, 16, 4, seed) for seed in (3, 4, 3))
+    again, other_seed, other_epoch = (SortedBatches(LENGTHS, 16, seed) for seed in (3, 4, 3))
     other_epoch.set_epoch(1)
     assert list(again) == list(ours)
     for other in (other_seed, other_epoch):
@@ -56,16 +57,10 @@ def test_what_a_batch_holds_is_random_and_does_not_depend_on_lengths() -> None:
 
 
 def test_a_batch_begins_with_its_longest_rows() -> None:
-    for batch in optimizer_batches(SortedBatches(LENGTHS[:48], 16, 4, seed=3), 16):
+    batches = optimizer_batches(SortedBatches(LENGTHS, 16, seed=3), 16)
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+    for batch in batches:
         assert (np.diff(LENGTHS[batch]) <= 0).all()
-
-
-def test_a_short_part_holds_random_rows_because_they_weigh_more() -> None:
-    """50 rows in parts of 4: the last optimiser batch has 2 rows, or, of 30 rows, 7 parts and 2 rows."""
-    short = [list(SortedBatches(lengths, 32, 4, seed=3))[-2:] for lengths in (LENGTHS[:30], LENGTHS[:30][::-1])]
-    assert set(short[0]) == set(short[1])
-    batch = list(SortedBatches(LENGTHS[:30], 32, 4, seed=3))
-    assert (np.diff(LENGTHS[batch[:28]]) <= 0).all()
 
 
 def test_the_trainer_takes_this_order_in_every_epoch(world: Params) -> None:  # noqa: F811
@@ -73,7 +68,7 @@ def test_the_trainer_takes_this_order_in_every_epoch(world: Params) -> None:  # 
     seen: list[float] = []
     trainer.data_collator = recording(trainer.data_collator, seen)
     trainer.train()
-    batches = SortedBatches(training.pair_lengths(trainer.train_dataset), 16, 8, trainer.args.seed)
+    batches = SortedBatches(training.pair_lengths(trainer.train_dataset, packed=True), 16, trainer.args.seed)
     expected = []
     for epoch in range(2):
         batches.set_epoch(epoch)
@@ -93,15 +88,14 @@ def recording(collate: Callable, seen: list[float]) -> Callable:
 def test_an_optimiser_batch_is_that_of_all_processes(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     trainer = build(with_dpo(world, batch_size=8, accumulation=2))
     monkeypatch.setattr(type(trainer.args), "world_size", 2)
-    sampler = trainer._get_train_sampler()
-    assert (sampler.batch, sampler.part) == (2 * 2 * 8, 8)
+    assert trainer._get_train_sampler().batch == 2 * 2 * 8
 
 
 def test_processes_share_every_optimiser_batch() -> None:
     """Two processes, two parts each of three rows: what accelerate hands each of them, in the second epoch."""
     shares = []
     for rank in range(2):
-        batches = SortedBatches(LENGTHS[:48], 12, 3, seed=3)
+        batches = SortedBatches(LENGTHS[:48], 12, seed=3)
         loader = prepare_data_loader(
             DataLoader(range(48), batch_size=3, sampler=batches),
             num_processes=2,
@@ -110,30 +104,72 @@ def test_processes_share_every_optimiser_batch() -> None:
         )
         loader.set_epoch(1)
         shares.append([part.tolist() for part in loader])
-    alone = SortedBatches(LENGTHS[:48], 12, 3, seed=3)
+    alone = SortedBatches(LENGTHS[:48], 12, seed=3)
     alone.set_epoch(1)
     for step, batch in enumerate(optimizer_batches(alone, 12)):
         parts = [share[2 * step + part] for part in range(2) for share in shares]
         assert sum(parts, []) == batch
 
 
-def test_lengths_are_those_of_the_longer_text(world: Params) -> None:  # noqa: F811
+def test_lengths_are_those_of_what_is_computed(world: Params) -> None:  # noqa: F811
     for trainer in (build(world), fresh_trainer(world)):
-        lengths = training.pair_lengths(trainer.train_dataset)
-        rows = [trainer.data_collator([row])["attention_mask"].sum(dim=1) for row in trainer.train_dataset]
-        assert lengths.tolist() == [int(row.max()) for row in rows]
-        kept = training.pair_lengths(trainer.train_dataset.select([7, 3]))
-        assert kept.tolist() == lengths[[7, 3]].tolist()
+        dataset = trainer.train_dataset
+        batches = [trainer.data_collator([row]) for row in dataset]
+        longer = [int(batch["attention_mask"].sum(dim=1).max()) for batch in batches]
+        assert training.pair_lengths(dataset, packed=False).tolist() == longer
+        rows = [rows_of(batch["input_ids"], batch["attention_mask"].sum(dim=1).tolist(), True) for batch in batches]
+        packed = training.pair_lengths(dataset, packed=True)
+        assert packed.tolist() == [length for row in rows for length in row.lengths]
+        assert training.pair_lengths(dataset.select([7, 3]), packed=True).tolist() == packed[[7, 3]].tolist()
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_trainer_sorts_by_the_rows_that_its_model_computes(
+    world: Params,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    windows: bool,
+) -> None:
+    monkeypatch.setattr(training, "packs_pairs", lambda config: not windows)
+    trainer = build(world)
+    expected = training.pair_lengths(trainer.train_dataset, packed=not windows)
+    assert trainer._get_train_sampler().lengths.tolist() == expected.tolist()
 
 
 def test_sorting_changes_nothing_but_rounding(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     params = with_dpo(world, batch_size=16, micro_batch_size=4)
     sorted_model, ours = train(params)
-    monkeypatch.setattr(training, "pair_lengths", lambda pairs: np.zeros(len(pairs), dtype=int))
+    monkeypatch.setattr(training, "pair_lengths", lambda pairs, packed: np.zeros(len(pairs), dtype=int))
     shuffled_model, theirs = train(params)
-    assert ours["losses"] == pytest.approx(theirs["losses"], abs=1e-5)
-    for a, b in zip(trainable_parameters(sorted_model), trainable_parameters(shuffled_model), strict=True):
+    check_same(ours["losses"], sorted_model, theirs["losses"], shuffled_model)
+
+
+def check_same(losses: list[float], model: PreTrainedModel, other_losses: list[float], other: PreTrainedModel) -> None:
+    assert losses == pytest.approx(other_losses, abs=1e-5)
+    for a, b in zip(trainable_parameters(model), trainable_parameters(other), strict=True):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
+def test_a_short_last_part_weighs_as_its_rows_do(world: Params, make: Callable[[Params], Trainer]) -> None:  # noqa: F811
+    """48 pairs in steps of 36, two epochs: the second step of each has parts of 9 and 3, or is 12 at once."""
+    found = []
+    for part in (9, 36):
+        changed = {"batch_size": 36, "micro_batch_size": part, "epochs": 2}
+        trainer = make(with_training(with_dpo(world, accumulation=1, **changed), **changed))
+        sizes = watch_pairs(trainer)
+        trainer.train()
+        assert sizes == 2 * ([9, 9, 9, 9, 9, 3] if part == 9 else [36, 12])
+        found.append((training.loss_curve(trainer, steps=4), trainer.model))
+    check_same(*found[0], *found[1])
+
+
+def watch_pairs(trainer: Trainer) -> list[int]:
+    """Pairs of every part from here on."""
+    seen: list[int] = []
+    trainer.model.register_forward_pre_hook(
+        lambda _, args, named: seen.append(len(named["input_ids"]) // 2), with_kwargs=True
+    )
+    return seen
 
 
 # Groups inside a forward pass
@@ -161,22 +197,6 @@ def test_groups_hold_every_row_once_and_no_cut_is_left_that_saves_enough(lengths
             assert (ordered[0] - ordered[cut]) * (len(rows) - cut) <= SAVING * sum(lengths)
     # Each cut pays for itself.
     assert padded(lengths, groups) <= max(lengths) * len(lengths) - (len(groups) - 1) * SAVING * sum(lengths)
-
-
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-@pytest.mark.parametrize("head", [AutoModelForCausalLM, AutoModelForSequenceClassification])
-def test_states_in_groups_are_those_of_the_batch(architecture: str, head: type) -> None:
-    torch.manual_seed(0)
-    model = head.from_config(small_config(architecture)).train()
-    ids, mask = random_batch([70, 9, 33, 12, 68, 10])
-    expected = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-    compute_by_length(model)
-    widths = watch_widths(model)
-    states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-    assert widths == [(2, 70), (1, 33), (3, 12)]
-    assert states.shape == expected.shape
-    assert torch.allclose(states[mask == 1], expected[mask == 1], atol=1e-5)
-    assert states.isfinite().all()
 
 
 def test_groups_are_for_training_only() -> None:
@@ -238,17 +258,24 @@ def loss_and_gradients(trainer: Trainer, batch: dict) -> tuple[float, list[torch
     return loss.item(), [parameter.grad for parameter in trainable_parameters(trainer.model)]
 
 
+def with_checkpointing(params: Params, checkpointing: bool) -> Params:
+    changes = {"gradient_checkpointing": checkpointing}
+    return with_training(with_dpo(params, **changes), **changes)
+
+
 @pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_loss_and_gradients_are_those_of_trl_alone(
     world: Params,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
     make: Callable[[Params], Trainer],
+    checkpointing: bool,
 ) -> None:
-    ours = make(world)
+    ours = make(with_checkpointing(world, checkpointing))
     batch = next(iter(ours.get_train_dataloader()))
     widths = watch_widths(ours.model)
     loss, gradients = loss_and_gradients(ours, batch)
-    assert len(widths) > 1
+    assert sum(rows for rows, _ in widths) == len(batch["input_ids"]) // 2
     monkeypatch.setattr(training, "compute_by_length", lambda model: None)
     monkeypatch.setattr(dpo, "add_chunked_head", lambda model: None)
     plain = make(world)
@@ -262,14 +289,18 @@ def test_loss_and_gradients_are_those_of_trl_alone(
 
 
 @pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
-def test_little_of_what_is_computed_is_padding(world: Params, make: Callable[[Params], Trainer]) -> None:  # noqa: F811
+def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
+    world: Params,  # noqa: F811
+    make: Callable[[Params], Trainer],
+) -> None:
     trainer = make(world)
-    real: list[int] = []
-    collate = trainer.data_collator
-    trainer.data_collator = lambda rows: real.append(int((batch := collate(rows))["attention_mask"].sum())) or batch
+    tokens = trainer.args.num_train_epochs * training.pair_lengths(trainer.train_dataset, packed=True).sum()
+    texts = [int(trainer.data_collator([row])["attention_mask"].sum()) for row in trainer.train_dataset]
     widths = watch_widths(trainer.model)
     trainer.train()
-    assert sum(rows * columns for rows, columns in widths) / sum(real) <= 1.08
+    computed = sum(rows * columns for rows, columns in widths)
+    assert tokens <= computed <= 1.08 * tokens
+    assert computed < trainer.args.num_train_epochs * sum(texts)
 
 
 def test_the_head_scores_completions_alone(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -16,6 +16,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
+from pessimism.models.packing import packs_pairs
 from pessimism.models.unpadding import SortedBatches, compute_by_length
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
@@ -62,9 +63,9 @@ def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
 def batch_parts(batch_size: int, accumulation: int, micro_batch_size: int | None, rows: int) -> tuple[int, int]:
     """How the rows of an optimiser step are computed: rows per forward pass, and passes of each process per step.
 
-    One process takes the batches as derived. Several, or smaller parts, take the largest part that leaves every step
-    with the same rows and the same weights as one large batch: it divides, for all processes together, both the
-    optimiser batch and the rows of an epoch. Accelerate would fill an uneven last batch with rows seen before.
+    They are the largest that divide the optimiser batch for all processes together, so that every step has its rows.
+    Several processes need parts that divide the rows of an epoch too, as accelerate would fill an uneven last batch
+    with rows seen before; the short last part of one process is weighed by its rows (:class:`PairTrainer`).
 
     Args:
         rows: of one epoch.
@@ -74,9 +75,8 @@ def batch_parts(batch_size: int, accumulation: int, micro_batch_size: int | None
     """
     whole, count = batch_size * accumulation, processes.count()
     largest = batch_size if micro_batch_size is None else min(micro_batch_size, batch_size)
-    if count == 1 and largest == batch_size:
-        return batch_size, accumulation
-    fitting = [part for part in range(1, largest + 1) if whole % (part * count) == 0 and rows % (part * count) == 0]
+    together = math.gcd(whole, rows) if count > 1 else whole
+    fitting = [part for part in range(1, largest + 1) if together % (part * count) == 0]
     if not fitting:
         known = [number for number in range(1, whole + 1) if whole % number == 0 and rows % number == 0]
         raise ParamsError(
@@ -100,28 +100,64 @@ def check_rows_trained(found: float, rows: int, epochs: int) -> None:
 
 
 class PairTrainer(Trainer):
-    """What both of TRL's trainers get: little padding, and a count of the pairs that reach the loss."""
+    """What both of TRL's trainers get: prompts computed once, little padding, weighed parts, and a count of pairs."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         compute_by_length(self.model.get_base_model())
         self.pairs_trained = 0
+        self.pairs_of_step: int | None = None
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SortedBatches:
-        part, args = self.args.train_batch_size, self.args
-        batch = part * args.gradient_accumulation_steps * args.world_size
-        return SortedBatches(pair_lengths(train_dataset or self.train_dataset), batch, part, args.seed)
+        args = self.args
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        lengths = pair_lengths(train_dataset or self.train_dataset, packs_pairs(self.model.config))
+        return SortedBatches(lengths, batch, args.seed)
+
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
+        """The parts of the next step, whose pairs are counted."""
+        parts, items = super().get_batch_samples(*arguments, **options)
+        self.pairs_of_step = sum(map(_pairs, parts))
+        return parts, items
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
-        self.pairs_trained += len(inputs["input_ids"]) // 2
+        self.pairs_trained += _pairs(inputs)
         return super().training_step(model, inputs, *rest)
 
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
+        """Mean over the pairs of a part, weighed so that the trainer's mean over parts is that over a step's pairs."""
+        share = 1.0
+        if self.pairs_of_step is not None:
+            share = _pairs(inputs) * self.current_gradient_accumulation_steps / self.pairs_of_step
+        return share * super().compute_loss(model, inputs, *rest, **options)
 
-def pair_lengths(pairs: Dataset) -> np.ndarray:
-    """(N,) tokens of the longer text of each pair, prompt included."""
+
+def _pairs(inputs: dict[str, Any]) -> int:
+    """Of which a batch holds both texts."""
+    return len(inputs["input_ids"]) // 2
+
+
+def pair_lengths(pairs: Dataset, packed: bool) -> np.ndarray:
+    """(N,) tokens of each pair's row or, where a text is one by itself, of the longer text; prompt included.
+
+    Args:
+        packed: whether a pair is one row (models.packing).
+    """
     table = pairs.with_format("arrow")[:]
     lengths = {name: compute.list_value_length(table[name]).to_numpy() for name in table.column_names if "_ids" in name}
-    return lengths.get("prompt_ids", 0) + np.maximum(lengths["chosen_ids"], lengths["rejected_ids"])
+    chosen, rejected = lengths["chosen_ids"], lengths["rejected_ids"]
+    if packed:
+        texts = zip(table["chosen_ids"], table["rejected_ids"], strict=True)
+        responses = chosen + rejected - [common_tokens(*(ids.values.to_numpy() for ids in pair)) for pair in texts]
+    else:
+        responses = np.maximum(chosen, rejected)
+    return lengths.get("prompt_ids", 0) + responses
+
+
+def common_tokens(first: np.ndarray, second: np.ndarray) -> int:
+    """Tokens with which both begin."""
+    shorter = min(len(first), len(second))
+    return int(np.append(first[:shorter] != second[:shorter], True).argmax())
 
 
 class ProgressBar(TrainerCallback):

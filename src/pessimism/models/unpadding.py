@@ -1,4 +1,4 @@
-"""Training with little padding: parts of an optimiser batch, and groups inside a part, of sequences alike in length.
+"""Training with little padding: parts of an optimiser batch, and groups inside a part, of pairs alike in length.
 
 What an optimiser batch holds stays random and seeded: only the order in which its rows are computed follows length.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import pad
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -20,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from pessimism import rng
 from pessimism.errors import DataError
 from pessimism.models.batching import length_order
+from pessimism.models.packing import Texts, packs_pairs, rows_of
 
 SAVING = 1 / 32
 """Share of a batch's real tokens that a further forward pass must save in padding."""
@@ -31,19 +31,15 @@ FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_l
 class SortedBatches(Sampler[int]):
     """Row numbers of an epoch: random optimiser batches, each with its longest rows first.
 
-    An optimiser batch that does not divide into whole parts keeps a short one. The mean over a short part weighs its
-    rows more than the others', so these are drawn at random and not the shortest.
-
     Args:
         lengths: of the rows, tokens.
         batch: rows of an optimiser batch, of all its parts and processes together.
-        part: rows of one forward pass.
         seed: of the epochs' orders.
     """
 
-    def __init__(self, lengths: np.ndarray, batch: int, part: int, seed: int) -> None:
+    def __init__(self, lengths: np.ndarray, batch: int, seed: int) -> None:
         self.lengths = lengths
-        self.batch, self.part, self.seed, self.epoch = batch, part, seed, 0
+        self.batch, self.seed, self.epoch = batch, seed, 0
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -56,9 +52,7 @@ class SortedBatches(Sampler[int]):
         order = rng.generator(self.seed, "epoch", self.epoch).permutation(len(self))
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch]
-            whole = len(rows) - len(rows) % self.part
-            for part in (rows[:whole], rows[whole:]):
-                yield from part[np.argsort(-self.lengths[part], kind="stable")].tolist()
+            yield from rows[np.argsort(-self.lengths[rows], kind="stable")].tolist()
 
 
 def length_groups(lengths: Sequence[int]) -> list[list[int]]:
@@ -82,23 +76,27 @@ def length_groups(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def compute_by_length(model: PreTrainedModel) -> None:
-    """Make ``model``'s backbone compute the rows of a right-padded training batch in groups of similar length.
+    """Make ``model``'s backbone compute the pairs of a right-padded training batch in one row each, like beside like.
 
-    The groups are made inside the one forward pass that the trainer and data-parallel training see, whose states keep
-    the layout of the batch. Outside training mode nothing changes.
+    The rows are made inside the one forward pass that the trainer and data-parallel training see, whose states keep
+    the layout of the batch. Where one row would be another computation, each text stays one. Outside training mode
+    nothing changes.
 
-    In training mode, its forward takes ``input_ids`` and ``attention_mask`` (1 = real token), both (B, T), and returns
-    ``last_hidden_state`` (B, T, H) alone, 0 where a row's group is narrower than the batch.
+    In training mode, its forward takes ``input_ids`` and ``attention_mask`` (1 = real token), both (2P, T), the chosen
+    texts first, and returns ``last_hidden_state`` (2P, T, H) alone, 0 at padding.
 
     Args:
         model: causal, with any head.
 
     Raises:
-        DataError: by that forward, where there is no mask, a row is not padded on the right, or more is asked for.
+        DataError: by that forward, where there is no mask, a row is not padded on the right, there is an odd number of
+            rows, or more is asked for.
     """
     backbone = model.base_model
     plain = backbone.forward
 
+    # Deviation: one mask of LoRA dropout for the prompt of both texts of a pair, where the paper's code, which
+    # computes the prompt twice, draws two.
     @functools.wraps(type(backbone).forward)
     def forward(
         self: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **options: Any
@@ -106,17 +104,29 @@ def compute_by_length(model: PreTrainedModel) -> None:
         if not self.training:
             return plain(input_ids, attention_mask=attention_mask, **options)
         _check_further_outputs(self, options)
-        lengths, states = _right_padded_lengths(attention_mask), []
-        groups = length_groups(lengths)
-        for rows in groups:
-            width = lengths[rows[0]]
-            # No token looks back at what is padded on the right, so nothing is masked.
-            found = plain(input_ids[rows, :width], **options)
-            states.append(pad(found.last_hidden_state, (0, 0, 0, input_ids.shape[1] - width)))
-        rows = [row for group in groups for row in group]
-        return BaseModelOutputWithPast(last_hidden_state=torch.cat(states)[np.argsort(rows)])
+        texts = rows_of(input_ids, _right_padded_lengths(attention_mask), packs_pairs(self.config))
+        return compute_rows(texts, plain, options)
 
     backbone.forward = types.MethodType(forward, backbone)
+
+
+def compute_rows(
+    texts: Texts, forward: Callable[..., BaseModelOutputWithPast], options: dict[str, Any]
+) -> BaseModelOutputWithPast:
+    """Last states of a batch whose rows ``forward`` computes in groups of similar length.
+
+    Args:
+        options: of every call, beside the rows.
+    """
+    states, starts, computed = [], [0] * len(texts.lengths), 0
+    for rows in length_groups(texts.lengths):
+        found = forward(**options | texts.inputs(rows)).last_hidden_state
+        states.append(found.flatten(0, 1))
+        for row in rows:
+            starts[row] = computed
+            computed += found.shape[1]
+    states_N_H = torch.cat(states) if len(states) > 1 else states[0]
+    return BaseModelOutputWithPast(last_hidden_state=texts.spread(states_N_H, starts))
 
 
 def _check_further_outputs(backbone: PreTrainedModel, options: dict[str, Any]) -> None:
@@ -124,7 +134,7 @@ def _check_further_outputs(backbone: PreTrainedModel, options: dict[str, Any]) -
     if asked:
         raise DataError(
             f"a training batch: found {' and '.join(asked)}; expected that the last states alone are asked for, which "
-            "is all that groups of similar length give: set them to false in the base's config.json, and "
+            "is all that rows of pairs give: set them to false in the base's config.json, and "
             "router_aux_loss_coef, for which TRL asks for router logits, to 0"
         )
 

@@ -169,14 +169,24 @@ class TextLengths:
         """Problems without a response, every position scored."""
         return _by_budget(_Texts(self._problems, self._problems), budget)
 
-    def trained_pairs(self, batch: int, part: int) -> Load:
-        """Pairs in the parts of an optimiser batch, in groups of similar length."""
+    def trained_pairs(self, batch: int, part: int, packed: bool) -> Load:
+        """Pairs in the parts of an optimiser batch, in groups of similar length.
+
+        Args:
+            packed: whether a pair is one row (models.packing), which begins with its prompt; else each text is one.
+        """
         sides = self._drawn_pairs
-        longer = sides.whole.reshape(2, -1).max(axis=0)
-        order = np.array(list(SortedBatches(longer, batch, part, seed=0)))
-        rows = [order[start : start + part] for start in range(0, len(order), part)]
-        parts = [np.concatenate([pairs, pairs + len(longer)]) for pairs in rows]
-        return _load(sides, [[part[group] for group in length_groups(sides.whole[part].tolist())] for part in parts], 2)
+        chosen, rejected = sides.whole.reshape(2, -1)
+        responses = sides.scored.reshape(2, -1).sum(axis=0)
+        prompts = (chosen + rejected - responses) // 2
+        rows = _Texts(prompts + responses, responses) if packed else sides
+        sorted_by = rows.whole if packed else np.maximum(chosen, rejected)
+        order = np.array(list(SortedBatches(sorted_by, batch, seed=0)))
+        parts = [order[start : start + part] for start in range(0, len(order), part)]
+        if not packed:
+            parts = [np.concatenate([pairs, pairs + len(chosen)]) for pairs in parts]
+        calls = [[part[group] for group in length_groups(rows.whole[part].tolist())] for part in parts]
+        return _load(rows, calls, 1 if packed else 2)
 
     def online_rows(self, rows: int) -> Load:
         """The responses of one online batch, in the order in which they were drawn."""

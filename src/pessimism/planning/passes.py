@@ -16,6 +16,8 @@ from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, Pre
 from pessimism.models.adapters import rounded_adapters, trainable_parameters, use_adapter
 from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
+from pessimism.models.packing import PackedPairs, Texts, packs_pairs
+from pessimism.models.unpadding import compute_rows
 from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import sequence_logps
 from pessimism.online.update import Passes, accumulate_gradients
@@ -82,13 +84,11 @@ class Tracer:
         return self._trace("log-probabilities", model, rows, length, call, scored=rows * (length - context))
 
     def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
-        """Forward and backward pass of TRL's DPO loss on pairs whose reference is known.
-
-        There is no mask, as models.unpadding passes none on.
-        """
+        """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""
         ids = _ids(2 * pairs, self.lengths.sequence)
         reference = torch.zeros(pairs, device=META)
         _prepare_training(model, checkpointing)
+        rows = self._compute_pairs(model, ids)
         add_chunked_head(model.get_base_model())
 
         def call() -> None:
@@ -98,19 +98,20 @@ class Tracer:
             (-torch.nn.functional.logsigmoid(margins)).mean().backward()
 
         scored = 2 * pairs * (self.lengths.sequence - FEWEST_PROMPT_TOKENS)
-        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call, scored)
+        return self._trace("training step", model, len(rows), rows[0], call, scored)
 
     def reward_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
-        """Forward and backward pass of TRL's Bradley-Terry loss, likewise without a mask."""
+        """Forward and backward pass of TRL's Bradley-Terry loss."""
         ids = _ids(2 * pairs, self.lengths.sequence)
         _prepare_training(model, checkpointing)
+        rows = self._compute_pairs(model, ids)
 
         def call() -> None:
             rewards = model(input_ids=ids, use_cache=False).logits.squeeze(-1)
             chosen, rejected = torch.chunk(rewards, chunks=2)
             (-torch.nn.functional.logsigmoid(chosen - rejected)).mean().backward()
 
-        return self._trace("training step", model, 2 * pairs, self.lengths.sequence, call)
+        return self._trace("training step", model, len(rows), rows[0], call)
 
     def online_step(self, passes: Passes, rows: int, parts: int) -> Pass:
         """Gradients of the online loss over a batch in ``parts`` of ``rows`` (online.update)."""
@@ -202,6 +203,21 @@ class Tracer:
             self.lengths.sequence,
             lambda: ensemble.representations(member, texts, texts),
         )
+
+    def _compute_pairs(self, model: PeftModel, ids_2P_T: torch.Tensor) -> list[int]:
+        """Make the backbone compute pairs as models.unpadding does; returns the length of every row.
+
+        The fewer tokens a pair shares, the longer is its row.
+        """
+        backbone = model.get_base_model().base_model
+        texts, length = ids_2P_T.shape
+        tokens, plain = [length] * texts, backbone.forward
+        if packs_pairs(backbone.config):
+            rows: Texts = PackedPairs(ids_2P_T, tokens, [FEWEST_PROMPT_TOKENS] * (texts // 2))
+        else:
+            rows = Texts(ids_2P_T, tokens)
+        backbone.forward = lambda input_ids, attention_mask=None, **options: compute_rows(rows, plain, options)
+        return rows.lengths
 
     def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
         padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))

@@ -16,6 +16,7 @@ from pessimism import cells
 from pessimism.models import generation
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import DEFAULT
+from pessimism.models.packing import packs_pairs
 from pessimism.models.precision import BLOCK_DTYPES
 from pessimism.models.training import batch_parts
 from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
@@ -151,7 +152,7 @@ class Workload:
         together, _ = batch_parts(chosen.batch_size, 1, training.micro_batch_size, self.rows.train_pairs)
         model = bases.adapted(self._base("reward"), self.reward.adapter, [DEFAULT], DEFAULT)
         step = self.tracer.reward_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size, together)
+        load = self.texts.trained_pairs(chosen.batch_size, together, packs_pairs(model.config))
         return StageWork(
             "train_reward_model",
             ("reward",),
@@ -193,7 +194,7 @@ class Workload:
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
         validation = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together)
+        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, packs_pairs(model.config))
         return StageWork(
             "train_dpo",
             ("policy",),

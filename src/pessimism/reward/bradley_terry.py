@@ -50,7 +50,7 @@ class RewardHyperparameters:
 
 
 class UnpaddedRewardTrainer(PairTrainer, RewardTrainer):
-    """RewardTrainer whose texts, chosen and rejected, are computed beside others of similar length."""
+    """RewardTrainer whose pairs are computed in one row each, beside others of similar length."""
 
 
 def reward_dataset(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, lengths: LengthParams) -> Dataset:

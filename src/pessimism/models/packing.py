@@ -1,0 +1,146 @@
+"""The two texts of a pair in one row, so that their common prompt is computed once: the same states, less work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedConfig
+
+from pessimism.errors import DataError
+
+OTHER_PATTERNS = ("sliding_window", "attention_chunk_size", "alibi")
+"""Names by which a configuration without ``layer_types`` says that no layer attends to all that came before alike."""
+
+
+def packs_pairs(config: PreTrainedConfig) -> bool:
+    """Whether a model computes a pair in one row as it computes the two texts by themselves.
+
+    A mask with four axes reaches every layer as it is (transformers.masking_utils), also in place of a window or of
+    chunks, which would be shorter than the row; recurrent layers and convolutions read a row without any. So every
+    layer must be of full attention. The configurations of Qwen2 and Qwen3 may name a window that none of their
+    ``layer_types`` uses. Other kernels than SDPA take no Boolean mask: eager attention would add 1 and 0.
+    """
+    text = config.get_text_config()
+    if text._attn_implementation != "sdpa":
+        return False
+    kinds = getattr(text, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) == {"full_attention"}
+    return not any(getattr(text, name, None) for name in OTHER_PATTERNS)
+
+
+class Texts:
+    """The rows that a backbone computes for the B texts of a right-padded batch: here each text is one.
+
+    Attributes:
+        lengths: tokens of every row.
+    """
+
+    def __init__(self, ids_B_T: torch.Tensor, tokens: Sequence[int]) -> None:
+        """Take the batch as it is.
+
+        Args:
+            ids_B_T: token ids.
+            tokens: real ones of every text.
+        """
+        self.ids_B_T, self.tokens = ids_B_T, tokens
+        self.lengths = list(tokens)
+
+    def inputs(self, rows: list[int]) -> dict[str, torch.Tensor | None]:
+        """What the backbone reads for ``rows``, of which the first is the longest.
+
+        No token looks back at what is padded on the right, so nothing is masked.
+        """
+        return {"input_ids": self.ids_B_T[rows, : self.lengths[rows[0]]], "attention_mask": None}
+
+    def spread(self, states_N_H: torch.Tensor, starts: Sequence[int]) -> torch.Tensor:
+        """(B, T, H) states in the layout of the batch, 0 at padding.
+
+        Args:
+            states_N_H: of all positions of all rows.
+            starts: position of every row's first token among them.
+        """
+        places_B_T = self._places(starts).clamp(max=len(states_N_H) - 1)  # of padding, any
+        padding_B_T = self._columns(self.ids_B_T.shape[1]) >= self._column(self.tokens)
+        return states_N_H[places_B_T].masked_fill(padding_B_T[..., None], 0)
+
+    def _places(self, starts: Sequence[int]) -> torch.Tensor:
+        """(B, T) position of every token of the texts among those of all rows."""
+        return self._column(starts) + self._columns(self.ids_B_T.shape[1])
+
+    def _columns(self, width: int) -> torch.Tensor:
+        return torch.arange(width, device=self.ids_B_T.device)
+
+    def _column(self, values: Sequence[int]) -> torch.Tensor:
+        """(R, 1) of one value per row."""
+        return torch.tensor(values, device=self.ids_B_T.device)[:, None]
+
+
+class PackedPairs(Texts):
+    """P pairs, each in one row: the whole chosen text, and after it the rest of the rejected one.
+
+    Both parts go on from the shared beginning, and neither sees the other.
+    """
+
+    def __init__(self, ids_2P_T: torch.Tensor, tokens: Sequence[int], shared: Sequence[int]) -> None:
+        """Take a batch that holds the P chosen texts first and the rejected ones in the same order.
+
+        Args:
+            ids_2P_T: token ids.
+            tokens: real ones of every text.
+            shared: those with which both texts of each pair begin.
+        """
+        super().__init__(ids_2P_T, tokens)
+        self.shared, self.chosen, self.rejected = shared, tokens[: len(shared)], tokens[len(shared) :]
+        self.lengths = [sum(texts) - both for *texts, both in zip(self.chosen, self.rejected, shared, strict=True)]
+
+    def inputs(self, rows: list[int]) -> dict[str, torch.Tensor | None]:
+        """What the backbone reads for the pairs ``rows``, of which the first is the longest."""
+        columns_W = self._columns(self.lengths[rows[0]])
+        shared_R_1, chosen_R_1, lengths_R_1 = (
+            self._column([values[row] for row in rows]) for values in (self.shared, self.chosen, self.lengths)
+        )
+        after_R_W = columns_W >= chosen_R_1  # the rejected rest, and padding
+        positions_R_W = columns_W - after_R_W * (chosen_R_1 - shared_R_1)
+        positions_R_W = positions_R_W.clamp(max=self.ids_B_T.shape[1] - 1)  # of padding, any
+        texts_R_W = self._column(rows) + after_R_W * len(self.shared)
+        ids_R_W = self.ids_B_T[texts_R_W, positions_R_W].masked_fill(columns_W >= lengths_R_1, 0)
+        mask_R_W_W = _causal_but(after_R_W, (columns_W >= shared_R_1) & ~after_R_W)
+        return {"input_ids": ids_R_W, "position_ids": positions_R_W, "attention_mask": mask_R_W_W[:, None]}
+
+    def _places(self, starts: Sequence[int]) -> torch.Tensor:
+        columns_T = self._columns(self.ids_B_T.shape[1])
+        shared_P_1, chosen_P_1 = self._column(self.shared), self._column(self.chosen)
+        rejected_P_T = columns_T + (columns_T >= shared_P_1) * (chosen_P_1 - shared_P_1)
+        return torch.cat([columns_T.expand_as(rejected_P_T), rejected_P_T]) + self._column([*starts, *starts])
+
+
+def _causal_but(queries_R_W: torch.Tensor, keys_R_W: torch.Tensor) -> torch.Tensor:
+    """(R, W, W) whether a token may look at another: never at what lies ahead, nor from a query to a key as given."""
+    causal_W_W = torch.ones(queries_R_W.shape[1:] * 2, dtype=torch.bool, device=queries_R_W.device).tril()
+    return causal_W_W & ~(queries_R_W[:, :, None] & keys_R_W[:, None, :])
+
+
+def rows_of(ids_B_T: torch.Tensor, tokens: Sequence[int], packed: bool) -> Texts:
+    """The rows to compute for a training batch.
+
+    Args:
+        ids_B_T: token ids, padded on the right.
+        tokens: real ones of every text.
+        packed: whether the batch is of pairs, chosen texts first, of which each becomes one row.
+
+    Raises:
+        DataError: the texts cannot be pairs.
+    """
+    if not packed:
+        return Texts(ids_B_T, tokens)
+    if len(tokens) % 2:
+        raise DataError(
+            f"a training batch: found {len(tokens)} rows; expected an even number, the chosen texts of all pairs and "
+            "after them the rejected ones in the same order: have the data collator return both texts of every pair"
+        )
+    chosen_P_T, rejected_P_T = ids_B_T.chunk(2)
+    equal = (chosen_P_T == rejected_P_T).cumprod(dim=1).sum(dim=1).tolist()
+    pairs = len(equal)
+    return PackedPairs(ids_B_T, tokens, list(map(min, equal, tokens[:pairs], tokens[pairs:])))
