@@ -23,7 +23,7 @@ from pessimism.models.precision import LOADED_DTYPES
 from pessimism.params import ModelParams
 
 PAIRS, LONGEST, BATCH = 16, 256, 8
-PRECISIONS = tuple(itertools.product(("none", "nf4"), ("float32", "mixed", "bfloat16")))
+PRECISIONS = tuple(itertools.product(("nf4", "none"), ("float32", "mixed", "bfloat16")))
 
 
 def load(directory: Path, quantization: str, dtype: str) -> PreTrainedModel:

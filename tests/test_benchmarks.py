@@ -14,7 +14,7 @@ from benchmarks.counters import counting, mark_head
 from benchmarks.preferences import GROWTH, Laps
 from pessimism.data.prompts import EncodedPair
 from pessimism.models.logprobs import pad_pairs, response_logps
-from pessimism.offline.reference import pair_logps
+from pessimism.offline.reference import pair_logps, sequence_logps
 
 KEYS = {"id", "ratio", "low", "high", "target", "met"}
 
@@ -104,10 +104,11 @@ def test_a_second_reference_pass_and_padding_are_seen(model: Any) -> None:
     pairs = [EncodedPair([5, 6], [7] * length, [8] * (length + 1)) for length in (2, 4, 16, 32)]
     with counting() as once:
         pair_logps(model, pairs, worlds.PAD, 40, "reference")
+    texts = [pair.prompt_ids + response for pair in pairs for response in (pair.chosen_ids, pair.rejected_ids)]
     with counting() as twice:
         for _ in range(2):
-            pair_logps(model, pairs, worlds.PAD, 10_000, "reference")
-    assert once.reference == 2 * len(pairs) and twice.reference == 2 * once.reference
+            sequence_logps(model, texts, [2] * len(texts), worlds.PAD, 10_000, "both texts by themselves")
+    assert (once.reference, twice.reference) == (len(pairs), 2 * 2 * len(pairs))
     assert once.padding <= 1.2 < twice.padding
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 
 from pessimism.commands.selfcheck import params_of
 from pessimism.models.adapters import trainable_parameters
+from pessimism.offline import reference
 from pessimism.params import Params
 from pessimism.planning import bases, passes, workload
 from pessimism.planning.architectures import row_counts
@@ -108,9 +109,10 @@ def traced(small: Workload) -> Traced:
 
 def test_only_generation_and_packed_pairs_are_masked_and_all_else_looks_back_alone(traced: Traced) -> None:
     # Prompts are padded on the left to be continued; all other texts on the right, where no mask is needed. In the row
-    # of a pair the rejected text must not see the chosen one; the other training step is the online one.
+    # of a pair the rejected text must not see the chosen one; the other training step is the online one, the other
+    # log-probabilities are the beta grid's.
     assert traced.attention == {
-        "log-probabilities": {CAUSAL},
+        "log-probabilities": {CAUSAL, MASKED},
         "training step": {CAUSAL, MASKED},
         "reward scores": {CAUSAL},
         "held-out log-probabilities": {CAUSAL},
@@ -157,7 +159,7 @@ def test_every_stage_makes_the_passes_that_it_should(traced: Traced) -> None:
     assert all(use.calls > 0 for work in traced.stages.values() for use in work.uses)
 
 
-@pytest.mark.parametrize(("stage", "pairs", "heads"), [("train_reward_model", 8, False), ("train_dpo", 2, True)])
+@pytest.mark.parametrize(("stage", "pairs", "heads"), [("train_reward_model", 16, False), ("train_dpo", 4, True)])
 def test_a_training_step_computes_the_prompt_of_a_pair_once(
     traced: Traced, stage: str, pairs: int, heads: bool
 ) -> None:
@@ -171,18 +173,19 @@ def test_a_training_step_computes_the_prompt_of_a_pair_once(
 
 
 def test_texts_that_may_not_share_a_row_are_traced_as_two(small: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (passes, workload):
+    for module in (passes, workload, reference):
         monkeypatch.setattr(module, "packs_pairs", lambda config: False)
     with AttentionKernels() as kernels:
         step, *_ = small.train_dpo().uses
-    assert (step.traced.rows, step.traced.tokens) == (2 * 2, 2 * 2 * 640)
+    assert (step.traced.rows, step.traced.tokens) == (2 * 4, 2 * 4 * 640)
     assert kernels.found == {CAUSAL}
 
 
 def test_the_beta_grid_scores_prompts_too(traced: Traced) -> None:
-    reference, grid = traced.stages["measure_reference"].uses
-    assert reference.fill.positions == grid.fill.positions
-    assert reference.fill.scored == pytest.approx(0.642, abs=0.005)
+    pairs, grid = traced.stages["measure_reference"].uses
+    # Rows of pairs score 2 x 632 of their 1,272 tokens at the most.
+    assert pairs.fill.positions == pytest.approx(grid.fill.positions, rel=0.05)
+    assert pairs.fill.scored == pytest.approx(0.755, abs=0.005)
     assert grid.fill.scored == pytest.approx(0.975, abs=0.005)
 
 

@@ -110,6 +110,17 @@ def compute_by_length(model: PreTrainedModel) -> None:
     backbone.forward = types.MethodType(forward, backbone)
 
 
+def pair_states(model: PreTrainedModel, input_ids: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
+    """(2P, T, H) states of the texts of P pairs, each pair computed in one row; 0 at padding.
+
+    Args:
+        input_ids: (2P, T), padded on the right, the first texts of all pairs and then the second ones.
+        tokens: real ones of every text.
+    """
+    rows = rows_of(input_ids, tokens, packed=True)
+    return compute_rows(rows, model.get_decoder(), {"use_cache": False}).last_hidden_state
+
+
 def compute_rows(
     texts: Texts, forward: Callable[..., BaseModelOutputWithPast], options: dict[str, Any]
 ) -> BaseModelOutputWithPast:

@@ -16,6 +16,8 @@ from pessimism.errors import DataError, NonFiniteError
 from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.hyperparameters import beta_grid_pairs
 from pessimism.models.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
+from pessimism.models.packing import packs_pairs
+from pessimism.models.unpadding import pair_states
 from pessimism.params import Params
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -33,14 +35,19 @@ def pair_logps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats.
 
+    A pair is computed in one row where the model allows it, as in training (models.packing).
+
     Args:
         budget: padded tokens per forward pass.
         description: of the progress bar.
     """
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
     sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
-    contexts = 2 * [len(pair.prompt_ids) for pair in pairs]
-    logps = sequence_logps(model, sequences, contexts, pad_id, budget, description)[:, 0]
+    contexts, batches = 2 * [len(pair.prompt_ids) for pair in pairs], None
+    if packs_pairs(model.config):
+        lengths = [len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
+        batches = [[*rows, *(row + len(pairs) for row in rows)] for rows in token_batches(lengths, budget)]
+    logps = sequence_logps(model, sequences, contexts, pad_id, budget, description, pairs_in=batches)[:, 0]
     return logps[: len(pairs)], logps[len(pairs) :]
 
 
@@ -108,6 +115,7 @@ def sequence_logps(
     budget: int,
     description: str,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
+    pairs_in: list[list[int]] | None = None,
 ) -> np.ndarray:
     """Sum of log p(token | all before it) over each sequence's tokens after its context.
 
@@ -117,6 +125,8 @@ def sequence_logps(
         budget: padded tokens per forward pass.
         description: of the progress bar.
         dtypes: of log-softmax and sum.
+        pairs_in: the sequences of every batch, the first ones of all its pairs and then the second ones in the same
+            order, of which each pair is one row; None = each sequence is one, in batches under the budget.
 
     Returns:
         (N, D) nats, one column per dtype.
@@ -134,9 +144,10 @@ def sequence_logps(
         )
     sums_N_D = np.full((len(sequences), len(dtypes)), np.nan, dtype=np.float32)
     with torch.no_grad():
-        for rows in tqdm(token_batches(lengths, budget), desc=description, unit="batch", mininterval=1):
-            batch = [sequences[row] for row in rows]
-            sums_N_D[rows] = _batch_sums(model, batch, [contexts[row] for row in rows], pad_id, dtypes)
+        batches = token_batches(lengths, budget) if pairs_in is None else pairs_in
+        for rows in tqdm(batches, desc=description, unit="batch", mininterval=1):
+            batch, given = [sequences[row] for row in rows], [contexts[row] for row in rows]
+            sums_N_D[rows] = _batch_sums(model, batch, given, pad_id, dtypes, packed=pairs_in is not None)
     bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
     if bad.size:
         raise NonFiniteError(
@@ -152,12 +163,16 @@ def _batch_sums(
     contexts: list[int],
     pad_id: int,
     dtypes: Sequence[torch.dtype],
+    packed: bool,
 ) -> np.ndarray:
     """(B, D) sums over one padded batch."""
     input_ids, attention_mask = pad_right(sequences, pad_id, model.device)
     after_context_B_T = torch.arange(input_ids.shape[1]) >= torch.tensor(contexts)[:, None]
     scored_B_T = attention_mask.bool() & after_context_B_T.to(model.device)
-    hidden_N_H = hidden_states(model, input_ids)[scored_B_T.roll(-1, dims=1)]
+    states_B_T_H = (
+        pair_states(model, input_ids, list(map(len, sequences))) if packed else hidden_states(model, input_ids)
+    )
+    hidden_N_H = states_B_T_H[scored_B_T.roll(-1, dims=1)]
     sums = []
     for dtype in dtypes:
         logps_N = _logps(model, hidden_N_H, input_ids[scored_B_T], dtype)

@@ -157,6 +157,10 @@ class TextLengths:
         """Texts of pairs, alone, in batches under a token budget."""
         return _by_budget(self._sides, budget)
 
+    def packed_pairs(self, budget: int) -> Load:
+        """Pairs, each in one row, likewise."""
+        return _by_budget(_packed(self._sides), budget)
+
     def whole_texts(self, budget: int) -> Load:
         """The same, prompts scored too: all tokens but a text's first."""
         return _by_budget(_Texts(self._sides.whole, self._sides.whole - 1), budget)
@@ -175,11 +179,8 @@ class TextLengths:
         Args:
             packed: whether a pair is one row (models.packing), which begins with its prompt; else each text is one.
         """
-        sides = self._drawn_pairs
-        chosen, rejected = sides.whole.reshape(2, -1)
-        responses = sides.scored.reshape(2, -1).sum(axis=0)
-        prompts = (chosen + rejected - responses) // 2
-        rows = _Texts(prompts + responses, responses) if packed else sides
+        rows = _packed(self._drawn_pairs) if packed else self._drawn_pairs
+        chosen, rejected = self._drawn_pairs.whole.reshape(2, -1)
         sorted_by = rows.whole if packed else np.maximum(chosen, rejected)
         order = np.array(list(SortedBatches(sorted_by, batch, seed=0)))
         parts = [order[start : start + part] for start in range(0, len(order), part)]
@@ -223,6 +224,13 @@ class TextLengths:
     @cached_property
     def _solutions(self) -> np.ndarray:
         return np.minimum(np.array(_SOLUTIONS.split(), dtype=int), self.lengths.response)
+
+
+def _packed(sides: _Texts) -> _Texts:
+    """Pairs in one row each (models.packing), of their texts, chosen ones first."""
+    responses = sides.scored.reshape(2, -1).sum(axis=0)
+    prompts = (sides.whole.reshape(2, -1).sum(axis=0) - responses) // 2
+    return _Texts(prompts + responses, responses)
 
 
 def _by_budget(texts: _Texts, budget: int) -> Load:

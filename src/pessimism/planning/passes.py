@@ -13,13 +13,14 @@ import torch
 from peft import PeftModel
 from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.prompts import EncodedPair
 from pessimism.models.adapters import rounded_adapters, trainable_parameters, use_adapter
 from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
 from pessimism.models.packing import PackedPairs, Texts, packs_pairs
 from pessimism.models.unpadding import compute_rows
 from pessimism.offline.dpo import add_chunked_head
-from pessimism.offline.reference import sequence_logps
+from pessimism.offline.reference import pair_logps, sequence_logps
 from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.params import LengthParams
 from pessimism.planning.bases import META, resident_tensors, size
@@ -82,6 +83,20 @@ class Tracer:
                 sequence_logps(model, sequences, [context] * rows, 0, rows * length, "", dtypes)
 
         return self._trace("log-probabilities", model, rows, length, call, scored=rows * (length - context))
+
+    def pair_logps(self, model: PreTrainedModel, texts: int) -> Pass:
+        """Log-probabilities of the responses of pairs, in a pass as large as so many texts (offline.reference)."""
+        length, prompt = self.lengths.sequence, FEWEST_PROMPT_TOKENS
+        packed = packs_pairs(model.config)
+        pairs = max(1, texts * length // (2 * length - prompt) if packed else texts // 2)
+        pair = EncodedPair([1] * prompt, [1] * (length - prompt), [1] * (length - prompt))
+        rows, width = (pairs, 2 * length) if packed else (2 * pairs, length)  # without numbers, pairs share no token
+
+        def call() -> None:
+            with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of one batch
+                pair_logps(model, [pair] * pairs, 0, texts * length, "")
+
+        return self._trace("log-probabilities", model, rows, width, call, scored=2 * pairs * (length - prompt))
 
     def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
         """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""

@@ -134,16 +134,14 @@ class Workload:
     def measure_reference(self) -> StageWork:
         batch, model = self.policy.evaluation_batch, self._policy_base
         drawn = max(1, derive.beta_grid_pairs(self.rows.train_pairs))
-        pairs = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
         grid = self.tracer.logps(model, batch, (torch.float32, torch.bfloat16), 1)
-        budget = self._budget(self.policy)
-        load, whole = self.texts.pairs(budget), self.texts.whole_texts(budget)
-        texts = 2 * (self.rows.train_pairs + self.rows.val_pairs)
+        pairs, load = self._pair_logps(model, self.rows.train_pairs + self.rows.val_pairs)
+        whole = self.texts.whole_texts(self._budget(self.policy))
         return StageWork(
             "measure_reference",
             ("policy",),
             self._weights("policy"),
-            (_use(pairs, texts, load), _use(grid, 2 * drawn, whole)),
+            (pairs, _use(grid, 2 * drawn, whole)),
             {"evaluation_batch_size": batch, "beta_grid_pairs": drawn, "padded_over_real": load.padding},
         )
 
@@ -192,7 +190,7 @@ class Workload:
             chosen.batch_size, chosen.accumulation, training.micro_batch_size, self.rows.train_pairs
         )
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
-        validation = self.tracer.logps(model, batch, (torch.float32,), FEWEST_PROMPT_TOKENS)
+        validation, _ = self._pair_logps(model, self.rows.val_pairs)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
         load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, packs_pairs(model.config))
         return StageWork(
@@ -201,7 +199,7 @@ class Workload:
             self._weights("policy") | self.policy.training_memory(),
             (
                 _use(step, chosen.epochs * self.rows.train_pairs, load),
-                _use(validation, 2 * self.rows.val_pairs, self.texts.pairs(self._budget(self.policy))),
+                validation,
             ),
             _shown(chosen, self.policy.adapter) | _parts(together, load) | {"evaluation_batch_size": batch},
         )
@@ -265,6 +263,15 @@ class Workload:
             {"prompts": prompts, "references": references, "responses": probes.responses}
             | {"generation_batch_size": self.drawn_together},
         )
+
+    def _pair_logps(self, model: PreTrainedModel | PeftModel, pairs: int) -> tuple[Use, Load]:
+        """Log-probabilities of so many pairs without a gradient, in passes under the policy's budget."""
+        traced, budget = self.tracer.pair_logps(model, self.policy.evaluation_batch), self._budget(self.policy)
+        if packs_pairs(model.config):
+            load = self.texts.packed_pairs(budget)
+            return _use(traced, pairs, load), load
+        load = self.texts.pairs(budget)
+        return _use(traced, 2 * pairs, load), load
 
     def _generation(self, adapted: bool, requests: list[int], sampling: generation.Sampling) -> tuple[Use, ...]:
         """Sampling of one response to each of every request's prompts, batches of one size together."""
