@@ -22,8 +22,8 @@ from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.models.precision import LOADED_DTYPES
 from pessimism.params import ModelParams
 
-PAIRS, LONGEST, BATCH = 16, 256, 8
-PRECISIONS = tuple(itertools.product(("nf4", "none"), ("float32", "mixed", "bfloat16")))
+PAIRS, LONGEST, BATCH = 12, 192, 8
+PRECISIONS = (("nf4", "float32"), ("nf4", "mixed"), ("nf4", "bfloat16"), ("none", "float32"), ("none", "mixed"), ("none", "bfloat16"))
 
 
 def load(directory: Path, quantization: str, dtype: str) -> PreTrainedModel:

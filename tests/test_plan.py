@@ -277,5 +277,10 @@ def test_the_documents_say_what_whole_runs_take(paper_plan: Printed, small_plan:
 
 
 @pytest.mark.slow
+def test_the_papers_own_grid_takes_less_than_seven_hours(paper_plan: Printed) -> None:
+    assert grid_hours(paper_plan) < 7
+
+
+@pytest.mark.slow
 def test_every_stage_of_the_small_scale_needs_less_than_24_gb(small_plan: Printed) -> None:
     assert [stage["name"] for stage in small_plan["stages"] if stage["needed_bytes"] >= 24e9] == []

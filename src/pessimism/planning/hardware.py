@@ -95,7 +95,7 @@ class Assumptions:
         0.70, "share of a peak that large products reach; the best on an H100 reach 0.80 (MAMF)"
     )
     attention_utilisation: float = _assumed(
-        0.25, "the same of attention, in float32 of TF32 / 3: its kernel multiplies thrice"
+        0.25, "the same of attention, whose float32 kernel multiplies thrice in TF32"
     )
     bandwidth_utilisation: float = _assumed(
         0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
