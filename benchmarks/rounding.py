@@ -23,7 +23,14 @@ from pessimism.models.precision import LOADED_DTYPES
 from pessimism.params import ModelParams
 
 PAIRS, LONGEST, BATCH = 12, 192, 8
-PRECISIONS = (("nf4", "float32"), ("nf4", "mixed"), ("nf4", "bfloat16"), ("none", "float32"), ("none", "mixed"), ("none", "bfloat16"))
+PRECISIONS = (
+    ("nf4", "float32"),
+    ("nf4", "mixed"),
+    ("nf4", "bfloat16"),
+    ("none", "float32"),
+    ("none", "mixed"),
+    ("none", "bfloat16"),
+)
 
 
 def load(directory: Path, quantization: str, dtype: str) -> PreTrainedModel:

@@ -106,7 +106,12 @@ def test_a_reference_that_is_not_the_bases_is_refused(world: Params, shift: floa
 @pytest.mark.parametrize(
     ("dtype", "quantization", "allowed"),
     # (beta s)^2 / 8 + 2 beta s / sqrt(pairs) with beta 2, 100 pairs
-    [("float32", "none", 0.0000045 + 0.0012), ("float32", "nf4", 0.045 + 0.12), ("bfloat16", "nf4", 0.405 + 0.36)],
+    [
+        ("float32", "none", 0.0000045 + 0.0012),
+        ("float32", "nf4", 0.045 + 0.12),
+        ("mixed", "nf4", 0.045 + 0.12),
+        ("bfloat16", "nf4", 0.405 + 0.36),
+    ],
 )
 def test_the_first_loss_may_differ_by_rounding_which_grows_with_beta(
     world: Params, dtype: str, quantization: str, allowed: float

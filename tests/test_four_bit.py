@@ -43,11 +43,12 @@ PROMPTS = ["Mia had 5 apples.", "Tom had 3 boxes with 4 pens each. How many pens
 LAYERS = 2 * 7  # linear layers of two blocks
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=[*((name, "float32") for name in ARCHITECTURES), ("qwen3", "mixed")], ids="-".join)
 def world(request: pytest.FixtureRequest, tiny_world: Params) -> Params:
     """The tiny world with a random base of the architecture in 4 bits, recorded as prepare_base does."""
-    save_model(small_config(request.param), MODEL)
-    local = {"source": "path", "name": str(MODEL), "quantization": "nf4", "lora_dropout": 0.1}
+    architecture, dtype = request.param
+    save_model(small_config(architecture), MODEL)
+    local = {"source": "path", "name": str(MODEL), "dtype": dtype, "quantization": "nf4", "lora_dropout": 0.1}
     scale = tiny_world.scale
     scale = dataclasses.replace(
         scale,
@@ -134,7 +135,8 @@ def test_linear_layers_are_quantised_and_heads_norms_and_embeddings_are_not(worl
         assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
         assert all(layer.weight.quant_state.nested for layer in layers)
         plain = [parameter for parameter in model.parameters() if not isinstance(parameter, Params4bit)]
-        assert {parameter.dtype for parameter in plain} == {torch.float32}
+        blocks = {torch.bfloat16} if world.scale.policy.dtype == "mixed" else set()  # norms of queries and keys
+        assert {parameter.dtype for parameter in plain} == {torch.float32} | blocks
         assert any(parameter is head.weight for parameter in plain)
 
 

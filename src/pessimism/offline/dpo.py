@@ -41,7 +41,7 @@ FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 LOGGED = ("entropy", "mean_logits", "is_top1")  # by TRL's loss, which takes only the log-probabilities into account
 
 # Standard deviation, nats, of a pair's log-ratio between two layouts of its batch that rounding alone is granted, by
-# what the policy computes in: four times what docs/log.md measured with responses of 99 tokens.
+# what the policy computes in: four times what docs/log.md measured, for responses of 99 tokens.
 ROUNDING = {"float32": 3e-3, "nf4": 0.3, "mixed": 0.3, "bfloat16": 0.9}
 
 
@@ -160,10 +160,8 @@ def first_loss_tolerance(policy: ModelParams, beta: float, pairs: int) -> float:
     Noise of standard deviation s in the log-ratios raises the mean of -log sigmoid by (beta s)^2 / 8 and shifts it by
     beta s / 2 over the root of the number of pairs; four times that shift is allowed.
     """
-    if policy.dtype == "bfloat16":
-        noise = beta * ROUNDING["bfloat16"]
-    else:
-        noise = beta * ROUNDING["nf4" if policy.quantization == "nf4" else "float32"]
+    four_bit_alone = policy.dtype == "float32" and policy.quantization == "nf4"
+    noise = beta * ROUNDING["nf4" if four_bit_alone else policy.dtype]
     return noise**2 / 8 + 2 * noise / math.sqrt(pairs)
 
 
