@@ -26,6 +26,7 @@ from pessimism.planning.schedule import Cell
 from pessimism.planning.tracing import (
     ACTIVATIONS,
     ATTENTION,
+    FLASH,
     HEAD,
     LINEAR,
     LOGITS,
@@ -146,10 +147,10 @@ def test_a_pair_in_one_row_computes_its_prompt_once() -> None:
 
 
 def test_a_call_fills_what_was_traced_by_what_its_work_grows_with() -> None:
-    kinds = (ATTENTION, HEAD, UNPACKING, LINEAR)
+    kinds = (ATTENTION, FLASH, HEAD, UNPACKING, LINEAR)
     work = Work(Counter({Operation(kind, "float32", 100, 10): 2 for kind in kinds}), 5, 7)
     filled = work.filled(Fill(positions=0.5, squares=0.25, scored=0.1, passes=3))
-    expected = {ATTENTION: 0.25, HEAD: 0.1, UNPACKING: 3, LINEAR: 0.5}
+    expected = {ATTENTION: 0.25, FLASH: 0.25, HEAD: 0.1, UNPACKING: 3, LINEAR: 0.5}
     assert {kind: filled.flops[kind, "float32"] for kind in kinds} == {kind: 200 * expected[kind] for kind in kinds}
     assert (filled.kernels, filled.backward_kernels) == (15, 21)
 

@@ -57,9 +57,10 @@ def test_shares_are_all_rows_once_and_in_order(monkeypatch: pytest.MonkeyPatch, 
         (8, 28, None, 48_504, 1, (8, 28)),  # as derived
         (8, 28, None, 1_001, 1, (8, 28)),
         (8, 28, 1, 48_504, 1, (1, 224)),
-        (8, 28, 2, 48_504, 1, (2, 112)),  # scales/paper.yaml and scales/24gb.yaml
+        (8, 28, 4, 48_504, 1, (4, 56)),  # scales/paper.yaml
+        (8, 28, 2, 48_504, 1, (2, 112)),  # scales/24gb.yaml
         (64, 1, 8, 48_504, 1, (8, 8)),  # likewise
-        (64, 1, 16, 48_504, 1, (16, 4)),  # the last step has parts of 16, 16, 16 and 8
+        (64, 1, 16, 48_504, 1, (16, 4)),  # scales/paper.yaml: the last step has parts of 16, 16, 16 and 8
         (64, 1, 24, 48_504, 1, (16, 4)),
         (64, 1, 16, 48_504, 2, (4, 8)),  # which two processes could not share
         (8, 28, None, 48_504, 2, (4, 28)),  # 8 would leave one process without a last batch

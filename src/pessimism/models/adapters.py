@@ -103,15 +103,16 @@ def fuse_adapters(model: torch.nn.Module) -> None:
     """Have LoRA layers compute in the dtype of their input, and scale and add in their second product.
 
     PEFT computes them in the dtype of their weights, float32, with a copy of the base's result, a factor and a sum as
-    kernels of their own. What comes out is the same up to rounding.
+    kernels of their own. What comes out is the same up to the rounding of that dtype; so are the weights' gradients,
+    which are added up in float32 over the parts of a step. Other kinds of LoRA, such as DoRA, are left to PEFT.
     """
     for module in model.modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, LoraLayer) and not module.lora_variant and not any(module.lora_bias.values()):
             module.forward = types.MethodType(_fused_forward, module)
 
 
 def _fused_forward(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
-    if layer.disable_adapters or options or args:
+    if layer.disable_adapters or layer.merged or options or args:
         return type(layer).forward(layer, x, *args, **options)
     (name,) = layer.active_adapters
     result = layer.base_layer(x)
@@ -129,9 +130,9 @@ def rounded_adapters(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> 
     """
     weights = [parameter for name, parameter in model.named_parameters() if "lora_" in name]
     kept = [parameter.data for parameter in weights]
-    for parameter in weights:
-        parameter.data = parameter.data.to(dtype)
     try:
+        for parameter in weights:
+            parameter.data = parameter.data.to(dtype)
         yield
     finally:
         for parameter, data in zip(weights, kept, strict=True):

@@ -169,7 +169,7 @@ def _sample_batch(
     padding_side: str,
 ) -> list[list[int]]:
     inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side=padding_side, return_tensors="pt").to(model.device)
-    with torch.no_grad():
+    with torch.inference_mode():
         output = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],

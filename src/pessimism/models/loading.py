@@ -158,6 +158,8 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
     location = _checked_location(params, role)
     chosen = params.scale.model(role)
     torch.set_float32_matmul_precision(params.scale.matmul_precision)
+    # By default, products over many tokens, such as an adapter's gradient, may be added up in bfloat16 on CUDA.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     model, info = kind.from_pretrained(
         location,
         dtype=LOADED_DTYPES[chosen.dtype],

@@ -63,7 +63,9 @@ class Texts:
         """
         places_B_T = self._places(starts).clamp(max=len(states_N_H) - 1)  # of padding, any
         padding_B_T = self._columns(self.ids_B_T.shape[1]) >= self._column(self.tokens)
-        return states_N_H[places_B_T].masked_fill(padding_B_T[..., None], 0)
+        # On CUDA the way back of this adds as it goes; that of plain indexing sorts all places first.
+        states_B_T_H = states_N_H.index_select(0, places_B_T.flatten()).view(*places_B_T.shape, -1)
+        return states_B_T_H.masked_fill(padding_B_T[..., None], 0)
 
     def _places(self, starts: Sequence[int]) -> torch.Tensor:
         """(B, T) position of every token of the texts among those of all rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ BLOCK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": t
 """What attention and MLP compute in, keys and values included."""
 
 BLOCKS = ("self_attn", "mlp")
+ROUNDED_OPTIONS = ("hidden_states", "position_embeddings")
 ROTARY = "rotary_emb"
 PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
-"""Classes of transformers that compute what torch.nn.RMSNorm does; others, such as Gemma's, add 1 to the weight."""
+"""Classes of transformers that compute what torch.nn.RMSNorm does. Others stay: Gemma's add 1 to the weight."""
 
 
 def fuse_norms(model: PreTrainedModel) -> None:
@@ -39,7 +41,7 @@ def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
     or over the vocabulary is.
 
     Args:
-        model: with its residual stream in float32, and blocks called as in BLOCKS.
+        model: in float32, of an architecture that :func:`has_blocks`.
     """
     for path, module in model.named_modules():
         name = path.rpartition(".")[2]
@@ -53,10 +55,21 @@ def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
             module.register_forward_hook(lambda _, args, output: _rounded(output))
 
 
+def has_blocks(model: PreTrainedModel) -> bool:
+    """Whether all linear layers between embedding and head are in blocks that are called with one state alone."""
+    decoder = model.get_decoder()
+    blocks = [module for path, module in decoder.named_modules() if path.rpartition(".")[2] in BLOCKS]
+    inside = {id(module) for block in blocks for module in block.modules()}
+    linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
+    takes_residual = any("residual" in inspect.signature(block.forward).parameters for block in blocks)
+    return bool(blocks) and all(id(module) in inside for module in linear) and not takes_residual
+
+
 def _round_inputs(
     block: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return _rounded(args), {name: _rounded(value) for name, value in options.items()}
+    """States and rotary angles, but no mask: its lowest float32 number would round to minus infinity."""
+    return _rounded(args), {name: _rounded(x) if name in ROUNDED_OPTIONS else x for name, x in options.items()}
 
 
 def _rounded(value: Any) -> Any:

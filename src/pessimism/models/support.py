@@ -26,6 +26,7 @@ from pessimism import hub, layout
 from pessimism.errors import SourceError
 from pessimism.hub import Section
 from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
+from pessimism.models.precision import BLOCKS, has_blocks
 from pessimism.params import ModelParams, Params
 
 CLASSES = {
@@ -59,7 +60,7 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
         model = _without_weights(config, role, section)
         problems = _layer_problems(model, chosen)
         problems += _policy_problems(model) if role == "policy" else _reward_problems(model)
-        problems += _quantization_problems(model, chosen)
+        problems += _quantization_problems(model, chosen) + _precision_problems(model, chosen, role)
     problems += _tokenizer_problems(tokenizer, config, role)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -212,6 +213,15 @@ def _quantization_problems(model: PreTrainedModel, chosen: ModelParams) -> list[
             "stored on a CPU: set quantization to none, or use a CUDA device"
         )
     return problems
+
+
+def _precision_problems(model: PreTrainedModel, chosen: ModelParams, role: str) -> list[str]:
+    if chosen.dtype != "mixed" or has_blocks(model):
+        return []
+    return [
+        f"found layers of {type(model).__name__} that are not made of {' and '.join(BLOCKS)}; expected these to hold "
+        f"every linear layer, as they are what computes in bfloat16: set {role}.dtype to float32 or bfloat16"
+    ]
 
 
 def _weights_between(model: PreTrainedModel) -> int:

@@ -10,7 +10,7 @@ from pessimism.errors import ParamsError
 if TYPE_CHECKING:
     from pessimism.planning.tracing import Operation, Work
 
-ATTENTION = "attention"
+ATTENTION, FLASH = "attention", "flash attention"
 ATTENTION_PRODUCTS = 3
 """TF32 products of one float32 product in PyTorch's memory-efficient attention, whatever the allowed precision."""
 
@@ -94,14 +94,15 @@ class Assumptions:
     product_utilisation: float = _assumed(
         0.70, "share of a peak that large products reach; the best on an H100 reach 0.80 (MAMF)"
     )
+    flash_utilisation: float = _assumed(0.23, "the same of causal attention in bfloat16; 0.23 on an H100")
     attention_utilisation: float = _assumed(
-        0.25, "the same of attention, whose float32 kernel multiplies thrice in TF32"
+        0.15, "the same of attention with a mask or in float32, which multiplies thrice in TF32; 0.15 on an H100"
     )
     bandwidth_utilisation: float = _assumed(
         0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
     )
-    launch_seconds: float = _assumed(1.7e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
-    backward_launch_seconds: float = _assumed(1.0e-5, "the same of a kernel that autograd starts")
+    launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
+    backward_launch_seconds: float = _assumed(1.3e-5, "the same of a kernel that autograd starts")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
     read_bytes_per_second: float = _assumed(1.0e9, "bytes of weights read from disk and quantised per second")
@@ -138,6 +139,8 @@ def needed_bytes(peak: float, assumed: Assumptions) -> float:
 
 def _rate(operation: Operation, gpu: Gpu, assumed: Assumptions, precision: str) -> float:
     """Floating-point operations per second."""
+    if operation.kind == FLASH:
+        return gpu.bfloat16_flops * assumed.flash_utilisation
     if operation.kind == ATTENTION:
         peak = gpu.bfloat16_flops if operation.dtype == "bfloat16" else gpu.tf32_flops / ATTENTION_PRODUCTS
         return peak * assumed.attention_utilisation

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 ATTENTION = "attention"
+FLASH = "flash attention"
 HEAD = "head"
 LINEAR = "linear"
 UNPACKING = "unpacking"
@@ -57,7 +58,8 @@ class Operation(NamedTuple):
     """One kernel's work.
 
     Attributes:
-        kind: attention; head, with what is done to its logits; linear; unpacking of 4-bit weights; elementwise.
+        kind: flash attention; attention, by the kernel that takes masks and float32; head, with what is done to its
+            logits; linear; unpacking of 4-bit weights; elementwise.
         dtype: of what it writes.
         moved: bytes read and written.
     """
@@ -86,7 +88,9 @@ class Fill:
 
     def of(self, kind: str) -> float:
         """The share by which work of ``kind`` grows."""
-        return {ATTENTION: self.squares, HEAD: self.scored, UNPACKING: self.passes}.get(kind, self.positions)
+        return {ATTENTION: self.squares, FLASH: self.squares, HEAD: self.scored, UNPACKING: self.passes}.get(
+            kind, self.positions
+        )
 
 
 @dataclass
@@ -273,7 +277,7 @@ class Trace(TorchDispatchMode):
         if heads or any(map(self._is_logits, inputs + outputs)):
             return HEAD
         if "attention" in str(func):
-            return ATTENTION
+            return FLASH if "flash_attention" in str(func) else ATTENTION
         return LINEAR if product else ELEMENTWISE
 
     def _count_product_4bit(self, args: Any, inputs: list[torch.Tensor], output: torch.Tensor) -> None:

@@ -21,7 +21,8 @@ TOLERANCE = 1e-4  # nats per token
 def check_response_logps(instrument: Instrument) -> Finding:
     """Log-probs of a padded batch, as the loop takes them, against the same model in float64, row by row, unpadded.
 
-    In float64 are all weights and products; the norms and rotary angles of transformers stay in float32. A bfloat16 or
+    In float64 are all weights and products; the rotary angles of transformers stay in float32, and its norms where
+    they are not fused. A bfloat16 or
     quantised model has no float64 twin whose difference were rounding alone: there the softmax of the same logits is
     taken in float64, which tries the softmax and the choice of tokens but not the padding.
     """
