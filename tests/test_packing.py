@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,10 @@ def test_packed_pairs_are_what_each_text_is_by_itself(pairs: list[tuple[int, int
         inputs = {name: values[0] for name, values in rows.inputs([pair]).items()}
         assert length == len(inputs["input_ids"]) == sum(pairs[pair])
         # What the last token of a text sees is the text, in order.
-        for text, last in ((pair, tokens[pair] - 1), (pair + count, length - 1)):
-            if text == pair or tokens[text] > pairs[pair][0]:
-                seen = inputs["attention_mask"][0, last]
+        longer, shorter = sorted((pair, pair + count), key=lambda text: -tokens[text])
+        for text, last in ((longer, tokens[longer] - 1), (shorter, length - 1)):
+            if text == longer or tokens[text] > pairs[pair][0]:
+                seen = whole_mask(inputs["attention_mask"][0])[last]
                 assert inputs["input_ids"][seen].tolist() == ids[text, : tokens[text]].tolist()
                 assert inputs["position_ids"][seen].tolist() == list(range(tokens[text]))
 
@@ -74,15 +76,16 @@ def test_packed_pairs_are_what_each_text_is_by_itself(pairs: list[tuple[int, int
 )
 def test_pairs_are_packed_where_every_layer_looks_back_at_everything(changes: dict[str, Any], packed: bool) -> None:
     config = small_config("qwen3", **{"attn_implementation": "sdpa"} | changes)
-    assert packs_pairs(config) is packed
+    assert packs_pairs(SimpleNamespace(config=config, _supports_attention_backend=True)) is packed
 
 
 @pytest.mark.parametrize("name", ["sliding_window", "attention_chunk_size"])
 def test_a_window_of_all_layers_is_seen_without_their_types(name: str) -> None:
     config = LlamaConfig(attn_implementation="sdpa")
-    assert packs_pairs(config)
+    model = SimpleNamespace(config=config, _supports_attention_backend=True)
+    assert packs_pairs(model)
     setattr(config, name, 32)
-    assert not packs_pairs(config)
+    assert not packs_pairs(model)
 
 
 def test_rows_that_cannot_be_pairs_are_refused() -> None:
@@ -91,6 +94,12 @@ def test_rows_that_cannot_be_pairs_are_refused() -> None:
     ids, mask = random_batch([7, 9, 3])
     with pytest.raises(DataError, match="found 3 rows; expected an even number, the chosen texts of all pairs"):
         model(input_ids=ids, attention_mask=mask)
+
+
+def whole_mask(mask_Q_W: torch.Tensor) -> torch.Tensor:
+    """(W, W): the queries before those of a mask look back at everything."""
+    width = mask_Q_W.shape[1]
+    return torch.cat([torch.ones(width, width, dtype=torch.bool).tril()[: width - len(mask_Q_W)], mask_Q_W])
 
 
 def batch_of_pairs(pairs: list[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pessimism.errors import DataError
 
+SDPA = "sdpa"
 OTHER_PATTERNS = ("sliding_window", "attention_chunk_size", "alibi")
 """Names by which a configuration without ``layer_types`` says that no layer attends to all that came before alike."""
 
 
-def packs_pairs(config: PreTrainedConfig) -> bool:
+def packs_pairs(model: PreTrainedModel) -> bool:
     """Whether a model computes a pair in one row as it computes the two texts by themselves.
 
     A mask with four axes reaches every layer as it is (transformers.masking_utils), also in place of a window or of
@@ -21,8 +25,8 @@ def packs_pairs(config: PreTrainedConfig) -> bool:
     layer must be of full attention. The configurations of Qwen2 and Qwen3 may name a window that none of their
     ``layer_types`` uses. Other kernels than SDPA take no Boolean mask: eager attention would add 1 and 0.
     """
-    text = config.get_text_config()
-    if text._attn_implementation != "sdpa":
+    text = model.config.get_text_config()
+    if text._attn_implementation != SDPA or not model._supports_attention_backend:
         return False
     kinds = getattr(text, "layer_types", None)
     if kinds is not None:
@@ -80,9 +84,9 @@ class Texts:
 
 
 class PackedPairs(Texts):
-    """P pairs, each in one row: the whole chosen text, and after it the rest of the rejected one.
+    """P pairs, each in one row: the whole longer text, and after it the rest of the other one.
 
-    Both parts go on from the shared beginning, and neither sees the other.
+    Both parts go on from the shared beginning, and neither sees the other. A mask is needed by the second part alone.
     """
 
     def __init__(self, ids_2P_T: torch.Tensor, tokens: Sequence[int], shared: Sequence[int]) -> None:
@@ -94,28 +98,71 @@ class PackedPairs(Texts):
             shared: those with which both texts of each pair begin.
         """
         super().__init__(ids_2P_T, tokens)
-        self.shared, self.chosen, self.rejected = shared, tokens[: len(shared)], tokens[len(shared) :]
-        self.lengths = [sum(texts) - both for *texts, both in zip(self.chosen, self.rejected, shared, strict=True)]
+        self.shared, chosen, rejected = shared, tokens[: len(shared)], tokens[len(shared) :]
+        self.longer = list(map(max, chosen, rejected))
+        self.rejected_first = [first < second for first, second in zip(chosen, rejected, strict=True)]
+        self.lengths = [sum(texts) - both for *texts, both in zip(chosen, rejected, shared, strict=True)]
 
     def inputs(self, rows: list[int]) -> dict[str, torch.Tensor | None]:
         """What the backbone reads for the pairs ``rows``, of which the first is the longest."""
         columns_W = self._columns(self.lengths[rows[0]])
-        shared_R_1, chosen_R_1, lengths_R_1 = (
-            self._column([values[row] for row in rows]) for values in (self.shared, self.chosen, self.lengths)
+        shared_R_1, longer_R_1, lengths_R_1, rejected_first_R_1 = (
+            self._column([values[row] for row in rows])
+            for values in (self.shared, self.longer, self.lengths, self.rejected_first)
         )
-        after_R_W = columns_W >= chosen_R_1  # the rejected rest, and padding
-        positions_R_W = columns_W - after_R_W * (chosen_R_1 - shared_R_1)
+        after_R_W = columns_W >= longer_R_1  # the rest of the shorter text, and padding
+        positions_R_W = columns_W - after_R_W * (longer_R_1 - shared_R_1)
         positions_R_W = positions_R_W.clamp(max=self.ids_B_T.shape[1] - 1)  # of padding, any
-        texts_R_W = self._column(rows) + after_R_W * len(self.shared)
+        texts_R_W = self._column(rows) + (after_R_W ^ rejected_first_R_1) * len(self.shared)
         ids_R_W = self.ids_B_T[texts_R_W, positions_R_W].masked_fill(columns_W >= lengths_R_1, 0)
         mask_R_W_W = _causal_but(after_R_W, (columns_W >= shared_R_1) & ~after_R_W)
-        return {"input_ids": ids_R_W, "position_ids": positions_R_W, "attention_mask": mask_R_W_W[:, None]}
+        mask_R_1_Q_W = mask_R_W_W[:, None, unmasked_queries(self.longer, self.lengths, rows) :]
+        return {"input_ids": ids_R_W, "position_ids": positions_R_W, "attention_mask": mask_R_1_Q_W}
 
     def _places(self, starts: Sequence[int]) -> torch.Tensor:
-        columns_T = self._columns(self.ids_B_T.shape[1])
-        shared_P_1, chosen_P_1 = self._column(self.shared), self._column(self.chosen)
-        rejected_P_T = columns_T + (columns_T >= shared_P_1) * (chosen_P_1 - shared_P_1)
-        return torch.cat([columns_T.expand_as(rejected_P_T), rejected_P_T]) + self._column([*starts, *starts])
+        columns_T, rejected_first_P_1 = self._columns(self.ids_B_T.shape[1]), self._column(self.rejected_first)
+        shared_P_1, longer_P_1 = self._column(self.shared), self._column(self.longer)
+        after_P_T = (columns_T >= shared_P_1) * (longer_P_1 - shared_P_1)
+        behind_2P_T = torch.cat([after_P_T * rejected_first_P_1, after_P_T * ~rejected_first_P_1])
+        return columns_T + behind_2P_T + self._column([*starts, *starts])
+
+
+def unmasked_queries(longer: Sequence[int], lengths: Sequence[int], rows: Sequence[int]) -> int:
+    """First positions of all ``rows`` that lie in the longer texts, so that looking back at everything is right.
+
+    At least two positions, or all, are left to the mask, which one query alone could not be told from a mask for all.
+
+    Args:
+        longer: tokens of the longer text of every pair.
+        lengths: tokens of every row; that of ``rows[0]`` is the width of the batch.
+    """
+    return max(0, min(*(longer[row] for row in rows), lengths[rows[0]] - 2))
+
+
+def attention_in_parts(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA of transformers, which also takes masks of the last queries alone.
+
+    The queries before look back at all that came before, which PyTorch's fast kernels do without a mask.
+    """
+    masked = query.shape[2] if attention_mask is None else attention_mask.shape[2]
+    if not 1 < masked < query.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    first = query.shape[2] - masked
+    before, after = query.split([first, masked], dim=2)
+    found_before, _ = sdpa_attention_forward(module, before, key[:, :, :first], value[:, :, :first], None, **options)
+    found_after, _ = sdpa_attention_forward(module, after, key, value, attention_mask, **options)
+    return torch.cat([found_before, found_after], dim=1), None
+
+
+# The masks that are made here are read by this function alone; all others go on to the one that it replaces.
+ALL_ATTENTION_FUNCTIONS.register(SDPA, attention_in_parts)
 
 
 def _causal_but(queries_R_W: torch.Tensor, keys_R_W: torch.Tensor) -> torch.Tensor:

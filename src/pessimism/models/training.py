@@ -111,7 +111,7 @@ class PairTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SortedBatches:
         args = self.args
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        lengths = pair_lengths(train_dataset or self.train_dataset, packs_pairs(self.model.config))
+        lengths = pair_lengths(train_dataset or self.train_dataset, packs_pairs(self.model))
         return SortedBatches(lengths, batch, args.seed)
 
     def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:

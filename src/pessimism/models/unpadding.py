@@ -104,7 +104,7 @@ def compute_by_length(model: PreTrainedModel) -> None:
         if not self.training:
             return plain(input_ids, attention_mask=attention_mask, **options)
         _check_further_outputs(self, options)
-        texts = rows_of(input_ids, _right_padded_lengths(attention_mask), packs_pairs(self.config))
+        texts = rows_of(input_ids, _right_padded_lengths(attention_mask), packs_pairs(self))
         return compute_rows(texts, plain, options)
 
     backbone.forward = types.MethodType(forward, backbone)

@@ -44,7 +44,7 @@ def pair_logps(
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
     sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
     contexts, batches = 2 * [len(pair.prompt_ids) for pair in pairs], None
-    if packs_pairs(model.config):
+    if packs_pairs(model):
         lengths = [len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
         batches = [[*rows, *(row + len(pairs) for row in rows)] for rows in token_batches(lengths, budget)]
     logps = sequence_logps(model, sequences, contexts, pad_id, budget, description, pairs_in=batches)[:, 0]

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from pessimism.models.batching import token_batches
+from pessimism.models.packing import unmasked_queries
 from pessimism.models.unpadding import SortedBatches, length_groups
 from pessimism.params import LengthParams
 
@@ -72,7 +73,8 @@ class Load:
     Attributes:
         share: calls per text (pairs count as one).
         positions: computed, padding included.
-        squares: sum over rows of their squared padded length: what attention computes.
+        squares: sum over rows of their squared padded length, or of what no mask covers of it: what attention computes.
+        masked: sum over rows of queries times keys under a mask; None where all of a row is alike.
         scored: positions that the head scores.
         passes: forward passes of one call.
         padding: padded over real positions.
@@ -84,19 +86,22 @@ class Load:
     scored: float
     passes: float
     padding: float
+    masked: float | None = None
 
     def scaled(self, factor: float) -> Load:
         """With so many times the rows in as many forward passes."""
+        assert self.masked is None
         positions, squares, scored = (factor * value for value in (self.positions, self.squares, self.scored))
         return replace(self, positions=positions, squares=squares, scored=scored)
 
 
 @dataclass(frozen=True)
 class _Texts:
-    """Tokens of N texts, and of those that the head scores."""
+    """Tokens of N texts, and of those that the head scores; of pairs in one row also of the longer text."""
 
     whole: np.ndarray
     scored: np.ndarray
+    longer: np.ndarray | None = None
 
 
 class TextLengths:
@@ -230,13 +235,13 @@ def _packed(sides: _Texts) -> _Texts:
     """Pairs in one row each (models.packing), of their texts, chosen ones first."""
     responses = sides.scored.reshape(2, -1).sum(axis=0)
     prompts = (sides.whole.reshape(2, -1).sum(axis=0) - responses) // 2
-    return _Texts(prompts + responses, responses)
+    return _Texts(prompts + responses, responses, sides.whole.reshape(2, -1).max(axis=0))
 
 
 def _by_budget(texts: _Texts, budget: int) -> Load:
     """As many texts as fill several batches, in batches under a budget, one forward pass each."""
     rows = np.random.default_rng(0).choice(len(texts.whole), size=max(DRAWN, 8 * budget // int(texts.whole.mean())))
-    drawn = _Texts(texts.whole[rows], texts.scored[rows])
+    drawn = _Texts(texts.whole[rows], texts.scored[rows], None if texts.longer is None else texts.longer[rows])
     return _load(drawn, [[batch] for batch in token_batches(drawn.whole.tolist(), budget)], 1)
 
 
@@ -246,11 +251,17 @@ def _load(texts: _Texts, calls: Sequence[Sequence[Iterable[int]]], rows_per_text
     widths = np.array([texts.whole[rows].max() for rows in passes])
     counts = np.array([len(rows) for rows in passes])
     computed = [row for rows in passes for row in rows]
+    squares, masked = widths**2, None
+    if texts.longer is not None:
+        longer, whole = texts.longer.tolist(), texts.whole.tolist()
+        first = np.array([unmasked_queries(longer, whole, rows.tolist()) for rows in passes])
+        squares, masked = first**2, float(((widths - first) * widths * counts).sum() / len(calls))
     return Load(
         share=len(calls) * rows_per_text / len(computed),
         positions=float((widths * counts).sum() / len(calls)),
-        squares=float((widths**2 * counts).sum() / len(calls)),
+        squares=float((squares * counts).sum() / len(calls)),
         scored=float(texts.scored[computed].sum() / len(calls)),
         passes=len(passes) / len(calls),
         padding=float((widths * counts).sum() / texts.whole[computed].sum()),
+        masked=masked,
     )

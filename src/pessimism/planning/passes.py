@@ -45,6 +45,7 @@ class Pass:
         scored: of them, those that the head scores.
         memory: bytes by component at the peak, beside what stays in memory all the time.
         work: floating-point operations and bytes moved of one call.
+        unmasked: first positions of a pair's row that no mask covers; None where all of a row is alike.
     """
 
     name: str
@@ -53,12 +54,17 @@ class Pass:
     scored: int
     memory: dict[str, int]
     work: Work
+    unmasked: int | None = None
 
     def fill(self, load: Load) -> Fill:
         """How full such calls are, beside this one."""
-        squares = self.tokens**2 / self.rows
+        width = self.tokens / self.rows
+        squares = self.rows * (width if self.unmasked is None else self.unmasked) ** 2
         scored = load.scored / self.scored if self.scored else 0.0
-        return Fill(load.positions / self.tokens, load.squares / squares, scored, load.passes)
+        filled = Fill(load.positions / self.tokens, load.squares / squares, scored, load.passes)
+        if self.unmasked is None or load.masked is None:
+            return filled
+        return replace(filled, masked=load.masked / (self.rows * (width - self.unmasked) * width))
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Tracer:
     def pair_logps(self, model: PreTrainedModel, texts: int) -> Pass:
         """Log-probabilities of the responses of pairs, in a pass as large as so many texts (offline.reference)."""
         length, prompt = self.lengths.sequence, FEWEST_PROMPT_TOKENS
-        packed = packs_pairs(model.config)
+        packed = packs_pairs(model)
         pairs = max(1, texts * length // (2 * length - prompt) if packed else texts // 2)
         pair = EncodedPair([1] * prompt, [1] * (length - prompt), [1] * (length - prompt))
         rows, width = (pairs, 2 * length) if packed else (2 * pairs, length)  # without numbers, pairs share no token
@@ -96,7 +102,8 @@ class Tracer:
             with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of one batch
                 pair_logps(model, [pair] * pairs, 0, texts * length, "")
 
-        return self._trace("log-probabilities", model, rows, width, call, scored=2 * pairs * (length - prompt))
+        scored = 2 * pairs * (length - prompt)
+        return self._of_pairs(self._trace("log-probabilities", model, rows, width, call, scored))
 
     def dpo_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
         """Forward and backward pass of TRL's DPO loss on pairs whose reference is known."""
@@ -113,7 +120,7 @@ class Tracer:
             (-torch.nn.functional.logsigmoid(margins)).mean().backward()
 
         scored = 2 * pairs * (self.lengths.sequence - FEWEST_PROMPT_TOKENS)
-        return self._trace("training step", model, len(rows), rows[0], call, scored)
+        return self._of_pairs(self._trace("training step", model, len(rows), rows[0], call, scored))
 
     def reward_step(self, model: PeftModel, pairs: int, checkpointing: bool) -> Pass:
         """Forward and backward pass of TRL's Bradley-Terry loss."""
@@ -126,7 +133,7 @@ class Tracer:
             chosen, rejected = torch.chunk(rewards, chunks=2)
             (-torch.nn.functional.logsigmoid(chosen - rejected)).mean().backward()
 
-        return self._trace("training step", model, len(rows), rows[0], call)
+        return self._of_pairs(self._trace("training step", model, len(rows), rows[0], call))
 
     def online_step(self, passes: Passes, rows: int, parts: int) -> Pass:
         """Gradients of the online loss over a batch in ``parts`` of ``rows`` (online.update)."""
@@ -227,12 +234,17 @@ class Tracer:
         backbone = model.get_base_model().base_model
         texts, length = ids_2P_T.shape
         tokens, plain = [length] * texts, backbone.forward
-        if packs_pairs(backbone.config):
+        if packs_pairs(backbone):
             rows: Texts = PackedPairs(ids_2P_T, tokens, [FEWEST_PROMPT_TOKENS] * (texts // 2))
         else:
             rows = Texts(ids_2P_T, tokens)
         backbone.forward = lambda input_ids, attention_mask=None, **options: compute_rows(rows, plain, options)
         return rows.lengths
+
+    def _of_pairs(self, found: Pass) -> Pass:
+        """A pass over rows of pairs, if they are: these are longer than any text."""
+        packed = found.tokens > found.rows * self.lengths.sequence
+        return replace(found, unmasked=self.lengths.sequence if packed else None)
 
     def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
         padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))

@@ -77,6 +77,7 @@ class Fill:
     Attributes:
         positions: computed positions.
         squares: pairs of positions that attention compares.
+        masked: of those, pairs in the kernel that takes masks, where it is not the only one; None = as ``squares``.
         scored: positions that the head scores.
         passes: forward passes of one call; each unpacks the weights.
     """
@@ -85,12 +86,13 @@ class Fill:
     squares: float = 1.0
     scored: float = 1.0
     passes: float = 1.0
+    masked: float | None = None
 
     def of(self, kind: str) -> float:
         """The share by which work of ``kind`` grows."""
-        return {ATTENTION: self.squares, FLASH: self.squares, HEAD: self.scored, UNPACKING: self.passes}.get(
-            kind, self.positions
-        )
+        masked = self.squares if self.masked is None else self.masked
+        shares = {ATTENTION: masked, FLASH: self.squares, HEAD: self.scored, UNPACKING: self.passes}
+        return shares.get(kind, self.positions)
 
 
 @dataclass

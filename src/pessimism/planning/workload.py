@@ -150,7 +150,7 @@ class Workload:
         together, _ = batch_parts(chosen.batch_size, 1, training.micro_batch_size, self.rows.train_pairs)
         model = bases.adapted(self._base("reward"), self.reward.adapter, [DEFAULT], DEFAULT)
         step = self.tracer.reward_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size, together, packs_pairs(model.config))
+        load = self.texts.trained_pairs(chosen.batch_size, together, packs_pairs(model))
         return StageWork(
             "train_reward_model",
             ("reward",),
@@ -192,7 +192,7 @@ class Workload:
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
         validation, _ = self._pair_logps(model, self.rows.val_pairs)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, packs_pairs(model.config))
+        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, packs_pairs(model))
         return StageWork(
             "train_dpo",
             ("policy",),
@@ -267,7 +267,7 @@ class Workload:
     def _pair_logps(self, model: PreTrainedModel | PeftModel, pairs: int) -> tuple[Use, Load]:
         """Log-probabilities of so many pairs without a gradient, in passes under the policy's budget."""
         traced, budget = self.tracer.pair_logps(model, self.policy.evaluation_batch), self._budget(self.policy)
-        if packs_pairs(model.config):
+        if packs_pairs(model):
             load = self.texts.packed_pairs(budget)
             return _use(traced, pairs, load), load
         load = self.texts.pairs(budget)

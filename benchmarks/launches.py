@@ -1,0 +1,118 @@
+"""Seconds of Python per kernel that a pass starts: what the planner assumes of launching, on this machine's CPU.
+
+    python -m benchmarks.launches
+
+A Qwen3 too narrow to compute anything, with the adapters and norms of the stages, decodes one token of 4 rows and
+computes a training step of 2 rows. Kernels are counted as a GPU runs them, a norm and a dropout as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
+
+from pessimism.models.adapters import fuse_adapters
+from pessimism.models.precision import fuse_norms
+from pessimism.planning.tracing import _is_view
+
+LAYERS, ROWS, WARM, REPEATS = 12, 4, 20, 300
+CONFIG = Qwen3Config(
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=16,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=8,
+    pad_token_id=0,
+)
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that compute, those of Python and those of autograd apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.backward = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not _is_view(func):
+            started_by_autograd = torch._C._current_autograd_node() is not None
+            self.backward += started_by_autograd
+            self.forward += not started_by_autograd
+        return func(*args, **(kwargs or {}))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """The least of many calls."""
+    taken = []
+    for _ in range(WARM + REPEATS):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return min(taken[WARM:])
+
+
+def as_on_a_gpu() -> contextlib.AbstractContextManager:
+    """Norms and dropout as one operation each."""
+    functional, stack = torch.nn.functional, contextlib.ExitStack()
+
+    def norm(values: torch.Tensor, shape: Any, weight: torch.Tensor | None = None, eps: float = 1e-6) -> torch.Tensor:
+        return functional.layer_norm(values, shape, weight, None, eps)
+
+    def dropout(values: torch.Tensor, p: float, training: bool, inplace: bool = False) -> torch.Tensor:
+        return torch.native_dropout(values, p, True)[0] if training else values
+
+    stack.enter_context(mock.patch.object(functional, "rms_norm", norm))
+    stack.enter_context(mock.patch.object(functional, "dropout", dropout))
+    return stack
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    base = Qwen3ForCausalLM(CONFIG).requires_grad_(False)
+    fuse_norms(base)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora)
+    fuse_adapters(model)
+    token, mask, text = torch.ones(ROWS, 1, dtype=torch.long), torch.ones(ROWS, 21), torch.ones(2, 6, dtype=torch.long)
+
+    def filled() -> DynamicCache:
+        cache = DynamicCache(config=CONFIG)
+        for layer in range(LAYERS):
+            cache.update(torch.zeros(ROWS, 1, 20, 8), torch.zeros(ROWS, 1, 20, 8), layer)
+        return cache
+
+    caches = iter([filled() for _ in range(WARM + REPEATS + 1)])
+
+    def decode() -> None:
+        with torch.inference_mode():
+            model(input_ids=token, attention_mask=mask, past_key_values=next(caches), use_cache=True, logits_to_keep=1)
+
+    def forward() -> torch.Tensor:
+        return model.get_decoder()(input_ids=text, use_cache=False).last_hidden_state.sum()
+
+    with as_on_a_gpu():
+        model.eval()
+        with Kernels() as kernels:
+            decode()
+        print(f"decoding: {kernels.forward} kernels, {1e6 * seconds(decode) / kernels.forward:.1f} microseconds each")
+        model.train()
+        with Kernels() as kernels:
+            forward().backward()
+        both, alone = seconds(lambda: forward().backward()), seconds(forward)
+    print(f"training: {kernels.forward} kernels, {1e6 * alone / kernels.forward:.1f} microseconds each")
+    print(f"autograd: {kernels.backward} kernels, {1e6 * (both - alone) / kernels.backward:.1f} microseconds each")
+
+
+if __name__ == "__main__":
+    main()
