@@ -117,11 +117,12 @@ def test_blocks_compute_in_bfloat16_and_what_is_summed_over_layers_in_float32(
         assert attended == {torch.bfloat16}
     for name in (*TARGETS, "gate_proj", "down_proj"):
         assert seen[name] == {torch.bfloat16}
-    for name in ("input_layernorm", "norm", "lm_head"):
+    assert seen["input_layernorm"] == {torch.bfloat16}
+    for name in ("1", "norm", "lm_head"):  # the second layer reads the residual stream
         assert seen[name] == {torch.float32}
     dtypes = {path: parameter.dtype for path, parameter in model.named_parameters()}
-    inside = {dtype for path, dtype in dtypes.items() if ".mlp." in path or ".self_attn." in path}
-    outside = {dtype for path, dtype in dtypes.items() if ".mlp." not in path and ".self_attn." not in path}
+    inside = {dtype for path, dtype in dtypes.items() if ".layers." in path}
+    outside = {dtype for path, dtype in dtypes.items() if ".layers." not in path}
     assert (inside, outside) == ({torch.bfloat16}, {torch.float32})
 
 

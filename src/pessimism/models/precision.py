@@ -1,4 +1,4 @@
-"""Mixed precision: attention and MLP blocks in bfloat16, everything that is summed up over layers in float32."""
+"""Mixed precision: what a layer computes in bfloat16, what is summed up over layers in float32."""
 
 from __future__ import annotations
 
@@ -35,30 +35,31 @@ def fuse_norms(model: PreTrainedModel) -> None:
 
 
 def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
-    """Have attention and MLP take, compute and give bfloat16; the residual stream that they add to stays float32.
+    """Have the parts of every layer take, compute and give bfloat16: attention, MLP and the norms before or after them.
 
-    So do its norms, the embeddings and the head. What a block reads is rounded once per block, and no sum over layers
-    or over the vocabulary is.
+    The residual stream that they add to stays float32, and so do the embeddings, the last norm and the head: no sum
+    over layers or over the vocabulary is rounded. On SmolLM2, norms that read float32 made log-ratios no more exact.
 
     Args:
         model: in float32, of an architecture that :func:`has_blocks`.
     """
+    parts = {id(part) for layer in model.get_decoder().layers for part in layer.children()}
     for path, module in model.named_modules():
-        name = path.rpartition(".")[2]
-        if name in BLOCKS:
+        if id(module) in parts:
             module.register_forward_pre_hook(_round_inputs, with_kwargs=True)
             for parameter in module.parameters():
                 if parameter.dtype == torch.float32:
                     parameter.data = parameter.data.to(torch.bfloat16)
-        elif name == ROTARY:
-            # Once here instead of once per block.
+        elif path.rpartition(".")[2] == ROTARY:
+            # Once here instead of once per layer.
             module.register_forward_hook(lambda _, args, output: _rounded(output))
 
 
 def has_blocks(model: PreTrainedModel) -> bool:
     """Whether all linear layers between embedding and head are in blocks that are called with one state alone."""
     decoder = model.get_decoder()
-    blocks = [module for path, module in decoder.named_modules() if path.rpartition(".")[2] in BLOCKS]
+    layers = getattr(decoder, "layers", [])
+    blocks = [part for layer in layers for name, part in layer.named_children() if name in BLOCKS]
     inside = {id(module) for block in blocks for module in block.modules()}
     linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
     takes_residual = any("residual" in inspect.signature(block.forward).parameters for block in blocks)
@@ -66,7 +67,7 @@ def has_blocks(model: PreTrainedModel) -> bool:
 
 
 def _round_inputs(
-    block: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+    part: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """States and rotary angles, but no mask: its lowest float32 number would round to minus infinity."""
     return _rounded(args), {name: _rounded(x) if name in ROUNDED_OPTIONS else x for name, x in options.items()}

@@ -21,7 +21,7 @@ from pessimism.errors import DataError
 from pessimism.models.batching import length_order
 from pessimism.models.packing import Texts, packs_pairs, rows_of
 
-SAVING = 1 / 32
+SAVING = 1 / 24
 """Share of a batch's real tokens that a further forward pass must save in padding."""
 
 FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
