@@ -124,7 +124,7 @@ def _fused_forward(layer: Any, x: torch.Tensor, *args: Any, **options: Any) -> t
 
 @contextmanager
 def rounded_adapters(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> Iterator[None]:
-    """Run the body with the adapters' weights in ``dtype``, which they are cast to in every call otherwise.
+    """Run the body with the adapters' weights in ``dtype``, instead of casting them at every call.
 
     For many calls without a gradient, such as the tokens of a response. The weights come back as they were.
     """

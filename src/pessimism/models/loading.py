@@ -1,8 +1,7 @@
 """Loading of tokenizers and frozen base models, checked against what prepare_base recorded.
 
-``dtype`` is the dtype of everything that is not quantised; ``mixed`` has bfloat16 inside attention and MLP and float32
-around them. ``nf4`` with ``mixed`` is therefore close to what the published notebook gets from its k-bit preparation
-and its bfloat16 compute: norms, embeddings and heads in float32, linear layers in 4 bits, bfloat16 between them.
+``dtype`` is the dtype of everything that is not quantised; ``mixed`` is bfloat16 inside the layers and float32 in
+embeddings, residual stream, last norm and head (models.precision).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The two texts of a pair in one row, so that their common prompt is computed once: the same states, less work."""
+"""The two texts of a pair in one row, so that what they begin with is computed once: the same states, less work.
+
+A row is ``shared | rest of the longer text | rest of the other | padding``: ``shared`` is all tokens with which both
+begin, the prompt at least. Positions of both rests go on from it, and the second rest sees ``shared`` and itself alone.
+Models with windows, and other attention than SDPA, compute each text in a row of its own (:func:`packs_pairs`).
+"""
 
 from __future__ import annotations
 
@@ -128,9 +133,9 @@ class PackedPairs(Texts):
 
 
 def unmasked_queries(longer: Sequence[int], lengths: Sequence[int], rows: Sequence[int]) -> int:
-    """First positions of all ``rows`` that lie in the longer texts, so that looking back at everything is right.
+    """Number of leading queries that need no mask, in all ``rows`` alike: those in the longer texts.
 
-    At least two positions, or all, are left to the mask, which one query alone could not be told from a mask for all.
+    At least two are left to the mask, since a mask of one query would look like one that holds for all.
 
     Args:
         longer: tokens of the longer text of every pair.
@@ -149,7 +154,8 @@ def attention_in_parts(
 ) -> tuple[torch.Tensor, None]:
     """SDPA of transformers, which also takes masks of the last queries alone.
 
-    The queries before look back at all that came before, which PyTorch's fast kernels do without a mask.
+    The queries before look back at all that came before, which PyTorch's fast kernels do without a mask. Such masks
+    come with as many keys as queries, that is without a cache.
     """
     masked = query.shape[2] if attention_mask is None else attention_mask.shape[2]
     if not 1 < masked < query.shape[2]:

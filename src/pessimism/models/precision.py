@@ -9,20 +9,24 @@ import torch
 from transformers import PreTrainedModel
 
 LOADED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.float32}
-"""What embeddings, norms and heads are loaded in, by the ``dtype`` of a scale."""
+"""What a model is loaded in, by the ``dtype`` of a scale; ``mixed`` then rounds what is inside its layers."""
 
 BLOCK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.bfloat16}
-"""What attention and MLP compute in, keys and values included."""
+"""What layers compute in, keys and values included."""
 
 BLOCKS = ("self_attn", "mlp")
+"""Parts of a layer that hold its linear layers."""
+
 ROUNDED_OPTIONS = ("hidden_states", "position_embeddings")
+"""Inputs of a layer's parts that are rounded where they are given by name."""
+
 ROTARY = "rotary_emb"
 PLAIN_NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 """Classes of transformers that compute what torch.nn.RMSNorm does. Others stay: Gemma's add 1 to the weight."""
 
 
 def fuse_norms(model: PreTrainedModel) -> None:
-    """Put torch's own RMSNorm, one kernel on a GPU, in place of the seven that transformers writes out.
+    """Put torch's own RMSNorm, one kernel on a GPU instead of seven.
 
     The result is the same up to rounding; between bfloat16 numbers it rounds once instead of twice.
     """
@@ -56,7 +60,7 @@ def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
 
 
 def has_blocks(model: PreTrainedModel) -> bool:
-    """Whether all linear layers between embedding and head are in blocks that are called with one state alone."""
+    """Whether BLOCKS hold all linear layers, and none is called with the residual stream, which it would round."""
     decoder = model.get_decoder()
     layers = getattr(decoder, "layers", [])
     blocks = [part for layer in layers for name, part in layer.named_children() if name in BLOCKS]

@@ -133,12 +133,12 @@ class PairTrainer(Trainer):
 
 
 def _pairs(inputs: dict[str, Any]) -> int:
-    """Of which a batch holds both texts."""
+    """Number of pairs in a batch, which holds two texts of each."""
     return len(inputs["input_ids"]) // 2
 
 
 def pair_lengths(pairs: Dataset, packed: bool) -> np.ndarray:
-    """(N,) tokens of each pair's row or, where a text is one by itself, of the longer text; prompt included.
+    """(N,) tokens of each pair's row or, where pairs are not packed, of its longer text; prompt included.
 
     Args:
         packed: whether a pair is one row (models.packing).
@@ -185,7 +185,8 @@ class ProgressBar(TrainerCallback):
 
 
 def prepare(trainer: Trainer, description: str) -> None:
-    """Give a built trainer the bar of this project, float32 trainable weights, and adapters that follow their input.
+    """Give a built trainer the bar of this project, float32 trainable weights, and adapters that compute in their
+    input's dtype.
 
     Raises:
         ParamsError: the launcher, or the user's own settings of accelerate, ask for another precision or for shards.

@@ -38,7 +38,7 @@ def pair_logps(
     A pair is computed in one row where the model allows it, as in training (models.packing).
 
     Args:
-        budget: padded tokens per forward pass.
+        budget: padded tokens per forward pass; a single pair may take up to twice the longest text.
         description: of the progress bar.
     """
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]

@@ -94,10 +94,8 @@ class Assumptions:
     product_utilisation: float = _assumed(
         0.70, "share of a peak that large products reach; the best on an H100 reach 0.80 (MAMF)"
     )
-    flash_utilisation: float = _assumed(0.23, "the same of causal attention in bfloat16; 0.23 on an H100")
-    attention_utilisation: float = _assumed(
-        0.15, "the same of attention with a mask or in float32, which multiplies thrice in TF32; 0.15 on an H100"
-    )
+    flash_utilisation: float = _assumed(0.23, "the same of causal attention in bfloat16")
+    attention_utilisation: float = _assumed(0.15, "the same of attention under a mask, or in float32, of TF32 / 3")
     bandwidth_utilisation: float = _assumed(
         0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
     )
