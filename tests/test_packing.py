@@ -21,7 +21,7 @@ from test_unpadding import random_batch, watch_widths
 
 # (shared, chosen alone, rejected alone) tokens of pairs: of all kinds, and in an order that groups change.
 PAIRS = [(20, 50, 11), (5, 4, 61), (0, 13, 31), (30, 3, 2), (25, 0, 0), (20, 5, 0), (20, 0, 5)]
-PACKED = [(1, 81), (1, 70), (2, 44), (3, 25)]
+PACKED = [(2, 81), (2, 44), (3, 25)]
 ALONE = [(2, 70), (4, 33), (6, 25), (2, 13)]
 WINDOWED = {"gemma2", "gemma3"}
 
