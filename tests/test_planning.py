@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import bitsandbytes
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pessimism.commands.selfcheck import params_of
@@ -96,7 +97,7 @@ def test_a_tile_of_logits_belongs_to_the_head_whatever_its_width() -> None:
 
 def test_operations_of_a_table_move_its_rows_and_a_reshape_moves_nothing() -> None:
     table, ids = meta(1000, 8), torch.zeros(3, dtype=torch.long, device="meta")
-    with Trace() as trace:
+    with torch.no_grad(), Trace() as trace:
         trace.leave_out([table])
         torch.ops.aten._unsafe_view(torch.nn.functional.embedding(ids, table), [24])
     assert trace.work.moved["elementwise", "float32"] == 2 * 3 * 8 * 4
@@ -107,10 +108,20 @@ def test_kernels_of_a_backward_pass_are_counted_apart() -> None:
     rows = meta(10, 1000).requires_grad_()
     with Trace() as trace:
         loss = rows.exp().sum()
-        forward = trace.work.kernels
+        forward = trace.work.recorded_kernels
         loss.backward()
     assert forward == 2 and trace.work.backward_kernels >= 1
-    assert trace.work.kernels <= 3  # the gradient of the loss is made outside
+    assert trace.work.kernels + trace.work.recorded_kernels <= 3  # the gradient of the loss is made outside
+
+
+def test_kernels_that_autograd_records_are_counted_apart_also_on_the_way_back() -> None:
+    rows = meta(10, 1000).requires_grad_()
+    with Trace() as trace:
+        with torch.no_grad():
+            rows.exp()
+        checkpoint(torch.exp, rows, use_reentrant=False).sum().backward()
+    assert trace.work.kernels == 1
+    assert trace.work.recorded_kernels == 4  # exp, sum, the gradient of the sum, and exp again
 
 
 @pytest.mark.parametrize(("rows", "unpacked"), [(4, False), (64, True)])
@@ -148,11 +159,11 @@ def test_a_pair_in_one_row_computes_its_prompt_once() -> None:
 
 def test_a_call_fills_what_was_traced_by_what_its_work_grows_with() -> None:
     kinds = (ATTENTION, FLASH, HEAD, UNPACKING, LINEAR)
-    work = Work(Counter({Operation(kind, "float32", 100, 10): 2 for kind in kinds}), 5, 7)
+    work = Work(Counter({Operation(kind, "float32", 100, 10): 2 for kind in kinds}), 5, 6, 7)
     filled = work.filled(Fill(positions=0.5, squares=0.25, scored=0.1, passes=3))
     expected = {ATTENTION: 0.25, FLASH: 0.25, HEAD: 0.1, UNPACKING: 3, LINEAR: 0.5}
     assert {kind: filled.flops[kind, "float32"] for kind in kinds} == {kind: 200 * expected[kind] for kind in kinds}
-    assert (filled.kernels, filled.backward_kernels) == (15, 21)
+    assert (filled.kernels, filled.recorded_kernels, filled.backward_kernels) == (15, 18, 21)
 
 
 def test_softmax_of_a_slice_needs_a_copy_of_it() -> None:
@@ -255,14 +266,16 @@ def work_of(kind: str, dtype: str, flops: float, moved: float, kernels: int = 1)
 def test_time_is_the_slower_of_arithmetic_memory_and_launching() -> None:
     gpu, assumed = find_gpu("h100"), Assumptions()
     computing, moving = work_of(LINEAR, "bfloat16", 1e15, 1), work_of("elementwise", "float32", 0, 1e13)
-    launching = work_of("elementwise", "float32", 0, 1, kernels=10**6)
+    launching = Work(kernels=10**6, recorded_kernels=10**5, backward_kernels=10**4)
 
     def taken(work: Work) -> float:
         return seconds(work, gpu, assumed, "high")
 
     assert taken(computing) == pytest.approx(1e15 / (989e12 * assumed.product_utilisation))
     assert taken(moving) == pytest.approx(1e13 / (3.35e12 * assumed.bandwidth_utilisation))
-    assert taken(launching) == pytest.approx(1e6 * assumed.launch_seconds)
+    assert taken(launching) == pytest.approx(
+        1e6 * assumed.launch_seconds + 1e5 * assumed.recorded_launch_seconds + 1e4 * assumed.backward_launch_seconds
+    )
     both = Work(computing.operations + moving.operations, 1)
     assert taken(both) == pytest.approx(taken(computing) + taken(moving))
 

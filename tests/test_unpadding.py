@@ -18,7 +18,7 @@ from pessimism.models import training
 from pessimism.models.adapters import trainable_parameters
 from pessimism.models.batching import pad_right
 from pessimism.models.packing import rows_of
-from pessimism.models.unpadding import SAVING, SortedBatches, compute_by_length, length_groups
+from pessimism.models.unpadding import SAVING, SortedBatches, length_groups, unpad_training
 from pessimism.offline import dpo
 from pessimism.params import Params
 from random_models import small_config
@@ -182,7 +182,7 @@ def padded(lengths: list[int], groups: list[list[int]]) -> int:
 def test_groups_by_hand() -> None:
     assert length_groups([10, 10, 100, 10]) == [[2], [0, 1, 3]]
     assert length_groups([50, 50, 50]) == [[0, 1, 2]]
-    assert length_groups([100, 99, 98, 97]) == [[0, 1, 2, 3]]  # a cut would save 4 tokens of 394, less than 1 / 24
+    assert length_groups([100, 99, 98, 97]) == [[0, 1, 2, 3]]  # a cut would save 4 tokens of 394, less than SAVING
     assert length_groups([7]) == [[0]]
 
 
@@ -204,7 +204,7 @@ def test_groups_are_for_training_only() -> None:
     model = AutoModelForCausalLM.from_config(small_config("qwen3")).eval()
     ids, mask = random_batch([70, 9, 33])
     expected = model(input_ids=ids, attention_mask=mask).logits
-    compute_by_length(model)
+    unpad_training(model)
     widths = watch_widths(model)
     assert (model(input_ids=ids, attention_mask=mask).logits == expected).all()
     assert widths == [(3, 70)]
@@ -224,7 +224,7 @@ def test_a_batch_that_groups_would_compute_wrongly_is_refused(
     mask: list[list[int]] | None, options: dict[str, bool], message: str
 ) -> None:
     model = AutoModelForCausalLM.from_config(small_config("qwen3")).train()
-    compute_by_length(model)
+    unpad_training(model)
     attention_mask = None if mask is None else torch.tensor(mask)
     with pytest.raises(DataError, match=message):
         model(input_ids=torch.full((3, 3), 5), attention_mask=attention_mask, **options)
@@ -276,7 +276,7 @@ def test_loss_and_gradients_are_those_of_trl_alone(
     widths = watch_widths(ours.model)
     loss, gradients = loss_and_gradients(ours, batch)
     assert sum(rows for rows, _ in widths) == len(batch["input_ids"]) // 2
-    monkeypatch.setattr(training, "compute_by_length", lambda model: None)
+    monkeypatch.setattr(training, "unpad_training", lambda model: None)
     monkeypatch.setattr(dpo, "add_chunked_head", lambda model: None)
     plain = make(world)
     widths = watch_widths(plain.model)
@@ -299,7 +299,7 @@ def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     widths = watch_widths(trainer.model)
     trainer.train()
     computed = sum(rows * columns for rows, columns in widths)
-    assert tokens <= computed <= 1.08 * tokens
+    assert tokens <= computed <= 1.1 * tokens
     assert computed < trainer.args.num_train_epochs * sum(texts)
 
 

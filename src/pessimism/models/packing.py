@@ -39,7 +39,7 @@ def packs_pairs(model: PreTrainedModel) -> bool:
     return not any(getattr(text, name, None) for name in OTHER_PATTERNS)
 
 
-class Texts:
+class TextRows:
     """The rows that a backbone computes for the B texts of a right-padded batch: here each text is one.
 
     Attributes:
@@ -88,7 +88,7 @@ class Texts:
         return torch.tensor(values, device=self.ids_B_T.device)[:, None]
 
 
-class PackedPairs(Texts):
+class PairRows(TextRows):
     """P pairs, each in one row: the whole longer text, and after it the rest of the other one.
 
     Both parts go on from the shared beginning, and neither sees the other. A mask is needed by the second part alone.
@@ -177,7 +177,7 @@ def _causal_but(queries_R_W: torch.Tensor, keys_R_W: torch.Tensor) -> torch.Tens
     return causal_W_W & ~(queries_R_W[:, :, None] & keys_R_W[:, None, :])
 
 
-def rows_of(ids_B_T: torch.Tensor, tokens: Sequence[int], packed: bool) -> Texts:
+def rows_of(ids_B_T: torch.Tensor, tokens: Sequence[int], packed: bool) -> TextRows:
     """The rows to compute for a training batch.
 
     Args:
@@ -189,7 +189,7 @@ def rows_of(ids_B_T: torch.Tensor, tokens: Sequence[int], packed: bool) -> Texts
         DataError: the texts cannot be pairs.
     """
     if not packed:
-        return Texts(ids_B_T, tokens)
+        return TextRows(ids_B_T, tokens)
     if len(tokens) % 2:
         raise DataError(
             f"a training batch: found {len(tokens)} rows; expected an even number, the chosen texts of all pairs and "
@@ -198,4 +198,4 @@ def rows_of(ids_B_T: torch.Tensor, tokens: Sequence[int], packed: bool) -> Texts
     chosen_P_T, rejected_P_T = ids_B_T.chunk(2)
     equal = (chosen_P_T == rejected_P_T).cumprod(dim=1).sum(dim=1).tolist()
     pairs = len(equal)
-    return PackedPairs(ids_B_T, tokens, list(map(min, equal, tokens[:pairs], tokens[pairs:])))
+    return PairRows(ids_B_T, tokens, list(map(min, equal, tokens[:pairs], tokens[pairs:])))

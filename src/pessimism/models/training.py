@@ -17,7 +17,7 @@ from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
 from pessimism.models.packing import packs_pairs
-from pessimism.models.unpadding import SortedBatches, compute_by_length
+from pessimism.models.unpadding import SortedBatches, unpad_training
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
 
@@ -104,7 +104,7 @@ class PairTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        compute_by_length(self.model.get_base_model())
+        unpad_training(self.model.get_base_model())
         self.pairs_trained = 0
         self.pairs_of_step: int | None = None
 

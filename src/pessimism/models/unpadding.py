@@ -19,10 +19,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from pessimism import rng
 from pessimism.errors import DataError
 from pessimism.models.batching import length_order
-from pessimism.models.packing import Texts, packs_pairs, rows_of
+from pessimism.models.packing import TextRows, packs_pairs, rows_of
 
-SAVING = 1 / 24
-"""Share of a batch's real tokens that a further forward pass must save in padding."""
+SAVING = 1 / 14
+"""Share of a batch's real tokens that a further forward pass must save in padding: the planner's least hours."""
 
 FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
 """What a backbone may be asked for beside its last states."""
@@ -75,7 +75,7 @@ def length_groups(lengths: Sequence[int]) -> list[list[int]]:
     return cut(0, len(order))
 
 
-def compute_by_length(model: PreTrainedModel) -> None:
+def unpad_training(model: PreTrainedModel) -> None:
     """Make ``model``'s backbone compute the pairs of a right-padded training batch in one row each, like beside like.
 
     The rows are made inside the one forward pass that the trainer and data-parallel training see, whose states keep
@@ -122,7 +122,7 @@ def pair_states(model: PreTrainedModel, input_ids: torch.Tensor, tokens: Sequenc
 
 
 def compute_rows(
-    texts: Texts, forward: Callable[..., BaseModelOutputWithPast], options: dict[str, Any]
+    texts: TextRows, forward: Callable[..., BaseModelOutputWithPast], options: dict[str, Any]
 ) -> BaseModelOutputWithPast:
     """Last states of a batch whose rows ``forward`` computes in groups of similar length.
 

@@ -100,6 +100,7 @@ class Assumptions:
         0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
     )
     launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
+    recorded_launch_seconds: float = _assumed(3.5e-5, "the same of a kernel that autograd records for the way back")
     backward_launch_seconds: float = _assumed(1.3e-5, "the same of a kernel that autograd starts")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
@@ -126,8 +127,16 @@ def seconds(work: Work, gpu: Gpu, assumed: Assumptions, precision: str) -> float
         count * max(operation.flops / _rate(operation, gpu, assumed, precision), operation.moved / bandwidth)
         for operation, count in work.operations.items()
     )
-    launching = work.kernels * assumed.launch_seconds + work.backward_kernels * assumed.backward_launch_seconds
-    return max(running, launching)
+    return max(running, launching_seconds(work, assumed))
+
+
+def launching_seconds(work: Work, assumed: Assumptions) -> float:
+    """Seconds that Python and autograd take to start the kernels of ``work``."""
+    return (
+        work.kernels * assumed.launch_seconds
+        + work.recorded_kernels * assumed.recorded_launch_seconds
+        + work.backward_kernels * assumed.backward_launch_seconds
+    )
 
 
 def needed_bytes(peak: float, assumed: Assumptions) -> float:

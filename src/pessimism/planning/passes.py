@@ -17,7 +17,7 @@ from pessimism.data.prompts import EncodedPair
 from pessimism.models.adapters import rounded_adapters, trainable_parameters, use_adapter
 from pessimism.models.generation import RowDraw, Sampling
 from pessimism.models.logprobs import ResponseBatch
-from pessimism.models.packing import PackedPairs, Texts, packs_pairs
+from pessimism.models.packing import PairRows, TextRows, packs_pairs
 from pessimism.models.unpadding import compute_rows
 from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import pair_logps, sequence_logps
@@ -235,9 +235,9 @@ class Tracer:
         texts, length = ids_2P_T.shape
         tokens, plain = [length] * texts, backbone.forward
         if packs_pairs(backbone):
-            rows: Texts = PackedPairs(ids_2P_T, tokens, [FEWEST_PROMPT_TOKENS] * (texts // 2))
+            rows: TextRows = PairRows(ids_2P_T, tokens, [FEWEST_PROMPT_TOKENS] * (texts // 2))
         else:
-            rows = Texts(ids_2P_T, tokens)
+            rows = TextRows(ids_2P_T, tokens)
         backbone.forward = lambda input_ids, attention_mask=None, **options: compute_rows(rows, plain, options)
         return rows.lengths
 

@@ -102,11 +102,13 @@ class Work:
     Attributes:
         operations: how often each is done.
         kernels: that Python starts.
+        recorded_kernels: the same with gradients switched on, which autograd records.
         backward_kernels: that autograd starts.
     """
 
     operations: Counter[Operation] = field(default_factory=Counter)
     kernels: int = 0
+    recorded_kernels: int = 0
     backward_kernels: int = 0
 
     @property
@@ -125,7 +127,9 @@ class Work:
 
     def add(self, operation: Operation, kernels: int = 1) -> None:
         self.operations[operation] += 1
-        if torch._C._current_autograd_node() is None:
+        if torch.is_grad_enabled():  # also where the way back computes a layer again
+            self.recorded_kernels += kernels
+        elif torch._C._current_autograd_node() is None:
             self.kernels += kernels
         else:
             self.backward_kernels += kernels
@@ -136,7 +140,8 @@ class Work:
         for operation, count in self.operations.items():
             share = fill.of(operation.kind)
             filled[operation._replace(flops=operation.flops * share, moved=operation.moved * share)] += count
-        kernels = [round(count * fill.passes) for count in (self.kernels, self.backward_kernels)]
+        counts = self.kernels, self.recorded_kernels, self.backward_kernels
+        kernels = [round(count * fill.passes) for count in counts]
         return Work(filled, *kernels)
 
     def _summed(self, name: str) -> Counter[tuple[str, str]]:
