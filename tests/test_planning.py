@@ -124,6 +124,15 @@ def test_kernels_that_autograd_records_are_counted_apart_also_on_the_way_back() 
     assert trace.work.recorded_kernels == 4  # exp, sum, the gradient of the sum, and exp again
 
 
+def test_a_4_bit_product_is_four_kernels_that_autograd_does_not_record(project: Path) -> None:
+    layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
+    bases._quantise(layer)
+    rows = meta(64, 128).bfloat16().requires_grad_()
+    with Trace() as trace:
+        bitsandbytes.matmul_4bit(rows, layer.weight, quant_state=layer.quant_state)
+    assert (trace.work.kernels, trace.work.recorded_kernels) == (4, 0)
+
+
 @pytest.mark.parametrize(("rows", "unpacked"), [(4, False), (64, True)])
 def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unpacked: bool) -> None:
     layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
@@ -259,8 +268,8 @@ def test_a_directory_without_a_configuration_is_refused(project: Path) -> None:
         model_config(with_policy(params_of("paper"), source="path", name="nowhere"), "policy")
 
 
-def work_of(kind: str, dtype: str, flops: float, moved: float, kernels: int = 1) -> Work:
-    return Work(Counter({Operation(kind, dtype, flops, moved): 1}), kernels)
+def work_of(kind: str, dtype: str, flops: float, moved: float) -> Work:
+    return Work(Counter({Operation(kind, dtype, flops, moved): 1}), kernels=1)
 
 
 def test_time_is_the_slower_of_arithmetic_memory_and_launching() -> None:

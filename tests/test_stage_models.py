@@ -1,9 +1,9 @@
-"""Models that the stages compute with and those that the planner traces: the same modules, forwards and dtypes."""
+"""Layers that the stages compute with and those that the planner traces: the same modules, forwards and dtypes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,21 +16,23 @@ from pessimism.models import training
 from pessimism.models.adapters import DEFAULT, attach, lora_config
 from pessimism.models.generation import sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.online.update import POLICY, REFERENCE
 from pessimism.params import Params
 from pessimism.planning import bases
+from pessimism.reward.ensemble import member_name
 from test_dpo import build, world  # noqa: F401  (world is a fixture)
 from test_ensemble import fresh_trainer
 
+MEMBERS = [member_name(0), member_name(1)]
 
-def with_mixed_precision(params: Params) -> Params:
-    roles = {role: dataclasses.replace(params.scale.model(role), dtype="mixed") for role in ("policy", "reward")}
+
+def as_planned(params: Params, quantization: str) -> Params:
+    """Mixed precision, as the paper's scale."""
+    roles = {
+        role: dataclasses.replace(params.scale.model(role), dtype="mixed", quantization=quantization)
+        for role in ("policy", "reward")
+    }
     return dataclasses.replace(params, scale=dataclasses.replace(params.scale, **roles))
-
-
-def attached(params: Params, role: str) -> PeftModel:
-    save_random_adapter(params, Path("adapter"), seed=1, role=role)
-    base = {"policy": load_policy_base, "reward": load_reward_base}[role](params)
-    return attach(base, {DEFAULT: Path("adapter")}, trainable=None)
 
 
 def prepared(trainer: Trainer) -> PeftModel:
@@ -38,57 +40,69 @@ def prepared(trainer: Trainer) -> PeftModel:
     return trainer.model
 
 
-def layers(model: PeftModel) -> dict[str, tuple[str, str, torch.dtype | None]]:
-    """Class, forward function and dtype of every module of the decoder's layers, by path."""
-    modules = model.get_base_model().get_decoder().layers.named_modules()
+def attached(params: Params, role: str, names: Sequence[str], trainable: str | None) -> PeftModel:
+    save_random_adapter(params, Path("adapter"), seed=1, role=role)
+    base = {"policy": load_policy_base, "reward": load_reward_base}[role](params)
+    return attach(base, dict.fromkeys(names, Path("adapter")), trainable)
+
+
+def layers(model: PeftModel) -> dict[str, tuple[str, str, list[torch.dtype]]]:
+    """Class, forward function and dtypes of every module of the decoder's layers, by path."""
     return {
         path: (
             type(module).__name__,
             module.forward.__qualname__,
-            next((parameter.dtype for parameter in module.parameters(recurse=False)), None),
+            [parameter.dtype for parameter in module.parameters(recurse=False)],
         )
-        for path, module in modules
+        for path, module in model.get_base_model().get_decoder().layers.named_modules()
     }
 
 
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize(
-    ("role", "make"),
+    ("role", "make", "names", "trainable"),
     [
-        ("policy", lambda params: prepared(build(params))),
-        ("policy", lambda params: attached(params, "policy")),
-        ("reward", lambda params: prepared(fresh_trainer(params))),
-        ("reward", lambda params: attached(params, "reward")),
+        ("policy", lambda params, *_: prepared(build(params)), [DEFAULT], DEFAULT),
+        ("policy", attached, [POLICY, REFERENCE], POLICY),
+        ("reward", lambda params, *_: prepared(fresh_trainer(params)), [DEFAULT], DEFAULT),
+        ("reward", attached, MEMBERS, None),
     ],
     ids=["DPO", "online", "reward training", "ensemble"],
 )
-def test_the_planner_traces_what_stages_compute(
+def test_the_planner_traces_the_layers_that_stages_compute(
     world: Params,  # noqa: F811
+    quantization: str,
     role: str,
-    make: Callable[[Params], PeftModel],
+    make: Callable[..., PeftModel],
+    names: list[str],
+    trainable: str | None,
 ) -> None:
-    params = with_mixed_precision(world)
+    params = as_planned(world, quantization)
     task, saved = {"policy": ("CAUSAL_LM", None), "reward": ("SEQ_CLS", ["score"])}[role]
     lora = lora_config(params.scale.model(role), 32, 48, task, saved)
-    planned = layers(bases.adapted(bases.base(params, role), lora, [DEFAULT], DEFAULT))
-    assert layers(make(params)) == planned
-    kinds = set(planned.values())
-    assert ("Linear", "_fused_forward", None) in kinds
-    assert ("RMSNorm", "RMSNorm.forward", torch.bfloat16) in kinds
+    planned = layers(bases.adapted(bases.base(params, role), lora, names, trainable))
+    assert layers(make(params, role, names, trainable)) == planned
+    forwards = {forward for _, forward, _ in planned.values()}
+    assert {"_fused_forward", "RMSNorm.forward"} <= forwards
+    assert ("Linear4bit.forward" in forwards) == (quantization == "nf4")
 
 
 def test_responses_are_drawn_with_adapters_that_are_rounded_once(
     world: Params,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    params = with_mixed_precision(world)
-    model, seen = attached(params, "policy"), set()
+    params = as_planned(world, "none")
+    model, seen = attached(params, "policy", [POLICY, REFERENCE], POLICY), set()
     generate = model.generate
 
+    def dtypes() -> set[torch.dtype]:
+        return {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name}
+
     def watched(**options: object) -> object:
-        seen.update(parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name)
+        seen.update(dtypes())
         return generate(**options)
 
     monkeypatch.setattr(model, "generate", watched)
     sample_responses(model, load_tokenizer(params, "policy"), ["1 + 1 ="], params, [0])
     assert seen == {torch.bfloat16}
-    assert {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name} == {torch.float32}
+    assert dtypes() == {torch.float32}

@@ -101,8 +101,9 @@ class Work:
 
     Attributes:
         operations: how often each is done.
-        kernels: that Python starts.
-        recorded_kernels: the same with gradients switched on, which autograd records.
+        kernels: that Python starts and autograd does not record: without gradients, or inside an
+            ``autograd.Function``, such as all four of a product with 4-bit weights.
+        recorded_kernels: that Python starts with gradients switched on, also where the way back computes a layer again.
         backward_kernels: that autograd starts.
     """
 
@@ -127,7 +128,7 @@ class Work:
 
     def add(self, operation: Operation, kernels: int = 1) -> None:
         self.operations[operation] += 1
-        if torch.is_grad_enabled():  # also where the way back computes a layer again
+        if torch.is_grad_enabled():
             self.recorded_kernels += kernels
         elif torch._C._current_autograd_node() is None:
             self.kernels += kernels
