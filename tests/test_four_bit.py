@@ -154,7 +154,7 @@ def test_a_policy_is_trained_and_loaded_again(world: Params, starts: dict[str, t
         for each in (model, fresh, loading.load_policy_base(world))
     )
     assert np.array_equal(again, trained)
-    assert np.abs(again - untrained).min() > 0.01
+    assert np.median(np.abs(again - untrained)) > 0.1  # a single response may stay as likely as it was
     assert sample(fresh, world) == sample(model, world)
 
 
