@@ -172,7 +172,7 @@ def _totals(found: Plan) -> str:
     return "\n".join(
         [
             "Time, disk and network",
-            f"  {found.total_hours:.1f} GPU hours, {cost}",
+            f"  {found.total_hours:.2f} GPU hours, {cost}",
             *walls,
             *textwrap.wrap(longest, WIDTH, initial_indent="", subsequent_indent="    ", drop_whitespace=True),
             f"  {_gigabytes(found.storage.download_bytes)} of models and data to download and keep, "
