@@ -154,7 +154,8 @@ def test_a_policy_is_trained_and_loaded_again(world: Params, starts: dict[str, t
         for each in (model, fresh, loading.load_policy_base(world))
     )
     assert np.array_equal(again, trained)
-    assert np.median(np.abs(again - untrained)) > 0.1  # a single response may stay as likely as it was
+    moved = np.abs(again - untrained)
+    assert moved.min() > 0 and np.median(moved) > 0.1  # one response may by chance stay nearly as likely as it was
     assert sample(fresh, world) == sample(model, world)
 
 

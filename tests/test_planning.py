@@ -124,9 +124,14 @@ def test_kernels_that_autograd_records_are_counted_apart_also_on_the_way_back() 
     assert trace.work.recorded_kernels == 4  # exp, sum, the gradient of the sum, and exp again
 
 
-def test_a_4_bit_product_is_four_kernels_that_autograd_does_not_record(project: Path) -> None:
+def packed_layer() -> bitsandbytes.nn.Linear4bit:
     layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
     bases._quantise(layer)
+    return layer
+
+
+def test_a_4_bit_product_is_four_kernels_that_autograd_does_not_record() -> None:
+    layer = packed_layer()
     rows = meta(64, 128).bfloat16().requires_grad_()
     with Trace() as trace:
         bitsandbytes.matmul_4bit(rows, layer.weight, quant_state=layer.quant_state)
@@ -135,8 +140,7 @@ def test_a_4_bit_product_is_four_kernels_that_autograd_does_not_record(project: 
 
 @pytest.mark.parametrize(("rows", "unpacked"), [(4, False), (64, True)])
 def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unpacked: bool) -> None:
-    layer = bitsandbytes.nn.Linear4bit(128, 256, bias=False, device="meta", compute_dtype=torch.bfloat16)
-    bases._quantise(layer)
+    layer = packed_layer()
     with torch.no_grad(), Trace() as trace:
         trace.leave_out(bases.resident_tensors(layer))
         bitsandbytes.matmul_4bit(meta(rows, 128).bfloat16(), layer.weight, quant_state=layer.quant_state)

@@ -288,10 +288,11 @@ def test_loss_and_gradients_are_those_of_trl_alone(
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
+@pytest.mark.parametrize(("make", "most"), [(build, 1.08), (fresh_trainer, 1.1)], ids=["dpo", "reward"])
 def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     world: Params,  # noqa: F811
     make: Callable[[Params], Trainer],
+    most: float,
 ) -> None:
     trainer = make(world)
     tokens = trainer.args.num_train_epochs * training.pair_lengths(trainer.train_dataset, packed=True).sum()
@@ -299,7 +300,7 @@ def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     widths = watch_widths(trainer.model)
     trainer.train()
     computed = sum(rows * columns for rows, columns in widths)
-    assert tokens <= computed <= 1.1 * tokens
+    assert tokens <= computed <= most * tokens
     assert computed < trainer.args.num_train_epochs * sum(texts)
 
 

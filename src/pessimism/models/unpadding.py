@@ -24,7 +24,7 @@ from pessimism.models.packing import TextRows, packs_pairs, rows_of
 SAVING = 1 / 14
 """Share of a batch's real tokens that a further forward pass must save in padding.
 
-Of a 24th, a 16th, a 14th, a 12th and an 8th, the one for which the planner counts the fewest hours.
+Of a 24th, a 16th, a 14th, a 12th and an 8th, the one for which the planner counts the fewest hours (scale: paper).
 """
 
 FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")

@@ -127,10 +127,10 @@ def seconds(work: Work, gpu: Gpu, assumed: Assumptions, precision: str) -> float
         count * max(operation.flops / _rate(operation, gpu, assumed, precision), operation.moved / bandwidth)
         for operation, count in work.operations.items()
     )
-    return max(running, launching_seconds(work, assumed))
+    return max(running, _launching_seconds(work, assumed))
 
 
-def launching_seconds(work: Work, assumed: Assumptions) -> float:
+def _launching_seconds(work: Work, assumed: Assumptions) -> float:
     """Seconds that Python and autograd take to start the kernels of ``work``."""
     return (
         work.kernels * assumed.launch_seconds
