@@ -19,9 +19,8 @@ from benchmarks import worlds
 from benchmarks.counters import Work, counting
 from benchmarks.preferences import Pairs, world
 from benchmarks.rows import Row, counter_row
-from pessimism import layout, records
-from pessimism.cells import dpo_cells, online_cells
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params, load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
 DESIGN = {
@@ -81,11 +80,11 @@ def run_stages(params: Params) -> dict[str, list[Work]]:
         run("train_reward_model", "--member", member)
     run("assess_ensemble")
     run("measure_base")
-    for cell in dpo_cells(params):
+    for cell in params.dpo_cells():
         run("train_dpo", "--beta-percentile", cell.beta_percentile, "--seed", cell.seed)
-    for online in online_cells(params):
+    for online in params.online_cells():
         run("adapt_online", "--beta-percentile", online.beta_percentile, "--seed", online.seed, "--arm", online.arm)
-    for cell in dpo_cells(params):
+    for cell in params.dpo_cells():
         run("probe_policy", "--beta-percentile", cell.beta_percentile, "--seed", cell.seed)
     return work
 
@@ -94,7 +93,7 @@ def measure_stages() -> list[Row]:
     """Reference forwards, loads and head rows of the micro pipeline."""
     with micro_project() as params:
         work = run_stages(params)
-        drawn = sum(int(pd.read_csv(layout.trajectory(cell))["tokens"].sum()) for cell in online_cells(params))
+        drawn = sum(int(pd.read_csv(layout.trajectory(cell))["tokens"].sum()) for cell in params.online_cells())
         return stage_rows(
             params, work, records.read_table(layout.REFERENCE_LOGPS), records.read_table(layout.GRID_LOGPS), drawn
         )

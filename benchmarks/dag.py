@@ -16,7 +16,7 @@ import yaml
 
 from benchmarks import arms, worlds
 from benchmarks.rows import Row, counter_row, ratio_row
-from pessimism import layout
+from pessimism.experiment import layout
 
 STAGES = 60  # at least
 PERCENTILES = [20, 50, 80]

@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks import arms, naive, worlds
 from benchmarks.rows import Row, counter_row, ratio_row
+from pessimism.experiment.params import Params
 from pessimism.models.loading import load_tokenizer
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
 SIZE = worlds.Size(vocabulary=65_536, hidden=192, intermediate=576, layers=4)

@@ -15,8 +15,8 @@ from trl.trainer.utils import add_fused_lm_head
 from benchmarks import arms, naive, worlds
 from benchmarks.counters import counting, mark_head
 from benchmarks.rows import Row, counter_row, ratio_row
+from pessimism.models.compute.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
 from pessimism.models.loading import device
-from pessimism.models.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
 from pessimism.offline.dpo import LOGGED, add_chunked_head
 
 ROWS, TOKENS, SCORED = 4, 640, 0.7

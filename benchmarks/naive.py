@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism import layout
 from pessimism.data.prompts import EncodedPair
+from pessimism.experiment import layout
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import lora_config, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_reward_base
 from pessimism.online.objective import kl_coefficient, normalized_advantages, online_loss
-from pessimism.params import Params
 
 GENERATED_TOGETHER = 4
 

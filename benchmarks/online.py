@@ -14,16 +14,16 @@ import torch
 
 from benchmarks import arms, naive, worlds
 from benchmarks.rows import Row, counter_row, ratio_row
-from pessimism.cells import OnlineCell
 from pessimism.data.prompts import math_prompt
+from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, trainable_parameters
-from pessimism.models.generation import Sampling, sample_responses
+from pessimism.models.compute.generation import Sampling, sample_responses
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online import rollout
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.update import POLICY, REFERENCE
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
 PROMPTS, RESPONSE, BETA = 4, 64, 0.1

@@ -18,14 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from benchmarks import arms, naive, trl_peer, worlds
 from benchmarks.counters import Work, counting
 from benchmarks.rows import Row, counter_row, meets, ratio_row
-from pessimism import records
-from pessimism.cells import DpoCell
+from pessimism.experiment import records
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.offline import dpo
 from pessimism.offline.dpo import ReferencedPairs
 from pessimism.offline.reference import dpo_reference
-from pessimism.params import Params
 from pessimism.reward import bradley_terry
 
 SHRINK = 4

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from pessimism.experiment.params import ModelParams
+from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.loading import quantization_config, set_precision
-from pessimism.models.logprobs import pad_pairs, response_logps
 from pessimism.models.precision import LOADED_DTYPES
-from pessimism.params import ModelParams
 
 PAIRS, LONGEST, BATCH = 12, 192, 8
 PRECISIONS = (

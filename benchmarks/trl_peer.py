@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallb
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from pessimism.data.prompts import EncodedPair
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import lora_config
 from pessimism.models.loading import load_policy_base, load_reward_base
 from pessimism.models.training import shared_arguments
-from pessimism.params import Params
 
 
 class ReadyDpoTrainer(DPOTrainer):

@@ -18,11 +18,11 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pessimism import layout, records
 from pessimism.data.hashing import content_hash
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import LengthParams, ModelParams, Params, load_params
 from pessimism.models.adapters import DEFAULT, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_reward_base
-from pessimism.params import LengthParams, ModelParams, Params, load_params
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 QWEN3_VOCABULARY = 151_936

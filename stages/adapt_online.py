@@ -8,15 +8,17 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pessimism import layout, processes, records, stage, startup
-from pessimism.cells import parse_online_cell, percentile_key
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import parse_online_cell, percentile_key
+from pessimism.experiment.params import load_params
+from pessimism.machine import processes, stage
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
 from pessimism.online.shared_batch import check_processes
 from pessimism.online.update import POLICY, REFERENCE
-from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
 

@@ -5,8 +5,10 @@ Writes: metrics/ensemble.json (accuracy, calibration, disagreement), metrics/rew
 and the statistics that normalise its rewards).
 """
 
-from pessimism import layout, records, stage, startup
-from pessimism.params import load_params
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.reward.assessment import assess
 from pessimism.reward.ensemble import RewardEnsemble
 

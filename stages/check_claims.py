@@ -4,9 +4,11 @@ Reads: plots/cells.csv, metrics/power_law.json, metrics/beta_star.json.
 Writes: metrics/claims.json.
 """
 
-from pessimism import layout, records, stage
-from pessimism.analysis import claims, scores
-from pessimism.params import load_params
+from pessimism.claims import claims
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
+from pessimism.scoring import scores
 
 
 def main() -> None:

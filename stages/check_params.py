@@ -10,8 +10,10 @@ Writes: data/params_checked.txt, which always says the same: later stages wait f
 import subprocess
 import sys
 
-from pessimism import layout, preflight, records, stage
-from pessimism.params import load_params
+from pessimism.checks import preflight
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 
 PLAN = [sys.executable, "-m", "pessimism.cli", "plan", "--brief"]
 

@@ -4,9 +4,10 @@ Reads: data/reference/grid_logps.parquet.
 Writes: metrics/beta_grid.json (p20, ... in the protocol's precision; both precisions below), plots/log_ratios.csv.
 """
 
-from pessimism import layout, records, stage
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.offline.beta_grid import grid_record, quantile_table
-from pessimism.params import load_params
 
 
 def main() -> None:

@@ -5,10 +5,12 @@ Writes: metrics/power_law.json (the published fit), metrics/beta_star.json (form
 plots/power_law.csv (the curve, and every point with its mean).
 """
 
-from pessimism import layout, records, stage
-from pessimism.analysis import power_law, scores
-from pessimism.analysis.conservatism import beta_star_record
-from pessimism.params import load_params
+from pessimism.claims.conservatism import beta_star_record
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
+from pessimism.measures import power_law
+from pessimism.scoring import scores
 
 
 def main() -> None:

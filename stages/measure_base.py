@@ -5,10 +5,12 @@ Writes: metrics/base.json (means and standard deviations over problems, ddof 1),
 problem).
 """
 
-from pessimism import layout, records, rng, stage, startup
+from pessimism.checks import startup
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
-from pessimism.params import load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
 KEPT = (

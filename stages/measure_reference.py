@@ -4,10 +4,12 @@ Reads: data/preferences/{train,val}.parquet, the policy base.
 Writes: data/reference/dpo_logps.parquet (reference term of DPO), data/reference/grid_logps.parquet (beta grid).
 """
 
-from pessimism import layout, records, stage, startup
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.reference import dpo_reference, grid_reference
-from pessimism.params import load_params
 
 
 def main() -> None:

@@ -5,10 +5,12 @@ Writes: models/base/policy.json and reward.json (revision or content hash, size,
 embedded, the weights of the base that is trained here.
 """
 
-from pessimism import layout, records, stage, startup
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params, load_params
+from pessimism.machine import stage
 from pessimism.models.embedded import train_base
 from pessimism.models.resolving import LOADERS, record_base
-from pessimism.params import Params, load_params
 
 
 def train_embedded(params: Params) -> None:

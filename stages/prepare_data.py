@@ -7,10 +7,11 @@ dropped and why, and what the pairs cover.
 
 import pandas as pd
 
-from pessimism import layout, records, stage
-from pessimism.data.gsm8k import load_tasks
 from pessimism.data.preferences import load_preferences
-from pessimism.params import load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
+from pessimism.tasks.gsm8k import load_tasks
 
 
 def main() -> None:

@@ -4,11 +4,13 @@ Reads: the DPO adapter and the adapter of the primary arm's online run, the rewa
 Writes: data/probes/<cell>.json.
 """
 
-from pessimism import layout, records, stage, startup
-from pessimism.cells import OnlineCell, parse_dpo_cell
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import OnlineCell, parse_dpo_cell
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.models.adapters import attach
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.params import load_params
 from pessimism.probes.policy import DPO, ONLINE, probe_checkpoint, probe_set
 from pessimism.reward.ensemble import RewardEnsemble
 

@@ -4,8 +4,9 @@ Reads: every metrics file, every plot table, data/sources.json.
 Writes: plots/report/: one self-contained page and its figures as PNG.
 """
 
-from pessimism import layout, records, stage
-from pessimism.params import load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
 from pessimism.reporting.report import write_report
 from pessimism.reporting.results import read_results
 

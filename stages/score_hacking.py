@@ -4,11 +4,12 @@ Reads: every online run, the probes and the validation of every checkpoint, the 
 Writes: metrics/hacking.json, metrics/variance.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
 """
 
-from pessimism import layout, records, stage
-from pessimism.analysis import scores
-from pessimism.analysis.runs import read_evidence
-from pessimism.analysis.variance import variance_record
-from pessimism.params import load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
+from pessimism.scoring import scores
+from pessimism.scoring.runs import read_evidence
+from pessimism.scoring.variance import variance_record
 
 
 def main() -> None:

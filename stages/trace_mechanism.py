@@ -4,10 +4,12 @@ Reads: every online run, the probes of every checkpoint, plots/cells.csv, metric
 Writes: metrics/mechanism.json, plots/disagreement.csv, plots/member_probes.csv.
 """
 
-from pessimism import layout, records, stage
-from pessimism.analysis import mechanism, scores
-from pessimism.analysis.runs import read_betas, read_probes, read_runs
-from pessimism.params import load_params
+from pessimism.claims import mechanism
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import stage
+from pessimism.scoring import scores
+from pessimism.scoring.runs import read_betas, read_probes, read_runs
 
 
 def main() -> None:

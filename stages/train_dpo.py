@@ -4,14 +4,16 @@ Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy 
 Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
-from pessimism import layout, processes, records, stage, startup
-from pessimism.cells import parse_dpo_cell, percentile_key
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import parse_dpo_cell, percentile_key
+from pessimism.experiment.params import load_params
+from pessimism.machine import processes, stage
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
 from pessimism.online.shared_batch import check_processes
-from pessimism.params import load_params
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ Writes: models/reward/member-<k>/ (adapter with score head, training.json).
 
 import argparse
 
-from pessimism import layout, processes, records, stage, startup
+from pessimism.checks import startup
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import processes, stage
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.online.shared_batch import check_processes
-from pessimism.params import load_params
 from pessimism.reward.bradley_terry import train_member
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pessimism.params import Params, load_params
+from pessimism.experiment.params import Params, load_params
 
 # Before torch is imported: models as small as the tests' run fastest on one thread, and test processes side by side
 # do not get in each other's way.
@@ -96,8 +96,8 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     """
     import pandas as pd
 
-    from pessimism import layout, records, rng
-    from pessimism.data import arithmetic
+    from pessimism.data import embedded_world
+    from pessimism.experiment import layout, records, rng
     from pessimism.models.embedded import make_model, make_tokenizer
 
     for key, value in TINY_WORLD.items():
@@ -114,7 +114,7 @@ def tiny_world(project: Path, edit: Edit) -> Params:
         identity = {"source": chosen.source, "name": chosen.name, "revision": None, "parameters": 20_000}
         size = {"vocabulary": base.config.vocab_size, "hidden_size": base.config.hidden_size}
         records.write_json(layout.base_record(role), identity | size)
-    pairs = pd.DataFrame(arithmetic.preference_rows(rng.generator(0, "tiny-world"), 64))
+    pairs = pd.DataFrame(embedded_world.preference_rows(rng.generator(0, "tiny-world"), 64))
     pairs.insert(0, "pair_id", [f"pair-{row}" for row in range(len(pairs))])
     records.write_table(layout.preferences("train"), pairs[:48])
     records.write_table(layout.preferences("val"), pairs[48:])

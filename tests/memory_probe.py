@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from pessimism.cells import DpoCell
 from pessimism.data.prompts import EncodedPair
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import LengthParams, Params, load_params
 from pessimism.models.embedded import make_tokenizer
 from pessimism.models.loading import Float32Linear
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import pair_logps, sequence_logps
-from pessimism.params import LengthParams, Params, load_params
 from pessimism.planning.architectures import Rows
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS
 from pessimism.reward.bradley_terry import train_member

@@ -1,4 +1,4 @@
-"""A finished project made of invented numbers: what the analysis and reporting stages read, without any training."""
+"""A finished project made of invented numbers: what the stages that score and report read, without any training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from pessimism import layout, records
-from pessimism.cells import OnlineCell, dpo_cells, online_cells, percentile_key
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import OnlineCell, percentile_key
+from pessimism.experiment.params import Params, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ class Invented:
 
 
 def write_project(root: Path, invented: Invented | None = None) -> Params:
-    """Write params, scales, protocols and every file that the analysis stages read, under ``root``.
+    """Write params, scales, protocols and every file that the scoring stages read, under ``root``.
 
     Paths are relative to the working directory, so the caller changes to ``root`` first, as DVC does.
     """
@@ -58,9 +58,9 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
     params = load_params()
     _write_grid(params)
     _write_metrics(invented)
-    for cell in online_cells(params):
+    for cell in params.online_cells():
         write_run(cell, invented)
-    for number, dpo in enumerate(dpo_cells(params)):
+    for number, dpo in enumerate(params.dpo_cells()):
         records.write_json(layout.probe(dpo), _probe(dpo.beta_percentile, number))
         validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
         records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})

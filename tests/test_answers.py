@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import CHECKOUT
-from pessimism.data.answers import (
+from pessimism.errors import DataError
+from pessimism.tasks.answers import (
     MARKER,
     audit,
     extract_flexible,
@@ -21,7 +22,6 @@ from pessimism.data.answers import (
     true_reward,
     true_reward_flexible,
 )
-from pessimism.errors import DataError
 
 # One number per text; both rules must read it after the marker.
 SPELLINGS = [
@@ -247,5 +247,5 @@ def test_audit_wants_one_answer_for_each_response(responses: list[str], answers:
 
 
 def test_reading_an_answer_needs_no_library() -> None:
-    code = "import sys, pessimism.data.answers; sys.exit(bool({'torch', 'numpy', 'pandas'} & sys.modules.keys()))"
+    code = "import sys, pessimism.tasks.answers; sys.exit(bool({'torch', 'numpy', 'pandas'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CHECKOUT / "src")}).returncode == 0

@@ -13,7 +13,7 @@ from benchmarks import arms, rows, worlds
 from benchmarks.counters import counting, mark_head
 from benchmarks.preferences import GROWTH, Laps
 from pessimism.data.prompts import EncodedPair
-from pessimism.models.logprobs import pad_pairs, response_logps
+from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.offline.reference import pair_logps, sequence_logps
 
 KEYS = {"id", "ratio", "low", "high", "target", "met"}

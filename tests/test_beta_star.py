@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism.analysis import beta_star, published
-from pessimism.analysis.beta_star import BetaStar, best_trade, beta_stars, smallest_above
 from pessimism.errors import DataError
+from pessimism.measures import beta_star
+from pessimism.measures.beta_star import BetaStar, best_trade, beta_stars, smallest_above
+from pessimism.published import printed
 
 BETAS = (0.3, 1.0, 2.4)
 
@@ -38,11 +39,11 @@ def test_all_definitions_stand_in_order() -> None:
 
 
 def test_eq_15_of_the_published_points() -> None:
-    augc = [[row.augc for row in published.BETAS]] * 3
-    found = beta_stars(runs(augc, tuple(row.beta for row in published.BETAS)), [])
+    augc = [[row.augc for row in printed.BETAS]] * 3
+    found = beta_stars(runs(augc, tuple(row.beta for row in printed.BETAS)), [])
     grid, observed = found["eq_15_over_grid"], found["eq_15_over_observed"]
-    assert grid.estimate == pytest.approx(published.POWER_LAW["beta_star_over_grid"], abs=1e-6)
-    assert observed.estimate == pytest.approx(published.POWER_LAW["beta_star_over_observed"], abs=1e-6)
+    assert grid.estimate == pytest.approx(printed.POWER_LAW["beta_star_over_grid"], abs=1e-6)
+    assert observed.estimate == pytest.approx(printed.POWER_LAW["beta_star_over_observed"], abs=1e-6)
     assert grid.interval is not None and grid.interval.low == grid.interval.high == pytest.approx(grid.estimate)
     assert grid.identifying_share == pytest.approx(1.0) and grid.not_identified == ""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pessimism import layout
-from pessimism.cells import DpoCell, OnlineCell, dpo_cells, online_cells, percentile_key
-from pessimism.params import load_params
+from pessimism.experiment import layout
+from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_key
+from pessimism.experiment.params import load_params
 
 
 def test_keys() -> None:
@@ -22,15 +22,15 @@ def test_keys() -> None:
 
 def test_every_cell_of_the_design_once(project: Path) -> None:
     params = load_params()
-    assert len(dpo_cells(params)) == len(set(dpo_cells(params))) == 9
-    assert len(online_cells(params)) == len(set(online_cells(params))) == 18
-    assert [cell.key for cell in online_cells(params)[:3]] == ["p20-s0-proxy", "p20-s0-placebo", "p20-s1-proxy"]
+    assert len(params.dpo_cells()) == len(set(params.dpo_cells())) == 9
+    assert len(params.online_cells()) == len(set(params.online_cells())) == 18
+    assert [cell.key for cell in params.online_cells()[:3]] == ["p20-s0-proxy", "p20-s0-placebo", "p20-s1-proxy"]
 
 
 def test_no_two_cells_share_a_path(project: Path) -> None:
     params = load_params()
-    paths = [path(cell) for cell in dpo_cells(params) for path in (layout.dpo_adapter, layout.probe)]
-    paths += [path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)]
+    paths = [path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)]
+    paths += [path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)]
     paths += [layout.reward_member(member) for member in params.ensemble_members]
     assert len(paths) == len(set(paths))
 

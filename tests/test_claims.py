@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism import records
-from pessimism.analysis.claims import check_claims
-from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER, by_seed
-from pessimism.analysis.power import seeds_needed
-from pessimism.analysis.statements import TREND_CLAIMS
+from pessimism.claims.claims import check_claims
+from pessimism.claims.statements import TREND_CLAIMS
+from pessimism.experiment import records
+from pessimism.measures.power import seeds_needed
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER, by_seed
 
 BETAS = (0.3, 1.0, 2.4)
 # The paper's words (sections 5 to 7), written out a second time: direction, and the column of either measure.

@@ -17,14 +17,16 @@ import pytest
 import yaml
 
 from conftest import CHECKOUT, Edit
-from pessimism import cli, layout, pipeline, preflight, records, stage
-from pessimism.cells import dpo_cells, online_cells
+from pessimism import cli
+from pessimism.checks import preflight
 from pessimism.commands import prune, verify
-from pessimism.data.gsm8k import load_tasks
 from pessimism.data.hashing import content_hash
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment.params import Params, load_params
+from pessimism.machine import stage
+from pessimism.tasks.gsm8k import load_tasks
 
 
 def failure(*arguments: str) -> str:
@@ -268,10 +270,10 @@ def test_names_in_the_lock_are_dvcs(project: Path) -> None:
 def make_cells(params: Params) -> set[Path]:
     """Every matrix output and one run record per cell."""
     directories = [layout.reward_member(member) for member in params.ensemble_members]
-    directories += [layout.dpo_adapter(cell) for cell in dpo_cells(params)]
-    directories += [path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)]
-    files = [path / "content" for path in directories] + [layout.probe(cell) for cell in dpo_cells(params)]
-    files += [layout.RUN_RECORDS / f"adapt_online@{cell.key}.json" for cell in online_cells(params)]
+    directories += [layout.dpo_adapter(cell) for cell in params.dpo_cells()]
+    directories += [path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)]
+    files = [path / "content" for path in directories] + [layout.probe(cell) for cell in params.dpo_cells()]
+    files += [layout.RUN_RECORDS / f"adapt_online@{cell.key}.json" for cell in params.online_cells()]
     files += [layout.RUN_RECORDS / f"train_reward_model@{member}.json" for member in params.ensemble_members]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)

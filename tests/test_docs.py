@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import CHECKOUT
-from pessimism import layout, records
+from pessimism.experiment import layout, records
 from synthetic_project import Invented, write_project
 
 METRICS = (CHECKOUT / "docs/metrics.md").read_text()
@@ -19,7 +19,7 @@ NAMED = set(re.findall(r"`([a-z0-9_]+)`", METRICS))
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of invented runs after every analysis stage."""
+    """A project of invented runs after every scoring stage."""
     root = tmp_path_factory.mktemp("scored")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

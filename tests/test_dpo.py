@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from trl import DPOConfig
 
-from pessimism import layout, records
-from pessimism.cells import DpoCell
 from pessimism.errors import DataError, NonFiniteError, ParamsError
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import Params
 from pessimism.models import training
 from pessimism.models.adapters import WEIGHTS_FILE, count_trainable, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import device, load_policy_base, load_tokenizer
 from pessimism.offline import dpo
 from pessimism.offline.reference import dpo_reference
-from pessimism.params import Params
 
 CELL = DpoCell(50, 0)
 BETA = 0.7

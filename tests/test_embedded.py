@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pessimism.data import arithmetic
+from pessimism.data import embedded_world
+from pessimism.experiment.params import EmbeddedParams, load_params
 from pessimism.models import embedded
-from pessimism.params import EmbeddedParams, load_params
 
 SMALL = EmbeddedParams(
     hidden_size=16, intermediate_size=32, layers=1, attention_heads=2, key_value_heads=1, steps=3, batch_size=8,
@@ -22,8 +22,8 @@ SMALL = EmbeddedParams(
 
 def world_texts(n: int) -> list[str]:
     rng = np.random.default_rng(0)
-    texts = [f"{question}\n\n{answer}" for question, answer in arithmetic.base_corpus(rng, n)]
-    return texts + [row["rejected"] for row in arithmetic.preference_rows(rng, n)]
+    texts = [f"{question}\n\n{answer}" for question, answer in embedded_world.base_corpus(rng, n)]
+    return texts + [row["rejected"] for row in embedded_world.preference_rows(rng, n)]
 
 
 def test_tokenizer_loses_nothing_and_knows_everything() -> None:
@@ -62,7 +62,7 @@ def test_lengths_and_size_fit_the_tiny_scale(checkout: Path) -> None:
     tokenizer = embedded.make_tokenizer()
     model = embedded.make_model(scale.embedded, tokenizer)
     assert model.num_parameters() <= 1_000_000
-    for question, answer in arithmetic.base_corpus(np.random.default_rng(0), 1000):
+    for question, answer in embedded_world.base_corpus(np.random.default_rng(0), 1000):
         prompt = len(tokenizer(question + "\n\n")["input_ids"])
         response = len(tokenizer(answer)["input_ids"]) + 1
         assert prompt <= scale.lengths.prompt
@@ -72,7 +72,7 @@ def test_lengths_and_size_fit_the_tiny_scale(checkout: Path) -> None:
 
 def test_batches_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = [("q" * (number % 7), str(number)) for number in range(320)]
-    monkeypatch.setattr(arithmetic, "base_corpus", lambda _, n: corpus[:n])
+    monkeypatch.setattr(embedded_world, "base_corpus", lambda _, n: corpus[:n])
     batches = embedded._batches(replace(SMALL, steps=40), np.random.default_rng(0))
     assert [len(batch) for batch in batches] == [8] * 40
     assert sorted(int(row[1]) for batch in batches for row in batch) == list(range(320))
@@ -98,7 +98,7 @@ def test_training_repeats_bit_by_bit_and_lowers_the_loss() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     other, _ = embedded.train_base(SMALL, 43)
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
-    rows = arithmetic.base_corpus(np.random.default_rng(9), 32)
+    rows = embedded_world.base_corpus(np.random.default_rng(9), 32)
     longer, _ = embedded.train_base(replace(SMALL, steps=60), 42)
     assert embedded._loss(longer, tokenizer, rows) < 0.7 * embedded._loss(first, tokenizer, rows)
 

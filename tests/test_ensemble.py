@@ -16,12 +16,12 @@ from transformers import PreTrainedModel
 from trl import RewardConfig
 
 from conftest import save_random_adapter
-from pessimism import layout, records
 from pessimism.errors import DataError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params
 from pessimism.models import adapters
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import load_reward_base, load_tokenizer
-from pessimism.params import Params
 from pessimism.reward import assessment, bradley_terry
 from pessimism.reward.bootstrap import bootstrap_rows
 from pessimism.reward.ensemble import LAYERS, RewardEnsemble, aggregate, disagreement, normalize

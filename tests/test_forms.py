@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pessimism.analysis.forms import Comparison, Form, FormFit, Refusal, compare_forms
+from pessimism.measures.forms import Comparison, Form, FormFit, Refusal, compare_forms
 
 BETAS = np.array([0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0])
 CURVES = {
@@ -64,7 +64,7 @@ def test_a_perfect_fit_stays_finite(form: Form) -> None:
 
 def test_without_convergence_the_power_law_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A single beta that differs is a step, and without it there is a constant to fit."""
-    monkeypatch.setattr("pessimism.analysis.forms.REPEATED_EVALUATIONS", 1)
+    monkeypatch.setattr("pessimism.measures.forms.REPEATED_EVALUATIONS", 1)
     assert list(by_form(compared(BETAS, np.array([0.0] * 7 + [5.0])))) == [Form.LINEAR, Form.LOG_LINEAR, Form.CONSTANT]
 
 

@@ -21,18 +21,18 @@ from transformers import (
     Trainer,
 )
 
-from pessimism import layout, records
-from pessimism.cells import DpoCell
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import Params
 from pessimism.models import loading
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
-from pessimism.models.generation import Rollouts, sample_responses
-from pessimism.models.logprobs import pad_pairs, response_logps
+from pessimism.models.compute.generation import Rollouts, sample_responses
+from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import record_base
 from pessimism.offline import dpo
 from pessimism.offline.reference import dpo_reference
-from pessimism.params import Params
 from pessimism.reward import bradley_terry
 from pessimism.reward.ensemble import RewardEnsemble
 from random_models import ARCHITECTURES, save_model, small_config

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from import_closure import SOURCE, imports_at_start
-from pessimism.analysis.goodhart import (
+from pessimism.errors import DataError
+from pessimism.measures.goodhart import (
     EPS,
     augc,
     augc_over_kl,
@@ -25,7 +26,6 @@ from pessimism.analysis.goodhart import (
     smoothed_sd,
     true_regret,
 )
-from pessimism.errors import DataError
 
 
 def test_gap_by_hand() -> None:
@@ -244,5 +244,5 @@ def test_overoptimization_is_taken_in_the_order_of_its_axis() -> None:
 
 
 def test_the_measures_need_numpy_alone() -> None:
-    found = {name.partition(".")[0] for name in imports_at_start(SOURCE / "pessimism/analysis/goodhart.py")}
+    found = {name.partition(".")[0] for name in imports_at_start(SOURCE / "pessimism/measures/goodhart.py")}
     assert found == {"__future__", "collections", "numpy", "pessimism"}

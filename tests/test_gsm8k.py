@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pessimism import hub
 from pessimism.data import sources
-from pessimism.data.answers import audit, true_reward
-from pessimism.data.gsm8k import load_tasks, task_row
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.params import TaskParams
+from pessimism.experiment.params import TaskParams
+from pessimism.machine import hub
+from pessimism.tasks.answers import audit, true_reward
+from pessimism.tasks.gsm8k import load_tasks, task_row
 
 EMBEDDED = TaskParams("embedded", "arithmetic", "main", None, 20, 10, 5, "{question}\n\n")
 SCALE = "scales/tiny.yaml"
@@ -113,7 +113,7 @@ def test_hub_out_of_reach_names_the_flags_for_local_files(monkeypatch: pytest.Mo
 
 
 def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pessimism.data.gsm8k.hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr("pessimism.tasks.gsm8k.hub_revision", lambda *_: "c0ffee")
     asked = []
 
     def load(name: str, config: str, split: str, revision: str, section: object) -> list[dict[str, str]]:

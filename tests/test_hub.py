@@ -16,9 +16,10 @@ import yaml
 
 from conftest import CHECKOUT, Edit
 from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
-from pessimism import hub, layout, records
 from pessimism.errors import SourceError
-from pessimism.hub import Section
+from pessimism.experiment import layout, records
+from pessimism.machine import hub
+from pessimism.machine.hub import Section
 
 POLICY = Section("scales/paper.yaml", "policy")
 MODEL = {
@@ -46,7 +47,7 @@ DATASET["socratic/train-0.jsonl"] = b'{"question": "why?", "answer": "#### 0"}'
 
 READ_ROWS = f"""
 from pessimism.data.sources import hub_rows
-from pessimism.hub import Section
+from pessimism.machine.hub import Section
 rows = hub_rows("a/sums", "main", "train", "{COMMIT}", Section("scales/paper.yaml", "tasks"))
 print([row["question"] for row in rows])
 """
@@ -173,7 +174,8 @@ def test_rows_that_were_converted_at_another_commit_are_not_taken(fake: FakeHub,
 
 def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path: Path) -> None:
     section = 'Section("scales/paper.yaml", "policy")'
-    code = f'from pessimism.hub import Section, hub_revision\nhub_revision("model", "a/model", "{COMMIT}", {section})'
+    question = f'hub_revision("model", "a/model", "{COMMIT}", {section})'
+    code = f"from pessimism.machine.hub import Section, hub_revision\n{question}"
     with stopwatch(20.0):
         ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []
@@ -192,7 +194,7 @@ def test_what_the_guide_says_to_download_is_all_that_is_needed(fake: FakeHub, tm
 LOAD = """
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.support import check_support
-from pessimism.params import load_params
+from pessimism.experiment.params import load_params
 params = load_params()
 for role, load in (("policy", load_policy_base), ("reward", load_reward_base)):
     check_support(params, role)

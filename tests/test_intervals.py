@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, norm, ttest_1samp
 
-from pessimism.analysis.intervals import (
+from pessimism.errors import DataError
+from pessimism.measures.intervals import (
     Interval,
     VarianceComponents,
     auroc,
@@ -21,7 +22,6 @@ from pessimism.analysis.intervals import (
     t_interval,
     variance_components,
 )
-from pessimism.errors import DataError
 
 
 def bounds(interval: Interval | None) -> tuple[float, float]:

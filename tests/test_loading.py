@@ -10,13 +10,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from pessimism import hub, layout, records, rng
 from pessimism.data.hashing import content_hash
 from pessimism.errors import SourceError
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.params import Params
+from pessimism.machine import hub
 from pessimism.models import loading, resolving
 from pessimism.models.adapters import trainable_parameters
 from pessimism.models.embedded import make_model, make_tokenizer
-from pessimism.params import Params
 
 WORDS = {"a": 0, "b": 1, "<s>": 2, "</s>": 3, "<spare>": 4, "<my_pad>": 5}
 

@@ -9,10 +9,10 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel, Qwen3Config
 
 from pessimism.errors import DataError, SourceError
-from pessimism.hub import Section
-from pessimism.models import logprobs
-from pessimism.models.batching import token_batches
-from pessimism.models.logprobs import pad_pairs, response_logps
+from pessimism.machine.hub import Section
+from pessimism.models.compute import logprobs
+from pessimism.models.compute.batching import token_batches
+from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import check_head
 from pessimism.offline.reference import sequence_logps
 from pessimism.probes.entropy import batch_entropy_and_kl

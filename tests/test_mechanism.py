@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism import records
-from pessimism.analysis import mechanism, scores
-from pessimism.analysis.conservatism import beta_star_record
-from pessimism.analysis.mechanism import disagreement_table, link
-from pessimism.analysis.runs import read_evidence
+from pessimism.claims import mechanism
+from pessimism.claims.conservatism import beta_star_record
+from pessimism.claims.mechanism import disagreement_table, link
+from pessimism.experiment import records
+from pessimism.scoring import scores
+from pessimism.scoring.runs import read_evidence
 from synthetic_project import Invented, write_project
 
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from pessimism import layout, rng
-from pessimism.cells import OnlineCell
-from pessimism.data import arithmetic
+from pessimism.data import embedded_world
+from pessimism.experiment import layout, rng
+from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
-from pessimism.models.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
+from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
+from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.models.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import EPS, normalized_advantages
 from pessimism.online.rollout import trained_response_ids
 from pessimism.online.update import POLICY, REFERENCE, Passes
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
 HYPERPARAMETERS = OnlineHyperparameters(
@@ -56,7 +56,7 @@ def trained_world(tiny_world: Params) -> Params:
 
 
 def tasks(n: int) -> pd.DataFrame:
-    rows = arithmetic.task_rows(rng.generator(0, "online-test"), n)
+    rows = embedded_world.task_rows(rng.generator(0, "online-test"), n)
     answers = [row["answer"].split("#### ")[1] for row in rows]
     return pd.DataFrame(
         {
@@ -420,7 +420,7 @@ def test_every_share_has_masks_of_reward_dropout_of_its_own(
         return np.zeros((2, len(prompts)), dtype=np.float32)
 
     monkeypatch.setattr(RewardEnsemble, "score", score)
-    monkeypatch.setattr("pessimism.sharing.gather", lambda items: items)
+    monkeypatch.setattr("pessimism.machine.sharing.gather", lambda items: items)
     run = make_run(with_protocol(trained_world, reward_dropout=True))
     for rank, count in ((0, 1), (0, 2), (1, 2)):
         monkeypatch.setenv("RANK", str(rank))

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import CHECKOUT, Edit
 from pessimism.errors import ParamsError
-from pessimism.params import load_params
+from pessimism.experiment.params import load_params
 
 DESIGN, SCALE, PROTOCOL = "params.yaml", "scales/tiny.yaml", "protocols/paper.yaml"
 

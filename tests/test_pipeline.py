@@ -17,9 +17,9 @@ import yaml
 
 import import_closure
 from conftest import CHECKOUT
-from pessimism import layout, pipeline
-from pessimism.cells import DpoCell, OnlineCell
-from pessimism.params import Params, Protocol, Scale, load_params
+from pessimism.experiment import layout, pipeline
+from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.params import Params, Protocol, Scale, load_params
 
 STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
 BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
@@ -27,13 +27,13 @@ MATRIX = [name for name, stage in STAGES.items() if stage.axes]
 
 # Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
 # changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
-# message. Empty __init__ files are left out too.
+# message. An __init__ file says what its room is for, and defines nothing.
 NOT_TRACKED = {
-    f"src/pessimism/{name}.py"
-    for name in (
-        *("__init__", "cells", "errors", "layout", "params", "processes", "records", "schema", "stage"),
-        *("hub", "resources", "startup"),  # refuse, and compute nothing
-    )
+    "src/pessimism/errors.py",
+    *(f"src/pessimism/experiment/{name}.py" for name in ("cells", "layout", "params", "records", "schema")),
+    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "stage")),
+    "src/pessimism/checks/startup.py",  # refuses, and computes nothing
+    *(file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / "src/pessimism").rglob("__init__.py")),
 }
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
@@ -81,21 +81,26 @@ def touches_adapters(stage: str) -> bool:
 
 def needs_trl(stage: str) -> bool:
     """Whether it trains with TRL or scores tokens by its kernel."""
-    return stage in TRL_STAGES or "src/pessimism/models/logprobs.py" in closure(stage)
+    return stage in TRL_STAGES or "src/pessimism/models/compute/logprobs.py" in closure(stage)
 
 
 def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
     file = tmp_path / "script.py"
     file.write_text(
         "from typing import TYPE_CHECKING\n"
-        "import pessimism.rng\n"
+        "import pessimism.experiment.rng\n"
         "from pessimism import cells\n"
-        "from pessimism.records import read_json\n"
+        "from pessimism.experiment.records import read_json\n"
         "if TYPE_CHECKING:\n    import peft\n    from pessimism.cli import main\n"
         "def late():\n    import trl.trainer\n"
     )
     names = {path.relative_to(import_closure.SOURCE).as_posix() for path in import_closure.closure(file)}
-    assert {"pessimism/rng.py", "pessimism/cells.py", "pessimism/records.py", "pessimism/layout.py"} <= names
+    assert {
+        "pessimism/experiment/rng.py",
+        "pessimism/experiment/cells.py",
+        "pessimism/experiment/records.py",
+        "pessimism/experiment/layout.py",
+    } <= names
     assert "pessimism/cli.py" not in names
     assert "trl" in import_closure.libraries(file) and "peft" not in import_closure.libraries(file)
     assert "trl" not in import_closure.libraries_at_start(file)
@@ -138,7 +143,7 @@ def test_deps_cover_the_import_closure(stage: str) -> None:
 def test_what_computes_does_not_reach_what_reports(stage: str) -> None:
     """A new figure must not retrain a model."""
     assert [
-        path for path in closure(stage) if path.startswith(("src/pessimism/analysis", "src/pessimism/reporting"))
+        path for path in closure(stage) if path.split("/")[2] in ("measures", "scoring", "claims", "reporting")
     ] == []
 
 
@@ -172,8 +177,12 @@ def test_data_flows_down() -> None:
     layers = [
         ("commands", "reporting"),
         ("selfcheck",),
-        ("analysis", "online", "offline", "probes"),
-        ("reward", "models", "data"),
+        ("claims",),
+        ("scoring", "online", "offline", "probes"),
+        ("reward",),
+        ("models",),
+        ("tasks",),
+        ("data", "measures"),
     ]
     for height, packages in enumerate(layers):
         above = {package for layer in layers[:height] for package in layer}
@@ -184,7 +193,10 @@ def test_data_flows_down() -> None:
             assert upward == [], f"{file.name} imports from a layer above its own"
 
 
-@pytest.mark.parametrize("folder", ["stages", "src/pessimism/analysis", "src/pessimism/reporting"])
+TABLE_FOLDERS = ("stages", *(f"src/pessimism/{room}" for room in ("scoring", "claims", "reporting")))
+
+
+@pytest.mark.parametrize("folder", TABLE_FOLDERS)
 def test_cells_are_listed_never_searched_for(folder: str) -> None:
     """A search would find cells that the parameters no longer list, and miss ones that they do."""
     search = re.compile(r"\b(r?glob|iterdir|listdir|scandir|walk)\(")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from conftest import CHECKOUT, Edit
-from pessimism import cli, layout, preflight
+from pessimism import cli
+from pessimism.checks import preflight
 from pessimism.commands import plan
+from pessimism.experiment import layout
 from pessimism.planning.hardware import like_known
 
 Printed = dict[str, Any]

@@ -15,10 +15,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from pessimism.commands.selfcheck import params_of
 from pessimism.errors import ParamsError, SourceError
+from pessimism.experiment.params import LengthParams, Params
+from pessimism.experiment.pipeline import load_stages
 from pessimism.models.loading import quantization_config, set_precision
 from pessimism.models.precision import LOADED_DTYPES
-from pessimism.params import LengthParams, Params
-from pessimism.pipeline import load_stages
 from pessimism.planning import bases, schedule
 from pessimism.planning.architectures import ARCHITECTURES, model_config, row_counts
 from pessimism.planning.hardware import GPUS, Assumptions, find_gpu, gpu_here, like_known, needed_bytes, seconds
@@ -78,7 +78,7 @@ def test_a_trace_keeps_what_a_backward_pass_will_need() -> None:
     with Trace() as trace:
         loss = rows.exp().exp().sum()
         loss.backward()
-    # Both exponentials are kept; on the way back a gradient joins them, and each frees what it has used.
+    # Both exponentials are kept; in the backward pass a gradient joins them, and each frees what it has used.
     assert trace.peak[ACTIVATIONS] == pytest.approx(3 * 40_000, rel=0.01)
 
 
@@ -150,7 +150,7 @@ def test_few_rows_are_multiplied_by_packed_weights(project: Path, rows: int, unp
 
 def test_texts_fill_batches_as_the_stages_make_them() -> None:
     texts = TextLengths(LengthParams(prompt=192, response=448, sequence=640))
-    alone, pairs = texts.pairs(16 * 640), texts.trained_pairs(batch=224, part=8, packed=True)
+    alone, pairs = texts.pairs(16 * 640), texts.trained_pairs(batch=224, part=8, one_row=True)
     assert 1 <= alone.padding <= 1.08 and 1 <= pairs.padding <= 1.08
     assert 0.95 * 16 * 640 < alone.positions <= 16 * 640
     assert alone.share == pytest.approx(alone.padding * texts.sequence_share * 640 / alone.positions, rel=0.05)
@@ -161,7 +161,7 @@ def test_texts_fill_batches_as_the_stages_make_them() -> None:
 
 def test_a_pair_in_one_row_computes_its_prompt_once() -> None:
     texts = TextLengths(LengthParams(prompt=192, response=448, sequence=640))
-    packed, alone = (texts.trained_pairs(batch=224, part=8, packed=packed) for packed in (True, False))
+    packed, alone = (texts.trained_pairs(batch=224, part=8, one_row=one_row) for one_row in (True, False))
     assert (packed.share, packed.scored) == pytest.approx((alone.share, alone.scored))
     assert packed.passes < alone.passes
     tokens = [load.positions / load.padding for load in (packed, alone)]

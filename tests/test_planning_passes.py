@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig
 
 from pessimism.commands.selfcheck import params_of
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import trainable_parameters
 from pessimism.offline import reference
-from pessimism.params import Params
 from pessimism.planning import bases, passes, workload
 from pessimism.planning.architectures import row_counts
 from pessimism.planning.hardware import Assumptions
@@ -107,7 +107,7 @@ def traced(small: Workload) -> Traced:
         return Traced({work.name: work for work in small.stages()}, dict(attention))
 
 
-def test_only_generation_and_packed_pairs_are_masked_and_all_else_looks_back_alone(traced: Traced) -> None:
+def test_only_generation_and_pairs_in_one_row_are_masked_and_all_else_looks_back_alone(traced: Traced) -> None:
     # Prompts are padded on the left to be continued; all other texts on the right, where no mask is needed. In the row
     # of a pair the rejected text must not see the chosen one; the other training step is the online one, the other
     # log-probabilities are the beta grid's.
@@ -176,7 +176,7 @@ def test_a_training_step_computes_the_prompt_of_a_pair_once(
 
 def test_texts_that_may_not_share_a_row_are_traced_as_two(small: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (passes, workload, reference):
-        monkeypatch.setattr(module, "packs_pairs", lambda config: False)
+        monkeypatch.setattr(module, "shares_prefixes", lambda config: False)
     with AttentionKernels() as kernels:
         step, *_ = small.train_dpo().uses
     assert (step.traced.rows, step.traced.tokens) == (2 * 4, 2 * 4 * 640)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pessimism.analysis.power import Unknown, _residual_sd, seeds_needed
-from pessimism.analysis.trends import page_trend
+from pessimism.measures.power import Unknown, _residual_sd, seeds_needed
+from pessimism.measures.trends import page_trend
 
 
 def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism.analysis import published
-from pessimism.analysis.power_law import (
+from pessimism.measures.power_law import (
     PowerLaw,
     Refusal,
     curve_table,
@@ -17,9 +16,10 @@ from pessimism.analysis.power_law import (
     least_squares,
     power_law_metrics,
 )
+from pessimism.published import printed
 
-PUBLISHED_BETAS = [row.beta for row in published.BETAS]
-PUBLISHED_AUGC = [row.augc for row in published.BETAS]
+PUBLISHED_BETAS = [row.beta for row in printed.BETAS]
+PUBLISHED_AUGC = [row.augc for row in printed.BETAS]
 
 
 def fitted(betas: list[float], augc: list[float]) -> PowerLaw:
@@ -74,7 +74,7 @@ def test_refusals(betas: list[float], augc: list[float], refusal: Refusal) -> No
 
 
 def test_no_convergence_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pessimism.analysis.power_law.MAX_EVALUATIONS", 1)
+    monkeypatch.setattr("pessimism.measures.power_law.MAX_EVALUATIONS", 1)
     assert fit_power_law(PUBLISHED_BETAS, PUBLISHED_AUGC) is Refusal.NO_CONVERGENCE
 
 

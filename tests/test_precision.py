@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from pessimism.models.adapters import fuse_adapters, rounded_adapters, trainable_parameters
-from pessimism.models.logprobs import token_logps
+from pessimism.models.compute.logprobs import token_logps
 from pessimism.models.precision import PLAIN_NORMS, compute_blocks_in_bfloat16, fuse_norms, has_blocks
 from random_models import ARCHITECTURES, small_config
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pessimism.data import arithmetic, sources
+from pessimism.data import embedded_world, sources
 from pessimism.data.preferences import coverage, load_preferences, message_pair
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.params import PreferenceParams
+from pessimism.experiment.params import PreferenceParams
 
 EMBEDDED = PreferenceParams("embedded", "arithmetic", None, "train_prefs", 60)
 SCALE = "scales/tiny.yaml"
@@ -118,7 +118,7 @@ def test_embedded_pairs_are_the_annotators(monkeypatch: pytest.MonkeyPatch) -> N
     loaded = load_preferences(EMBEDDED, 42, SCALE)
     assert loaded.rows == load_preferences(EMBEDDED, 42, SCALE).rows
     assert loaded.rows != load_preferences(EMBEDDED, 43, SCALE).rows
-    assert loaded.record["annotator"]["style_weight"] == arithmetic.STYLE_WEIGHT
+    assert loaded.record["annotator"]["style_weight"] == embedded_world.STYLE_WEIGHT
     assert loaded.record["prompts_in_two_splits"] == 0
     assert loaded.record["rows_dropped"] == {}
 

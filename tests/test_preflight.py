@@ -17,10 +17,12 @@ import yaml
 import import_closure
 from conftest import CHECKOUT, Edit
 from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
-from pessimism import hub, layout, preflight, records, resources, startup
+from pessimism.checks import preflight, startup
 from pessimism.errors import ResourceError, SourceError
-from pessimism.params import load_params
-from pessimism.resources import GIB
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.machine import hub, resources
+from pessimism.machine.resources import GIB
 
 Usage = namedtuple("Usage", "total used free")
 Free = Callable[[float], None]
@@ -182,7 +184,8 @@ def test_a_download_must_fit_beside_the_outputs(fake: FakeHub, free_disk: Free) 
 
 def test_a_refusal_that_needs_no_torch_does_not_wait_for_it(project: Path, edit: Edit) -> None:
     edit(SCALE, "policy.source", "hub")
-    code = "from pessimism import stage, startup\nstage.run(lambda: startup.check_stage('train_dpo'))\n"
+    imports = "from pessimism.checks import startup\nfrom pessimism.machine import stage\n"
+    code = f"{imports}stage.run(lambda: startup.check_stage('train_dpo'))\n"
     check = "import atexit, sys\natexit.register(lambda: print('torch' in sys.modules))\n"
     variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "home", "PYTHONPATH": str(CHECKOUT / "src")}
     with stopwatch(8.0):

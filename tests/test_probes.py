@@ -12,11 +12,11 @@ import torch
 
 from conftest import save_random_adapter
 from pessimism.data.prompts import plain_ids
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.generation import FULL, sample_responses
+from pessimism.models.compute.generation import FULL, sample_responses
+from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.models.logprobs import pad_pairs, response_logps
-from pessimism.params import Params
 from pessimism.probes import policy as probes
 from pessimism.probes.entropy import prompt_entropy, response_entropy_and_kl
 from pessimism.probes.representation import (

@@ -15,15 +15,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import CHECKOUT, Edit
-from pessimism import layout, records, sharing
-from pessimism.cells import DpoCell, OnlineCell
 from pessimism.errors import ParamsError
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.params import Params, load_params
+from pessimism.machine import sharing
 from pessimism.models.adapters import WEIGHTS_FILE
 from pessimism.models.loading import hash_once, load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.resolving import record_base
 from pessimism.models.training import batch_parts
 from pessimism.offline.reference import dpo_reference
-from pessimism.params import Params, load_params
 from random_models import save_model, small_config
 from test_online import random_adapter, tasks
 

@@ -20,8 +20,8 @@ from pessimism.data.prompts import (
     reward_text,
 )
 from pessimism.errors import SourceError
+from pessimism.experiment.params import LengthParams, load_params
 from pessimism.models.embedded import make_tokenizer
-from pessimism.params import LengthParams, load_params
 
 LONG = LengthParams(prompt=20, response=20, sequence=40)
 PROTOCOL = load_params(CHECKOUT).protocol

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pessimism import layout, records
 from pessimism.errors import DataError, NonFiniteError
+from pessimism.experiment import layout, records
 
 
 def test_json_is_sorted_and_round_trips(tmp_path: Path) -> None:

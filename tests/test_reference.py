@@ -10,13 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
-from pessimism import layout, records
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params
 from pessimism.models.hyperparameters import beta_grid_pairs
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline import reference
-from pessimism.params import Params
 
 
 @pytest.fixture

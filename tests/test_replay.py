@@ -12,9 +12,9 @@ import pytest
 
 from conftest import CHECKOUT
 from pessimism import cli
-from pessimism.analysis import published, replay
-from pessimism.analysis.frozen import FrozenPolicy, frozen_augc, measured_steps, notebook_gap, null_distribution
-from pessimism.analysis.goodhart import EPS
+from pessimism.measures.goodhart import EPS
+from pessimism.published import printed, replay
+from pessimism.published.frozen import FrozenPolicy, frozen_augc, measured_steps, notebook_gap, null_distribution
 
 QUICK = ["--draws", "50", "--proxy-mean", "3", "--accuracy", "0.5"]
 STEPS = measured_steps(164, 3)
@@ -36,8 +36,8 @@ def recomputed(quantity: str) -> replay.Recomputed:
 @pytest.mark.parametrize(("quantity", "key"), [("a (Eq. 14)", "a"), ("b", "b"), ("c", "c")])
 def test_power_law_parameters(quantity: str, key: str) -> None:
     (row,) = [row for row in replay.replay() if row.quantity == quantity]
-    assert row.published == published.POWER_LAW[key]
-    assert row.recomputed == pytest.approx(published.POWER_LAW[key], rel=1e-6)
+    assert row.published == printed.POWER_LAW[key]
+    assert row.recomputed == pytest.approx(printed.POWER_LAW[key], rel=1e-6)
 
 
 def test_beta_star_by_both_readings() -> None:
@@ -58,7 +58,7 @@ def test_the_published_betas_are_whole_nats_over_116_and_eps() -> None:
     assert replay.median_from_middle_beta() == pytest.approx(116, rel=1e-6)
     for percentile in (20, 50, 80):
         assert recomputed(f"beta at percentile {percentile}").difference == 0
-    assert [row.beta for row in published.BETAS] == [36 / (116 + EPS), 116 / (116 + EPS), 276 / (116 + EPS)]
+    assert [row.beta for row in printed.BETAS] == [36 / (116 + EPS), 116 / (116 + EPS), 276 / (116 + EPS)]
 
 
 @pytest.mark.parametrize("low", [128, 256, 512, 1024])

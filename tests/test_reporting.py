@@ -17,11 +17,11 @@ import yaml
 from dvc_render.vega import VegaRenderer
 
 from conftest import CHECKOUT
-from pessimism import layout, records
-from pessimism.analysis import published, scores
-from pessimism.analysis.intervals import log_t_interval
-from pessimism.cells import OnlineCell
-from pessimism.params import load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.params import load_params
+from pessimism.measures.intervals import log_t_interval
+from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
     beta_star_tables,
@@ -36,6 +36,7 @@ from pessimism.reporting import (
 )
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
+from pessimism.scoring import scores
 from synthetic_project import Invented, write_project
 
 STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
@@ -94,8 +95,8 @@ def test_the_page_needs_nothing_else(default: Path) -> None:
 def test_the_page_says_where_its_numbers_come_from(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper" in html
-    assert published.SOURCE.replace("'", "&#x27;") in html
-    for row in published.BETAS:
+    assert printed.SOURCE.replace("'", "&#x27;") in html
+    for row in printed.BETAS:
         assert number(row.augc) in html
 
 

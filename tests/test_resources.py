@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pessimism import resources
 from pessimism.errors import ResourceError
-from pessimism.resources import GIB, DiskNeed
+from pessimism.machine import resources
+from pessimism.machine.resources import GIB, DiskNeed
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pessimism import rng
+from pessimism.experiment import rng
 
 NAMES = st.lists(st.one_of(st.text(max_size=5), st.integers(0, 100)), max_size=3).map(tuple)
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from conftest import CHECKOUT
 from pessimism import cli
-from pessimism.analysis.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
-from pessimism.analysis.run_log import Columns, read_runs
-from pessimism.analysis.run_scores import Design, score_runs
-from pessimism.analysis.run_trends import trend
-from pessimism.analysis.trends import jonckheere, page_trend
+from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
+from pessimism.measures.trends import jonckheere, page_trend
+from pessimism.scoring.run_log import Columns, read_runs
+from pessimism.scoring.run_scores import Design, score_runs
+from pessimism.scoring.run_trends import trend
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
 Score = Callable[..., dict[str, Any]]

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism import layout, records
-from pessimism.analysis import goodhart, probing, scores
-from pessimism.analysis.runs import BaseRewards, Evidence, read_evidence, read_runs
-from pessimism.analysis.variance import variance_record
-from pessimism.cells import DpoCell, OnlineCell
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.params import Params
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.params import Params
+from pessimism.measures import goodhart
+from pessimism.scoring import probing, scores
+from pessimism.scoring.runs import BaseRewards, Evidence, read_evidence, read_runs
+from pessimism.scoring.variance import variance_record
 from synthetic_project import Invented, run, write_project, write_run
 
 

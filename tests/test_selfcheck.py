@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import Edit, save_random_adapter
-from pessimism import layout, pipeline, records, rng
-from pessimism.cells import DpoCell
 from pessimism.cli import main
 from pessimism.commands import selfcheck
-from pessimism.data import answers, arithmetic, gsm8k
+from pessimism.data import embedded_world
 from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.experiment import layout, pipeline, records, rng
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import Params, load_params
 from pessimism.models import adapters
 from pessimism.models.adapters import use_adapter
-from pessimism.models.logprobs import ResponseBatch, TokenLogps
+from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps
 from pessimism.online.update import REFERENCE, Passes
-from pessimism.params import Params, load_params
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.selfcheck import checks, rewards
 from pessimism.selfcheck.answers import check_answers
@@ -36,6 +36,7 @@ from pessimism.selfcheck.instrument import Instrument, load_instrument, needed_o
 from pessimism.selfcheck.kl import check_kl_at_start
 from pessimism.selfcheck.logprobs import check_response_logps
 from pessimism.selfcheck.rewards import check_saved_member, check_score_invariance
+from pessimism.tasks import answers, gsm8k
 
 Patch = pytest.MonkeyPatch
 CELL = DpoCell(20, 0)
@@ -61,7 +62,7 @@ def world(tiny_world: Params, edit: Edit) -> Params:
     statistics = {"score_mean": 0.1, "score_sd": 0.5}
     records.write_json(layout.REWARD_MEMBERS_RECORD, {str(member): statistics for member in params.ensemble_members})
     records.write_json(layout.BETA_GRID, {"p20": 0.4, "p50": 1.0, "p80": 2.0})
-    rows = arithmetic.task_rows(rng.generator(0, "selfcheck-test"), 56)
+    rows = embedded_world.task_rows(rng.generator(0, "selfcheck-test"), 56)
     rows[0] = {"question": "It was 3 degrees and fell by 8.", "answer": "3 - 8 = -5\n#### -5"}
     table = pd.DataFrame([gsm8k.task_row(row, f"task-{number}", "here") for number, row in enumerate(rows)])
     for split, part in (("train", table[:20]), ("heldout", table[20:52]), ("test", table[52:])):
@@ -201,7 +202,7 @@ def test_a_score_head_that_saving_changes_fails(instrument: Instrument, monkeypa
 
 
 def test_log_probs_that_read_padding_fail(instrument: Instrument, monkeypatch: Patch) -> None:
-    from pessimism.models.logprobs import pad_pairs
+    from pessimism.models.compute.logprobs import pad_pairs
 
     def unmasked(*given: Any) -> Any:
         """Padding moved to the left, where tokens see it."""
@@ -221,7 +222,7 @@ def test_log_probs_that_read_padding_fail(instrument: Instrument, monkeypatch: P
 def test_log_probs_of_a_bfloat16_model_are_held_against_their_own_logits(
     world: Params, edit: Edit, monkeypatch: Patch
 ) -> None:
-    from pessimism.models import logprobs
+    from pessimism.models.compute import logprobs
 
     edit("scales/tiny.yaml", "policy.dtype", "bfloat16")
     instrument = load_instrument(load_params())

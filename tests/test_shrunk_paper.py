@@ -14,12 +14,12 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from conftest import CHECKOUT, Edit
-from pessimism import rng
-from pessimism.data import arithmetic
+from pessimism.data import embedded_world
+from pessimism.experiment import rng
+from pessimism.experiment.params import load_params
+from pessimism.experiment.pipeline import expected_lock_names
+from pessimism.experiment.records import write_jsonl
 from pessimism.models import hyperparameters as derive
-from pessimism.params import load_params
-from pessimism.pipeline import expected_lock_names
-from pessimism.records import write_jsonl
 from random_models import save_model, small_config
 from test_smoke import FAN_IN, Project, new_project
 
@@ -48,9 +48,9 @@ def prepare(home: Path) -> Project:
     project = new_project(home / "project")
     for role, size in HEADS.items():
         save_model(small_config("qwen3", head_dim=128, tie_word_embeddings=role == "reward", **size), home / role)
-    pairs = arithmetic.preference_rows(rng.generator(0, "shrunk"), PAIRS)
+    pairs = embedded_world.preference_rows(rng.generator(0, "shrunk"), PAIRS)
     write_jsonl(home / "pairs.jsonl", [as_messages(row, number) for number, row in enumerate(pairs)])
-    problems = arithmetic.task_rows(rng.generator(1, "shrunk"), PROBLEMS + HELDOUT + TESTS)
+    problems = embedded_world.task_rows(rng.generator(1, "shrunk"), PROBLEMS + HELDOUT + TESTS)
     write_jsonl(home / "rows/gsm8k_train.jsonl", problems[:-TESTS])
     write_jsonl(home / "rows/gsm8k_test.jsonl", problems[-TESTS:])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pessimism.analysis import simulation
-from pessimism.analysis.simulation import (
+from pessimism.claims import simulation
+from pessimism.claims.simulation import (
     Design,
     draw,
     false_verdict_rates,
@@ -19,8 +19,8 @@ from pessimism.analysis.simulation import (
     p_values,
     power,
 )
-from pessimism.analysis.trends import holm
-from pessimism.analysis.verdicts import ClaimTest, Outcome, trend_test, uncertainty_gap_test, verdicts
+from pessimism.claims.verdicts import ClaimTest, Outcome, trend_test, uncertainty_gap_test, verdicts
+from pessimism.measures.trends import holm
 
 EXPERIMENTS = 2000
 

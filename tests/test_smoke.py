@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from conftest import CHECKOUT
-from pessimism import rng
-from pessimism.data import arithmetic
-from pessimism.records import write_jsonl
+from pessimism.data import embedded_world
+from pessimism.experiment import rng
+from pessimism.experiment.records import write_jsonl
 from test_pipeline import STAGES, TABLE_STAGES, needs_trl, param_keys, touches_adapters
 
 DESIGN = {
@@ -303,7 +303,7 @@ def test_local_rows_that_change_are_accepted_as_the_refusal_says(tmp_path: Path)
     """The record of the old rows is an output, and DVC keeps it in its run cache: not every command gets rid of it."""
     project = new_project(tmp_path / "project")
     (tmp_path / "rows").mkdir()
-    problems = arithmetic.task_rows(rng.generator(0, "smoke"), 200)
+    problems = embedded_world.task_rows(rng.generator(0, "smoke"), 200)
     for split, rows in (("train", problems[:140]), ("test", problems[140:])):
         write_jsonl(tmp_path / f"rows/gsm8k_{split}.jsonl", rows)
     scale = yaml.safe_load((project.root / "scales/micro.yaml").read_text())

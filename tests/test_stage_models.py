@@ -12,12 +12,12 @@ from peft import PeftModel
 from transformers import Trainer
 
 from conftest import save_random_adapter
+from pessimism.experiment.params import Params
 from pessimism.models import training
 from pessimism.models.adapters import DEFAULT, attach, lora_config
-from pessimism.models.generation import sample_responses
+from pessimism.models.compute.generation import sample_responses
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.online.update import POLICY, REFERENCE
-from pessimism.params import Params
 from pessimism.planning import bases
 from pessimism.reward.ensemble import member_name
 from test_dpo import build, world  # noqa: F401  (world is a fixture)

@@ -30,13 +30,13 @@ from transformers import (
 )
 
 from conftest import Edit
-from pessimism import layout
 from pessimism.errors import SourceError
+from pessimism.experiment import layout
+from pessimism.experiment.params import Params, load_params
 from pessimism.models import support
 from pessimism.models.loading import hash_once, quantization_config
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
-from pessimism.params import Params, load_params
 from random_models import ARCHITECTURES, SIZE, chat_tokenizer, save_config, save_model, small_config
 
 MODEL = Path("model")

@@ -17,16 +17,16 @@ from transformers import TemperatureLogitsWarper
 
 import test_online as online
 from conftest import CHECKOUT
-from pessimism import layout, records, rng
-from pessimism.analysis import probing, scores
-from pessimism.analysis.runs import Evidence, read_evidence
 from pessimism.data.prompts import dpo_prompt_ids, online_prompt_ids
-from pessimism.models.generation import Rollouts, RowDraw
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.params import Params, Protocol
+from pessimism.models.compute.generation import Rollouts, RowDraw
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
 from pessimism.online import loop, rollout
 from pessimism.online.objective import kl_coefficient
-from pessimism.params import Params, Protocol
+from pessimism.scoring import probing, scores
+from pessimism.scoring.runs import Evidence, read_evidence
 from synthetic_project import Invented, write_project
 
 PAPER, CONTROLLED = (
@@ -222,7 +222,7 @@ def fixed_rollouts(tokenizer: Any) -> Rollouts:
     )
 
 
-def analysis_facts(evidence: Evidence) -> dict[str, Any]:
+def scoring_facts(evidence: Evidence) -> dict[str, Any]:
     """What the measures read from fixed runs."""
     probes = [probing.probe_columns(probe, evidence.params.protocol) for probe in evidence.probes.values()]
     entropies = [name for name in probing.AS_PUBLISHED if name.startswith("entropy")]
@@ -271,7 +271,7 @@ def test_a_switch_changes_only_the_measures_it_names(
     params = write_project(tmp_path, Invented(percentiles=(20, 80), seeds=(0,)))
     evidence = read_evidence(params)
     before, after = (
-        analysis_facts(dataclasses.replace(evidence, params=chosen)) for chosen in (params, turned(params, switch))
+        scoring_facts(dataclasses.replace(evidence, params=chosen)) for chosen in (params, turned(params, switch))
     )
     assert {name for name in before if before[name] != after[name]} == CHANGES[switch] & before.keys()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from pessimism.analysis.verdicts import (
+from pessimism.claims.verdicts import (
     ClaimTest,
     NoTest,
     Outcome,

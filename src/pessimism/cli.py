@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from pessimism import stage
+from pessimism.machine import stage
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -277,9 +277,9 @@ def _replay(options: argparse.Namespace) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from pessimism.analysis.run_log import Columns
-    from pessimism.analysis.run_scores import Design
     from pessimism.commands import score
+    from pessimism.scoring.run_log import Columns
+    from pessimism.scoring.run_scores import Design
 
     columns = Columns(
         step=options.step,

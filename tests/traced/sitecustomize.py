@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pessimism import params
+from pessimism.experiment import params
 
 REFUSING = ("startup.py", "shared_batch.py")
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}

@@ -19,9 +19,9 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from pessimism.data.arithmetic import FILLER, HEROES, OBJECTS
+from pessimism.data.embedded_world import FILLER, HEROES, OBJECTS
+from pessimism.experiment.params import EmbeddedParams
 from pessimism.models.embedded import make_model, make_tokenizer
-from pessimism.params import EmbeddedParams
 
 SEED = 0
 STEPS = 50

@@ -1,0 +1,1 @@
+"""What the console script's commands do and print; one file each."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from pessimism import layout, records
 from pessimism.commands.table import aligned
 from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
-from pessimism.params import load_params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
 
 OTHER = {"paper": "controlled", "controlled": "paper"}
 ABLATIONS = {"right_padding": True}

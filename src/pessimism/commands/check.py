@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pessimism import preflight
+from pessimism.checks import preflight
 from pessimism.commands.selfcheck import params_of
 
 

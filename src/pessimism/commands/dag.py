@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pessimism import pipeline
+from pessimism.experiment import pipeline
 
 
 def draw(form: str) -> str:

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pessimism import layout, pipeline
 from pessimism.commands.prune import left_over_files
+from pessimism.experiment import layout, pipeline
+from pessimism.experiment.params import Params, load_params
 from pessimism.fanout import dvc_project, scheduling, snapshot, worker
 from pessimism.fanout.dvc_project import PendingCell, Remote
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.scheduling import Resources
 from pessimism.fanout.snapshot import Snapshot
 from pessimism.fanout.worker import CellJob
-from pessimism.params import Params, load_params
 
 FOLDER = Path(".dvc/tmp/fanout")
 _SHOWN_LINES = 15

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import yaml
 
-from pessimism import layout, pipeline, records
-from pessimism.cells import dpo_cells, online_cells
 from pessimism.errors import DataError
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment.params import Params, load_params
 
 _CELL_NAME = re.compile(r"p\d+-s\d+(-[a-z]+)?(\.json)?|member-\d+")
 
@@ -45,8 +44,8 @@ def left_over_files(params: Params) -> list[Path]:
 
 def _wanted_paths(params: Params) -> set[Path]:
     members = {layout.reward_member(member) for member in params.ensemble_members}
-    dpo = {path(cell) for cell in dpo_cells(params) for path in (layout.dpo_adapter, layout.probe)}
-    online = {path(cell) for cell in online_cells(params) for path in (layout.online_adapter, layout.online_run)}
+    dpo = {path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)}
+    online = {path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)}
     return members | dpo | online
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pessimism.analysis import replay as recomputation
-from pessimism.analysis.frozen import QUANTILES, FrozenPolicy, Null, measured_steps, null_distribution
-from pessimism.analysis.published import SOURCE
 from pessimism.commands.table import aligned
+from pessimism.published import replay as recomputation
+from pessimism.published.frozen import QUANTILES, FrozenPolicy, Null, measured_steps, null_distribution
+from pessimism.published.printed import SOURCE
 
 
 @dataclass(frozen=True)

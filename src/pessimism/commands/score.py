@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pessimism.analysis.measures import CONTROLLED, PAPER
-from pessimism.analysis.run_log import Columns, read_runs
-from pessimism.analysis.run_scores import Design, score_runs
 from pessimism.commands.table import aligned
+from pessimism.scoring.measures import CONTROLLED, PAPER
+from pessimism.scoring.run_log import Columns, read_runs
+from pessimism.scoring.run_scores import Design, score_runs
 
 # Heading of each column and what the legend says of it; a column that no run has is left out, but for the onset.
 _PAPER_COLUMNS = {

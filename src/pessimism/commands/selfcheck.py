@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from pessimism import layout
 from pessimism.errors import DataError, PessimismError
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout
+from pessimism.experiment.params import Params, load_params
 
 if TYPE_CHECKING:
     from pessimism.selfcheck.checks import Check

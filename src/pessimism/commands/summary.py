@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pessimism import layout, pipeline, records
-from pessimism.analysis.scores import PLACEBO, beta_label
 from pessimism.commands.prune import left_over_files
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
-from pessimism.params import Params, load_params
+from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment.params import Params, load_params
 from pessimism.reporting.claim_tables import MEASURES, verdicts_by
 from pessimism.reporting.tables import number
+from pessimism.scoring.scores import PLACEBO, beta_label
 
 if TYPE_CHECKING:
     import pandas as pd

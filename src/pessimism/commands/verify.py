@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from pessimism import layout, pipeline, records
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
-from pessimism.params import load_params
+from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment.params import load_params
 from pessimism.reporting.tables import leaves
 
 FILES = (layout.BETA_GRID, layout.ENSEMBLE, layout.BASE_METRICS, layout.HACKING, layout.POWER_LAW)

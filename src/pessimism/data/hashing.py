@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pessimism import layout, records
 from pessimism.errors import SourceError
+from pessimism.experiment import layout, records
 
 REMEMBERED_FROM_BYTES = 64 * 1024**2
 SETTLED_AFTER_SECONDS = 2.0

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pessimism import rng
-from pessimism.data import arithmetic, sources
+from pessimism.data import embedded_world, sources
 from pessimism.data.hashing import content_hash, rows_hash
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
 from pessimism.errors import DataError, ParamsError
-from pessimism.hub import Section, hub_revision
+from pessimism.experiment import rng
+from pessimism.machine.hub import Section, hub_revision
 
 if TYPE_CHECKING:
-    from pessimism.params import PreferenceParams
+    from pessimism.experiment.params import PreferenceParams
 
 COLUMNS = ("pair_id", "prompt", "chosen", "rejected")
 TEXTS = ("prompt", "chosen", "rejected")
@@ -136,8 +136,8 @@ def _read(
     if params.source == "embedded":
         if params.limit is None:
             raise ParamsError(f"{section}.limit: found null; expected a number, for the embedded world has no end")
-        raw = arithmetic.preference_rows(rng.generator(root_seed, "preferences"), params.limit)
-        record["annotator"] = arithmetic.annotator_record(raw)
+        raw = embedded_world.preference_rows(rng.generator(root_seed, "preferences"), params.limit)
+        record["annotator"] = embedded_world.annotator_record(raw)
         return raw, checked_pair, "embedded pairs", record | {"sha256": rows_hash(raw)}
     if params.source == "path":
         raw = sources.read_jsonl(Path(params.name), section)

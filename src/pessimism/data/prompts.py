@@ -13,7 +13,7 @@ from pessimism.errors import SourceError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from pessimism.params import LengthParams, Protocol
+    from pessimism.experiment.params import LengthParams, Protocol
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pessimism.errors import DataError, SourceError
-from pessimism.hub import Section, refusal, snapshot
+from pessimism.machine.hub import Section, refusal, snapshot
 
 
 def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:

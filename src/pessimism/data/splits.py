@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pessimism import rng
 from pessimism.errors import DataError
+from pessimism.experiment import rng
 
 SPLITS = ("train", "val", "test")
 TRAIN_TENTHS, VAL_TENTHS = 8, 1  # the rest is test

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import psutil
 
 import pessimism
-from pessimism import records
+from pessimism.experiment import records
 from pessimism.fanout import worker
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.worker import CellJob

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from pessimism import records
 from pessimism.errors import SourceError
+from pessimism.experiment import records
+from pessimism.experiment.params import ModelParams
 from pessimism.models import hyperparameters as derive
-from pessimism.params import ModelParams
 
 DEFAULT = "default"  # what PEFT and TRL call the one adapter they make
 CONFIG_FILE = "adapter_config.json"

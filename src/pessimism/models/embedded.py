@@ -12,9 +12,9 @@ from tokenizers.models import WordLevel
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from pessimism import rng
-from pessimism.data import arithmetic
-from pessimism.params import EmbeddedParams
+from pessimism.data import embedded_world
+from pessimism.experiment import rng
+from pessimism.experiment.params import EmbeddedParams
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CONTEXT = 512  # tokens; the largest sequence the base can read
@@ -25,7 +25,7 @@ IGNORED = -100  # label that cross-entropy leaves out
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Tokenizer over the pieces of the embedded world; decoding gives back any text made of them."""
-    pieces = arithmetic.vocabulary()
+    pieces = embedded_world.vocabulary()
     ids = {piece: number for number, piece in enumerate([PAD, EOS, UNKNOWN, *pieces])}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
     longest_first = sorted(pieces, key=lambda piece: (-len(piece), piece))
@@ -87,7 +87,7 @@ def train_base(params: EmbeddedParams, root_seed: int) -> tuple[Qwen3ForCausalLM
 def _batches(params: EmbeddedParams, generator: np.random.Generator) -> list[list[tuple[str, str]]]:
     """Every training batch; rows of like length share one, drawn from pools of POOL batches, to save padding."""
     size = params.batch_size
-    corpus = arithmetic.base_corpus(generator, params.steps * size)
+    corpus = embedded_world.base_corpus(generator, params.steps * size)
     batches: list[list[tuple[str, str]]] = []
     for start in range(0, len(corpus), POOL * size):
         pool = sorted(corpus[start : start + POOL * size], key=lambda row: len(row[0]) + len(row[1]))

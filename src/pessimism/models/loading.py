@@ -22,11 +22,12 @@ from transformers import (
 )
 from transformers.integrations import sdpa_attention
 
-from pessimism import hub, layout, processes, records
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import ModelParams, Params
+from pessimism.machine import hub, processes
 from pessimism.models.precision import LOADED_DTYPES, compute_blocks_in_bfloat16, fuse_norms
-from pessimism.params import ModelParams, Params
 
 SCORE_HEAD = "score"
 

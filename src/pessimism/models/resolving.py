@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from pessimism import layout, records
 from pessimism.data.hashing import content_hash
 from pessimism.errors import PessimismError, SourceError
-from pessimism.hub import Section, hub_revision
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import ModelParams, Params
+from pessimism.machine.hub import Section, hub_revision
+from pessimism.models.compute.logprobs import token_logps
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.models.logprobs import token_logps
 from pessimism.models.support import check_support
-from pessimism.params import ModelParams, Params
 
 LOADERS = {"policy": load_policy_base, "reward": load_reward_base}
 HEAD_TOKENS = 16

@@ -22,12 +22,13 @@ from transformers import (
 )
 from transformers.quantizers import AutoHfQuantizer
 
-from pessimism import hub, layout
 from pessimism.errors import SourceError
-from pessimism.hub import Section
+from pessimism.experiment import layout
+from pessimism.experiment.params import ModelParams, Params
+from pessimism.machine import hub
+from pessimism.machine.hub import Section
 from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
 from pessimism.models.precision import BLOCKS, has_blocks
-from pessimism.params import ModelParams, Params
 
 CLASSES = {
     "policy": (MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM),

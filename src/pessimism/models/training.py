@@ -13,11 +13,11 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 
-from pessimism import processes
 from pessimism.errors import DataError, NonFiniteError, ParamsError
+from pessimism.machine import processes
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
-from pessimism.models.packing import packs_pairs
-from pessimism.models.unpadding import SortedBatches, unpad_training
+from pessimism.models.compute.length_groups import SortedBatches, group_by_length
+from pessimism.models.compute.prefix_sharing import shares_prefixes
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
 
@@ -104,14 +104,14 @@ class PairTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        unpad_training(self.model.get_base_model())
+        group_by_length(self.model.get_base_model())
         self.pairs_trained = 0
         self.pairs_of_step: int | None = None
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SortedBatches:
         args = self.args
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        lengths = pair_lengths(train_dataset or self.train_dataset, packs_pairs(self.model))
+        lengths = pair_lengths(train_dataset or self.train_dataset, shares_prefixes(self.model))
         return SortedBatches(lengths, batch, args.seed)
 
     def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
@@ -137,16 +137,16 @@ def _pairs(inputs: dict[str, Any]) -> int:
     return len(inputs["input_ids"]) // 2
 
 
-def pair_lengths(pairs: Dataset, packed: bool) -> np.ndarray:
-    """(N,) tokens of each pair's row or, where pairs are not packed, of its longer text; prompt included.
+def pair_lengths(pairs: Dataset, one_row: bool) -> np.ndarray:
+    """(N,) tokens of each pair's row or, where pairs are not one row, of its longer text; prompt included.
 
     Args:
-        packed: whether a pair is one row (models.packing).
+        one_row: whether a pair is one row (models.compute.prefix_sharing).
     """
     table = pairs.with_format("arrow")[:]
     lengths = {name: compute.list_value_length(table[name]).to_numpy() for name in table.column_names if "_ids" in name}
     chosen, rejected = lengths["chosen_ids"], lengths["rejected_ids"]
-    if packed:
+    if one_row:
         texts = zip(table["chosen_ids"], table["rejected_ids"], strict=True)
         responses = chosen + rejected - [common_tokens(*(ids.values.to_numpy() for ids in pair)) for pair in texts]
     else:

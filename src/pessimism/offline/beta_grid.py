@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pessimism.cells import percentile_key
 from pessimism.errors import DataError
+from pessimism.experiment.cells import percentile_key
 
 EPS = float(np.finfo(np.float32).eps)
 PRECISIONS = ("float32", "bfloat16")

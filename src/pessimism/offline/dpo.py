@@ -17,14 +17,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from pessimism import layout, rng, sharing
-from pessimism.cells import DpoCell
 from pessimism.data.prompts import EncodedPair
 from pessimism.errors import DataError
+from pessimism.experiment import layout, rng
+from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.params import ModelParams, Params
+from pessimism.machine import sharing
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.batching import derived_batch_size, evaluation_tokens
-from pessimism.models.logprobs import score_positions, spread
+from pessimism.models.compute.batching import derived_batch_size, evaluation_tokens
+from pessimism.models.compute.logprobs import score_positions, spread
 from pessimism.models.training import (
     PairTrainer,
     batch_parts,
@@ -34,7 +36,6 @@ from pessimism.models.training import (
     shared_arguments,
 )
 from pessimism.offline.reference import ID_COLUMNS, pair_logps
-from pessimism.params import ModelParams, Params
 
 IGNORED = -100  # label of a token that TRL does not score
 FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")

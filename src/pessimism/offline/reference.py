@@ -10,15 +10,15 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism import rng
 from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
+from pessimism.experiment import rng
+from pessimism.experiment.params import Params
+from pessimism.models.compute.batching import evaluation_tokens, pad_right, token_batches
+from pessimism.models.compute.length_groups import pair_states
+from pessimism.models.compute.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
+from pessimism.models.compute.prefix_sharing import shares_prefixes
 from pessimism.models.hyperparameters import beta_grid_pairs
-from pessimism.models.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
-from pessimism.models.packing import packs_pairs
-from pessimism.models.unpadding import pair_states
-from pessimism.params import Params
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 REFERENCE_COLUMNS = ("pair_id", "split", *ID_COLUMNS, "chosen_logps", "rejected_logps")
@@ -35,7 +35,7 @@ def pair_logps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats.
 
-    A pair is computed in one row where the model allows it, as in training (models.packing).
+    A pair is computed in one row where the model allows it, as in training (models.compute.prefix_sharing).
 
     Args:
         budget: padded tokens per forward pass; a single pair may take up to twice the longest text.
@@ -44,7 +44,7 @@ def pair_logps(
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
     sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
     contexts, batches = 2 * [len(pair.prompt_ids) for pair in pairs], None
-    if packs_pairs(model):
+    if shares_prefixes(model):
         lengths = [len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
         batches = [[*rows, *(row + len(pairs) for row in rows)] for rows in token_batches(lengths, budget)]
     logps = sequence_logps(model, sequences, contexts, pad_id, budget, description, pairs_in=batches)[:, 0]
@@ -147,7 +147,7 @@ def sequence_logps(
         batches = token_batches(lengths, budget) if pairs_in is None else pairs_in
         for rows in tqdm(batches, desc=description, unit="batch", mininterval=1):
             batch, given = [sequences[row] for row in rows], [contexts[row] for row in rows]
-            sums_N_D[rows] = _batch_sums(model, batch, given, pad_id, dtypes, packed=pairs_in is not None)
+            sums_N_D[rows] = _batch_sums(model, batch, given, pad_id, dtypes, one_row=pairs_in is not None)
     bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
     if bad.size:
         raise NonFiniteError(
@@ -163,14 +163,14 @@ def _batch_sums(
     contexts: list[int],
     pad_id: int,
     dtypes: Sequence[torch.dtype],
-    packed: bool,
+    one_row: bool,
 ) -> np.ndarray:
     """(B, D) sums over one padded batch."""
     input_ids, attention_mask = pad_right(sequences, pad_id, model.device)
     after_context_B_T = torch.arange(input_ids.shape[1]) >= torch.tensor(contexts)[:, None]
     scored_B_T = attention_mask.bool() & after_context_B_T.to(model.device)
     states_B_T_H = (
-        pair_states(model, input_ids, list(map(len, sequences))) if packed else hidden_states(model, input_ids)
+        pair_states(model, input_ids, list(map(len, sequences))) if one_row else hidden_states(model, input_ids)
     )
     hidden_N_H = states_B_T_H[scored_B_T.roll(-1, dims=1)]
     sums = []

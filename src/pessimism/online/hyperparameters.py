@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pessimism.experiment.params import Scale
 from pessimism.models import hyperparameters as derive
-from pessimism.models.batching import derived_batch_size
-from pessimism.params import Scale
+from pessimism.models.compute.batching import derived_batch_size
 
 PEAK_LEARNING_RATE = 1e-5
 MEASURED_POINTS = 50

@@ -1,6 +1,6 @@
 """The online loop: sample, score, penalise, update; measured before each update (Eq. 8-10).
 
-Several processes (``pessimism.processes``) share the rows of every batch; what is taken over a batch, such as
+Several processes (``pessimism.machine.processes``) share the rows of every batch; what is taken over a batch, such as
 advantages, kappa and gradients, is taken over all of them.
 """
 
@@ -16,10 +16,12 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, processes, records, rng, sharing
-from pessimism.cells import OnlineCell
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.params import Params
+from pessimism.machine import processes, sharing
 from pessimism.models.adapters import trainable_parameters, use_adapter
-from pessimism.models.batching import evaluation_tokens
+from pessimism.models.compute.batching import evaluation_tokens
 from pessimism.online.hyperparameters import OnlineHyperparameters
 from pessimism.online.objective import kl_coefficient, normalized_advantages, penalty_ratio
 from pessimism.online.rollout import (
@@ -32,7 +34,6 @@ from pessimism.online.rollout import (
     trained_response_ids,
 )
 from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 
 BATCH = "batch"

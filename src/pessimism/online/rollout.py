@@ -10,20 +10,20 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.answers import true_reward, true_reward_flexible
 from pessimism.data.prompts import math_prompt
-from pessimism.models.batching import token_batches
-from pessimism.models.generation import Rollouts, sample_responses
-from pessimism.models.logprobs import ResponseBatch, pad_pairs
-from pessimism.params import Params, Protocol
+from pessimism.experiment.params import Params, Protocol
+from pessimism.models.compute.batching import token_batches
+from pessimism.models.compute.generation import Rollouts, sample_responses
+from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
 from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
+from pessimism.tasks.answers import true_reward, true_reward_flexible
 
 
 @dataclass(frozen=True)
 class ScoredRollouts:
     """One response per problem with its rewards, arrays of shape (B,).
 
-    ``true_reward`` is the strict rule's, ``true_reward_flexible`` the other's (``pessimism.data.answers``).
+    ``true_reward`` is the strict rule's, ``true_reward_flexible`` the other's (``pessimism.tasks.answers``).
     """
 
     task_ids: list[str]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pessimism import layout, processes, records
 from pessimism.errors import ParamsError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params
+from pessimism.machine import processes
 from pessimism.online.hyperparameters import online_hyperparameters
-from pessimism.params import Params
 
 
 def check_processes(params: Params) -> None:

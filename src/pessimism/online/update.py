@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from peft import PeftModel
 
-from pessimism import sharing
+from pessimism.machine import sharing
 from pessimism.models.adapters import use_adapter
-from pessimism.models.logprobs import ResponseBatch, TokenLogps, response_logps
+from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, response_logps
 from pessimism.online.objective import kl_k1, kl_k3, online_loss
 
 POLICY = "policy"

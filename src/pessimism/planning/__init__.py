@@ -1,0 +1,1 @@
+"""What a scale will take in memory, hours and money, counted without loading a model."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from pessimism.data.gsm8k import load_tasks
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import SourceError
+from pessimism.experiment.params import ModelParams, Params
 from pessimism.models.embedded import make_model, make_tokenizer
-from pessimism.params import ModelParams, Params
+from pessimism.tasks.gsm8k import load_tasks
 
 _QWEN3 = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960}
 

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import fuse_adapters, lora_config
 from pessimism.models.loading import SCORE_HEAD, Float32Linear, quantization_config, set_precision
 from pessimism.models.precision import LOADED_DTYPES
-from pessimism.params import Params
 from pessimism.planning.architectures import model_config
 
 META = torch.device("meta")

@@ -100,7 +100,9 @@ class Assumptions:
         0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
     )
     launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
-    recorded_launch_seconds: float = _assumed(3.5e-5, "the same of a kernel that autograd records for the way back")
+    recorded_launch_seconds: float = _assumed(
+        3.5e-5, "the same of a kernel that autograd records for the backward pass"
+    )
     backward_launch_seconds: float = _assumed(1.3e-5, "the same of a kernel that autograd starts")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")

@@ -79,7 +79,7 @@ class _TileKernel:
 
 
 def _fused_dropout(values: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """CUDA's dropout keeps one byte per value for the way back."""
+    """CUDA's dropout keeps one byte per value for the backward pass."""
     return _aten.native_dropout(values, p, True)[0] if training and p > 0 else values
 
 

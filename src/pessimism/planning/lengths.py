@@ -11,10 +11,10 @@ from functools import cached_property
 
 import numpy as np
 
-from pessimism.models.batching import token_batches
-from pessimism.models.packing import unmasked_queries
-from pessimism.models.unpadding import SortedBatches, length_groups
-from pessimism.params import LengthParams
+from pessimism.experiment.params import LengthParams
+from pessimism.models.compute.batching import token_batches
+from pessimism.models.compute.length_groups import SortedBatches, length_groups
+from pessimism.models.compute.prefix_sharing import unmasked_queries
 
 _PAIRS = """
     22/340/115 527/237/273 15/570/236 10/418/145 438/432/273 165/62/146 24/522/444 63/908/498 54/872/765 554/471/291
@@ -162,9 +162,9 @@ class TextLengths:
         """Texts of pairs, alone, in batches under a token budget."""
         return _by_budget(self._sides, budget)
 
-    def packed_pairs(self, budget: int) -> Load:
+    def shared_rows(self, budget: int) -> Load:
         """Pairs, each in one row, likewise."""
-        return _by_budget(_packed(self._sides), budget)
+        return _by_budget(_in_one_row(self._sides), budget)
 
     def whole_texts(self, budget: int) -> Load:
         """The same, prompts scored too: all tokens but a text's first."""
@@ -178,21 +178,22 @@ class TextLengths:
         """Problems without a response, every position scored."""
         return _by_budget(_Texts(self._problems, self._problems), budget)
 
-    def trained_pairs(self, batch: int, part: int, packed: bool) -> Load:
+    def trained_pairs(self, batch: int, part: int, one_row: bool) -> Load:
         """Pairs in the parts of an optimiser batch, in groups of similar length.
 
         Args:
-            packed: whether a pair is one row (models.packing), which begins with its prompt; else each text is one.
+            one_row: whether a pair is one row (models.compute.prefix_sharing), which begins with its prompt; else
+                each text is one.
         """
-        rows = _packed(self._drawn_pairs) if packed else self._drawn_pairs
+        rows = _in_one_row(self._drawn_pairs) if one_row else self._drawn_pairs
         chosen, rejected = self._drawn_pairs.whole.reshape(2, -1)
-        sorted_by = rows.whole if packed else np.maximum(chosen, rejected)
+        sorted_by = rows.whole if one_row else np.maximum(chosen, rejected)
         order = np.array(list(SortedBatches(sorted_by, batch, seed=0)))
         parts = [order[start : start + part] for start in range(0, len(order), part)]
-        if not packed:
+        if not one_row:
             parts = [np.concatenate([pairs, pairs + len(chosen)]) for pairs in parts]
         calls = [[part[group] for group in length_groups(rows.whole[part].tolist())] for part in parts]
-        return _load(rows, calls, 1 if packed else 2)
+        return _load(rows, calls, 1 if one_row else 2)
 
     def online_rows(self, rows: int) -> Load:
         """The responses of one online batch, in the order in which they were drawn."""
@@ -231,8 +232,8 @@ class TextLengths:
         return np.minimum(np.array(_SOLUTIONS.split(), dtype=int), self.lengths.response)
 
 
-def _packed(sides: _Texts) -> _Texts:
-    """Pairs in one row each (models.packing), of their texts, chosen ones first."""
+def _in_one_row(sides: _Texts) -> _Texts:
+    """Pairs in one row each (models.compute.prefix_sharing), of their texts, chosen ones first."""
     responses = sides.scored.reshape(2, -1).sum(axis=0)
     prompts = (sides.whole.reshape(2, -1).sum(axis=0) - responses) // 2
     return _Texts(prompts + responses, responses, sides.whole.reshape(2, -1).max(axis=0))

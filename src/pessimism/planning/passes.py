@@ -14,15 +14,15 @@ from peft import PeftModel
 from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.prompts import EncodedPair
+from pessimism.experiment.params import LengthParams
 from pessimism.models.adapters import rounded_adapters, trainable_parameters, use_adapter
-from pessimism.models.generation import RowDraw, Sampling
-from pessimism.models.logprobs import ResponseBatch
-from pessimism.models.packing import PairRows, TextRows, packs_pairs
-from pessimism.models.unpadding import compute_rows
+from pessimism.models.compute.generation import RowDraw, Sampling
+from pessimism.models.compute.length_groups import compute_rows
+from pessimism.models.compute.logprobs import ResponseBatch
+from pessimism.models.compute.prefix_sharing import PairRows, TextRows, shares_prefixes
 from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import pair_logps, sequence_logps
 from pessimism.online.update import Passes, accumulate_gradients
-from pessimism.params import LengthParams
 from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
 from pessimism.planning.lengths import Load
@@ -93,10 +93,10 @@ class Tracer:
     def pair_logps(self, model: PreTrainedModel, texts: int) -> Pass:
         """Log-probabilities of the responses of pairs, in a pass as large as so many texts (offline.reference)."""
         length, prompt = self.lengths.sequence, FEWEST_PROMPT_TOKENS
-        packed = packs_pairs(model)
-        pairs = max(1, texts * length // (2 * length - prompt) if packed else texts // 2)
+        one_row = shares_prefixes(model)
+        pairs = max(1, texts * length // (2 * length - prompt) if one_row else texts // 2)
         pair = EncodedPair([1] * prompt, [1] * (length - prompt), [1] * (length - prompt))
-        rows, width = (pairs, 2 * length) if packed else (2 * pairs, length)  # without numbers, pairs share no token
+        rows, width = (pairs, 2 * length) if one_row else (2 * pairs, length)  # without numbers, pairs share no token
 
         def call() -> None:
             with contextlib.redirect_stderr(io.StringIO()):  # the progress bar of one batch
@@ -227,14 +227,14 @@ class Tracer:
         )
 
     def _compute_pairs(self, model: PeftModel, ids_2P_T: torch.Tensor) -> list[int]:
-        """Make the backbone compute pairs as models.unpadding does; returns the length of every row.
+        """Make the backbone compute pairs as models.compute.length_groups does; returns the length of every row.
 
         The fewer tokens a pair shares, the longer is its row.
         """
         backbone = model.get_base_model().base_model
         texts, length = ids_2P_T.shape
         tokens, plain = [length] * texts, backbone.forward
-        if packs_pairs(backbone):
+        if shares_prefixes(backbone):
             rows: TextRows = PairRows(ids_2P_T, tokens, [FEWEST_PROMPT_TOKENS] * (texts // 2))
         else:
             rows = TextRows(ids_2P_T, tokens)
@@ -243,8 +243,8 @@ class Tracer:
 
     def _of_pairs(self, found: Pass) -> Pass:
         """A pass over rows of pairs, if they are: these are longer than any text."""
-        packed = found.tokens > found.rows * self.lengths.sequence
-        return replace(found, unmasked=self.lengths.sequence if packed else None)
+        one_row = found.tokens > found.rows * self.lengths.sequence
+        return replace(found, unmasked=self.lengths.sequence if one_row else None)
 
     def _ensemble(self, model: PeftModel, rows: int, member: int) -> RewardEnsemble:
         padding = cast(PreTrainedTokenizerBase, SimpleNamespace(pad_token_id=0))

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pessimism import layout, pipeline
-from pessimism.params import Params
+from pessimism.experiment import layout, pipeline
+from pessimism.experiment.params import Params
 from pessimism.planning import schedule
 from pessimism.planning.architectures import row_counts, stored_bytes
 from pessimism.planning.hardware import Assumptions, Gpu, needed_bytes, seconds

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from peft import LoraConfig
 
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import count_trainable
-from pessimism.models.batching import derived_batch_size
-from pessimism.params import Params
+from pessimism.models.compute.batching import derived_batch_size
 from pessimism.planning import bases
 
 FLOAT32_BYTES = 4

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pessimism.params import Params
-from pessimism.pipeline import Stage
+from pessimism.experiment.params import Params
+from pessimism.experiment.pipeline import Stage
 
 _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 

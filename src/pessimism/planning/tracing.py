@@ -103,7 +103,8 @@ class Work:
         operations: how often each is done.
         kernels: that Python starts and autograd does not record: without gradients, or inside an
             ``autograd.Function``, such as all four of a product with 4-bit weights.
-        recorded_kernels: that Python starts with gradients switched on, also where the way back computes a layer again.
+        recorded_kernels: that Python starts with gradients switched on, also where the backward pass computes a layer
+            again.
         backward_kernels: that autograd starts.
     """
 

@@ -12,17 +12,16 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel
 
-from pessimism import cells
-from pessimism.models import generation
+from pessimism.experiment.params import Params
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import DEFAULT
-from pessimism.models.packing import packs_pairs
+from pessimism.models.compute import generation
+from pessimism.models.compute.prefix_sharing import shares_prefixes
 from pessimism.models.precision import BLOCK_DTYPES
 from pessimism.models.training import batch_parts
 from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.update import POLICY, REFERENCE, Passes
-from pessimism.params import Params
 from pessimism.planning import bases
 from pessimism.planning.architectures import Rows
 from pessimism.planning.hardware import Assumptions
@@ -108,7 +107,7 @@ class Workload:
     @cached_property
     def dpo(self) -> DpoHyperparameters:
         """Of the first cell; beta and the seed are another cell's own."""
-        cell, role = cells.dpo_cells(self.params)[0], self.policy
+        cell, role = self.params.dpo_cells()[0], self.policy
         return dpo_hyperparameters(
             self.params, cell, 1.0, self.rows.train_pairs, role.parameters, role.adapter, role.trainable
         )
@@ -150,7 +149,7 @@ class Workload:
         together, _ = batch_parts(chosen.batch_size, 1, training.micro_batch_size, self.rows.train_pairs)
         model = bases.adapted(self._base("reward"), self.reward.adapter, [DEFAULT], DEFAULT)
         step = self.tracer.reward_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size, together, packs_pairs(model))
+        load = self.texts.trained_pairs(chosen.batch_size, together, shares_prefixes(model))
         return StageWork(
             "train_reward_model",
             ("reward",),
@@ -192,7 +191,7 @@ class Workload:
         model = bases.adapted(self._base("policy"), self.policy.adapter, [DEFAULT], DEFAULT)
         validation, _ = self._pair_logps(model, self.rows.val_pairs)
         step = self.tracer.dpo_step(model, together, training.gradient_checkpointing)
-        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, packs_pairs(model))
+        load = self.texts.trained_pairs(chosen.batch_size * chosen.accumulation, together, shares_prefixes(model))
         return StageWork(
             "train_dpo",
             ("policy",),
@@ -267,8 +266,8 @@ class Workload:
     def _pair_logps(self, model: PreTrainedModel | PeftModel, pairs: int) -> tuple[Use, Load]:
         """Log-probabilities of so many pairs without a gradient, in passes under the policy's budget."""
         traced, budget = self.tracer.pair_logps(model, self.policy.evaluation_batch), self._budget(self.policy)
-        if packs_pairs(model):
-            load = self.texts.packed_pairs(budget)
+        if shares_prefixes(model):
+            load = self.texts.shared_rows(budget)
             return _use(traced, pairs, load), load
         load = self.texts.pairs(budget)
         return _use(traced, 2 * pairs, load), load

@@ -14,12 +14,12 @@ import pandas as pd
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import rng
 from pessimism.data.prompts import math_prompt
+from pessimism.experiment import rng
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import use_adapter
-from pessimism.models.generation import sample_responses
+from pessimism.models.compute.generation import sample_responses
 from pessimism.models.hyperparameters import probe_size
-from pessimism.params import Params
 from pessimism.probes.entropy import prompt_entropy, response_entropy_and_kl
 from pessimism.probes.representation import (
     ReferenceStates,

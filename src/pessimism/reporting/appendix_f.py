@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis.power_law import FOUND
+from pessimism.measures.power_law import FOUND
 from pessimism.reporting.curves import beta_levels
 from pessimism.reporting.results import Results
 from pessimism.reporting.tables import Entry, Table, count, number

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pessimism.analysis import published
-from pessimism.analysis.beta_star import (
+from pessimism.measures.beta_star import (
     ABOVE_PLACEBO,
     DEF_61_REWARD_ACCURACY,
     DEF_61_WIN_RATE,
     EQ_15_OVER_GRID,
     EQ_15_OVER_OBSERVED,
 )
-from pessimism.analysis.measures import MEASURES
-from pessimism.analysis.power_law import FOUND
+from pessimism.measures.power_law import FOUND
+from pessimism.published import printed
 from pessimism.reporting.claim_tables import BY
 from pessimism.reporting.tables import Entry, Table, bounds, lines, number
+from pessimism.scoring.measures import MEASURES
 
 DEFINITIONS = {
     EQ_15_OVER_GRID: ("Eq. 15, minimum over the dense grid", "first β whose fitted AUGC exceeds 1.5 times the minimum"),
@@ -38,7 +38,7 @@ def power_law_table(found: Mapping[str, Any]) -> Table:
     """Parameters of the fit and beta* by both readings, ours and the published ones; or why there is no fit."""
     reason = "" if found["fit"] == FOUND else f"no fit: {found['fit']}"
     ours = [Entry("these runs", reason), *(Entry(number(found.get(key))) for key in PARAMETERS)]
-    theirs = [Entry("published"), *(Entry(number(published.POWER_LAW[key])) for key in PARAMETERS)]
+    theirs = [Entry("published"), *(Entry(number(printed.POWER_LAW[key])) for key in PARAMETERS)]
     return Table(["", *PARAMETERS.values()], [ours], [theirs])
 
 

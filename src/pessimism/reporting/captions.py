@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis.power_law import DANGER_RATIO, FOUND
+from pessimism.measures.power_law import DANGER_RATIO, FOUND
 from pessimism.reporting.tables import number
 
 

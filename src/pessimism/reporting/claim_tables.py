@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pessimism.analysis import published
-from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER
-from pessimism.analysis.verdicts import Outcome
+from pessimism.claims.verdicts import Outcome
+from pessimism.published import printed
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, count, lines, number, p_value
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 Claims = Mapping[str, Mapping[str, Any]]
 BY = {PAPER: "the paper's measure", CONTROLLED: "the controlled measure"}
@@ -94,7 +94,7 @@ def published_sentences() -> str:
     """Where the published numbers contradict the published text."""
 
     def listed(name: str, form: str) -> str:
-        return ", ".join(format(getattr(row, name), form) for row in published.BETAS)
+        return ", ".join(format(getattr(row, name), form) for row in printed.BETAS)
 
     return (
         f"The paper's own numbers, from low to high β, go against three of its claims: C3 (entropy lost online "

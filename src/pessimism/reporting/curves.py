@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from pessimism.analysis.scores import PLACEBO
+from pessimism.scoring.scores import PLACEBO
 
 GREY = "#9a9a9a"
 INK = "#222222"

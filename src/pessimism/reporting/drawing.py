@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pessimism.analysis.scores import PLACEBO
 from pessimism.reporting.curves import (
     GREY,
     INK,
@@ -24,6 +23,7 @@ from pessimism.reporting.curves import (
     series,
     values_per_beta,
 )
+from pessimism.scoring.scores import PLACEBO
 
 FIGURE_DPI = 150
 COLUMNS = 4

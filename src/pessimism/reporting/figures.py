@@ -16,8 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pessimism.analysis.goodhart import hacking_onset
-from pessimism.analysis.scores import PLACEBO
+from pessimism.measures.goodhart import hacking_onset
 from pessimism.reporting.curves import (
     GREY,
     INK,
@@ -46,6 +45,7 @@ from pessimism.reporting.drawing import (
     scatter,
     share_y,
 )
+from pessimism.scoring.scores import PLACEBO
 
 INCHES_PER_BETA = 0.6
 STYLE: dict[Any, Any] = {

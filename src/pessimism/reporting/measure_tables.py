@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis import published
-from pessimism.analysis.intervals import log_t_interval
-from pessimism.analysis.scores import PLACEBO, beta_label
+from pessimism.measures.intervals import log_t_interval
+from pessimism.published import printed
 from pessimism.reporting.claim_tables import BY, CONTROLLED, PAPER
 from pessimism.reporting.curves import beta_levels
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, over_seeds, step, steps
+from pessimism.scoring.scores import PLACEBO, beta_label
 
 BETA = "β (percentile)"
 EXCESS = "_excess"
@@ -150,10 +150,10 @@ def table_1(cells: pd.DataFrame, arm: str) -> Table:
         for label, _, runs in _runs(cells, [arm])
     ]
     headers = [BETA, "AUGC, gap × steps", "mean ensemble std", "onset step", "UQ-gap Pearson r"]
-    return Table(headers, rows, [_published_row(row) for row in published.BETAS])
+    return Table(headers, rows, [_published_row(row) for row in printed.BETAS])
 
 
-def _published_row(row: published.PublishedBeta) -> list[Entry]:
+def _published_row(row: printed.PublishedBeta) -> list[Entry]:
     values = [
         f"published: {beta_label(row.beta, row.beta_percentile)}",
         number(row.augc),

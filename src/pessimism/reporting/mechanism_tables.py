@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.analysis.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.reporting.claim_tables import BY
 from pessimism.reporting.tables import Entry, Table, bounds, count, number, p_value
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 PARTS = ("chain", "conservatism", "augc_by_covariate")
 WORDS = {

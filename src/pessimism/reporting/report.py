@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pessimism import layout
+from pessimism.experiment import layout
 from pessimism.reporting import evidence_figures, figures, page
 from pessimism.reporting.results import Results
 from pessimism.reporting.sections import all_sections

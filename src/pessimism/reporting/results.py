@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism import layout, records
-from pessimism.analysis import scores
-from pessimism.params import Params
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params
+from pessimism.scoring import scores
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pessimism import layout
-from pessimism.analysis import published
+from pessimism.experiment import layout
+from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
     beta_star_tables,
@@ -116,7 +116,7 @@ def _measures(results: Results) -> list[str]:
         page.table(measure_tables.table_1(cells, results.arm)),
         note(
             f"{captions.trend_caption(results.hacking, len(results.params.beta_percentiles))} "
-            f"Published rows: {published.SOURCE}; threshold {tables.number(published.HACKING_THRESHOLD)}."
+            f"Published rows: {printed.SOURCE}; threshold {tables.number(printed.HACKING_THRESHOLD)}."
         ),
     ]
 
@@ -186,8 +186,8 @@ def _power_law(results: Results) -> list[str]:
         ),
         page.table(beta_star_tables.power_law_table(results.power_law)),
         note(
-            f"Published: {published.SOURCE}; AUGC at β* (minimum over the grid) "
-            f"{tables.number(published.AUGC_AT_BETA_STAR)}."
+            f"Published: {printed.SOURCE}; AUGC at β* (minimum over the grid) "
+            f"{tables.number(printed.AUGC_AT_BETA_STAR)}."
         ),
         page.heading("β* by every definition"),
         page.table(beta_star_tables.beta_star_table(results.beta_star)),

@@ -1,0 +1,4 @@
+"""The reward ensemble: training, assessment and scoring.
+
+Knows no policy.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pessimism import rng
+from pessimism.experiment import rng
 
 
 def bootstrap_rows(n: int, root_seed: int, member: int) -> np.ndarray:

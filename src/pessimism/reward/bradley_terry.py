@@ -14,11 +14,13 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from pessimism import rng, sharing
 from pessimism.data.prompts import encode_reward_text
+from pessimism.experiment import rng
+from pessimism.experiment.params import LengthParams, Params
+from pessimism.machine import sharing
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.batching import derived_batch_size
+from pessimism.models.compute.batching import derived_batch_size
 from pessimism.models.loading import SCORE_HEAD
 from pessimism.models.training import (
     PairTrainer,
@@ -28,7 +30,6 @@ from pessimism.models.training import (
     prepare,
     shared_arguments,
 )
-from pessimism.params import LengthParams, Params
 from pessimism.reward.bootstrap import bootstrap_rows
 
 

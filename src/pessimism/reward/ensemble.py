@@ -15,13 +15,13 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, records
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Aggregation, LengthParams, Params
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.batching import evaluation_tokens, pad_right, token_batches
+from pessimism.models.compute.batching import evaluation_tokens, pad_right, token_batches
 from pessimism.models.loading import load_reward_base, load_tokenizer
-from pessimism.params import Aggregation, LengthParams, Params
 
 
 def aggregate(scores_K_B: np.ndarray, aggregation: Aggregation, uwo_weight: float) -> np.ndarray:

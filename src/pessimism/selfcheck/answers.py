@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pessimism import layout, records
-from pessimism.data.answers import audit
-from pessimism.data.gsm8k import SPLITS
+from pessimism.experiment import layout, records
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import Instrument
+from pessimism.tasks.answers import audit
+from pessimism.tasks.gsm8k import SPLITS
 
 
 def check_answers(instrument: Instrument) -> Finding:

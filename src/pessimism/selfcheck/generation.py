@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from pessimism import rng
-from pessimism.models.generation import sample_responses
+from pessimism.experiment import rng
+from pessimism.models.compute.generation import sample_responses
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import Instrument
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from pessimism.analysis.intervals import Interval
+from pessimism.experiment.params import Params
+from pessimism.measures.intervals import Interval
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import trainable_parameters
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import SMALLEST_BATCH, Instrument, gap_by_problem

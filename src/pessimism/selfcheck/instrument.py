@@ -13,20 +13,20 @@ import pandas as pd
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from pessimism import layout, records, rng
-from pessimism.analysis.goodhart import controlled_gap
-from pessimism.analysis.runs import BaseRewards, Run, read_betas
-from pessimism.cells import DpoCell, OnlineCell
-from pessimism.data.gsm8k import SPLITS
 from pessimism.errors import DataError
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.params import Params
+from pessimism.measures.goodhart import controlled_gap
 from pessimism.models.adapters import attach, trainable_parameters, use_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
 from pessimism.online.rollout import ScoredRollouts, roll_out, sample_table
 from pessimism.online.update import POLICY, REFERENCE
-from pessimism.params import Params
 from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.scoring.runs import BaseRewards, Run, read_betas
+from pessimism.tasks.gsm8k import SPLITS
 
 HELDOUT_PROBLEMS = 64
 PLACEBO_STEPS = 2

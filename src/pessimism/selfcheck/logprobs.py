@@ -7,9 +7,9 @@ import copy
 import torch
 from peft import PeftModel
 
-from pessimism.models.batching import evaluation_batch_size
-from pessimism.models.generation import Rollouts
-from pessimism.models.logprobs import ResponseBatch, response_logps
+from pessimism.models.compute.batching import evaluation_batch_size
+from pessimism.models.compute.generation import Rollouts
+from pessimism.models.compute.logprobs import ResponseBatch, response_logps
 from pessimism.online.rollout import response_batch
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import Instrument

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pessimism import rng
+from pessimism.experiment import rng
+from pessimism.experiment.params import ModelParams
 from pessimism.models.adapters import attach, save_adapter
 from pessimism.models.loading import load_reward_base
-from pessimism.params import ModelParams
 from pessimism.reward.ensemble import RewardEnsemble, member_name
 from pessimism.selfcheck.finding import Finding
 from pessimism.selfcheck.instrument import Instrument

@@ -1,0 +1,136 @@
+"""Everything that can be refused before a run: parameters, the sources that they name, and this machine.
+
+DVC deletes a stage's outputs before it runs the stage. What is refused here, by the first stage or before DVC, costs
+nothing; what is refused later has cost the outputs of the stage that refuses. Nor does DVC watch files outside the
+project: local rows and models are compared here with what prepare_data and prepare_base recorded of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pessimism.checks import startup
+from pessimism.data.hashing import content_hash, ways_out
+from pessimism.data.preferences import load_preferences
+from pessimism.errors import SourceError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import ModelParams, Params
+from pessimism.machine import hub, resources
+from pessimism.machine.hub import Kind, Section
+from pessimism.tasks.gsm8k import load_tasks
+
+
+def check(params: Params) -> None:
+    """Find what the parameters name, and see whether this machine has room for it.
+
+    Raises:
+        ResourceError: this machine lacks the disk, the memory or the device.
+        SourceError: a local file or directory is missing or is not what was recorded of it, the hub is out of reach
+            or lacks a repository, or a model cannot be used.
+        DataError: a row of a local file is not usable.
+    """
+    _check_machine(params)
+    for role in ("policy", "reward"):
+        section = Section(str(layout.scale_file(params.scale_name)), role)
+        _check_model(params.scale.model(role), section)
+        _check_model_unchanged(params.scale.model(role), section)
+    _check_hub(params)
+    for role in ("policy", "reward"):
+        _check_usable(params, role)
+    _check_rows(params)
+
+
+def _check_machine(params: Params) -> None:
+    """Check disk and device; the memory too where the scale requires a GPU, as that is then what decides."""
+    resources.check_disk([startup.outputs_need()])
+    resources.check_device(params.scale.device)
+    if params.scale.device == "cuda":
+        for stage in startup.HELD:
+            startup.check_weights_fit(params, stage)
+
+
+def _check_hub(params: Params) -> None:
+    """Find every hub repository of the scale, and room for all that is not yet downloaded."""
+    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    kinds: list[tuple[Kind, str, Any]] = [
+        ("model", "policy", scale.policy),
+        ("model", "reward", scale.reward),
+        ("dataset", "preferences", scale.preferences),
+        ("dataset", "tasks", scale.tasks),
+    ]
+    found = {
+        (kind, source.name, source.revision): hub.find(kind, source.name, source.revision, Section(file, section))
+        for kind, section, source in kinds
+        if source.source == "hub"
+    }
+    needs = [startup.download_need(name, files) for (_, name, _), files in found.items()]
+    resources.check_disk([startup.outputs_need(), *needs])
+
+
+def _check_usable(params: Params, role: str) -> None:
+    """Have the configuration of a model judged, unless this project trains it itself."""
+    if params.scale.model(role).source == "embedded":
+        return
+    from pessimism.models.support import check_support
+
+    check_support(params, role)
+
+
+def _check_rows(params: Params) -> None:
+    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    if scale.preferences.source != "hub":
+        found = load_preferences(scale.preferences, params.root_seed, file).record
+        _check_rows_unchanged(found, Section(file, "preferences"))
+    if scale.tasks.source != "hub":
+        _check_rows_unchanged(load_tasks(scale.tasks, params.root_seed, file).record, Section(file, "tasks"))
+
+
+def _check_model(model: ModelParams, section: Section) -> None:
+    if model.source != "path":
+        return
+    config = Path(model.name) / "config.json"
+    if not config.is_file():
+        raise SourceError(
+            f"{section}.name: found no {config.absolute()}; expected {model.name!r} to be the directory of a Hugging "
+            f"Face model: change {section}.name, or {section}.source to hub"
+        )
+
+
+def _check_model_unchanged(model: ModelParams, section: Section) -> None:
+    """Compare a model directory with what prepare_base recorded of it, if that is the last it recorded.
+
+    A record without a description was left by a prepare_base that failed: its files were never used.
+    """
+    path = layout.base_record(section.name)
+    if model.source != "path" or not path.is_file():
+        return
+    recorded = records.read_json(path)
+    if (recorded["source"], recorded["name"]) != (model.source, model.name) or "architecture" not in recorded:
+        return
+    found, expected = content_hash(Path(model.name)), recorded["content_sha256"]
+    if found != expected:
+        raise SourceError(
+            f"{section}.name: found content {found} in {model.name}; expected {expected}, which {path} records: "
+            f"{ways_out('prepare_base', layout.BASE)}"
+        )
+
+
+def _check_rows_unchanged(found: Mapping[str, Any], section: Section) -> None:
+    """Compare what was read of local files with what prepare_data recorded of them, if that is the last it recorded.
+
+    Args:
+        found: the record of the rows that were read now.
+    """
+    if found["source"] != "path" or not layout.DATA_RECORD.is_file():
+        return
+    recorded = records.read_json(layout.DATA_RECORD)[section.name]
+    if (recorded["source"], recorded["name"]) != (found["source"], found["name"]):
+        return
+    changed = [key for key in found if key.startswith("sha256") and found[key] != recorded[key]]
+    if changed:
+        raise SourceError(
+            f"{section}.name: found rows in {found['name']} that differ from those that {layout.DATA_RECORD} records "
+            f"({', '.join(changed)}); expected the same: {ways_out('prepare_data', layout.DATA_RECORD)}"
+        )

@@ -1,0 +1,132 @@
+"""Every path of the project, relative to its root. The only place in Python that spells file names.
+
+Every stage runs with the project root as working directory, as DVC does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pessimism.experiment.cells import DpoCell, OnlineCell
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+SCALES = Path("scales")
+PROTOCOLS = Path("protocols")
+RUN_RECORDS = Path("run_records")
+CONTENT_HASHES = Path(".content_hashes.json")
+
+DATA = Path("data")
+PARAMS_CHECKED = DATA / "params_checked.txt"
+PREFERENCES = DATA / "preferences"
+TASKS = DATA / "tasks"
+DATA_RECORD = DATA / "sources.json"
+BASE_SAMPLES = DATA / "base_samples.parquet"
+REFERENCE = DATA / "reference"
+REFERENCE_LOGPS = REFERENCE / "dpo_logps.parquet"
+GRID_LOGPS = REFERENCE / "grid_logps.parquet"
+ONLINE_RUNS = DATA / "online"
+PROBES = DATA / "probes"
+
+MODELS = Path("models")
+BASE = MODELS / "base"
+BASE_WEIGHTS = BASE / "weights"
+REWARD_MEMBERS = MODELS / "reward"
+DPO_ADAPTERS = MODELS / "dpo"
+ONLINE_ADAPTERS = MODELS / "online"
+
+METRICS = Path("metrics")
+BETA_GRID = METRICS / "beta_grid.json"
+ENSEMBLE = METRICS / "ensemble.json"
+REWARD_MEMBERS_RECORD = METRICS / "reward_members.json"
+BASE_METRICS = METRICS / "base.json"
+HACKING = METRICS / "hacking.json"
+POWER_LAW = METRICS / "power_law.json"
+BETA_STAR = METRICS / "beta_star.json"
+VARIANCE = METRICS / "variance.json"
+CLAIMS = METRICS / "claims.json"
+MECHANISM = METRICS / "mechanism.json"
+
+PLOTS = Path("plots")
+LOG_RATIOS = PLOTS / "log_ratios.csv"
+GOODHART_GAP = PLOTS / "goodhart_gap.csv"
+HELDOUT_REWARDS = PLOTS / "heldout_rewards.csv"
+CELL_SCORES = PLOTS / "cells.csv"
+DISAGREEMENT = PLOTS / "disagreement.csv"
+MEMBER_PROBES = PLOTS / "member_probes.csv"
+POWER_LAW_CURVE = PLOTS / "power_law.csv"
+REPORT = PLOTS / "report"
+REPORT_PAGE = REPORT / "index.html"
+
+
+def scale_file(scale: str) -> Path:
+    return SCALES / f"{scale}.yaml"
+
+
+def protocol_file(protocol: str) -> Path:
+    return PROTOCOLS / f"{protocol}.yaml"
+
+
+def preferences(split: str) -> Path:
+    """Preference pairs of ``split``: train, val or test."""
+    return PREFERENCES / f"{split}.parquet"
+
+
+def tasks(split: str) -> Path:
+    """Verifiable problems of ``split``: train, heldout or test."""
+    return TASKS / f"{split}.parquet"
+
+
+def base_record(role: str) -> Path:
+    """What prepare_base resolved for ``role``: policy or reward."""
+    return BASE / f"{role}.json"
+
+
+def reward_member(member: int) -> Path:
+    return REWARD_MEMBERS / f"member-{member}"
+
+
+def dpo_adapter(cell: DpoCell) -> Path:
+    return DPO_ADAPTERS / cell.key
+
+
+def training_record(directory: Path) -> Path:
+    """Hyperparameters, losses and validation of the training whose adapter lies in ``directory``."""
+    return directory / "training.json"
+
+
+def online_adapter(cell: OnlineCell) -> Path:
+    return ONLINE_ADAPTERS / cell.key
+
+
+def online_run(cell: OnlineCell) -> Path:
+    return ONLINE_RUNS / cell.key
+
+
+def trajectory(cell: OnlineCell) -> Path:
+    """One row per measured step and prompt set (on-policy batch or held-out)."""
+    return online_run(cell) / "trajectory.csv"
+
+
+def heldout_samples(cell: OnlineCell) -> Path:
+    """One row per measured step and held-out prompt."""
+    return online_run(cell) / "heldout_samples.parquet"
+
+
+def rollouts(cell: OnlineCell) -> Path:
+    """A sample of generated responses, one JSON object per line."""
+    return online_run(cell) / "rollouts.jsonl"
+
+
+def online_hyperparameters(cell: OnlineCell) -> Path:
+    """The derived values of the run."""
+    return online_run(cell) / "hyperparameters.json"
+
+
+def probe(cell: DpoCell) -> Path:
+    return PROBES / f"{cell.key}.json"
+
+
+def figure(name: str) -> Path:
+    return REPORT / f"{name}.png"

@@ -1,0 +1,353 @@
+"""The experiment's parameters: params.yaml, one scale file, one protocol file, validated once.
+
+A value of None in a scale is derived by the paper's formula where it is used
+(``pessimism.models.hyperparameters``); the file's own comments say what each key means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pessimism.errors import ParamsError
+from pessimism.experiment import layout
+from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.schema import read_yaml
+
+Source = Literal["embedded", "hub", "path"]
+Arm = Literal["proxy", "placebo", "oracle"]
+Aggregation = Literal["mean", "min", "uwo"]
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    source: Source
+    name: str
+    revision: str | None
+    dtype: Literal["float32", "bfloat16", "mixed"]
+    quantization: Literal["none", "nf4"]
+    lora_targets: tuple[str, ...]
+    lora_rank: int | None
+    lora_dropout: float | None
+
+
+@dataclass(frozen=True)
+class EmbeddedParams:
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    attention_heads: int
+    key_value_heads: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class PreferenceParams:
+    source: Source
+    name: str
+    revision: str | None
+    split: str
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class TaskParams:
+    source: Source
+    name: str
+    config: str
+    revision: str | None
+    train_limit: int | None
+    test_limit: int | None
+    heldout: int
+    prompt_template: str
+
+
+@dataclass(frozen=True)
+class LengthParams:
+    prompt: int
+    response: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class DpoParams:
+    epochs: int
+    batch_size: int | None
+    accumulation: int | None
+    micro_batch_size: int | None
+    learning_rate: float | None
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class RewardTrainingParams:
+    epochs: int
+    batch_size: int | None
+    micro_batch_size: int | None
+    learning_rate: float | None
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class OnlineParams:
+    batch_size: int | None
+    micro_batch_size: int | None
+    steps: int | None
+    learning_rate: float | None
+    measure_every: int | None
+    heldout_every: int
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class ProbeParams:
+    prompts: int | None
+    references: int | None
+    responses: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How big: models, data, steps and batches of scales/<name>.yaml."""
+
+    device: Literal["auto", "cuda"]
+    gpu_memory_gb: float
+    matmul_precision: Literal["highest", "high"]
+    policy: ModelParams
+    reward: ModelParams
+    embedded: EmbeddedParams | None
+    preferences: PreferenceParams
+    tasks: TaskParams
+    lengths: LengthParams
+    evaluation_batch_size: int | None
+    generation_batch_size: int | None
+    dpo: DpoParams
+    reward_training: RewardTrainingParams
+    online: OnlineParams
+    probes: ProbeParams
+
+    def model(self, role: str) -> ModelParams:
+        """The model of ``role``: policy or reward."""
+        return {"policy": self.policy, "reward": self.reward}[role]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How it is measured: every switch of protocols/<name>.yaml."""
+
+    kl_coupling: Literal["coupled", "fixed"]
+    kl_numerator: float
+    kl_percentile: float
+    kl_noise_floor: float
+    prompt_split: Literal["train", "test"]
+    gap_rewards: Literal["batch", "heldout"]
+    gap_baseline: Literal["first_batch", "heldout"]
+    paired_seeds: bool
+    policy_dropout: bool
+    right_padding: bool
+    reward_dropout: bool
+    sampling: Literal["truncated", "full"]
+    temperature: float
+    top_p: float
+    top_k: int | None
+    grid_precision: Literal["bfloat16", "float32"]
+    entropy_tokens: Literal["prompt", "response"]
+    prompt_format: Literal["plain", "dpo"]
+    enable_thinking: bool
+    retokenize_responses: bool
+    prompt_cut: Literal["right", "left"]
+    score_eos: bool
+    probe_layer: Literal["last", "penultimate"]
+    probe_members: Literal["first", "all"]
+    diversity_prompts: Literal["across", "within"]
+    normalize_rewards: bool
+    uwo_weight: float
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole experiment. ``scale`` and ``protocol`` hold the files' contents, ``*_name`` their names."""
+
+    scale_name: str
+    protocol_name: str
+    launcher: str
+    root_seed: int
+    beta_percentiles: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ensemble_members: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    aggregation: Aggregation
+    scale: Scale
+    protocol: Protocol
+
+    @property
+    def primary_arm(self) -> str:
+        """The arm that claims, probes and figures are about: the first listed."""
+        return self.arms[0]
+
+    def dpo_cells(self) -> list[DpoCell]:
+        """Every DPO cell of the design, percentiles outermost, in the order of params.yaml."""
+        return [DpoCell(percentile, seed) for percentile in self.beta_percentiles for seed in self.seeds]
+
+    def online_cells(self) -> list[OnlineCell]:
+        """Every online cell of the design; the arm varies fastest."""
+        return [OnlineCell(cell.beta_percentile, cell.seed, arm) for cell in self.dpo_cells() for arm in self.arms]
+
+
+@dataclass(frozen=True)
+class _Design:
+    """params.yaml as written."""
+
+    scale: str
+    protocol: str
+    launcher: str
+    root_seed: int
+    beta_percentiles: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ensemble_members: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    aggregation: Aggregation
+
+
+def load_params(root: Path = Path()) -> Params:
+    """Read and validate params.yaml, its scale file and its protocol file under ``root``.
+
+    Raises:
+        ParamsError: one message that lists every problem of the three files.
+    """
+    problems: list[str] = []
+    design = read_yaml(_Design, root, layout.PARAMS, problems)
+    if design is None:
+        raise _error(problems)
+    scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
+    protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
+    scale = read_yaml(Scale, root, scale_file, problems) if scale_file else None
+    protocol = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
+    problems += _design_problems(design)
+    if scale and scale_file:
+        problems += [f"{scale_file}: {problem}" for problem in _scale_problems(scale)]
+    if protocol and protocol_file:
+        problems += [f"{protocol_file}: {problem}" for problem in _protocol_problems(protocol)]
+    if problems or scale is None or protocol is None:
+        raise _error(problems)
+    return Params(
+        scale_name=design.scale,
+        protocol_name=design.protocol,
+        launcher=design.launcher,
+        root_seed=design.root_seed,
+        beta_percentiles=design.beta_percentiles,
+        seeds=design.seeds,
+        ensemble_members=design.ensemble_members,
+        arms=design.arms,
+        aggregation=design.aggregation,
+        scale=scale,
+        protocol=protocol,
+    )
+
+
+def _error(problems: list[str]) -> ParamsError:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return ParamsError(f"{len(problems)} problem(s) in the parameters:\n{lines}")
+
+
+def _named_file(root: Path, path: Path, key: str, problems: list[str]) -> Path | None:
+    if (root / path).is_file():
+        return path
+    known = sorted(file.stem for file in (root / path.parent).glob("*.yaml"))
+    problems.append(f"params.yaml: {key}: found {path.stem!r}; expected one of {known}")
+    return None
+
+
+def _design_problems(design: _Design) -> list[str]:
+    problems = []
+    for key in ("beta_percentiles", "seeds", "ensemble_members", "arms"):
+        values = getattr(design, key)
+        if not values:
+            problems.append(f"params.yaml: {key}: found an empty list; expected at least one value")
+        if len(set(values)) < len(values):
+            problems.append(f"params.yaml: {key}: found duplicates in {list(values)}; expected each value once")
+    outside = [p for p in design.beta_percentiles if not 1 <= p <= 99]
+    if outside:
+        problems.append(f"params.yaml: beta_percentiles: found {outside}; expected integers in 1..99")
+    if design.arms and design.arms[0] == "placebo":
+        problems.append("params.yaml: arms: found placebo first; expected proxy or oracle, which claims are then about")
+    for key in ("seeds", "ensemble_members"):
+        negative = [value for value in getattr(design, key) if value < 0]
+        if negative:
+            problems.append(f"params.yaml: {key}: found {negative}; expected integers of 0 or more")
+    if len(design.ensemble_members) == 1:
+        problems.append("params.yaml: ensemble_members: found 1 member; expected 2 or more, or it cannot disagree")
+    if design.root_seed < 0:
+        problems.append(f"params.yaml: root_seed: found {design.root_seed}; expected an integer of 0 or more")
+    return problems
+
+
+_MAY_BE_ZERO = {"lora_dropout", "kl_noise_floor", "uwo_weight", "top_k"}
+
+
+def _scale_problems(scale: Scale) -> list[str]:
+    problems = [f"{name}: found {value}; expected a number above 0" for name, value in _non_positive(scale)]
+    uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
+    if uses_embedded and scale.embedded is None:
+        problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    lengths = scale.lengths
+    if lengths.sequence < lengths.prompt + lengths.response:
+        problems.append(
+            f"lengths.sequence: found {lengths.sequence}; expected lengths.prompt + lengths.response "
+            f"({lengths.prompt + lengths.response}) or more, or reward models never see how a response ends"
+        )
+    problems += _count_problems(scale)
+    for role in ("policy", "reward"):
+        if not scale.model(role).lora_targets:
+            problems.append(f"{role}.lora_targets: found an empty list; expected names of linear layers")
+    if "{question}" not in scale.tasks.prompt_template:
+        problems.append("tasks.prompt_template: found no {question}; expected a text that holds it")
+    return problems
+
+
+def _count_problems(scale: Scale) -> list[str]:
+    """Counts too small to have a spread, and a batch larger than what it is drawn from."""
+    batch, limits = (
+        scale.online.batch_size,
+        {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
+    )
+    counts = {
+        "online.batch_size": batch,
+        "tasks.heldout": scale.tasks.heldout,
+        "probes.prompts": scale.probes.prompts,
+        "probes.responses": scale.probes.responses,
+    }
+    problems = [
+        f"{name}: found 1; expected 2 or more, or there is no spread to measure"
+        for name, count in counts.items()
+        if count == 1
+    ]
+    problems += [
+        f"online.batch_size: found {batch}; expected at most tasks.{name} ({limit}), from which batches are drawn"
+        for name, limit in limits.items()
+        if batch is not None and limit is not None and batch > limit
+    ]
+    return problems
+
+
+def _protocol_problems(protocol: Protocol) -> list[str]:
+    problems = [f"{name}: found {value}; expected a number above 0" for name, value in _non_positive(protocol)]
+    if not 0 < protocol.kl_percentile <= 100:
+        problems.append(f"kl_percentile: found {protocol.kl_percentile}; expected a number in (0, 100]")
+    if not 0 < protocol.top_p <= 1:
+        problems.append(f"top_p: found {protocol.top_p}; expected a number in (0, 1]")
+    return problems
+
+
+def _non_positive(section: Any, prefix: str = "") -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            found += _non_positive(value, f"{prefix}{field.name}.")
+        elif type(value) in (int, float) and (value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO)):
+            found.append((f"{prefix}{field.name}", value))
+    return found

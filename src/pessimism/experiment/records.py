@@ -1,0 +1,130 @@
+"""Reading and writing of records: atomic, sorted, finite; columns checked on read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pessimism.errors import DataError, NonFiniteError
+from pessimism.experiment import layout
+from pessimism.machine import processes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` under a name of this process's own and rename it: nobody ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write ``record`` with sorted keys.
+
+    Raises:
+        NonFiniteError: a number is nan or infinite, which JSON cannot hold and DVC's metrics would drop.
+    """
+    bad = [name for name, value in _leaves(record) if isinstance(value, float) and not math.isfinite(value)]
+    if bad:
+        raise NonFiniteError(f"{path}: found no finite value for {', '.join(bad)}; expected finite numbers or null")
+    write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: the file is missing or is not a JSON object.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; run `dvc repro` to make it") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} holds a {type(record).__name__}; expected a JSON object")
+    return record
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line, in the order given."""
+    write_text(path, "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write ``table`` as CSV or parquet, by the suffix of ``path``.
+
+    Raises:
+        DataError: the table has no rows.
+    """
+    if table.empty:
+        raise DataError(f"{path}: found no rows to write; expected at least one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    if path.suffix == ".parquet":
+        table.to_parquet(partial, index=False)
+    else:
+        table.to_csv(partial, index=False, lineterminator="\n")
+    os.replace(partial, path)
+
+
+def read_table(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a CSV or parquet table that must hold ``columns`` and at least one row.
+
+    Raises:
+        DataError: the file, a column or every row is missing.
+    """
+    import pandas as pd
+
+    if not path.exists():
+        raise DataError(f"{path} is missing; run `dvc repro` to make it")
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    missing = sorted(set(columns) - set(table.columns))
+    if missing:
+        raise DataError(f"{path}: found columns {sorted(table.columns)}; expected also {missing}")
+    if table.empty:
+        raise DataError(f"{path}: found no rows; expected at least one")
+    return table
+
+
+@contextmanager
+def run_record(stage: str, cell: str = "") -> Iterator[None]:
+    """Record wall time and peak memory of a stage that ends well; of several processes, the main one's.
+
+    The record lies outside DVC's outputs: a timing that changes must not invalidate a result.
+    """
+    start = time.perf_counter()
+    yield
+    if not processes.is_main():
+        return
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    name = f"{stage}@{cell}" if cell else stage
+    record = {
+        "stage": stage,
+        "cell": cell,
+        "seconds": round(time.perf_counter() - start, 2),
+        "peak_memory_mib": round(peak_kib / 1024, 1),
+    }
+    write_json(layout.RUN_RECORDS / f"{name}.json", record)
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _leaves(child, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, child in enumerate(value):
+            yield from _leaves(child, f"{name}[{index}]")
+    else:
+        yield name, value

@@ -1,0 +1,1 @@
+"""Passes through a model: batches, log-probs, generation, and what saves work without changing a number."""

@@ -1,0 +1,193 @@
+"""Sampling of responses, each from a random stream of its own.
+
+A response depends on its prompt and its seed alone, up to rounding: not on the batch that it is drawn in, nor on how
+many processes share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from pessimism.data.prompts import online_prompt_ids
+from pessimism.experiment.params import Params, Protocol
+from pessimism.models.adapters import rounded_adapters
+from pessimism.models.compute.batching import generation_batch_size, length_order
+from pessimism.models.precision import BLOCK_DTYPES
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What responses are drawn from. ``top_k``: None as in the model's generation config, 0 without a limit."""
+
+    temperature: float
+    top_p: float
+    top_k: int | None
+
+    def processors(self, model: PreTrainedModel, seeds: Sequence[int]) -> LogitsProcessorList:
+        """What greedy search needs to draw from this distribution, one seed per row of the batch."""
+        default = model.generation_config.top_k
+        top_k = (DEFAULT_TOP_K if default is None else default) if self.top_k is None else self.top_k
+        draw = RowDraw(top_k, self.top_p, seeds, model.device)
+        return LogitsProcessorList([TemperatureLogitsWarper(self.temperature), draw])
+
+
+DEFAULT_TOP_K = 50
+"""Of transformers, where a model's generation config says nothing."""
+
+
+class RowDraw(LogitsProcessor):
+    """Adds Gumbel noise of each row's own random stream: the largest sum is a draw from the row's distribution.
+
+    What top-k leaves out is left out first: top-p then sorts, and noise is drawn for, those K tokens alone.
+
+    Attributes:
+        top_k: 0 keeps all.
+        top_p: 1 keeps all.
+    """
+
+    def __init__(self, top_k: int, top_p: float, seeds: Sequence[int], device: torch.device) -> None:
+        self.top_k, self.top_p = top_k, top_p
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if self.top_k == 0:
+            return self._perturbed(input_ids, scores)
+        kept_B_K, tokens_B_K = scores.topk(min(self.top_k, scores.shape[1]))
+        nothing_B_V = torch.full_like(scores, -torch.inf)
+        return nothing_B_V.scatter(1, tokens_B_K, self._perturbed(input_ids, kept_B_K))
+
+    def _perturbed(self, input_ids: torch.Tensor, scores_B_K: torch.Tensor) -> torch.Tensor:
+        if self.top_p < 1:
+            scores_B_K = TopPLogitsWarper(self.top_p)(input_ids, scores_B_K)
+        noise_B_K = torch.empty_like(scores_B_K)
+        for row, generator in zip(noise_B_K, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores_B_K - noise_B_K.log()
+
+
+FULL = Sampling(temperature=1.0, top_p=1.0, top_k=0)
+"""The model's own distribution, of which log-probabilities, entropy and KL are taken."""
+
+
+def protocol_sampling(protocol: Protocol) -> Sampling:
+    """What the protocol samples from."""
+    if protocol.sampling == "full":
+        return FULL
+    return Sampling(protocol.temperature, protocol.top_p, protocol.top_k)
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """One sampled response per prompt; the ids are those that were fed and drawn, never re-tokenised text.
+
+    Attributes:
+        prompt_ids: token ids of each prompt, at most ``lengths.prompt``.
+        response_ids: token ids of each response, with the token that ended it where one was drawn.
+        texts: decoded responses without special tokens.
+        finished: whether the response ended by itself before ``lengths.response`` tokens.
+    """
+
+    prompt_ids: list[list[int]]
+    response_ids: list[list[int]]
+    texts: list[str]
+    finished: list[bool]
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end a response: the tokenizer's EOS, which training appends, and those of the generation config."""
+    listed = model.generation_config.eos_token_id
+    others = listed if isinstance(listed, list) else [listed]
+    return sorted({tokenizer.eos_token_id, *(token for token in others if token is not None)})
+
+
+def sample_responses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    params: Params,
+    seeds: Sequence[int],
+    sampling: Sampling | None = None,
+) -> Rollouts:
+    """Draw one response per prompt, with dropout off. The model's mode is restored afterwards.
+
+    Args:
+        seeds: one per prompt.
+        sampling: None samples as the protocol says.
+    """
+    scale, protocol = params.scale, params.protocol
+    chosen = protocol_sampling(protocol) if sampling is None else sampling
+    side = "right" if protocol.right_padding else "left"
+    prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
+    response_ids: list[list[int]] = [[]] * len(prompts)
+    ends = end_ids(model, tokenizer)
+    size, order = generation_batch_size(params), length_order([len(ids) for ids in prompt_ids])
+    with _eval_mode(model), rounded_adapters(model, BLOCK_DTYPES[scale.policy.dtype]):
+        for start in range(0, len(prompts), size):
+            rows = order[start : start + size]
+            processors = chosen.processors(model, [seeds[row] for row in rows])
+            batch = [prompt_ids[row] for row in rows]
+            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, side)
+            for row, ids in zip(rows, drawn, strict=True):
+                response_ids[row] = ids
+    return Rollouts(
+        prompt_ids=prompt_ids,
+        response_ids=response_ids,
+        texts=tokenizer.batch_decode(response_ids, skip_special_tokens=True),
+        finished=[bool(ids) and ids[-1] in ends for ids in response_ids],
+    )
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def _sample_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: list[list[int]],
+    processors: LogitsProcessorList,
+    ends: list[int],
+    response_length: int,
+    padding_side: str,
+) -> list[list[int]]:
+    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side=padding_side, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=response_length,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=ends,
+            logits_processor=processors,
+            # The processors draw. What the model's generation config says of sampling would only be warned about.
+            do_sample=False,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=DEFAULT_TOP_K,
+            repetition_penalty=1.0,
+        )
+    drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
+    return [_until_end(ids, ends) for ids in drawn]
+
+
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    length = next((position + 1 for position, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:length]

@@ -1,0 +1,185 @@
+"""What the earlier stages left of every run, read and checked against the design."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pessimism.errors import DataError, NonFiniteError
+from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_key
+from pessimism.experiment.params import Params
+from pessimism.measures.goodhart import smoothed_sd
+
+MEASURED = [
+    "proxy_reward",
+    "proxy_reward_sd",
+    "true_reward",
+    "true_reward_sd",
+    "true_reward_flexible",
+    "ensemble_std",
+    "kl_k1",
+    "kl_k3",
+    "entropy",
+    "response_length",
+    "finished_fraction",
+]
+UPDATED = ["kappa", "loss", "penalty_ratio"]
+SAMPLED = ["step", "task_id", "proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std"]
+BATCH, HELDOUT = "batch", "heldout"
+
+
+@dataclass(frozen=True)
+class BaseRewards:
+    """The base policy on the held-out problems, one response each.
+
+    Attributes:
+        proxy_sd: standard deviation of its proxy reward over problems, ddof 1; unit of every controlled proxy change.
+        true_sd: the same of its true reward; unit of every controlled change in accuracy.
+        true_sd_smoothed: whether ``true_sd`` is the smoothed one, because the base answers all or none rightly.
+        samples: one row per problem.
+    """
+
+    proxy_sd: float
+    true_sd: float
+    true_sd_smoothed: bool
+    samples: pd.DataFrame
+
+    @classmethod
+    def of(cls, samples: pd.DataFrame) -> BaseRewards:
+        """Take the units from the base's samples.
+
+        Raises:
+            DataError: every response has the same proxy reward.
+        """
+        proxy, true = samples["proxy_reward"].to_numpy(float), samples["true_reward"].to_numpy(float)
+        if np.ptp(proxy) == 0:
+            raise DataError(
+                f"{layout.BASE_SAMPLES}: found the proxy reward {proxy[0]} for every response; expected a spread: "
+                "train the reward models longer (reward_training.epochs)"
+            )
+        smoothed = np.ptp(true) == 0
+        true_sd = smoothed_sd(float(true.mean()), len(true)) if smoothed else float(true.std(ddof=1))
+        return cls(float(proxy.std(ddof=1)), true_sd, bool(smoothed), samples)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One online run: means of every measured batch and evaluation, and every held-out response."""
+
+    trajectory: pd.DataFrame
+    samples: pd.DataFrame
+
+    def rows(self, prompt_set: str) -> pd.DataFrame:
+        """Measurements on ``prompt_set``: batch or heldout."""
+        return self.trajectory[self.trajectory["prompt_set"] == prompt_set].reset_index(drop=True)
+
+    def heldout(self, column: str) -> np.ndarray:
+        """(T, N) one value per evaluation and held-out problem."""
+        return self.samples.pivot(index="step", columns="task_id", values=column).to_numpy(dtype=float)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the measures are made of."""
+
+    params: Params
+    betas: Mapping[int, float]
+    base: BaseRewards
+    runs: Mapping[OnlineCell, Run]
+    probes: Mapping[DpoCell, Mapping[str, Any]]
+    validation: Mapping[DpoCell, Mapping[str, float]]
+
+
+def read_evidence(params: Params) -> Evidence:
+    """Read every cell of the design.
+
+    Raises:
+        DataError: a cell is missing or incomplete, or was measured at other steps than the first cell.
+        NonFiniteError: a measured value is not finite.
+    """
+    return Evidence(
+        params=params,
+        betas=read_betas(params),
+        base=BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"])),
+        runs=read_runs(params),
+        probes=read_probes(params),
+        validation={cell: _read_validation(cell) for cell in params.dpo_cells()},
+    )
+
+
+def read_betas(params: Params) -> dict[int, float]:
+    """Beta of every percentile of the design.
+
+    Raises:
+        DataError: a percentile has no beta in metrics/beta_grid.json.
+    """
+    grid = records.read_json(layout.BETA_GRID)
+    missing = [percentile_key(p) for p in params.beta_percentiles if percentile_key(p) not in grid]
+    if missing:
+        raise DataError(f"{layout.BETA_GRID}: found no {missing}; run `dvc repro derive_beta_grid`")
+    return {percentile: float(grid[percentile_key(percentile)]) for percentile in params.beta_percentiles}
+
+
+def read_runs(params: Params) -> dict[OnlineCell, Run]:
+    """Trajectory and held-out samples of every online cell of the design."""
+    runs = {cell: _read_run(cell) for cell in params.online_cells()}
+    first = params.online_cells()[0]
+    expected = _measured_steps(runs[first])
+    for cell, run in runs.items():
+        if _measured_steps(run) != expected:
+            raise DataError(
+                f"{layout.trajectory(cell)}: found measured steps that differ from those of {first.key}; "
+                f"expected the same in every cell; run `dvc repro adapt_online`"
+            )
+    return runs
+
+
+def _read_run(cell: OnlineCell) -> Run:
+    path = layout.trajectory(cell)
+    run = Run(
+        trajectory=records.read_table(path, ["step", "prompt_set", *MEASURED, *UPDATED]),
+        samples=records.read_table(layout.heldout_samples(cell), SAMPLED),
+    )
+    for prompt_set, columns in ((BATCH, [*MEASURED, *UPDATED]), (HELDOUT, MEASURED)):
+        rows = run.rows(prompt_set)
+        if rows.empty or rows["step"].iloc[0] != 0:
+            raise DataError(f"{path}: found no {prompt_set} row of step 0 at the start; expected the untouched policy")
+        bad = [column for column in columns if not np.isfinite(rows[column].to_numpy(dtype=float)).all()]
+        if bad:
+            raise NonFiniteError(f"{path}: found values that are not finite in the {prompt_set} rows of {bad}")
+    return run
+
+
+def _measured_steps(run: Run) -> list[tuple[str, int]]:
+    return list(zip(run.trajectory["prompt_set"], run.trajectory["step"], strict=True))
+
+
+def read_probes(params: Params) -> dict[DpoCell, dict[str, Any]]:
+    """Probes of every checkpoint of the design.
+
+    Raises:
+        DataError: a checkpoint is missing or incomplete.
+    """
+    return {cell: _read_probe(cell) for cell in params.dpo_cells()}
+
+
+def _read_probe(cell: DpoCell) -> dict[str, Any]:
+    path = layout.probe(cell)
+    record = records.read_json(path)
+    missing = sorted({"dpo", "online"} - record.keys())
+    if missing:
+        raise DataError(f"{path}: found no {missing}; run `dvc repro probe_policy`")
+    return record
+
+
+def _read_validation(cell: DpoCell) -> dict[str, float]:
+    path = layout.training_record(layout.dpo_adapter(cell))
+    record = records.read_json(path)
+    if "validation" not in record:
+        raise DataError(f"{path}: found no validation; run `dvc repro train_dpo`")
+    return dict(record["validation"])

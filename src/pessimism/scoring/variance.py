@@ -1,0 +1,40 @@
+"""Where the spread of held-out changes comes from: training runs, problems, or single answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from pessimism.experiment.cells import OnlineCell, percentile_key
+from pessimism.measures.intervals import variance_components
+from pessimism.scoring.runs import Evidence
+
+REWARDS = ("proxy_reward", "true_reward")
+
+
+def variance_record(evidence: Evidence) -> dict[str, Any]:
+    """Content of metrics/variance.json: by arm, percentile and reward, the variance components of the change.
+
+    The change is that of one held-out problem from step 0 to the last evaluation, in the reward's own unit. Beside the
+    components stands the standard error of the mean over these seeds and problems. Empty with one seed.
+    """
+    params = evidence.params
+    if len(params.seeds) < 2:
+        return {}
+    return {
+        arm: {
+            percentile_key(percentile): {reward: _components(evidence, percentile, arm, reward) for reward in REWARDS}
+            for percentile in params.beta_percentiles
+        }
+        for arm in params.arms
+    }
+
+
+def _components(evidence: Evidence, percentile: int, arm: str, reward: str) -> dict[str, float]:
+    seeds = evidence.params.seeds
+    values = [evidence.runs[OnlineCell(percentile, seed, arm)].heldout(reward) for seed in seeds]
+    change_S_N = np.array([value_T_N[-1] - value_T_N[0] for value_T_N in values])
+    found = variance_components(change_S_N)
+    return asdict(found) | {"standard_error": found.standard_error(*change_S_N.shape)}
