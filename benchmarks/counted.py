@@ -81,11 +81,11 @@ def run_stages(params: Params) -> dict[str, list[Work]]:
     run("assess_ensemble")
     run("measure_base")
     for cell in params.dpo_cells():
-        run("train_dpo", "--beta-percentile", cell.beta_percentile, "--seed", cell.seed)
+        run("train_dpo", "--label", cell.label, "--seed", cell.seed)
     for online in params.online_cells():
-        run("adapt_online", "--beta-percentile", online.beta_percentile, "--seed", online.seed, "--arm", online.arm)
+        run("adapt_online", "--label", online.label, "--seed", online.seed, "--arm", online.arm)
     for cell in params.dpo_cells():
-        run("probe_policy", "--beta-percentile", cell.beta_percentile, "--seed", cell.seed)
+        run("probe_policy", "--label", cell.label, "--seed", cell.seed)
     return work
 
 

@@ -23,6 +23,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online import rollout
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
+from pessimism.online.objective import find_objective
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -64,14 +65,15 @@ class Ours:
         trainable = trainable_parameters(model)
         run = OnlineRun(
             params=params,
-            cell=OnlineCell(50, 0, "proxy"),
+            cell=OnlineCell("p50", 0, "proxy"),
             beta=BETA,
             model=model,
             tokenizer=load_tokenizer(params, "policy"),
             ensemble=RewardEnsemble.load_raw(params),
             training_tasks=tasks,
             heldout_tasks=tasks,
-            hyperparameters=online_hyperparameters(params.scale, "proxy", 1, 1_000, PROMPTS),
+            objective=find_objective(params.online.objective),
+            hyperparameters=online_hyperparameters(params.scale, params.arm("proxy"), 1, 1_000, PROMPTS),
         )
         return cls(run, torch.optim.AdamW(trainable, lr=1e-5))
 

@@ -82,7 +82,7 @@ class Pairs:
 
     def train(self, reference: tuple[ReferencedPairs, ReferencedPairs], beta: float, seed: int = 0) -> dict[str, Any]:
         """One cell of train_dpo; returns its record."""
-        base, cell = load_policy_base(self.params), DpoCell(50, seed)
+        base, cell = load_policy_base(self.params), DpoCell("p50", seed)
         with tempfile.TemporaryDirectory() as directory:
             return dpo.train_dpo(self.params, cell, beta, base, self.tokenizer, *reference, Path(directory))[1]
 
@@ -244,7 +244,7 @@ def dpo_trainer(pairs: Pairs, train: ReferencedPairs, directory: Path) -> Any:
     params, base = pairs.params, load_policy_base(pairs.params)
     lora = lora_config(params.scale.policy, base.config.hidden_size, len(train.pairs), "CAUSAL_LM")
     chosen = dpo.dpo_hyperparameters(
-        params, DpoCell(50, 0), 0.1, len(train.pairs), base.num_parameters(), lora, count_trainable(base, lora)
+        params, DpoCell("p50", 0), 0.1, len(train.pairs), base.num_parameters(), lora, count_trainable(base, lora)
     )
     return dpo.build_trainer(params, chosen, base, pairs.tokenizer, train, lora, directory)
 

@@ -1,6 +1,6 @@
-"""Adapt one DPO checkpoint online in one arm (paper sections 3 and 4.4, Eq. 8-10).
+"""Adapt one offline checkpoint online in one arm (paper sections 3 and 4.4, Eq. 8-10).
 
-Reads: the DPO adapter, the base, the reward ensemble, the problems, the checkpoint's beta.
+Reads: the DPO adapter, the base, the reward ensemble, the problems, the checkpoint's strength.
 Writes: data/online/<cell>/ (trajectory, held-out samples, rollouts), models/online/<cell>/ (the adapted policy).
 """
 
@@ -9,15 +9,16 @@ from dataclasses import asdict
 import pandas as pd
 
 from pessimism.checks import startup
+from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import parse_online_cell, percentile_key
+from pessimism.experiment.cells import parse_online_cell
 from pessimism.experiment.params import load_params
 from pessimism.machine import processes, stage
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
-from pessimism.online.shared_batch import check_processes
+from pessimism.online.objective import find_objective
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -42,7 +43,7 @@ def main() -> None:
         model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
         hyperparameters = online_hyperparameters(
             params.scale,
-            cell.arm,
+            params.arm(cell.arm),
             parameters=records.read_json(layout.base_record("policy"))["parameters"],
             trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
             test_problems=len(records.read_table(layout.tasks("test"))),
@@ -50,13 +51,14 @@ def main() -> None:
         run = OnlineRun(
             params=params,
             cell=cell,
-            beta=records.read_json(layout.BETA_GRID)[percentile_key(cell.beta_percentile)],
+            beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
             model=model,
             tokenizer=load_tokenizer(params, "policy"),
             ensemble=RewardEnsemble.load(params),
             training_tasks=load_training_tasks(params),
             heldout_tasks=records.read_table(layout.tasks("heldout")),
             hyperparameters=hyperparameters,
+            objective=find_objective(params.online.objective),
         )
         run.train()
         if processes.is_main():

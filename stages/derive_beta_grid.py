@@ -1,6 +1,6 @@
-"""Derive the beta of each percentile from the base's log-ratios (paper section 4, Eq. 6, 7).
+"""Derive the strength of every offline cell: the betas of Eq. 7 from the base's log-ratios, others from their labels.
 
-Reads: data/reference/grid_logps.parquet.
+Paper: section 4, Eq. 6, 7. Reads: data/reference/grid_logps.parquet.
 Writes: metrics/beta_grid.json (p20, ... in the protocol's precision; both precisions below), plots/log_ratios.csv.
 """
 
@@ -14,7 +14,7 @@ def main() -> None:
     with records.run_record("derive_beta_grid"):
         params = load_params()
         table = records.read_table(layout.GRID_LOGPS)
-        record = grid_record(table, params.beta_percentiles, params.protocol.grid_precision)
+        record = grid_record(table, params.beta_percentiles, params.protocol.grid_precision, params.offline_cells)
         records.write_json(layout.BETA_GRID, record)
         records.write_table(layout.LOG_RATIOS, quantile_table(table))
 

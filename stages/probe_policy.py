@@ -20,7 +20,7 @@ def main() -> None:
     with records.run_record("probe_policy", cell.key):
         startup.check_stage("probe_policy")
         params = load_params()
-        online_cell = OnlineCell(cell.beta_percentile, cell.seed, params.primary_arm)
+        online_cell = OnlineCell(cell.label, cell.seed, params.primary_arm)
         adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}
         ensemble = RewardEnsemble.load_raw(params)
         tasks = records.read_table(layout.tasks("test"))

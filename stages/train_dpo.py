@@ -5,15 +5,15 @@ Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
 from pessimism.checks import startup
+from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import parse_dpo_cell, percentile_key
+from pessimism.experiment.cells import parse_dpo_cell
 from pessimism.experiment.params import load_params
 from pessimism.machine import processes, stage
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
-from pessimism.online.shared_batch import check_processes
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         model, record = train_dpo(
             params,
             cell,
-            beta=records.read_json(layout.BETA_GRID)[percentile_key(cell.beta_percentile)],
+            beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
             base=load_policy_base(params),
             tokenizer=load_tokenizer(params, "policy"),
             train=ReferencedPairs.of(reference, "train"),

@@ -7,12 +7,12 @@ Writes: models/reward/member-<k>/ (adapter with score head, training.json).
 import argparse
 
 from pessimism.checks import startup
+from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 from pessimism.machine import processes, stage
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
-from pessimism.online.shared_batch import check_processes
 from pessimism.reward.bradley_terry import train_member
 
 

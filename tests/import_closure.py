@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +11,18 @@ PACKAGE = "pessimism"
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 
-def closure(script: Path) -> set[Path]:
-    """Files of the package that ``script`` imports, directly or through others, ``__init__`` files included."""
+def closure(*scripts: Path, beyond: Callable[[Path], bool] = lambda file: True) -> set[Path]:
+    """Files of the package that ``scripts`` import, directly or through others, ``__init__`` files included.
+
+    Args:
+        beyond: whether to follow what a file imports.
+    """
     found: set[Path] = set()
-    waiting = [script]
+    waiting = list(scripts)
     while waiting:
         new = {file for name in imports(waiting.pop()) for file in module_files(name)} - found
         found |= new
-        waiting += sorted(new)
+        waiting += sorted(filter(beyond, new))
     return found
 
 

@@ -100,7 +100,7 @@ def train_one_adapter(params: Params) -> None:
     _reset()
     pairs = ReferencedPairs(_pairs(), chosen, rejected)
     with tempfile.TemporaryDirectory() as directory:
-        train_dpo(params, DpoCell(50, 0), 0.1, base, make_tokenizer(), pairs, pairs, Path(directory))
+        train_dpo(params, DpoCell("p50", 0), 0.1, base, make_tokenizer(), pairs, pairs, Path(directory))
 
 
 def train_one_member(params: Params) -> None:

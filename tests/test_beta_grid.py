@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pessimism.errors import DataError
+from pessimism.experiment import records
 from pessimism.offline.beta_grid import beta_grid, grid_record, log_ratio_sizes, quantile_table
 
 PUBLISHED = {"p20": 0.31034482726727597, "p50": 0.9999999989723337, "p80": 2.3793103423824493}
@@ -67,3 +68,10 @@ def test_quantile_table_is_ready_to_draw() -> None:
     assert float32["quantile"].iloc[[0, 50, 100]].tolist() == [0.0, 0.5, 1.0]
     assert float32["delta"].iloc[[0, 50, 100]].tolist() == [1.0, 2.0, 3.0]
     assert float32["delta"].is_monotonic_increasing
+
+
+def test_other_labels_spell_their_strength_and_nest_at_their_dots() -> None:
+    """DVC reads a dot in a key as a step into a record."""
+    record = grid_record(table([-1.0, -2.0], [-2.0, -3.0]), [50], "float32", ["b0.05", "orpo"])
+    assert record["b0"] == {"05": 0.05} and record["orpo"] is None
+    assert [records.get(record, label) for label in ("b0.05", "orpo", "p50")] == [0.05, None, record["p50"]]

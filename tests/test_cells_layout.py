@@ -8,16 +8,25 @@ from pathlib import Path
 import pytest
 
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_key
+from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, stream_name, strength_in
 from pessimism.experiment.params import load_params
 
 
 def test_keys() -> None:
-    cell = OnlineCell(50, 0, "proxy")
+    cell = OnlineCell("p50", 0, "proxy")
     assert cell.key == "p50-s0-proxy"
-    assert cell.dpo == DpoCell(50, 0)
+    assert cell.dpo == DpoCell("p50", 0)
     assert cell.dpo.key == "p50-s0"
-    assert "." not in percentile_key(50), "DVC cannot address a params key that holds a dot"
+
+
+def test_a_label_may_spell_its_strength() -> None:
+    assert strength_in("b0.05") == 0.05 and strength_in("p50") is None and strength_in("orpo") is None
+    texts = ("b0.05", "b12.0", "orpo", "bee", "b0.0", "b1", "p50", "", "b0.05x")
+    assert [label for label in texts if is_offline_cell(label)] == ["b0.05", "b12.0", "orpo", "bee"]
+
+
+def test_a_percentile_keeps_the_random_streams_of_its_number() -> None:
+    assert [stream_name(label) for label in ("p20", "b0.05", "ppo")] == [20, "b0.05", "ppo"]
 
 
 def test_every_cell_of_the_design_once(project: Path) -> None:
@@ -36,7 +45,7 @@ def test_no_two_cells_share_a_path(project: Path) -> None:
 
 
 def test_paths_of_a_cell() -> None:
-    cell = OnlineCell(50, 0, "proxy")
+    cell = OnlineCell("p50", 0, "proxy")
     assert layout.trajectory(cell) == Path("data/online/p50-s0-proxy/trajectory.csv")
     assert layout.dpo_adapter(cell.dpo) == Path("models/dpo/p50-s0")
     assert layout.probe(cell.dpo) == Path("data/probes/p50-s0.json")

@@ -23,7 +23,7 @@ from pessimism.models.loading import device, load_policy_base, load_tokenizer
 from pessimism.offline import dpo
 from pessimism.offline.reference import dpo_reference
 
-CELL = DpoCell(50, 0)
+CELL = DpoCell("p50", 0)
 BETA = 0.7
 
 

@@ -37,7 +37,7 @@ from pessimism.reward import bradley_terry
 from pessimism.reward.ensemble import RewardEnsemble
 from random_models import ARCHITECTURES, save_model, small_config
 
-CELL = DpoCell(50, 0)
+CELL = DpoCell("p50", 0)
 MODEL = Path("model")
 PROMPTS = ["Mia had 5 apples.", "Tom had 3 boxes with 4 pens each. How many pens does he have now?"]
 LAYERS = 2 * 7  # linear layers of two blocks

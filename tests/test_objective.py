@@ -5,14 +5,13 @@ import math
 import pytest
 import torch
 
-from pessimism.online.objective import (
-    EPS,
+from pessimism.measures.epsilon import EPS
+from pessimism.online.divergence import kl_k1, kl_k3
+from pessimism.online.objectives.reinforce import (
     kl_coefficient,
-    kl_k1,
-    kl_k3,
     normalized_advantages,
     online_loss,
-    penalty_ratio,
+    penalty_weights,
 )
 
 
@@ -62,13 +61,12 @@ def test_loss_gradient_pushes_up_what_earned_more():
     assert logps.grad.tolist() == [-0.5, 0.5]
 
 
-def test_penalty_ratio_is_about_two_beta_however_small_the_log_ratios():
-    """The scale-free kappa amplifies rounding; the column is there to show it."""
-    advantages = torch.tensor([1.0, -1.0])
+def test_the_penalty_weighs_about_two_beta_however_small_the_log_ratios():
+    """The scale-free kappa amplifies rounding; the column penalty_ratio is there to show it."""
     for size in (1e-3, 1.0):
         log_ratios = torch.tensor([size, -size])
         kappa = kl_coefficient(1.5, log_ratios, 50, 0.0)
-        assert penalty_ratio(log_ratios, advantages, kappa) == pytest.approx(3.0, rel=1e-3)
+        assert penalty_weights(log_ratios, kappa).tolist() == pytest.approx([3.0, 3.0], rel=1e-3)
 
 
 def test_kl_estimates():

@@ -11,16 +11,19 @@ import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from pessimism.data import embedded_world
+from pessimism.errors import ParamsError
 from pessimism.experiment import layout, rng
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params
+from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun
-from pessimism.online.objective import EPS, normalized_advantages
+from pessimism.online.objective import find_objective
+from pessimism.online.objectives.reinforce import normalized_advantages
 from pessimism.online.rollout import trained_response_ids
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
@@ -74,10 +77,10 @@ def with_protocol(params: Params, **switches: object) -> Params:
 def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes: object) -> OnlineRun:
     checkpoint = Path("models/dpo/checkpoint")
     problems = tasks(24)
-    learning_rate = 0.0 if arm == "placebo" else HYPERPARAMETERS.learning_rate
+    learning_rate = params.arm(arm).learning_rate_factor * HYPERPARAMETERS.learning_rate
     return OnlineRun(
         params=params,
-        cell=OnlineCell(percentile, 0, arm),
+        cell=OnlineCell(f"p{percentile}", 0, arm),
         beta=1.0,
         model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
         tokenizer=load_tokenizer(params, "policy"),
@@ -85,6 +88,7 @@ def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes
         training_tasks=problems.iloc[:16],
         heldout_tasks=problems.iloc[16:],
         hyperparameters=dataclasses.replace(HYPERPARAMETERS, learning_rate=learning_rate, **changes),
+        objective=find_objective(params.online.objective),
     )
 
 
@@ -149,11 +153,18 @@ def test_betas_share_prompts_and_draws_only_where_the_protocol_pairs_them(traine
         assert low["proxy_reward"].equals(high["proxy_reward"]) is paired
 
 
-def test_the_oracle_trains_on_the_true_reward(trained_world: Params) -> None:
+def with_arm(params: Params, **changes: object) -> Params:
+    """The arm proxy with other values."""
+    return with_protocol(params, arms={"proxy": dataclasses.replace(params.arm("proxy"), **changes)})
+
+
+def test_an_arm_trains_on_the_reward_that_it_declares(trained_world: Params) -> None:
     run = make_run(trained_world, "oracle")
     scored = run._roll_out("heldout", 0, run.heldout_tasks)
-    assert run._training_reward(scored) is scored.true_reward
-    assert make_run(trained_world)._training_reward(scored) is scored.proxy_reward
+    assert run._training_reward(0, scored) is scored.true_reward
+    assert make_run(trained_world)._training_reward(0, scored) is scored.proxy_reward
+    noise, again = (make_run(with_arm(trained_world, reward="random"))._training_reward(3, scored) for _ in range(2))
+    assert noise.tolist() == again.tolist() and abs(np.corrcoef(noise, scored.proxy_reward)[0, 1]) < 0.9
 
 
 def test_both_true_rewards_are_measured_on_the_same_responses(
@@ -193,11 +204,32 @@ def test_rows_are_measured_before_each_update_and_after_the_last(trained_world: 
 
 
 def test_fixed_coupling_ignores_beta_and_coupled_does_not(trained_world: Params) -> None:
-    for coupling, ratio in (("coupled", 3.0), ("fixed", 1.0)):
-        params = with_protocol(trained_world, kl_coupling=coupling, kl_numerator=0.5)
+    for kappa, expected in (("coupled", (1.0, 3.0)), ("fixed", (0.5, 0.5)), ("none", (0.0, 0.0))):
+        params = with_protocol(with_arm(trained_world, kappa=kappa), kl_numerator=0.5)
         low, high = make_run(params), make_run(params)
         high.beta = 3.0
-        assert high._kl_numerator / low._kl_numerator == ratio
+        assert (low._kl_numerator, high._kl_numerator) == expected
+
+
+def test_a_checkpoint_without_strength_has_no_penalty_to_couple(trained_world: Params) -> None:
+    run = make_run(with_arm(trained_world, kappa="coupled"))
+    run.beta = None
+    with pytest.raises(ParamsError, match=r"found proxy, whose penalty is coupled .* p50, which has none"):
+        run.train()
+
+
+def test_responses_to_one_prompt_follow_one_another(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET), steps=1)
+    run.objective = dataclasses.replace(run.objective, samples_per_prompt=3)
+    seen: list[list[str]] = []
+
+    def update(step: int, tasks: pd.DataFrame, *_: object) -> dict[str, object]:
+        seen.append(list(tasks["task_id"]))
+        return {"step": step, "prompt_set": "batch"}
+
+    run._update = update  # type: ignore[method-assign]
+    run.train()
+    assert len(seen[0]) == 6 and seen[0] == [name for name in seen[0][::3] for _ in range(3)]
 
 
 def test_response_log_probs_agree_with_float64_and_ignore_padding(trained_world: Params) -> None:
@@ -477,12 +509,12 @@ def test_derived_values_of_the_paper_scale(params_of_paper_sizes: dict[str, int]
     lengths = dataclasses.replace(tiny_world.scale.lengths, prompt=192, response=448, sequence=640)
     dpo = dataclasses.replace(tiny_world.scale.dpo, batch_size=None)
     scale = dataclasses.replace(tiny_world.scale, online=unset, lengths=lengths, dpo=dpo, gpu_memory_gb=85.02)
-    chosen = online_hyperparameters(scale, "proxy", **params_of_paper_sizes)
+    chosen = online_hyperparameters(scale, tiny_world.arm("proxy"), **params_of_paper_sizes)
     assert (chosen.batch_size, chosen.steps, chosen.measure_every) == (4, 165, 3)
     assert chosen.learning_rate == pytest.approx(3.4527e-6, rel=1e-4)
     assert chosen.weight_decay == pytest.approx(1.0918e-4, rel=1e-4)
     assert chosen.clip_norm == pytest.approx(1.1320, rel=1e-4)
-    placebo = online_hyperparameters(scale, "placebo", **params_of_paper_sizes)
+    placebo = online_hyperparameters(scale, tiny_world.arm("placebo"), **params_of_paper_sizes)
     assert placebo == dataclasses.replace(chosen, learning_rate=0.0)
 
 
@@ -499,7 +531,7 @@ def test_the_updates_raise_a_learnable_reward(trained_world: Params, monkeypatch
         return np.stack([counts, counts + 0.1])
 
     monkeypatch.setattr(RewardEnsemble, "score", digits)
-    params = with_protocol(trained_world, kl_coupling="fixed", kl_numerator=1e-6, **QUIET)
+    params = with_protocol(with_arm(trained_world, kappa="fixed"), kl_numerator=1e-6, **QUIET)
     rows = finished(make_run(params, steps=16, batch_size=16))
     heldout = rows.loc[rows["prompt_set"] == "heldout", "proxy_reward"]
     assert heldout.iloc[-1] > 1.5 * heldout.iloc[0]

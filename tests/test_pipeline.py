@@ -17,7 +17,7 @@ import yaml
 
 import import_closure
 from conftest import CHECKOUT
-from pessimism.experiment import layout, pipeline
+from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params, Protocol, Scale, load_params
 
@@ -30,11 +30,16 @@ MATRIX = [name for name, stage in STAGES.items() if stage.axes]
 # message. An __init__ file says what its room is for, and defines nothing.
 NOT_TRACKED = {
     "src/pessimism/errors.py",
-    *(f"src/pessimism/experiment/{name}.py" for name in ("cells", "layout", "params", "records", "schema")),
+    *(
+        f"src/pessimism/experiment/{name}.py"
+        for name in ("cells", "extensions", "layout", "params", "records", "schema")
+    ),
     *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "stage")),
-    "src/pessimism/checks/startup.py",  # refuses, and computes nothing
+    *(f"src/pessimism/checks/{name}.py" for name in ("launch", "startup")),  # refuse, and compute nothing
     *(file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / "src/pessimism").rglob("__init__.py")),
 }
+REFUSING = {CHECKOUT / f"src/pessimism/checks/{name}.py" for name in ("launch", "startup")}
+CONSTANTS = {"src/pessimism/measures/epsilon.py"}
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
 SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
@@ -51,14 +56,25 @@ TABLE_STAGES = (
 
 
 def script(stage: str) -> Path:
-    return CHECKOUT / "stages" / f"{stage}.py"
+    return CHECKOUT / "stages" / f"{STAGES[stage].script}.py"
 
 
 @cache
 def closure(stage: str) -> set[str]:
-    """Non-empty files of the package that the stage's script imports, relative to the checkout."""
-    files = import_closure.closure(script(stage))
-    return {file.relative_to(CHECKOUT).as_posix() for file in files if file.stat().st_size}
+    """Files of the package that the stage's script imports, relative to the checkout.
+
+    A file that a parameter names counts with what it imports. What only refuses is not followed.
+    """
+    roots = [script(stage), *(CHECKOUT / path for path in chosen_files(stage).values())]
+    files = import_closure.closure(*roots, beyond=lambda file: file not in REFUSING) | set(roots[1:])
+    return {file.relative_to(CHECKOUT).as_posix() for file in files}
+
+
+def chosen_files(stage: str) -> dict[str, str]:
+    """Dependencies of a stage that a parameter completes, as written, and what they are in the committed design."""
+    content = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
+    templates = [path for path in BODIES[stage]["deps"] if path.endswith(".py") and "${" in path]
+    return {path: re.sub(r"\$\{([\w.]+)\}", lambda key: records.get(content, key.group(1)), path) for path in templates}
 
 
 def param_keys(stage: str, file: str) -> set[str] | None:
@@ -107,14 +123,27 @@ def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
 
 
 def test_one_script_per_stage_and_no_other() -> None:
-    assert sorted(path.stem for path in (CHECKOUT / "stages").glob("*.py")) == sorted(STAGES)
+    assert {path.stem for path in (CHECKOUT / "stages").glob("*.py")} == {stage.script for stage in STAGES.values()}
+    assert [name for name, stage in STAGES.items() if stage.script != name.removesuffix("_by_label")] == []
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name.endswith("_by_label")])
+def test_more_cells_differ_from_the_first_ones_in_their_labels_alone(stage: str) -> None:
+    first = STAGES[stage].script
+    own = ("desc", "vars", "matrix")
+    assert {key: value for key, value in BODIES[stage].items() if key not in own} == {
+        key: value for key, value in BODIES[first].items() if key not in own
+    }
+    assert STAGES[stage].axes == STAGES[first].axes | {"label": "offline_cells"}
+    assert [BODIES[name]["vars"] for name in (first, stage)] == [[{"prefix": "p"}], [{"prefix": ""}]]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
-    flags = " ".join(f"--{axis.replace('_', '-')} ${{item.{axis}}}" for axis in STAGES[stage].axes)
-    launcher = "${launcher}" if stage in SHARED_STAGES else "python"
-    assert BODIES[stage]["cmd"].split() == f"{launcher} stages/{stage}.py {flags}".split()
+    values = {axis: "${prefix}${item.label}" if axis == "label" else f"${{item.{axis}}}" for axis in STAGES[stage].axes}
+    flags = " ".join(f"--{axis} {value}" for axis, value in values.items())
+    launcher = "${launcher}" if STAGES[stage].script in SHARED_STAGES else "python"
+    assert BODIES[stage]["cmd"].split() == f"{launcher} stages/{STAGES[stage].script}.py {flags}".split()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -129,8 +158,9 @@ def test_every_stage_says_what_it_is_for(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_cover_the_import_closure(stage: str) -> None:
-    code = {path for path in BODIES[stage]["deps"] if path.endswith(".py")}
-    needed = {f"stages/{stage}.py"} | (closure(stage) - NOT_TRACKED)
+    chosen = chosen_files(stage)
+    code = {chosen.get(path, path) for path in BODIES[stage]["deps"] if path.endswith(".py")}
+    needed = {f"stages/{STAGES[stage].script}.py"} | (closure(stage) - NOT_TRACKED)
     assert sorted(needed - code) == [], "imported but not listed in dvc.yaml: a change would not rerun the stage"
     assert sorted(code - needed - NOT_TRACKED) == [], (
         "listed in dvc.yaml but not imported: a change would rerun it for nothing"
@@ -143,7 +173,9 @@ def test_deps_cover_the_import_closure(stage: str) -> None:
 def test_what_computes_does_not_reach_what_reports(stage: str) -> None:
     """A new figure must not retrain a model."""
     assert [
-        path for path in closure(stage) if path.split("/")[2] in ("measures", "scoring", "claims", "reporting")
+        path
+        for path in closure(stage)
+        if path.split("/")[2] in ("measures", "scoring", "claims", "reporting") and path not in NOT_TRACKED | CONSTANTS
     ] == []
 
 
@@ -223,13 +255,13 @@ def test_fan_in_stages_track_the_axes_they_gather(stage: str) -> None:
 def test_the_grid_key_of_a_cell_is_the_only_one_it_tracks() -> None:
     """A stage that tracked the whole grid would retrain every cell when a percentile is added."""
     for stage in ("train_dpo", "adapt_online"):
-        assert param_keys(stage, "metrics/beta_grid.json") == {"p${item.beta_percentile}"}
+        assert param_keys(stage, "metrics/beta_grid.json") == {"${prefix}${item.label}"}
         assert not any(path.startswith("metrics/beta_grid") for path in BODIES[stage]["deps"])
 
 
 def test_outputs_are_where_the_layout_says() -> None:
-    dpo = DpoCell("${item.beta_percentile}", "${item.seed}")  # type: ignore[arg-type]
-    online = OnlineCell("${item.beta_percentile}", "${item.seed}", "${item.arm}")  # type: ignore[arg-type]
+    dpo = DpoCell("${prefix}${item.label}", "${item.seed}")  # type: ignore[arg-type]
+    online = OnlineCell("${prefix}${item.label}", "${item.seed}", "${item.arm}")  # type: ignore[arg-type]
     expected = {
         "check_params": [layout.PARAMS_CHECKED],
         "prepare_data": [layout.PREFERENCES, layout.TASKS, layout.DATA_RECORD],
@@ -254,8 +286,9 @@ def test_outputs_are_where_the_layout_says() -> None:
         "check_claims": [layout.CLAIMS],
         "report": [layout.REPORT],
     }
-    written = {name: sorted(stage.writes) for name, stage in STAGES.items()}
-    assert written == {name: sorted(map(str, paths)) for name, paths in expected.items()}
+    for name, stage in STAGES.items():
+        assert sorted(stage.writes) == sorted(map(str, expected[stage.script])), name
+    assert expected.keys() == {stage.script for stage in STAGES.values()}
 
 
 def test_every_file_a_stage_reads_is_written_or_committed() -> None:

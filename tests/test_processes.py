@@ -28,7 +28,7 @@ from pessimism.offline.reference import dpo_reference
 from random_models import save_model, small_config
 from test_online import random_adapter, tasks
 
-CELL = DpoCell(50, 0)
+CELL = DpoCell("p50", 0)
 CHECKPOINT = Path("models/dpo/checkpoint")  # of test_online's runs
 LAUNCHERS = {
     1: [sys.executable],
@@ -188,7 +188,7 @@ def trained(world: Params) -> Params:
 
 @pytest.mark.slow
 def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
-    cell = OnlineCell(50, 0, "proxy")
+    cell = OnlineCell("p50", 0, "proxy")
     arguments = ["stages/adapt_online.py", "--beta-percentile", "50", "--seed", "0", "--arm", "proxy"]
     launch(1, *arguments)
     alone = records.read_table(layout.trajectory(cell))

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import CHECKOUT
 from pessimism import cli
-from pessimism.measures.goodhart import EPS
+from pessimism.measures.epsilon import EPS
 from pessimism.published import printed, replay
 from pessimism.published.frozen import FrozenPolicy, frozen_augc, measured_steps, notebook_gap, null_distribution
 

@@ -39,7 +39,7 @@ from pessimism.selfcheck.rewards import check_saved_member, check_score_invarian
 from pessimism.tasks import answers, gsm8k
 
 Patch = pytest.MonkeyPatch
-CELL = DpoCell(20, 0)
+CELL = DpoCell("p20", 0)
 
 
 @pytest.fixture

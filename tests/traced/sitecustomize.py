@@ -14,7 +14,7 @@ from typing import Any
 
 from pessimism.experiment import params
 
-REFUSING = ("startup.py", "shared_batch.py")
+REFUSING = ("startup.py", "launch.py")
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}
 sections: dict[int, str] = {}
 load_params = params.load_params

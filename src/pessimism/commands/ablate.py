@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,15 +68,23 @@ def experiment_name(protocol: str, switch: str) -> str:
     params = load_params()
     files = (layout.PARAMS, layout.scale_file(params.scale_name), layout.protocol_file(protocol))
     digest = rows_hash([_read(path) for path in files])
-    return f"ablate-{protocol}-{switch}-{digest[:6]}".replace("_", "-")
+    return re.sub("[_.]", "-", f"ablate-{protocol}-{switch}-{digest[:6]}")
 
 
 def turned_values(protocol: str) -> dict[str, Any]:
     """Each switch in which the two protocols differ, or that only an ablation turns, and the value to turn it to."""
     if protocol not in OTHER:
         raise ParamsError(f"params.yaml: protocol: found {protocol!r}; expected one of {sorted(OTHER)} to ablate")
-    here, there = (_read(layout.protocol_file(name)) for name in (protocol, OTHER[protocol]))
+    arms = load_params().arms
+    here, there = (_switches(_read(layout.protocol_file(name)), arms) for name in (protocol, OTHER[protocol]))
     return {key: there[key] for key in here if here[key] != there[key]} | ABLATIONS
+
+
+def _switches(content: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
+    """Every switch by its dotted name, those of arms that run and learn included."""
+    defined = content.pop("arms")
+    learning = [arm for arm in arms if defined[arm]["learning_rate_factor"]]
+    return {f"arms.{arm}.{key}": value for arm in learning for key, value in defined[arm].items()} | content
 
 
 def _read(path: Path) -> dict[str, Any]:

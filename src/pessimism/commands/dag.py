@@ -7,7 +7,7 @@ from pessimism.experiment import pipeline
 
 def draw(form: str) -> str:
     """Draw dvc.yaml as ``text`` for a terminal or as ``mermaid`` for a page, without edges that others imply."""
-    stages = pipeline.load_stages()
+    stages = [stage for stage in pipeline.load_stages() if stage.name == stage.script]
     pairs = sorted(pipeline.reduced(pipeline.edges(stages)))
     return _mermaid(stages, pairs) if form == "mermaid" else _text(stages, pairs)
 

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
+
+_BY_VALUE = re.compile(r"b(\d+\.\d+)")
+_NAME = re.compile(r"[a-z][a-z_]*")
 
 
 @dataclass(frozen=True, order=True)
 class DpoCell:
-    """One offline training run: a beta percentile and a seed."""
+    """One offline training run.
 
-    beta_percentile: int
+    Attributes:
+        label: names the strength of the offline objective; metrics/beta_grid.json says which it is. ``p20`` is the beta
+            at the 20th percentile (Eq. 7), ``b0.05`` the value itself, any other label has no strength.
+        seed: number of the run among those of its label.
+    """
+
+    label: str
     seed: int
 
     @property
     def key(self) -> str:
-        return f"p{self.beta_percentile}-s{self.seed}"
+        return f"{self.label}-s{self.seed}"
 
 
 @dataclass(frozen=True, order=True)
 class OnlineCell:
-    """One online run: a DPO checkpoint and the arm that adapts it."""
+    """One online run: an offline checkpoint and the arm that adapts it."""
 
-    beta_percentile: int
+    label: str
     seed: int
     arm: str
 
@@ -32,30 +42,46 @@ class OnlineCell:
 
     @property
     def dpo(self) -> DpoCell:
-        return DpoCell(self.beta_percentile, self.seed)
+        return DpoCell(self.label, self.seed)
 
 
-def percentile_key(beta_percentile: int) -> str:
-    """Key of a percentile in metrics/beta_grid.json; it has no dot, which DVC could not address."""
+def percentile_label(beta_percentile: int) -> str:
+    """Label of the cells whose beta lies at a percentile of the preference signal."""
     return f"p{beta_percentile}"
+
+
+def is_offline_cell(label: str) -> bool:
+    """Whether a text can name offline cells of its own: by a strength (``b0.05``), or as an objective without one."""
+    return strength_in(label) is not None if _BY_VALUE.match(label) else _NAME.fullmatch(label) is not None
+
+
+def strength_in(label: str) -> float | None:
+    """The strength that a label spells, above 0; None where it spells none."""
+    found = _BY_VALUE.fullmatch(label)
+    return float(found.group(1)) or None if found else None
+
+
+def stream_name(label: str) -> int | str:
+    """What tells a label's random streams apart: a percentile is its number."""
+    return int(label[1:]) if label[0] == "p" and label[1:].isdigit() else label
 
 
 def parse_dpo_cell(description: str | None) -> DpoCell:
     """The cell that the command line of a stage names."""
     arguments = _parser(description).parse_args()
-    return DpoCell(arguments.beta_percentile, arguments.seed)
+    return DpoCell(arguments.label, arguments.seed)
 
 
 def parse_online_cell(description: str | None) -> OnlineCell:
     """The cell that the command line of a stage names."""
     parser = _parser(description)
-    parser.add_argument("--arm", choices=["proxy", "placebo", "oracle"], required=True)
+    parser.add_argument("--arm", required=True)
     arguments = parser.parse_args()
-    return OnlineCell(arguments.beta_percentile, arguments.seed, arguments.arm)
+    return OnlineCell(arguments.label, arguments.seed, arguments.arm)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beta-percentile", type=int, required=True)
+    parser.add_argument("--label", required=True)
     parser.add_argument("--seed", type=int, required=True)
     return parser

@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, percentile_label
 from pessimism.experiment.schema import read_yaml
 
 Source = Literal["embedded", "hub", "path"]
-Arm = Literal["proxy", "placebo", "oracle"]
 Aggregation = Literal["mean", "min", "uwo"]
 
 
@@ -135,10 +134,29 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How it is measured: every switch of protocols/<name>.yaml."""
+class Arm:
+    """How an online run adapts its checkpoint.
 
-    kl_coupling: Literal["coupled", "fixed"]
+    Attributes:
+        reward: what it is trained on: the ensemble's reward, the true one, or noise.
+        kappa: numerator of the penalty's coefficient (Eq. 10): the checkpoint's beta, ``kl_numerator``, or no penalty.
+        learning_rate_factor: of the online learning rate; 0 makes a placebo, which is measured and never learns.
+    """
+
+    reward: Literal["ensemble", "true", "random"]
+    kappa: Literal["coupled", "fixed", "none"]
+    learning_rate_factor: float
+
+    @property
+    def is_placebo(self) -> bool:
+        return self.learning_rate_factor == 0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How it is measured: every switch of protocols/<name>.yaml, and what each arm is."""
+
+    arms: dict[str, Arm]
     kl_numerator: float
     kl_percentile: float
     kl_noise_floor: float
@@ -168,20 +186,30 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Params:
-    """The whole experiment. ``scale`` and ``protocol`` hold the files' contents, ``*_name`` their names."""
+class OnlineDesign:
+    """What the online phase optimises: src/pessimism/online/objectives/<objective>.py."""
 
-    scale_name: str
-    protocol_name: str
+    objective: str
+
+
+@dataclass(frozen=True)
+class Design:
+    """The experiment whatever its size: what params.yaml says beside the names of the scale and the protocol."""
+
     launcher: str
     root_seed: int
+    online: OnlineDesign
     beta_percentiles: tuple[int, ...]
+    offline_cells: tuple[str, ...]
     seeds: tuple[int, ...]
     ensemble_members: tuple[int, ...]
-    arms: tuple[Arm, ...]
+    arms: tuple[str, ...]
     aggregation: Aggregation
-    scale: Scale
-    protocol: Protocol
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the offline cells, percentiles first, in the order of params.yaml."""
+        return [*map(percentile_label, self.beta_percentiles), *self.offline_cells]
 
     @property
     def primary_arm(self) -> str:
@@ -189,27 +217,39 @@ class Params:
         return self.arms[0]
 
     def dpo_cells(self) -> list[DpoCell]:
-        """Every DPO cell of the design, percentiles outermost, in the order of params.yaml."""
-        return [DpoCell(percentile, seed) for percentile in self.beta_percentiles for seed in self.seeds]
+        """Every offline cell of the design; the seed varies fastest."""
+        return [DpoCell(label, seed) for label in self.labels for seed in self.seeds]
 
     def online_cells(self) -> list[OnlineCell]:
         """Every online cell of the design; the arm varies fastest."""
-        return [OnlineCell(cell.beta_percentile, cell.seed, arm) for cell in self.dpo_cells() for arm in self.arms]
+        return [OnlineCell(cell.label, cell.seed, arm) for cell in self.dpo_cells() for arm in self.arms]
 
 
 @dataclass(frozen=True)
-class _Design:
+class _File(Design):
     """params.yaml as written."""
 
     scale: str
     protocol: str
-    launcher: str
-    root_seed: int
-    beta_percentiles: tuple[int, ...]
-    seeds: tuple[int, ...]
-    ensemble_members: tuple[int, ...]
-    arms: tuple[Arm, ...]
-    aggregation: Aggregation
+
+
+@dataclass(frozen=True)
+class Params(Design):
+    """The whole experiment. ``scale`` and ``protocol`` hold the files' contents, ``*_name`` their names."""
+
+    scale_name: str
+    protocol_name: str
+    scale: Scale
+    protocol: Protocol
+
+    def arm(self, name: str) -> Arm:
+        """What the protocol says of an arm."""
+        return self.protocol.arms[name]
+
+    @property
+    def placebo(self) -> str | None:
+        """The first listed arm that never learns, with which the others are compared; None without one."""
+        return next((name for name in self.arms if self.arm(name).is_placebo), None)
 
 
 def load_params(root: Path = Path()) -> Params:
@@ -219,30 +259,25 @@ def load_params(root: Path = Path()) -> Params:
         ParamsError: one message that lists every problem of the three files.
     """
     problems: list[str] = []
-    design = read_yaml(_Design, root, layout.PARAMS, problems)
+    design = read_yaml(_File, root, layout.PARAMS, problems)
     if design is None:
         raise _error(problems)
     scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
     protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
     scale = read_yaml(Scale, root, scale_file, problems) if scale_file else None
     protocol = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
-    problems += _design_problems(design)
+    problems += [f"{layout.PARAMS}: {problem}" for problem in _design_problems(design)]
     if scale and scale_file:
         problems += [f"{scale_file}: {problem}" for problem in _scale_problems(scale)]
     if protocol and protocol_file:
         problems += [f"{protocol_file}: {problem}" for problem in _protocol_problems(protocol)]
+        problems += [f"{layout.PARAMS}: {problem}" for problem in _arm_problems(design, protocol, protocol_file)]
     if problems or scale is None or protocol is None:
         raise _error(problems)
     return Params(
+        **{field.name: getattr(design, field.name) for field in fields(Design)},
         scale_name=design.scale,
         protocol_name=design.protocol,
-        launcher=design.launcher,
-        root_seed=design.root_seed,
-        beta_percentiles=design.beta_percentiles,
-        seeds=design.seeds,
-        ensemble_members=design.ensemble_members,
-        arms=design.arms,
-        aggregation=design.aggregation,
         scale=scale,
         protocol=protocol,
     )
@@ -261,31 +296,51 @@ def _named_file(root: Path, path: Path, key: str, problems: list[str]) -> Path |
     return None
 
 
-def _design_problems(design: _Design) -> list[str]:
-    problems = []
-    for key in ("beta_percentiles", "seeds", "ensemble_members", "arms"):
+def _design_problems(design: Design) -> list[str]:
+    problems = [
+        f"{key}: found an empty list; expected at least one value"
+        for key in ("seeds", "ensemble_members", "arms")
+        if not getattr(design, key)
+    ]
+    if not design.labels:
+        problems.append("beta_percentiles: found an empty list; expected at least one value, here or in offline_cells")
+    for key in ("beta_percentiles", "offline_cells", "seeds", "ensemble_members", "arms"):
         values = getattr(design, key)
-        if not values:
-            problems.append(f"params.yaml: {key}: found an empty list; expected at least one value")
         if len(set(values)) < len(values):
-            problems.append(f"params.yaml: {key}: found duplicates in {list(values)}; expected each value once")
+            problems.append(f"{key}: found duplicates in {list(values)}; expected each value once")
     outside = [p for p in design.beta_percentiles if not 1 <= p <= 99]
     if outside:
-        problems.append(f"params.yaml: beta_percentiles: found {outside}; expected integers in 1..99")
-    if design.arms and design.arms[0] == "placebo":
-        problems.append("params.yaml: arms: found placebo first; expected proxy or oracle, which claims are then about")
+        problems.append(f"beta_percentiles: found {outside}; expected integers in 1..99")
+    problems += [
+        f"offline_cells: found {label!r}; expected b and a strength above 0 with a decimal point, such as b0.05, or "
+        "the name of an objective that has no strength"
+        for label in design.offline_cells
+        if not is_offline_cell(label)
+    ]
     for key in ("seeds", "ensemble_members"):
         negative = [value for value in getattr(design, key) if value < 0]
         if negative:
-            problems.append(f"params.yaml: {key}: found {negative}; expected integers of 0 or more")
+            problems.append(f"{key}: found {negative}; expected integers of 0 or more")
     if len(design.ensemble_members) == 1:
-        problems.append("params.yaml: ensemble_members: found 1 member; expected 2 or more, or it cannot disagree")
+        problems.append("ensemble_members: found 1 member; expected 2 or more, or it cannot disagree")
     if design.root_seed < 0:
-        problems.append(f"params.yaml: root_seed: found {design.root_seed}; expected an integer of 0 or more")
+        problems.append(f"root_seed: found {design.root_seed}; expected an integer of 0 or more")
     return problems
 
 
-_MAY_BE_ZERO = {"lora_dropout", "kl_noise_floor", "uwo_weight", "top_k"}
+def _arm_problems(design: Design, protocol: Protocol, protocol_file: Path) -> list[str]:
+    unknown = [arm for arm in design.arms if arm not in protocol.arms]
+    if unknown:
+        return [
+            f"arms: found {unknown}; expected some of {list(protocol.arms)}, or a new entry in {protocol_file}: arms"
+        ]
+    if design.arms and protocol.arms[design.primary_arm].is_placebo:
+        learning = [arm for arm in protocol.arms if not protocol.arms[arm].is_placebo]
+        return [f"arms: found {design.primary_arm} first; expected one of {learning}, which claims are then about"]
+    return []
+
+
+_MAY_BE_ZERO = {"lora_dropout", "kl_noise_floor", "uwo_weight", "top_k", "learning_rate_factor"}
 
 
 def _scale_problems(scale: Scale) -> list[str]:
@@ -346,7 +401,10 @@ def _non_positive(section: Any, prefix: str = "") -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     for field in fields(section):
         value = getattr(section, field.name)
-        if is_dataclass(value):
+        if isinstance(value, dict):
+            for name, item in value.items():
+                found += _non_positive(item, f"{prefix}{field.name}.{name}.")
+        elif is_dataclass(value):
             found += _non_positive(value, f"{prefix}{field.name}.")
         elif type(value) in (int, float) and (value < 0 or (value == 0 and field.name not in _MAY_BE_ZERO)):
             found.append((f"{prefix}{field.name}", value))

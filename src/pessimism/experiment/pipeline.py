@@ -15,6 +15,7 @@ from pessimism.experiment import layout
 from pessimism.experiment.params import Params
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
+_SCRIPT = re.compile(r"\bstages/(\w+)\.py\b")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Stage:
     """One stage of dvc.yaml; paths are as written there, templates such as ``${item.seed}`` included."""
 
     name: str
+    script: str
+    """Name of the script that it runs, which is its own but for stages that run another's on more cells."""
     description: str
     axes: dict[str, str]
     """Matrix axis -> the key of params.yaml that lists its values; empty for a stage that runs once."""
@@ -53,9 +56,13 @@ def _stage(name: str, body: dict[str, Any]) -> Stage:
     unknown = [axis for axis, reference in axes.items() if reference is None]
     if unknown:
         raise DataError(f"dvc.yaml: {name}: axis {unknown[0]} lists values itself; expected ${{a key of params.yaml}}")
+    script = _SCRIPT.search(body["cmd"])
+    if script is None:
+        raise DataError(f"dvc.yaml: {name}: cmd: found {body['cmd']!r}; expected a script of stages/")
     files = [path for entry in body.get("params", []) if isinstance(entry, dict) for path in entry]
     return Stage(
         name=name,
+        script=script.group(1),
         description=body.get("desc", ""),
         axes={axis: reference.group(1) for axis, reference in axes.items() if reference},
         reads=(*_paths(body.get("deps", [])), *files),

@@ -57,6 +57,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
+def put(record: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key that may hold dots as DVC addresses it: every dot is a step into a record within."""
+    *outer, last = key.split(".")
+    for part in outer:
+        record = record.setdefault(part, {})
+    record[last] = value
+
+
+def get(record: Mapping[str, Any], key: str) -> Any:
+    """What :func:`put` set.
+
+    Raises:
+        KeyError: nothing of this key.
+    """
+    found: Any = record
+    for part in key.split("."):
+        found = found[part]
+    return found
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object per line, in the order given."""
     write_text(path, "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))

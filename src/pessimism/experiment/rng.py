@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pessimism.experiment.cells import stream_name
+
 if TYPE_CHECKING:
     import torch
 
@@ -43,9 +45,9 @@ def seed_torch(root_seed: int, *names: str | int) -> torch.Generator:
     return torch.manual_seed(seed(root_seed, *names))
 
 
-def run_stream(protocol: Protocol, beta_percentile: int, seed: int) -> tuple[int, ...]:
+def run_stream(protocol: Protocol, label: str, seed: int) -> tuple[int | str, ...]:
     """Names by which the streams of one training run are told apart: betas of a seed share them where paired.
 
     The arms of a checkpoint always share them.
     """
-    return (seed,) if protocol.paired_seeds else (beta_percentile, seed)
+    return (seed,) if protocol.paired_seeds else (stream_name(label), seed)

@@ -18,7 +18,8 @@ def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> 
     """Read a YAML file as the dataclass ``kind``: every field must be there, of its type, and nothing else.
 
     Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
-    (a mapping), or any of them or None. An integer is accepted as a float; nothing else is converted.
+    (a mapping), a dict of them by name, or any of these or None. An integer is accepted as a float, and what YAML reads
+    as a truth value as the text true or false that a Literal lists; nothing else is converted.
 
     Args:
         root: the project's root.
@@ -67,16 +68,23 @@ def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) 
         return _convert(arguments[0], value, where, name, problems)
     if is_dataclass(hint):
         return _build(hint, value, where, name, problems)
+    if origin is dict and isinstance(value, Mapping):
+        return {key: _convert(arguments[1], item, where, f"{name}.{key}", problems) for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, where, name, problems) for item in value)
-    if origin is Literal and value in arguments:
-        return value
+    if origin is Literal and _spelled(value) in arguments:
+        return _spelled(value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
     problems.append(f"{where}{name}: found {value!r}; expected {_spell(hint)}")
     return None
+
+
+def _spelled(value: Any) -> Any:
+    """A value as text where YAML read the texts true and false as truth values."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _spell(hint: Any) -> str:
@@ -87,6 +95,6 @@ def _spell(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple:
         return f"a list, each item {_spell(arguments[0])}"
-    if is_dataclass(hint):
+    if is_dataclass(hint) or origin is dict:
         return "a mapping"
     return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[hint]

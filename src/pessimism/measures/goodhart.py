@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pessimism.errors import DataError
+from pessimism.measures.epsilon import EPS
 
-EPS = float(np.finfo(np.float32).eps)
 THRESHOLD_PERCENTILE = 75
 RESAMPLES = 2000
 CENTRAL_95 = (2.5, 97.5)

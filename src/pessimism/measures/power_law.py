@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pessimism.measures.goodhart import EPS
+from pessimism.measures.epsilon import EPS
 
 PARAMETERS = 3
 GRID_POINTS = 1000

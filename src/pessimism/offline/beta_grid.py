@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from pessimism.errors import DataError
-from pessimism.experiment.cells import percentile_key
+from pessimism.experiment import records
+from pessimism.experiment.cells import percentile_label, strength_in
+from pessimism.measures.epsilon import EPS
 
-EPS = float(np.finfo(np.float32).eps)
 PRECISIONS = ("float32", "bfloat16")
 QUANTILES = np.linspace(0, 1, 101)
 
@@ -24,15 +25,19 @@ def log_ratio_sizes(table: pd.DataFrame, precision: str) -> np.ndarray:
 def beta_grid(deltas: np.ndarray, percentiles: Sequence[int]) -> dict[str, float]:
     """Beta of each percentile, Eq. 7: percentile of delta / (median of delta + eps). The 50th gives 1."""
     scale = np.median(deltas) + EPS
-    return {percentile_key(p): float(np.percentile(deltas, p) / scale) for p in percentiles}
+    return {percentile_label(p): float(np.percentile(deltas, p) / scale) for p in percentiles}
 
 
-def grid_record(table: pd.DataFrame, percentiles: Sequence[int], precision: str) -> dict[str, object]:
-    """The grid in use, at the top level, and what either precision gives.
+def grid_record(
+    table: pd.DataFrame, percentiles: Sequence[int], precision: str, others: Sequence[str] = ()
+) -> dict[str, object]:
+    """The strength of every label, at the top level, and what either precision gives.
 
     Args:
         table: columns chosen_ and rejected_ of both precisions.
+        percentiles: of the labels ``p20``, ...
         precision: which of the two the protocol uses.
+        others: labels that spell their strength, or have none, which is null.
 
     Raises:
         DataError: a beta in use is 0, which would train nothing.
@@ -48,7 +53,10 @@ def grid_record(table: pd.DataFrame, percentiles: Sequence[int], precision: str)
         )
     medians = {name: {"median_delta": float(np.median(deltas[name]))} for name in PRECISIONS}
     in_both = {name: grids[name] | medians[name] for name in PRECISIONS}
-    return {**grids[precision], **in_both, "precision": precision, "pairs": len(table)}
+    record = {**grids[precision], **in_both, "precision": precision, "pairs": len(table)}
+    for label in others:
+        records.put(record, label, strength_in(label))
+    return record
 
 
 def quantile_table(table: pd.DataFrame) -> pd.DataFrame:

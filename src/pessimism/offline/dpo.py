@@ -179,7 +179,7 @@ def dpo_hyperparameters(
     batch = derived_batch_size(scale, parameters, inference=False) if dpo.batch_size is None else dpo.batch_size
     accumulation = derive.accumulation(n_train, batch) if dpo.accumulation is None else dpo.accumulation
     steps = derive.optimizer_steps(n_train, batch, accumulation, dpo.epochs)
-    stream = rng.run_stream(params.protocol, cell.beta_percentile, cell.seed)
+    stream = rng.run_stream(params.protocol, cell.label, cell.seed)
     return DpoHyperparameters(
         beta=beta,
         epochs=dpo.epochs,

@@ -16,14 +16,16 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.cells import OnlineCell
-from pessimism.experiment.params import Params
+from pessimism.experiment.params import Arm, Params
 from pessimism.machine import processes, sharing
+from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens
 from pessimism.online.hyperparameters import OnlineHyperparameters
-from pessimism.online.objective import kl_coefficient, normalized_advantages, penalty_ratio
+from pessimism.online.objective import OnlineObjective
 from pessimism.online.rollout import (
     ScoredRollouts,
     response_batch,
@@ -47,14 +49,17 @@ class OnlineRun:
 
     Attributes:
         model: one base with two adapters that start equal: POLICY, which is trained, and REFERENCE, which is not.
-        beta: numerator of kappa where the protocol couples it to the checkpoint's beta.
+        beta: strength of the checkpoint's offline objective, the numerator of kappa in arms that couple it; None where
+            the objective has none.
+        objective: what is optimised.
         training_tasks: problems the policy is trained on; never held-out ones.
         heldout_tasks: problems the policy is evaluated on.
     """
 
     params: Params
     cell: OnlineCell
-    beta: float
+    beta: float | None
+    objective: OnlineObjective
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     ensemble: RewardEnsemble
@@ -73,19 +78,21 @@ class OnlineRun:
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
         prompt_stream = rng.generator(self.params.root_seed, "online-prompts", *self._stream)
+        prompts = chosen.batch_size // self.objective.samples_per_prompt
         hidden = not processes.is_main()
         for step in tqdm(range(chosen.steps), desc=f"adapt_online {self.cell.key}", mininterval=2, disable=hidden):
             if step % self.params.scale.online.heldout_every == 0:
                 self._evaluate_heldout(step)
-            drawn = prompt_stream.choice(len(self.training_tasks), size=chosen.batch_size, replace=False)
-            row = self._update(step, self.training_tasks.iloc[drawn], optimizer, parameters)
+            drawn = prompt_stream.choice(len(self.training_tasks), size=prompts, replace=False)
+            tasks = self.training_tasks.iloc[drawn.repeat(self.objective.samples_per_prompt)]
+            row = self._update(step, tasks, optimizer, parameters)
             if step % chosen.measure_every == 0 or step == chosen.steps - 1:
                 self.rows.append(row)
         self._evaluate_heldout(chosen.steps)
 
     @property
-    def _stream(self) -> tuple[int, ...]:
-        return rng.run_stream(self.params.protocol, self.cell.beta_percentile, self.cell.seed)
+    def _stream(self) -> tuple[int | str, ...]:
+        return rng.run_stream(self.params.protocol, self.cell.label, self.cell.seed)
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
         """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
@@ -109,11 +116,12 @@ class OnlineRun:
         """One step on one batch; the returned row describes the batch before the update."""
         protocol, device = self.params.protocol, self.model.device
         scored = self._roll_out(BATCH, step, tasks)
-        rewards = torch.tensor(self._training_reward(scored), dtype=torch.float32)
-        advantages = normalized_advantages(rewards)
+        rewards = torch.tensor(self._training_reward(step, scored), dtype=torch.float32)
+        advantages = self.objective.advantages(rewards)
 
         def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
-            return kl_coefficient(self._kl_numerator, log_ratios, protocol.kl_percentile, protocol.kl_noise_floor)
+            numerator, floor = self._kl_numerator, protocol.kl_noise_floor
+            return self.objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
 
         optimizer.zero_grad()
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
@@ -121,7 +129,9 @@ class OnlineRun:
         rows = [mine[start : start + size] for start in range(0, len(mine), size)]
         parts = [response_batch(scored.rollouts, responses, part, self.tokenizer, device) for part in rows]
         seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, part[0]) for part in rows]
-        compared, kappa, loss = accumulate_gradients(self._passes, parts, advantages.to(device), coefficient, seeds)
+        compared, kappa, loss = accumulate_gradients(
+            self._passes, parts, advantages.to(device), coefficient, self.objective.loss, seeds
+        )
         torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm, error_if_nonfinite=True)
         optimizer.step()
         return {
@@ -131,7 +141,7 @@ class OnlineRun:
             **compared.means(),
             "kappa": float(kappa),
             "loss": loss,
-            "penalty_ratio": penalty_ratio(compared.log_ratios, advantages, kappa),
+            "penalty_ratio": self._penalty_ratio(compared.log_ratios, advantages, kappa),
         }
 
     @property
@@ -143,13 +153,32 @@ class OnlineRun:
     def _passes(self) -> Passes:
         return Passes(self.model, self.params.protocol.policy_dropout, self.params.scale.online.gradient_checkpointing)
 
-    def _training_reward(self, scored: ScoredRollouts) -> np.ndarray:
-        return scored.true_reward if self.cell.arm == "oracle" else scored.proxy_reward
+    @property
+    def _arm(self) -> Arm:
+        return self.params.arm(self.cell.arm)
+
+    def _training_reward(self, step: int, scored: ScoredRollouts) -> np.ndarray:
+        """(B,) what the arm is trained on."""
+        if self._arm.reward == "random":
+            noise = rng.generator(self.params.root_seed, "random-reward", *self._stream, step)
+            return noise.standard_normal(len(scored.task_ids))
+        return {"ensemble": scored.proxy_reward, "true": scored.true_reward}[self._arm.reward]
 
     @property
     def _kl_numerator(self) -> float:
-        protocol = self.params.protocol
-        return self.beta if protocol.kl_coupling == "coupled" else protocol.kl_numerator
+        if self._arm.kappa != "coupled":
+            return {"fixed": self.params.protocol.kl_numerator, "none": 0.0}[self._arm.kappa]
+        if self.beta is None:
+            raise ParamsError(
+                f"params.yaml: arms: found {self.cell.arm}, whose penalty is coupled to beta, and the offline cell "
+                f"{self.cell.label}, which has none; expected arms whose kappa is fixed or none"
+            )
+        return self.beta
+
+    def _penalty_ratio(self, log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, kappa: torch.Tensor) -> float:
+        """Mean weight of the penalty on grad log pi over the mean |advantage|."""
+        weight = self.objective.penalty_weights(log_ratios_B.detach(), kappa).mean()
+        return float(weight / (advantages_B.abs().mean() + EPS))
 
     def _evaluate_heldout(self, step: int) -> None:
         """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""

@@ -1,66 +1,42 @@
-"""The online objective as pure functions of log-probabilities and rewards (Eq. 8-10)."""
+"""What an online objective declares, and how the loop finds the one that params.yaml names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 
-EPS = torch.finfo(torch.float32).eps
+from pessimism.experiment.extensions import find
+from pessimism.models.compute.logprobs import TokenLogps
 
 
-def normalized_advantages(rewards_B: torch.Tensor) -> torch.Tensor:
-    """Advantages of a batch, Eq. 9: (reward - mean) / (std + eps), std with ddof 1.
+@dataclass(frozen=True)
+class OnlineObjective:
+    """One objective: how rewards become advantages, and the loss of a batch of responses.
+
+    Attributes:
+        samples_per_prompt: responses drawn to each prompt of a batch; those of a prompt follow one another.
+        advantages: of (B,) rewards of a whole batch, (B,).
+        coefficient: of the penalty, a scalar without gradient, from its numerator (a beta, or the protocol's), the (B,)
+            log-ratios of the whole batch in nats, a percentile in (0, 100] and a noise floor in nats.
+        loss: mean over the B responses of a part, from the policy's and the reference's log-probs, their (B,)
+            advantages and the coefficient. Parts are weighed by their rows.
+        penalty_weights: (B,) weight of the penalty on grad log pi, from the log-ratios and the coefficient; logged next
+            to the advantages' weight.
+    """
+
+    samples_per_prompt: int
+    advantages: Callable[[torch.Tensor], torch.Tensor]
+    coefficient: Callable[[float, torch.Tensor, float, float], torch.Tensor]
+    loss: Callable[[TokenLogps, TokenLogps, torch.Tensor, torch.Tensor], torch.Tensor]
+    penalty_weights: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def find_objective(name: str) -> OnlineObjective:
+    """The objective of online/objectives/<name>.py.
 
     Raises:
-        ValueError: fewer than two rewards, whose deviation is undefined.
+        ParamsError: there is no such file.
     """
-    if rewards_B.numel() < 2:
-        raise ValueError(f"found {rewards_B.numel()} reward(s); expected 2 or more (online.batch_size)")
-    return (rewards_B - rewards_B.mean()) / (rewards_B.std(correction=1) + EPS)
-
-
-def kl_coefficient(numerator: float, log_ratios_B: torch.Tensor, percentile: float, noise_floor: float) -> torch.Tensor:
-    """Penalty coefficient kappa, Eq. 10: numerator / (percentile of |log ratio| over the batch + eps).
-
-    Args:
-        numerator: beta of the checkpoint where the coupling is the paper's.
-        log_ratios_B: (B,) log pi_theta - log pi_ref of whole responses, nats.
-        percentile: in (0, 100].
-        noise_floor: nats. Where the percentile lies below it, policy and reference differ by rounding alone
-            and the scale-free coefficient would amplify that: the penalty is 0.
-
-    Returns:
-        Scalar without gradient, 1/nats, at least 0.
-    """
-    scale = torch.quantile(log_ratios_B.detach().abs().float(), percentile / 100)
-    if scale < noise_floor:
-        return torch.zeros_like(scale)
-    return numerator / (scale + EPS)
-
-
-def online_loss(
-    logps_B: torch.Tensor, reference_logps_B: torch.Tensor, advantages_B: torch.Tensor, coefficient: torch.Tensor
-) -> torch.Tensor:
-    """Loss of one batch, Eq. 8: -E[A log pi] + kappa E[(log pi - log pi_ref)^2], of whole-response sums in nats."""
-    penalty = (logps_B - reference_logps_B).square().mean()
-    return -(advantages_B.detach() * logps_B).mean() + coefficient.detach() * penalty
-
-
-def penalty_ratio(log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, coefficient: torch.Tensor) -> float:
-    """Mean weight of the penalty on grad log pi, 2 kappa |log ratio|, over the mean |advantage|."""
-    penalty_weight = (2 * coefficient * log_ratios_B.detach().abs()).mean()
-    return float(penalty_weight / (advantages_B.abs().mean() + EPS))
-
-
-def kl_k1(logps_B_T: torch.Tensor, reference_logps_B_T: torch.Tensor) -> torch.Tensor:
-    """(B,) log-ratio of each sampled response, nats per response; may be negative.
-
-    Its mean estimates KL(policy || reference) without bias where responses are drawn from the policy's full
-    distribution at temperature 1, which the protocol decides.
-    """
-    return (logps_B_T - reference_logps_B_T).sum(dim=1)
-
-
-def kl_k3(logps_B_T: torch.Tensor, reference_logps_B_T: torch.Tensor) -> torch.Tensor:
-    """(B,) estimate sum_t (exp(d_t) - 1 - d_t), d_t = reference - policy log-prob; nats per response, at least 0."""
-    difference = reference_logps_B_T - logps_B_T
-    return (torch.expm1(difference) - difference).sum(dim=1)
+    return find("pessimism.online.objectives", name, OnlineObjective, "params.yaml: online.objective")

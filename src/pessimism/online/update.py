@@ -1,4 +1,4 @@
-"""Log-probabilities of the policy and its reference, and the gradient of Eq. 8 over a batch that may come in parts."""
+"""Log-probabilities of the policy and its reference, and the gradient of a loss over a batch that may come in parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peft import PeftModel
 from pessimism.machine import sharing
 from pessimism.models.adapters import use_adapter
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, response_logps
-from pessimism.online.objective import kl_k1, kl_k3, online_loss
+from pessimism.online.divergence import kl_k1, kl_k3
 
 POLICY = "policy"
 REFERENCE = "reference"
@@ -105,9 +105,10 @@ def accumulate_gradients(
     parts: Sequence[ResponseBatch],
     advantages_B: torch.Tensor,
     coefficient: Callable[[torch.Tensor], torch.Tensor],
+    loss_of: Callable[[TokenLogps, TokenLogps, torch.Tensor, torch.Tensor], torch.Tensor],
     dropout_seeds: Sequence[int],
 ) -> tuple[ComparedResponses, torch.Tensor, float]:
-    """Gradients of Eq. 8 over a whole batch, on every process.
+    """Gradients of an online objective over a whole batch, on every process.
 
     The coefficient needs the whole batch first. A single part is kept for its backward pass; of several, each is
     computed a second time, so that the memory of one is enough.
@@ -116,6 +117,7 @@ def accumulate_gradients(
         parts: this process's share of the batch, in order.
         advantages_B: of the whole batch, Eq. 9.
         coefficient: kappa of the (B,) log-ratios, Eq. 10.
+        loss_of: mean over a part's responses (:class:`pessimism.online.objective.OnlineObjective`).
         dropout_seeds: one per part.
 
     Returns:
@@ -135,7 +137,7 @@ def accumulate_gradients(
         start += len(advantages)
         policy = policy if keep else passes.trained_policy(part, seed)
         with passes.training():
-            part_loss = online_loss(policy.sums, reference.sums, advantages, kappa)
+            part_loss = loss_of(policy, reference, advantages, kappa)
             part_loss = part_loss * (len(advantages) / len(advantages_B))
             part_loss.backward()
         loss += part_loss.item()

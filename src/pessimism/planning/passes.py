@@ -22,6 +22,7 @@ from pessimism.models.compute.logprobs import ResponseBatch
 from pessimism.models.compute.prefix_sharing import PairRows, TextRows, shares_prefixes
 from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import pair_logps, sequence_logps
+from pessimism.online.objectives.reinforce import OBJECTIVE
 from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
@@ -147,7 +148,7 @@ class Tracer:
             return torch.zeros(())
 
         def call() -> None:
-            accumulate_gradients(passes, [batch] * parts, advantages, coefficient, [0] * parts)
+            accumulate_gradients(passes, [batch] * parts, advantages, coefficient, OBJECTIVE.loss, [0] * parts)
 
         found = self._trace("training step", model, parts * rows, batch.input_ids.shape[1], call, self._responses(rows))
         return replace(found, scored=parts * found.scored)

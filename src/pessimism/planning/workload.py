@@ -123,7 +123,11 @@ class Workload:
     def online(self) -> OnlineHyperparameters:
         role = self.policy
         return online_hyperparameters(
-            self.params.scale, self.params.primary_arm, role.parameters, role.trainable, self.rows.test_tasks
+            self.params.scale,
+            self.params.arm(self.params.primary_arm),
+            role.parameters,
+            role.trainable,
+            self.rows.test_tasks,
         )
 
     def prepare_base(self) -> StageWork:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import rng
-from pessimism.measures.goodhart import EPS
+from pessimism.measures.epsilon import EPS
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95)
 

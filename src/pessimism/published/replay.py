@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pessimism.errors import DataError
-from pessimism.measures.goodhart import EPS
+from pessimism.measures.epsilon import EPS
 from pessimism.measures.power_law import PowerLaw, fit_power_law
 from pessimism.measures.trends import spearman, spearman_exact_p
 from pessimism.published import printed

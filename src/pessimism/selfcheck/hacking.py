@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from pessimism.experiment.params import Params
+from pessimism.experiment.params import Arm, Params
 from pessimism.measures.intervals import Interval
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import trainable_parameters
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.selfcheck.finding import Finding
-from pessimism.selfcheck.instrument import SMALLEST_BATCH, Instrument, gap_by_problem
+from pessimism.selfcheck.instrument import PLACEBO, SMALLEST_BATCH, Instrument, gap_by_problem
 
 CONFIDENCE = 0.999
 """A sound instrument fails once in a thousand models, not once in twenty as at 95 %."""
@@ -23,6 +23,7 @@ PLANTED_STEPS = 12
 PLANTED_BATCH = 16
 PLANTED_RESPONSE = 48
 PLANTED_LEARNING_RATE_FACTOR = 10
+UNPENALISED = Arm(reward="ensemble", kappa="none", learning_rate_factor=1.0)
 
 
 class DigitCounter(RewardEnsemble):
@@ -51,10 +52,10 @@ def check_planted_hack(instrument: Instrument) -> Finding:
     """
     params, reward = _planted_params(instrument.params), DigitCounter(**vars(instrument.ensemble))
     base = instrument.roll_out_base(params, reward)
-    placebo = instrument.trained(params, "placebo", reward, batch_size=SMALLEST_BATCH, steps=1)
+    placebo = instrument.trained(params, PLACEBO, reward, batch_size=SMALLEST_BATCH, steps=1)
     hacked = instrument.trained(
         params,
-        "proxy",
+        UNPENALISED,
         reward,
         heldout_every=PLANTED_STEPS,
         batch_size=min(PLANTED_BATCH, len(instrument.training_tasks)),
@@ -82,10 +83,9 @@ def placebo_interval(gap_T_N: np.ndarray) -> Interval:
 
 
 def _planted_params(params: Params) -> Params:
-    """Shorter responses, and no penalty."""
+    """Shorter responses."""
     lengths = replace(params.scale.lengths, response=min(params.scale.lengths.response, PLANTED_RESPONSE))
-    protocol = replace(params.protocol, kl_coupling="fixed", kl_numerator=0.0)
-    return replace(params, scale=replace(params.scale, lengths=lengths), protocol=protocol)
+    return replace(params, scale=replace(params.scale, lengths=lengths))
 
 
 def _planted_learning_rate(instrument: Instrument) -> float:

@@ -15,13 +15,14 @@ from transformers import PreTrainedTokenizerBase
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records, rng
-from pessimism.experiment.cells import DpoCell, OnlineCell
-from pessimism.experiment.params import Params
+from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_label
+from pessimism.experiment.params import Arm, Params
 from pessimism.measures.goodhart import controlled_gap
 from pessimism.models.adapters import attach, trainable_parameters, use_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
+from pessimism.online.objective import find_objective
 from pessimism.online.rollout import ScoredRollouts, roll_out, sample_table
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
@@ -30,6 +31,8 @@ from pessimism.tasks.gsm8k import SPLITS
 
 HELDOUT_PROBLEMS = 64
 PLACEBO_STEPS = 2
+PLACEBO = Arm(reward="ensemble", kappa="fixed", learning_rate_factor=0.0)
+ARM = "selfcheck"
 SMALLEST_BATCH = 2  # prompts; advantages have no spread below
 
 
@@ -45,7 +48,7 @@ class Instrument:
 
     params: Params
     cell: DpoCell
-    beta: float
+    beta: float | None
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     ensemble: RewardEnsemble
@@ -60,7 +63,7 @@ class Instrument:
     @cached_property
     def placebo(self) -> OnlineRun:
         """A finished run with learning rate 0, evaluated on the held-out problems PLACEBO_STEPS + 1 times."""
-        return self.trained(self.params, "placebo", self.ensemble, batch_size=SMALLEST_BATCH, steps=PLACEBO_STEPS)
+        return self.trained(self.params, PLACEBO, self.ensemble, batch_size=SMALLEST_BATCH, steps=PLACEBO_STEPS)
 
     def roll_out_base(self, params: Params, ensemble: RewardEnsemble) -> ScoredRollouts:
         """Sample from the base without an adapter, as ``measure_base`` does."""
@@ -69,17 +72,21 @@ class Instrument:
             return roll_out(self.model, self.tokenizer, ensemble, self.heldout_tasks, params, seeds)
 
     def trained(
-        self, params: Params, arm: str, ensemble: RewardEnsemble, heldout_every: int = 1, **changes: Any
+        self, params: Params, arm: Arm, ensemble: RewardEnsemble, heldout_every: int = 1, **changes: Any
     ) -> OnlineRun:
-        """A finished run of the online loop. Unless ``arm`` is placebo it changes the POLICY adapter in place.
+        """A finished run of the online loop. Unless ``arm`` is a placebo it changes the POLICY adapter in place.
 
         Args:
             changes: hyperparameters of the run; the rest are the scale's.
         """
         online = replace(params.scale.online, heldout_every=heldout_every)
         run = OnlineRun(
-            params=replace(params, scale=replace(params.scale, online=online)),
-            cell=OnlineCell(self.cell.beta_percentile, self.cell.seed, arm),
+            params=replace(
+                params,
+                scale=replace(params.scale, online=online),
+                protocol=replace(params.protocol, arms={ARM: arm}),
+            ),
+            cell=OnlineCell(self.cell.label, self.cell.seed, ARM),
             beta=self.beta,
             model=self.model,
             tokenizer=self.tokenizer,
@@ -87,11 +94,12 @@ class Instrument:
             training_tasks=self.training_tasks,
             heldout_tasks=self.heldout_tasks,
             hyperparameters=replace(self._hyperparameters(params, arm), **changes),
+            objective=find_objective(params.online.objective),
         )
         run.train()
         return run
 
-    def _hyperparameters(self, params: Params, arm: str) -> OnlineHyperparameters:
+    def _hyperparameters(self, params: Params, arm: Arm) -> OnlineHyperparameters:
         return online_hyperparameters(
             params.scale,
             arm,
@@ -114,25 +122,30 @@ def gap_by_problem(run: OnlineRun, base: ScoredRollouts) -> np.ndarray:
 
 
 def load_instrument(params: Params) -> Instrument:
-    """Load the checkpoint of the lowest beta, which is the freest to move, and of the first seed.
+    """Load the checkpoint of the lowest strength, which is the freest to move, and of the first seed.
 
     Raises:
         DataError: an output that is needed is missing.
         SourceError: the models are not those that ``params`` name.
     """
-    cell = DpoCell(min(params.beta_percentiles), params.seeds[0])
+    cell = DpoCell(_freest_label(params), params.seeds[0])
     _require_outputs(params, cell)
     checkpoint = layout.dpo_adapter(cell)
     return Instrument(
         params=params,
         cell=cell,
-        beta=read_betas(params)[cell.beta_percentile],
+        beta=read_betas(params)[cell.label],
         model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
         tokenizer=load_tokenizer(params, "policy"),
         ensemble=RewardEnsemble.load(params),
         training_tasks=load_training_tasks(params),
         heldout_tasks=records.read_table(layout.tasks("heldout")).head(HELDOUT_PROBLEMS),
     )
+
+
+def _freest_label(params: Params) -> str:
+    """The lowest percentile, or else the label that is listed first."""
+    return percentile_label(min(params.beta_percentiles)) if params.beta_percentiles else params.labels[0]
 
 
 def _require_outputs(params: Params, cell: DpoCell) -> None:

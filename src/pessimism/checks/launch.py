@@ -6,11 +6,11 @@ from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.machine import processes
-from pessimism.online.hyperparameters import online_hyperparameters
+from pessimism.online.hyperparameters import online_batch_size
 
 
 def check_processes(params: Params) -> None:
-    """Refuse more processes than an online batch has prompts.
+    """Refuse more processes than an online batch has responses.
 
     The launcher is part of the commands of all stages that train: refused by the last of them, it would cost the
     training of the others.
@@ -19,11 +19,9 @@ def check_processes(params: Params) -> None:
         ParamsError: there are more.
     """
     parameters = records.read_json(layout.base_record("policy"))["parameters"]
-    # Neither the trained parameters nor the test problems decide the size of a batch.
-    chosen = online_hyperparameters(params.scale, params.primary_arm, parameters, trainable=1, test_problems=1)
-    smallest = min(chosen.batch_size, params.scale.tasks.heldout)
+    smallest = min(online_batch_size(params.scale, parameters), params.scale.tasks.heldout)
     if processes.count() > smallest:
         raise ParamsError(
             f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
-            "prompts of the smallest online batch, which they share too: lower --num_processes"
+            "rows of the smallest online batch, which they share too: lower --num_processes"
         )

@@ -1,0 +1,41 @@
+"""Places to extend: a file in a folder is found by its name, and declares one object.
+
+Modules found so are imported when they are asked for: a stage depends on the one that the parameters name, and a new
+file reruns nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TypeVar
+
+from pessimism.errors import ParamsError
+
+Declared = TypeVar("Declared")
+
+
+def names(package: str) -> list[str]:
+    """Names of the files of a package, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+
+
+def find(package: str, name: str, kind: type[Declared], asked_by: str) -> Declared:
+    """The one object of class ``kind`` that the file ``name`` of a package defines.
+
+    Args:
+        package: dotted name of the folder.
+        asked_by: the parameter that names the file, for the message.
+
+    Raises:
+        ParamsError: there is no such file, or it does not define exactly one such object.
+    """
+    known = names(package)
+    if name not in known:
+        folder = package.replace(".", "/")
+        raise ParamsError(f"{asked_by}: found {name!r}; expected one of {known}, or a new file src/{folder}/{name}.py")
+    module = importlib.import_module(f"{package}.{name}")
+    declared = [value for value in vars(module).values() if isinstance(value, kind)]
+    if len(declared) != 1:
+        raise ParamsError(f"{module.__file__}: found {len(declared)} of {kind.__name__}; expected one")
+    return declared[0]
