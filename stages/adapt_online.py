@@ -8,12 +8,12 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from pessimism.checks import startup
+from pessimism.checks import stage
 from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import parse_online_cell
-from pessimism.experiment.params import load_params
-from pessimism.machine import processes, stage
+from pessimism.experiment.cells import OnlineCell, parse_online_cell
+from pessimism.experiment.params import Params
+from pessimism.machine import processes
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.hyperparameters import online_hyperparameters
@@ -33,37 +33,34 @@ def write(run: OnlineRun) -> None:
     save_adapter(run.model, POLICY, layout.online_adapter(cell))
 
 
-def main() -> None:
-    cell = parse_online_cell(__doc__)
-    with records.run_record("adapt_online", cell.key):
-        startup.check_stage("adapt_online")
-        params = load_params()
-        check_processes(params)
-        checkpoint = layout.dpo_adapter(cell.dpo)
-        model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
-        hyperparameters = online_hyperparameters(
-            params.scale,
-            params.arm(cell.arm),
-            parameters=records.read_json(layout.base_record("policy"))["parameters"],
-            trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
-            test_problems=len(records.read_table(layout.tasks("test"))),
-        )
-        run = OnlineRun(
-            params=params,
-            cell=cell,
-            beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
-            model=model,
-            tokenizer=load_tokenizer(params, "policy"),
-            ensemble=RewardEnsemble.load(params),
-            training_tasks=load_training_tasks(params),
-            heldout_tasks=records.read_table(layout.tasks("heldout")),
-            hyperparameters=hyperparameters,
-            objective=find_objective(params.online.objective),
-        )
-        run.train()
-        if processes.is_main():
-            write(run)
+@stage.main("adapt_online", parse_online_cell)
+def main(params: Params, cell: OnlineCell) -> None:
+    check_processes(params)
+    checkpoint = layout.dpo_adapter(cell.dpo)
+    model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
+    hyperparameters = online_hyperparameters(
+        params.scale,
+        params.arm(cell.arm),
+        parameters=records.read_json(layout.base_record("policy"))["parameters"],
+        trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
+        test_problems=len(records.read_table(layout.tasks("test"))),
+    )
+    run = OnlineRun(
+        params=params,
+        cell=cell,
+        beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
+        model=model,
+        tokenizer=load_tokenizer(params, "policy"),
+        ensemble=RewardEnsemble.load(params),
+        training_tasks=load_training_tasks(params),
+        heldout_tasks=records.read_table(layout.tasks("heldout")),
+        hyperparameters=hyperparameters,
+        objective=find_objective(params.online.objective),
+    )
+    run.train()
+    if processes.is_main():
+        write(run)
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

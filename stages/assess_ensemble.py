@@ -5,26 +5,23 @@ Writes: metrics/ensemble.json (accuracy, calibration, disagreement), metrics/rew
 and the statistics that normalise its rewards).
 """
 
-from pessimism.checks import startup
+from pessimism.checks import stage
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.reward.assessment import assess
 from pessimism.reward.ensemble import RewardEnsemble
 
 
-def main() -> None:
-    with records.run_record("assess_ensemble"):
-        startup.check_stage("assess_ensemble")
-        params = load_params()
-        pairs = records.read_table(layout.preferences("val"))
-        ensemble = RewardEnsemble.load_raw(params)
-        chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
-        rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
-        quality, members = assess(chosen_K_B, rejected_K_B, ensemble.members)
-        records.write_json(layout.ENSEMBLE, quality)
-        records.write_json(layout.REWARD_MEMBERS_RECORD, members)
+@stage.main("assess_ensemble")
+def main(params: Params) -> None:
+    pairs = records.read_table(layout.preferences("val"))
+    ensemble = RewardEnsemble.load_raw(params)
+    chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
+    rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
+    quality, members = assess(chosen_K_B, rejected_K_B, ensemble.members)
+    records.write_json(layout.ENSEMBLE, quality)
+    records.write_json(layout.REWARD_MEMBERS_RECORD, members)
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

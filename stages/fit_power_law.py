@@ -5,24 +5,23 @@ Writes: metrics/power_law.json (the published fit), metrics/beta_star.json (form
 plots/power_law.csv (the curve, and every point with its mean).
 """
 
+from pessimism.checks import stage
 from pessimism.claims.conservatism import beta_star_record
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.measures import power_law
 from pessimism.scoring import scores
 
 
-def main() -> None:
-    with records.run_record("fit_power_law"):
-        params = load_params()
-        cells = scores.read_cells(params)
-        means = scores.augc_means(cells, params.primary_arm)
-        law = power_law.fit_power_law(means["beta"], means["augc"])
-        records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
-        records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
-        records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm))
+@stage.main("fit_power_law")
+def main(params: Params) -> None:
+    cells = scores.read_cells(params)
+    means = scores.augc_means(cells, params.primary_arm)
+    law = power_law.fit_power_law(means["beta"], means["augc"])
+    records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
+    records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
+    records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm))
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

@@ -5,10 +5,9 @@ Writes: metrics/base.json (means and standard deviations over problems, ddof 1),
 problem).
 """
 
-from pessimism.checks import startup
+from pessimism.checks import stage
 from pessimism.experiment import layout, records, rng
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.reward.ensemble import RewardEnsemble
@@ -24,19 +23,17 @@ KEPT = (
 )
 
 
-def main() -> None:
-    with records.run_record("measure_base"):
-        startup.check_stage("measure_base")
-        params = load_params()
-        ensemble = RewardEnsemble.load(params)
-        heldout = records.read_table(layout.tasks("heldout"))
-        seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
-        model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
-        scored = roll_out(model, tokenizer, ensemble, heldout, params, seeds)
-        summary = reward_summary(scored)
-        records.write_json(layout.BASE_METRICS, {key: summary[key] for key in KEPT})
-        records.write_table(layout.BASE_SAMPLES, sample_table(scored))
+@stage.main("measure_base")
+def main(params: Params) -> None:
+    ensemble = RewardEnsemble.load(params)
+    heldout = records.read_table(layout.tasks("heldout"))
+    seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
+    model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+    scored = roll_out(model, tokenizer, ensemble, heldout, params, seeds)
+    summary = reward_summary(scored)
+    records.write_json(layout.BASE_METRICS, {key: summary[key] for key in KEPT})
+    records.write_table(layout.BASE_SAMPLES, sample_table(scored))
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

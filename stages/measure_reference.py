@@ -4,23 +4,20 @@ Reads: data/preferences/{train,val}.parquet, the policy base.
 Writes: data/reference/dpo_logps.parquet (reference term of DPO), data/reference/grid_logps.parquet (beta grid).
 """
 
-from pessimism.checks import startup
+from pessimism.checks import stage
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.reference import dpo_reference, grid_reference
 
 
-def main() -> None:
-    with records.run_record("measure_reference"):
-        startup.check_stage("measure_reference")
-        params = load_params()
-        splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
-        model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
-        records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params))
-        records.write_table(layout.GRID_LOGPS, grid_reference(model, tokenizer, splits["train"], params))
+@stage.main("measure_reference")
+def main(params: Params) -> None:
+    splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
+    model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+    records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params))
+    records.write_table(layout.GRID_LOGPS, grid_reference(model, tokenizer, splits["train"], params))
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

@@ -5,10 +5,9 @@ Writes: models/base/policy.json and reward.json (revision or content hash, size,
 embedded, the weights of the base that is trained here.
 """
 
-from pessimism.checks import startup
-from pessimism.experiment import layout, records
-from pessimism.experiment.params import Params, load_params
-from pessimism.machine import stage
+from pessimism.checks import stage
+from pessimism.experiment import layout
+from pessimism.experiment.params import Params
 from pessimism.models.embedded import train_base
 from pessimism.models.resolving import LOADERS, record_base
 
@@ -22,14 +21,12 @@ def train_embedded(params: Params) -> None:
     tokenizer.save_pretrained(layout.BASE_WEIGHTS)
 
 
-def main() -> None:
-    with records.run_record("prepare_base"):
-        startup.check_stage("prepare_base")
-        params = load_params()
-        train_embedded(params)
-        for role in LOADERS:
-            record_base(params, role)
+@stage.main("prepare_base")
+def main(params: Params) -> None:
+    train_embedded(params)
+    for role in LOADERS:
+        record_base(params, role)
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

@@ -7,25 +7,24 @@ dropped and why, and what the pairs cover.
 
 import pandas as pd
 
+from pessimism.checks import stage
 from pessimism.data.preferences import load_preferences
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.tasks.gsm8k import load_tasks
 
 
-def main() -> None:
-    with records.run_record("prepare_data"):
-        params = load_params()
-        scale_file = str(layout.scale_file(params.scale_name))
-        pairs = load_preferences(params.scale.preferences, params.root_seed, scale_file)
-        problems = load_tasks(params.scale.tasks, params.root_seed, scale_file)
-        for split, rows in pairs.rows.items():
-            records.write_table(layout.preferences(split), pd.DataFrame(rows))
-        for split, rows in problems.rows.items():
-            records.write_table(layout.tasks(split), pd.DataFrame(rows))
-        records.write_json(layout.DATA_RECORD, {"preferences": pairs.record, "tasks": problems.record})
+@stage.main("prepare_data")
+def main(params: Params) -> None:
+    scale_file = str(layout.scale_file(params.scale_name))
+    pairs = load_preferences(params.scale.preferences, params.root_seed, scale_file)
+    problems = load_tasks(params.scale.tasks, params.root_seed, scale_file)
+    for split, rows in pairs.rows.items():
+        records.write_table(layout.preferences(split), pd.DataFrame(rows))
+    for split, rows in problems.rows.items():
+        records.write_table(layout.tasks(split), pd.DataFrame(rows))
+    records.write_json(layout.DATA_RECORD, {"preferences": pairs.record, "tasks": problems.record})
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

@@ -4,30 +4,29 @@ Reads: every online run, the probes and the validation of every checkpoint, the 
 Writes: metrics/hacking.json, metrics/variance.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
 """
 
+from pessimism.checks import stage
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import load_params
-from pessimism.machine import stage
+from pessimism.experiment.params import Params
 from pessimism.scoring import scores
 from pessimism.scoring.runs import read_evidence
 from pessimism.scoring.variance import variance_record
 
 
-def main() -> None:
-    with records.run_record("score_hacking"):
-        params = load_params()
-        evidence = read_evidence(params)
-        gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
-        cells = scores.cell_table(evidence, gaps, heldout)
-        thresholds = {
-            "hacking_threshold": scores.primary_threshold(gaps, "goodhart_gap", params.primary_arm),
-            "controlled_threshold": scores.primary_threshold(heldout, "controlled_gap", params.primary_arm),
-        }
-        records.write_table(layout.GOODHART_GAP, gaps)
-        records.write_table(layout.HELDOUT_REWARDS, heldout)
-        records.write_table(layout.CELL_SCORES, cells)
-        records.write_json(layout.VARIANCE, variance_record(evidence))
-        records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence, thresholds))
+@stage.main("score_hacking")
+def main(params: Params) -> None:
+    evidence = read_evidence(params)
+    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
+    cells = scores.cell_table(evidence, gaps, heldout)
+    thresholds = {
+        "hacking_threshold": scores.primary_threshold(gaps, "goodhart_gap", params.primary_arm),
+        "controlled_threshold": scores.primary_threshold(heldout, "controlled_gap", params.primary_arm),
+    }
+    records.write_table(layout.GOODHART_GAP, gaps)
+    records.write_table(layout.HELDOUT_REWARDS, heldout)
+    records.write_table(layout.CELL_SCORES, cells)
+    records.write_json(layout.VARIANCE, variance_record(evidence))
+    records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence, thresholds))
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

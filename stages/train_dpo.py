@@ -4,40 +4,37 @@ Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy 
 Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
-from pessimism.checks import startup
+from pessimism.checks import stage
 from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import parse_dpo_cell
-from pessimism.experiment.params import load_params
-from pessimism.machine import processes, stage
+from pessimism.experiment.cells import DpoCell, parse_dpo_cell
+from pessimism.experiment.params import Params
+from pessimism.machine import processes
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
 
 
-def main() -> None:
-    cell = parse_dpo_cell(__doc__)
-    with records.run_record("train_dpo", cell.key):
-        startup.check_stage("train_dpo")
-        params = load_params()
-        check_processes(params)
-        reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
-        directory = layout.dpo_adapter(cell)
-        model, record = train_dpo(
-            params,
-            cell,
-            beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
-            base=load_policy_base(params),
-            tokenizer=load_tokenizer(params, "policy"),
-            train=ReferencedPairs.of(reference, "train"),
-            validation=ReferencedPairs.of(reference, "val"),
-            directory=directory,
-        )
-        if processes.is_main():
-            save_adapter(model, DEFAULT, directory)
-            records.write_json(layout.training_record(directory), record)
+@stage.main("train_dpo", parse_dpo_cell)
+def main(params: Params, cell: DpoCell) -> None:
+    check_processes(params)
+    reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
+    directory = layout.dpo_adapter(cell)
+    model, record = train_dpo(
+        params,
+        cell,
+        beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
+        base=load_policy_base(params),
+        tokenizer=load_tokenizer(params, "policy"),
+        train=ReferencedPairs.of(reference, "train"),
+        validation=ReferencedPairs.of(reference, "val"),
+        directory=directory,
+    )
+    if processes.is_main():
+        save_adapter(model, DEFAULT, directory)
+        records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    main()

@@ -1,5 +1,10 @@
 """Errors that say what was found, what was expected, and what to change."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
 
 class PessimismError(Exception):
     """Base of every error this package raises on purpose."""
@@ -23,3 +28,14 @@ class NonFiniteError(PessimismError, ArithmeticError):
 
 class ResourceError(PessimismError, OSError):
     """This machine lacks the disk, the memory or the device that a stage needs."""
+
+
+def ending_on_errors(main: Callable[[], object]) -> None:
+    """Call ``main``; an error raised on purpose ends the process with its message and status 1, without a traceback.
+
+    Any other exception keeps its traceback: it is a bug of this package.
+    """
+    try:
+        main()
+    except PessimismError as error:
+        sys.exit(f"error: {error}")

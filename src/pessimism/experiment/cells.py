@@ -45,6 +45,20 @@ class OnlineCell:
         return DpoCell(self.label, self.seed)
 
 
+@dataclass(frozen=True, order=True)
+class RewardCell:
+    """One reward model: a member of the ensemble."""
+
+    member: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.member}"
+
+
+Cell = DpoCell | OnlineCell | RewardCell
+
+
 def percentile_label(beta_percentile: int) -> str:
     """Label of the cells whose beta lies at a percentile of the preference signal."""
     return f"p{beta_percentile}"
@@ -78,6 +92,13 @@ def parse_online_cell(description: str | None) -> OnlineCell:
     parser.add_argument("--arm", required=True)
     arguments = parser.parse_args()
     return OnlineCell(arguments.label, arguments.seed, arguments.arm)
+
+
+def parse_reward_cell(description: str | None) -> RewardCell:
+    """The cell that the command line of a stage names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--member", type=int, required=True)
+    return RewardCell(parser.parse_args().member)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -33,3 +33,12 @@ def local_count() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes."""
     return rank() == 0
+
+
+def use_one_gpu() -> None:
+    """Show a process that is alone the first GPU only: transformers would multiply the batch by the number it sees.
+
+    Works until CUDA is first used, whatever has been imported.
+    """
+    if count() == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]

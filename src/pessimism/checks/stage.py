@@ -1,0 +1,44 @@
+"""How every stage starts and ends, so that a script says no more than what is its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from pessimism.checks import startup
+from pessimism.errors import ending_on_errors
+from pessimism.experiment import records
+from pessimism.experiment.cells import Cell
+from pessimism.experiment.params import load_params
+from pessimism.machine import processes
+
+Compute = Callable[..., None]
+Parse = Callable[[str | None], Cell]
+
+
+def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable[[], None]]:
+    """Make a function of the parameters, and of a cell where there is one, the program of ``stage``.
+
+    The process sees one GPU and is refused what it lacks before anything is loaded. A run that ends well leaves its
+    time and memory; an error raised on purpose ends it with a message instead of a traceback.
+
+    Args:
+        stage: its name in dvc.yaml.
+        parse: reads the cell off the command line and is given the script's docstring; None: the stage runs once.
+    """
+
+    def decorated(compute: Compute) -> Callable[[], None]:
+        def program() -> None:
+            processes.use_one_gpu()
+            ending_on_errors(lambda: _run(stage, compute, parse))
+
+        return program
+
+    return decorated
+
+
+def _run(stage: str, compute: Compute, parse: Parse | None) -> None:
+    cells = [parse(sys.modules[compute.__module__].__doc__)] if parse else []
+    with records.run_record(stage, *(cell.key for cell in cells)):
+        startup.check_stage(stage)
+        compute(load_params(), *cells)
