@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -17,15 +19,14 @@ import pytest
 import yaml
 
 from conftest import CHECKOUT, Edit
-from pessimism import cli
+from pessimism import cli, commands
 from pessimism.checks import preflight
 from pessimism.commands import prune, verify
 from pessimism.data.hashing import content_hash
 from pessimism.data.preferences import load_preferences
-from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.errors import DataError, ParamsError, SourceError, ending_on_errors
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.machine import stage
 from pessimism.tasks.gsm8k import load_tasks
 
 
@@ -64,7 +65,23 @@ def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
 
 def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
-        stage.ending_on_errors(lambda: 1 / 0)
+        ending_on_errors(lambda: 1 / 0)
+
+
+def test_every_module_that_can_be_run_is_a_command() -> None:
+    """The table of the console script names them, so that `pessimism --help` imports none."""
+    names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    modules = {name: importlib.import_module(f"pessimism.commands.{name}") for name in names}
+    assert {name for name, module in modules.items() if hasattr(module, "run")} == set(cli.COMMANDS)
+
+
+def test_a_command_imports_its_own_module_and_no_other() -> None:
+    code = "import sys; from pessimism import cli; cli.main(['dag', '--format', 'mermaid']); print(*sys.modules)"
+    environment = {"PYTHONPATH": str(CHECKOUT / "src")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, env=environment, capture_output=True, text=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert [name for name in loaded if name.startswith("pessimism.commands.")] == ["pessimism.commands.dag"]
+    assert "pandas" not in loaded
 
 
 def test_no_command_needs_torch() -> None:
@@ -76,7 +93,33 @@ def test_no_command_needs_torch() -> None:
 
 
 def test_check_passes_the_committed_parameters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "3 betas x 3 seeds x 2 arms" in output(capsys, "check")
+    (line,) = output(capsys, "check").splitlines()  # no hours: this scale needs no GPU
+    assert "3 betas x 3 seeds x 2 arms" in line
+
+
+def paper_scale(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scale that needs a GPU, as if everything that it names were in order."""
+    monkeypatch.setattr(preflight, "check", lambda params: None)
+    edit("params.yaml", "scale", "paper")
+
+
+@pytest.mark.slow
+def test_check_prints_the_hours_of_a_scale_that_needs_a_gpu(
+    project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper_scale(edit, monkeypatch)
+    assert re.search(r"\n.*planned on one .*: \d+ hours \(reward models \d", output(capsys, "check"))
+
+
+def test_check_goes_on_where_the_hours_cannot_be_planned(
+    project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paper_scale(edit, monkeypatch)
+    edit("scales/paper.yaml", "preferences.name", "someone/pairs")
+    usable, plan = output(capsys, "check").splitlines()
+    assert usable.startswith("parameters are usable: scale paper")
+    assert plan.startswith("no plan of the hours, and a run goes on without one: scales/paper.yaml: ")
+    assert "the number of rows of 'someone/pairs' is not known" in plan
 
 
 @pytest.mark.parametrize(("percentiles", "found"), [([], "an empty list"), ([20, 20], "duplicates"), ([100], "[100]")])

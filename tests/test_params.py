@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,14 @@ def test_zero_is_a_value_where_it_means_something(project: Path, edit: Edit, key
     params = load_params()
     assert params.scale.policy.lora_dropout == 0.0
     assert params.protocol.uwo_weight == 0.0
+
+
+def test_another_scale_is_read_without_touching_the_parameters(project: Path) -> None:
+    tiny, laptop = load_params(), load_params(scale="laptop")
+    assert laptop.scale_name == "laptop" and laptop.scale.policy.source == "hub"
+    assert dataclasses.replace(laptop, scale_name="tiny", scale=tiny.scale) == tiny == load_params(scale="tiny")
+    with pytest.raises(ParamsError, match="scale: found 'huge'"):
+        load_params(scale="huge")
 
 
 def test_all_problems_are_told_at_once(project: Path, edit: Edit) -> None:

@@ -34,11 +34,11 @@ NOT_TRACKED = {
         f"src/pessimism/experiment/{name}.py"
         for name in ("cells", "extensions", "layout", "params", "records", "schema")
     ),
-    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "stage")),
-    *(f"src/pessimism/checks/{name}.py" for name in ("launch", "startup")),  # refuse, and compute nothing
+    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
+    *(f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")),  # refuse, and compute nothing
     *(file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / "src/pessimism").rglob("__init__.py")),
 }
-REFUSING = {CHECKOUT / f"src/pessimism/checks/{name}.py" for name in ("launch", "startup")}
+REFUSING = {CHECKOUT / f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
 CONSTANTS = {"src/pessimism/measures/epsilon.py"}
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
@@ -147,8 +147,9 @@ def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_script_refuses_with_a_message_not_a_traceback(stage: str) -> None:
-    assert script(stage).read_text().endswith('if __name__ == "__main__":\n    stage.run(main)\n')
+def test_every_script_starts_and_ends_as_a_stage_does(stage: str) -> None:
+    text = script(stage).read_text()
+    assert f'\n@stage.main("{stage}"' in text and text.endswith('\n\nif __name__ == "__main__":\n    main()\n')
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from conftest import CHECKOUT, Edit
+from conftest import CHECKOUT
 from pessimism import cli
-from pessimism.checks import preflight
 from pessimism.commands import plan
-from pessimism.experiment import layout
 from pessimism.planning.hardware import like_known
 
 Printed = dict[str, Any]
@@ -122,48 +118,6 @@ def test_a_named_gpu_goes_before_the_one_of_this_machine(
     device(monkeypatch, "NVIDIA GeForce RTX 3090", 25.3e9)
     text = brief(capsys, "--gpu", "l40s", "--gpus", "2")
     assert text.startswith("planned on one L40S 48GB: ") and " on 2 such, about $" in text
-
-
-@pytest.fixture
-def first_stage(checkout: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """stages/check_params.py where everything that it checks is in order."""
-    monkeypatch.setenv("PYTHONPATH", str(checkout / "src"))
-    monkeypatch.setattr(preflight, "check", lambda params: None)
-    spec = importlib.util.spec_from_file_location("check_params", checkout / "stages" / "check_params.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_first_stage_goes_on_without_a_plan(
-    first_stage: ModuleType, edit: Edit, capfd: pytest.CaptureFixture[str]
-) -> None:
-    edit("params.yaml", "scale", "paper")
-    edit("scales/paper.yaml", "preferences.name", "someone/pairs")
-    first_stage.main()
-    printed = capfd.readouterr()
-    assert printed.out.startswith("no plan of the hours, and the run goes on without one: error: scales/paper.yaml: ")
-    assert "the number of rows of 'someone/pairs' is not known" in printed.out
-    assert printed.out.count("\n") == 1 and printed.err == ""
-    assert layout.PARAMS_CHECKED.is_file()
-
-
-@pytest.mark.slow
-def test_the_first_stage_of_the_paper_scale_prints_the_hours(
-    first_stage: ModuleType, edit: Edit, capfd: pytest.CaptureFixture[str]
-) -> None:
-    edit("params.yaml", "scale", "paper")
-    first_stage.main()
-    assert re.search(r"planned on one .*: \d+ hours \(reward models \d", capfd.readouterr().out)
-    assert layout.PARAMS_CHECKED.is_file()
-
-
-def test_the_first_stage_of_a_small_scale_plans_nothing(
-    first_stage: ModuleType, capfd: pytest.CaptureFixture[str]
-) -> None:
-    first_stage.main()
-    assert capfd.readouterr().out == ""
-    assert layout.PARAMS_CHECKED.is_file()
 
 
 @pytest.fixture(scope="module")

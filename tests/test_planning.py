@@ -13,9 +13,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from pessimism.commands.selfcheck import params_of
 from pessimism.errors import ParamsError, SourceError
-from pessimism.experiment.params import LengthParams, Params
+from pessimism.experiment.params import LengthParams, Params, load_params
 from pessimism.experiment.pipeline import load_stages
 from pessimism.models.loading import quantization_config, set_precision
 from pessimism.models.precision import LOADED_DTYPES
@@ -45,7 +44,7 @@ def meta(*shape: int) -> torch.Tensor:
 
 
 def workload(scale: str) -> Workload:
-    params = params_of(scale)
+    params = load_params(scale=scale)
     return Workload(params, row_counts(params, f"scales/{scale}.yaml"), Assumptions())
 
 
@@ -193,7 +192,7 @@ def test_quantised_models_take_the_bytes_of_really_quantised_ones(project: Path,
     small |= {"num_key_value_heads": 2, "head_dim": 32, "vocab_size": 512, "tie_word_embeddings": False}
     config = AutoConfig.for_model("qwen3", **small)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
-    params = with_policy(params_of("paper"), source="path", name=str(tmp_path / "model"))
+    params = with_policy(load_params(scale="paper"), source="path", name=str(tmp_path / "model"))
     model = params.scale.policy
     real = AutoModelForCausalLM.from_pretrained(
         model.name,
@@ -251,16 +250,16 @@ def test_the_scale_of_24_gb_changes_no_value_of_the_science(project: Path) -> No
 
 
 def test_rows_are_those_that_prepare_data_would_write(project: Path) -> None:
-    rows = row_counts(params_of("paper"), "scales/paper.yaml")
+    rows = row_counts(load_params(scale="paper"), "scales/paper.yaml")
     assert (rows.train_pairs, rows.val_pairs) == (48_504, 6_063)
     assert (rows.training_tasks, rows.heldout_tasks, rows.test_tasks) == (1_319, 256, 1_319)
-    tiny = row_counts(params_of("tiny"), "scales/tiny.yaml")
+    tiny = row_counts(load_params(scale="tiny"), "scales/tiny.yaml")
     assert (tiny.heldout_tasks, tiny.test_tasks) == (256, 1024)
     assert 0.79 * 2000 < tiny.train_pairs < 0.82 * 2000
 
 
 def test_unknown_hub_data_are_refused(project: Path) -> None:
-    params = params_of("paper")
+    params = load_params(scale="paper")
     preferences = dataclasses.replace(params.scale.preferences, name="someone/pairs")
     unknown = dataclasses.replace(params, scale=dataclasses.replace(params.scale, preferences=preferences))
     with pytest.raises(SourceError, match=r"preferences.name: the number of rows of 'someone/pairs' is not known"):
@@ -269,7 +268,7 @@ def test_unknown_hub_data_are_refused(project: Path) -> None:
 
 def test_a_directory_without_a_configuration_is_refused(project: Path) -> None:
     with pytest.raises(SourceError, match=r"policy.name: found no .*nowhere/config.json"):
-        model_config(with_policy(params_of("paper"), source="path", name="nowhere"), "policy")
+        model_config(with_policy(load_params(scale="paper"), source="path", name="nowhere"), "policy")
 
 
 def work_of(kind: str, dtype: str, flops: float, moved: float) -> Work:
@@ -350,7 +349,7 @@ def test_the_gpu_here_is_the_first_device_with_its_own_memory(monkeypatch: pytes
 
 
 def test_every_cell_waits_for_what_it_reads(project: Path) -> None:
-    cells = {cell.name: cell for cell in schedule.cells_of(load_stages(), params_of("tiny"))}
+    cells = {cell.name: cell for cell in schedule.cells_of(load_stages(), load_params(scale="tiny"))}
     assert len(cells) == 13 - 1 + 3 + 9 + 18 + 9
     online = cells["adapt_online@20-1-placebo"]
     assert "train_dpo@20-1" in online.after and "train_dpo@20-0" not in online.after

@@ -13,8 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig
 
-from pessimism.commands.selfcheck import params_of
-from pessimism.experiment.params import Params
+from pessimism.experiment.params import Params, load_params
 from pessimism.models.adapters import trainable_parameters
 from pessimism.offline import reference
 from pessimism.planning import bases, passes, workload
@@ -80,7 +79,7 @@ def small(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Workload:
     """The paper's scale with small models."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(checkout)
-        params = with_small_models(params_of("paper"), tmp_path_factory.mktemp("model"))
+        params = with_small_models(load_params(scale="paper"), tmp_path_factory.mktemp("model"))
         return Workload(params, row_counts(params, "scales/paper.yaml"), Assumptions())
 
 

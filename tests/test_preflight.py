@@ -184,8 +184,7 @@ def test_a_download_must_fit_beside_the_outputs(fake: FakeHub, free_disk: Free) 
 
 def test_a_refusal_that_needs_no_torch_does_not_wait_for_it(project: Path, edit: Edit) -> None:
     edit(SCALE, "policy.source", "hub")
-    imports = "from pessimism.checks import startup\nfrom pessimism.machine import stage\n"
-    code = f"{imports}stage.run(lambda: startup.check_stage('train_dpo'))\n"
+    code = "from pessimism.checks import stage\nstage.main('train_dpo')(lambda params: None)()\n"
     check = "import atexit, sys\natexit.register(lambda: print('torch' in sys.modules))\n"
     variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "home", "PYTHONPATH": str(CHECKOUT / "src")}
     with stopwatch(8.0):

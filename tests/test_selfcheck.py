@@ -18,7 +18,7 @@ from conftest import Edit, save_random_adapter
 from pessimism.cli import main
 from pessimism.commands import selfcheck
 from pessimism.data import embedded_world
-from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.errors import DataError, SourceError
 from pessimism.experiment import layout, pipeline, records, rng
 from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import Params, load_params
@@ -321,17 +321,6 @@ def test_what_is_missing_is_named_with_the_stage_that_makes_it(world: Params) ->
     layout.reward_member(1).rename("elsewhere")
     with pytest.raises(DataError, match=r"member-1; .*`dvc repro train_reward_model`"):
         load_instrument(world)
-
-
-def test_another_scale_is_read_without_touching_the_parameters(world: Params) -> None:
-    before = layout.PARAMS.read_bytes()
-    assert selfcheck.params_of(None) == world
-    laptop = selfcheck.params_of("laptop")
-    assert laptop.scale_name == "laptop" and laptop.scale.policy.source == "hub"
-    assert dataclasses.replace(laptop, scale_name="tiny", scale=world.scale) == world
-    with pytest.raises(ParamsError, match="found 'huge'"):
-        selfcheck.params_of("huge")
-    assert layout.PARAMS.read_bytes() == before
 
 
 def test_models_of_another_scale_are_refused(world: Params) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -22,6 +23,16 @@ OTHER = {"paper": "controlled", "controlled": "paper"}
 ABLATIONS = {"right_padding": True}
 """Switches that are off in both protocols: what an experiment turns them to."""
 SHOWN = {"augc": "AUGC", "controlled_augc_excess": "controlled"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "switches", nargs="*", metavar="SWITCH", help="keys of the protocol file (default: every switch)"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    print(ablate(options.switches))
 
 
 def ablate(switches: Sequence[str]) -> str:

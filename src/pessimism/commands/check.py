@@ -1,24 +1,38 @@
-"""What `make reproduce` checks before DVC starts."""
+"""What `make reproduce` checks and says before DVC starts."""
 
 from __future__ import annotations
 
+import argparse
+
 from pessimism.checks import preflight
-from pessimism.commands.selfcheck import params_of
+from pessimism.commands import plan
+from pessimism.errors import PessimismError
+from pessimism.experiment.params import Params, load_params
 
 
-def check(scale: str | None = None) -> str:
-    """Check parameters and sources; return one line that says what would be run.
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", help="scale to check (default: that of params.yaml)")
 
-    Args:
-        scale: another than params.yaml names.
 
-    Raises:
-        PessimismError: something is not usable.
-    """
-    params = params_of(scale)
+def run(options: argparse.Namespace) -> None:
+    params = load_params(scale=options.scale)
     preflight.check(params)
+    print(_design(params))
+    if params.scale.device == "cuda":
+        print(_hours(params))
+
+
+def _design(params: Params) -> str:
     return (
         f"parameters are usable: scale {params.scale_name}, protocol {params.protocol_name}, "
         f"{len(params.beta_percentiles)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
         f"{len(params.ensemble_members)} reward models, aggregation {params.aggregation}"
     )
+
+
+def _hours(params: Params) -> str:
+    """The planned hours, which are many where the scale needs a GPU. They decide nothing, so a run goes on without."""
+    try:
+        return plan.brief(params.scale_name, gpu=None, gpus=1, price=None)
+    except PessimismError as error:
+        return f"no plan of the hours, and a run goes on without one: {error}"

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+
 from pessimism.experiment import pipeline
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=("text", "mermaid"), default="text")
+
+
+def run(options: argparse.Namespace) -> None:
+    print(draw(options.format))
 
 
 def draw(form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,52 @@ from pessimism.experiment.params import Params, load_params
 from pessimism.fanout import dvc_project, scheduling, snapshot, worker
 from pessimism.fanout.dvc_project import PendingCell, Remote
 from pessimism.fanout.errors import FanoutError
-from pessimism.fanout.scheduling import Resources
+from pessimism.fanout.scheduling import Resources, parse_settings
 from pessimism.fanout.snapshot import Snapshot
 from pessimism.fanout.worker import CellJob
 
 FOLDER = Path(".dvc/tmp/fanout")
 _SHOWN_LINES = 15
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run every cell of the stages that has no result yet as a job of its own, in a clone, and bring the results "
+        "back through the DVC remote. Run it again after any failure: only what is missing runs. docs/paper-scale.md "
+        "has an example."
+    )
+    add = parser.add_argument
+    add("stages", nargs="+", metavar="STAGE", help="matrix stages of dvc.yaml that do not depend on one another")
+    add(
+        "--executor",
+        choices=("slurm", "local"),
+        default="slurm",
+        help="who starts the jobs: SLURM, or this machine, one job per GPU (default: slurm)",
+    )
+    add("--jobs", type=int, metavar="N", help="jobs at a time (default: slurm: every cell; local: every GPU)")
+    add("--gpus", type=int, default=1, metavar="N", help="GPUs of each job (default: 1)")
+    add("--hours", type=float, default=24, metavar="H", help="time after which a job is ended (default: 24)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="setting for SLURM by submitit's name, as often as needed: partition=gpu, account=me, cpus_per_task=8",
+    )
+    add(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        help=f"for clones and logs; all machines must see it under this path (default: {FOLDER} of the project)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    settings = parse_settings(options.settings)
+    resources = Resources(options.executor, options.jobs, options.gpus, options.hours, settings)
+    for line in fanout(options.stages, resources, options.folder):
+        print(line, flush=True)
 
 
 def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -> Iterator[str]:

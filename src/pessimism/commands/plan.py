@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pessimism.commands.selfcheck import params_of
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
+from pessimism.experiment.params import load_params
 from pessimism.planning.hardware import Gpu, find_gpu, gpu_here
 
 if TYPE_CHECKING:
@@ -31,6 +32,28 @@ BRIEF_GROUPS = {
     "reference and DPO": ("measure_reference", "train_dpo"),
     "online": ("adapt_online",),
 }
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--scale", metavar="S", help="plan this scale (default: that of params.yaml)")
+    add(
+        "--gpu",
+        metavar="NAME",
+        help="GPU by its name or a part of it (default: H100 80GB; with --brief the one of this machine)",
+    )
+    add("--gpus", type=int, default=1, metavar="N", help="how many run cells side by side (default: 1)")
+    add("--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    form.add_argument("--brief", action="store_true", help="print the hours and whether the memory is enough, no more")
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.brief:
+        print(brief(options.scale, options.gpu, options.gpus, options.price))
+        return
+    print(plan(options.scale, options.gpu or DEFAULT_GPU, options.gpus, options.price, options.json))
 
 
 def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: bool) -> str:
@@ -69,7 +92,7 @@ def _found(scale: str | None, gpu: Gpu, gpus: int, price: float | None) -> Plan:
     for name, value in (("--gpus", gpus), ("--price", price)):
         if value is not None and value <= 0:
             raise ParamsError(f"{name}: found {value}; expected a number above 0")
-    return make_plan(params_of(scale), gpu, gpus, price)
+    return make_plan(load_params(scale=scale), gpu, gpus, price)
 
 
 def _brief(found: Plan) -> str:

@@ -6,6 +6,7 @@ stays in DVC's cache: listing the cell again brings it back without running it.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 from collections.abc import Iterable
@@ -18,6 +19,14 @@ from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
 
 _CELL_NAME = re.compile(r"p\d+-s\d+(-[a-z]+)?(\.json)?|member-\d+")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+def run(options: argparse.Namespace) -> None:
+    print("\n".join(f"removed {name}" for name in prune()) or "nothing left over")
 
 
 def prune() -> list[str]:

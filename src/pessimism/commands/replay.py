@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 from collections.abc import Sequence
@@ -33,6 +34,45 @@ class Assumptions:
             FrozenPolicy(mean, accuracy, self.proxy_sd, self.batch, steps)
             for mean, accuracy in itertools.product(self.proxy_means, self.accuracies)
         ]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.description = (
+        "Recompute the paper's headline numbers from its three AUGC values and betas, then draw the AUGC of a policy "
+        "that never changes under the assumptions given here. No model, no run; a few seconds."
+    )
+    add = parser.add_argument
+    add("--proxy-mean", type=float, nargs="+", default=[1, 3, -1], metavar="R", help="mean proxy reward of a response")
+    add(
+        "--accuracy",
+        type=float,
+        nargs="+",
+        default=[0.05, 0.1, 0.2, 0.3, 0.5, 0.7],
+        metavar="P",
+        help="chance that a response is right; a row per proxy mean and accuracy",
+    )
+    add("--proxy-sd", type=float, default=2, metavar="R", help="standard deviation of a response's proxy reward")
+    add("--batch", type=int, default=4, metavar="N", help="responses per measured point")
+    add("--last-step", type=int, default=164, metavar="N", help="last measured step")
+    add("--every", type=int, default=3, metavar="N", help="steps between measured points")
+    add("--draws", type=int, default=10_000, metavar="N", help="sets of three runs drawn per row")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the draws")
+    add("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def run(options: argparse.Namespace) -> None:
+    assumptions = Assumptions(
+        proxy_means=options.proxy_mean,
+        accuracies=options.accuracy,
+        proxy_sd=options.proxy_sd,
+        batch=options.batch,
+        last_step=options.last_step,
+        every=options.every,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    print(replay(assumptions, options.json))
 
 
 def replay(assumptions: Assumptions, as_json: bool) -> str:

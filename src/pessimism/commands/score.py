@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,61 @@ _TREND_NAMES = {
     "augc_over_kl": "AUGC over KL",
     "true_regret": "regret",
 }
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Score logs of runs that train a policy on a proxy reward, from any trainer. Rows are samples (several per "
+        "step) or steps (then --proxy-sd and --true-sd give the controlled measure). docs/score.md has an example."
+    )
+    add = parser.add_argument
+    add("table", type=Path, nargs="+", help="one or more .csv, .jsonl or .parquet files that together hold the runs")
+    add("--step", default="step", metavar="COL", help="training steps done when the row was measured (default: step)")
+    add("--proxy", default="proxy_reward", metavar="COL", help="reward trained on (default: proxy_reward)")
+    add("--true", default="true_reward", metavar="COL", help="reward it stands for (default: true_reward)")
+    add("--prompt", metavar="COL", help="prompt of a sample: gives regret and the onset's interval")
+    add("--kl", metavar="COL", help="KL divergence from the start, per row: gives AUGC over KL")
+    add("--proxy-sd", metavar="COL|X", help="proxy's sd over samples: a column, or the base policy's as a number")
+    add(
+        "--true-sd", metavar="COL|X", help="true reward's sd, likewise (default of both: over the first step's samples)"
+    )
+    add("--beta", metavar="COL", help="number that the runs vary: gives trend tests over it")
+    add("--seed", metavar="COL", help="seed of a run: pairs runs of different beta")
+    add("--arm", metavar="COL", help="arm of a run, such as trained and placebo")
+    add("--placebo", metavar="VALUE", help="value of --arm whose runs never learn: gives the excess over them")
+    add(
+        "--group",
+        metavar="COL",
+        action="append",
+        default=[],
+        help="further column that tells runs apart, as often as needed; 'file' = every file is a run",
+    )
+    add(
+        "--threshold", type=float, metavar="X", help="controlled gap that counts as hacking, in sd (default: from data)"
+    )
+    add("--json", action="store_true", help="print everything as one JSON object")
+
+
+def run(options: argparse.Namespace) -> None:
+    columns = Columns(
+        step=options.step,
+        proxy=options.proxy,
+        true=options.true,
+        groups=tuple(dict.fromkeys(filter(None, [*options.group, options.arm, options.beta, options.seed]))),
+        prompt=options.prompt,
+        kl=options.kl,
+        proxy_sd=_column_or_number(options.proxy_sd),
+        true_sd=_column_or_number(options.true_sd),
+    )
+    design = Design(options.beta, options.seed, options.arm, options.placebo, options.threshold)
+    print(score(options.table, columns, design, options.json))
+
+
+def _column_or_number(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def score(paths: Sequence[Path], columns: Columns, design: Design, as_json: bool) -> str:

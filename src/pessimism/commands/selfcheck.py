@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import yaml
-
 from pessimism.errors import DataError, PessimismError
-from pessimism.experiment import layout
-from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.params import load_params
 
 if TYPE_CHECKING:
     from pessimism.selfcheck.checks import Check
@@ -19,6 +15,15 @@ if TYPE_CHECKING:
     from pessimism.selfcheck.instrument import Instrument
 
 LINE = "{result}  {name}: {figure} (criterion: {criterion})"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", help="scale of the models in models/ (default: that of params.yaml)")
+
+
+def run(options: argparse.Namespace) -> None:
+    for line in selfcheck(options.scale):
+        print(line, flush=True)
 
 
 def selfcheck(scale: str | None = None) -> Iterator[str]:
@@ -35,7 +40,7 @@ def selfcheck(scale: str | None = None) -> Iterator[str]:
     from pessimism.selfcheck.checks import CHECKS
     from pessimism.selfcheck.instrument import load_instrument
 
-    instrument = load_instrument(params_of(scale))
+    instrument = load_instrument(load_params(scale=scale))
     failed = []
     for name, check in CHECKS.items():
         finding = _tried(check, instrument)
@@ -59,16 +64,3 @@ def _tried(check: Check, instrument: Instrument) -> Finding:
         return check(instrument)
     except PessimismError as error:
         return Finding(f"could not be measured: {error}", "a figure", passed=False)
-
-
-def params_of(scale: str | None) -> Params:
-    """The project's parameters, with another scale than params.yaml names where one is given."""
-    if scale is None or not layout.PARAMS.is_file():
-        return load_params()
-    with TemporaryDirectory() as directory:
-        root = Path(directory)
-        for folder in (layout.SCALES, layout.PROTOCOLS):
-            (root / folder).symlink_to(folder.absolute())
-        design = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
-        (root / layout.PARAMS).write_text(yaml.safe_dump(design | {"scale": scale}), encoding="utf-8")
-        return load_params(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,14 @@ _COLUMNS = (
     "heldout_true_reward_start",
     "heldout_true_reward_change",
 )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+def run(options: argparse.Namespace) -> None:
+    print(summary())
 
 
 def summary() -> str:

@@ -6,6 +6,7 @@ training on sampled responses amplifies that, so every metric has a tolerance of
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import json
 import math
@@ -92,6 +93,15 @@ class Comparison:
         if _is_number(self.here) and _is_number(self.committed):
             return self.tolerance.accepts(self.here, self.committed)
         return math.isinf(self.tolerance.absolute) or bool(self.here == self.committed)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
+    parser.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
+
+
+def run(options: argparse.Namespace) -> None:
+    print(verify(options.revision, options.exact))
 
 
 def verify(revision: str, exact: bool = False) -> str:

@@ -6,7 +6,7 @@ A value of None in a scale is derived by the paper's formula where it is used
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -252,8 +252,11 @@ class Params(Design):
         return next((name for name in self.arms if self.arm(name).is_placebo), None)
 
 
-def load_params(root: Path = Path()) -> Params:
+def load_params(root: Path = Path(), scale: str | None = None) -> Params:
     """Read and validate params.yaml, its scale file and its protocol file under ``root``.
+
+    Args:
+        scale: name of another scale than params.yaml has.
 
     Raises:
         ParamsError: one message that lists every problem of the three files.
@@ -262,23 +265,25 @@ def load_params(root: Path = Path()) -> Params:
     design = read_yaml(_File, root, layout.PARAMS, problems)
     if design is None:
         raise _error(problems)
+    if scale is not None:
+        design = replace(design, scale=scale)
     scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
     protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
-    scale = read_yaml(Scale, root, scale_file, problems) if scale_file else None
+    sizes = read_yaml(Scale, root, scale_file, problems) if scale_file else None
     protocol = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
     problems += [f"{layout.PARAMS}: {problem}" for problem in _design_problems(design)]
-    if scale and scale_file:
-        problems += [f"{scale_file}: {problem}" for problem in _scale_problems(scale)]
+    if sizes and scale_file:
+        problems += [f"{scale_file}: {problem}" for problem in _scale_problems(sizes)]
     if protocol and protocol_file:
         problems += [f"{protocol_file}: {problem}" for problem in _protocol_problems(protocol)]
         problems += [f"{layout.PARAMS}: {problem}" for problem in _arm_problems(design, protocol, protocol_file)]
-    if problems or scale is None or protocol is None:
+    if problems or sizes is None or protocol is None:
         raise _error(problems)
     return Params(
         **{field.name: getattr(design, field.name) for field in fields(Design)},
         scale_name=design.scale,
         protocol_name=design.protocol,
-        scale=scale,
+        scale=sizes,
         protocol=protocol,
     )
 
