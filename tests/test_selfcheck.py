@@ -27,15 +27,11 @@ from pessimism.models.adapters import use_adapter
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps
 from pessimism.online.update import REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.selfcheck import checks, rewards
-from pessimism.selfcheck.answers import check_answers
-from pessimism.selfcheck.finding import Finding
-from pessimism.selfcheck.generation import TRUNCATED, check_kept_mass
+from pessimism.selfcheck import rewards
 from pessimism.selfcheck.hacking import check_placebo, check_planted_hack
-from pessimism.selfcheck.instrument import Instrument, load_instrument, needed_outputs
-from pessimism.selfcheck.kl import check_kl_at_start
-from pessimism.selfcheck.logprobs import check_response_logps
-from pessimism.selfcheck.rewards import check_saved_member, check_score_invariance
+from pessimism.selfcheck.instrument import Finding, Instrument, load_instrument, needed_outputs
+from pessimism.selfcheck.policy import TRUNCATED, check_kept_mass, check_kl_at_start, check_response_logps
+from pessimism.selfcheck.rewards import check_answers, check_saved_member, check_score_invariance
 from pessimism.tasks import answers, gsm8k
 
 Patch = pytest.MonkeyPatch
@@ -87,7 +83,7 @@ def test_a_sound_project_passes_every_check(world: Params, capsys: pytest.Captur
     main(["selfcheck"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        *(f"pass  {name}" for name in checks.CHECKS),
+        *(f"pass  {name}" for name in selfcheck.checks()),
         "8 of 8 checks passed",
     ]
     assert all("(criterion: " in line for line in lines[:-1])
@@ -104,7 +100,7 @@ def test_a_failed_check_ends_with_status_1_after_all_others(
         "two": unmeasurable,
         "three": lambda _: Finding("0 nats", "0", True),
     }
-    monkeypatch.setattr(checks, "CHECKS", planted)
+    monkeypatch.setattr(selfcheck, "checks", lambda: planted)
     with pytest.raises(SystemExit) as ended:
         main(["selfcheck"])
     assert isinstance(ended.value.code, str) and "2 of 3 checks failed (one, two)" in ended.value.code

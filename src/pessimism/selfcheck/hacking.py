@@ -13,8 +13,7 @@ from pessimism.measures.intervals import Interval
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import trainable_parameters
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.selfcheck.finding import Finding
-from pessimism.selfcheck.instrument import PLACEBO, SMALLEST_BATCH, Instrument, gap_by_problem
+from pessimism.selfcheck.instrument import PLACEBO, SMALLEST_BATCH, Finding, Instrument, gap_by_problem
 
 CONFIDENCE = 0.999
 """A sound instrument fails once in a thousand models, not once in twenty as at 95 %."""

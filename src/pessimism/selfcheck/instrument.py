@@ -1,4 +1,4 @@
-"""The parts that the checks try: the project's current models and problems, loaded as the stages load them."""
+"""What the checks try, the project's current models and problems as the stages load them, and what they find."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ PLACEBO_STEPS = 2
 PLACEBO = Arm(reward="ensemble", kappa="fixed", learning_rate_factor=0.0)
 ARM = "selfcheck"
 SMALLEST_BATCH = 2  # prompts; advantages have no spread below
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure beside the criterion it was held against.
+
+    Attributes:
+        figure: what was measured, with its unit.
+        criterion: what was asked of it.
+        passed: whether it meets that.
+    """
+
+    figure: str
+    criterion: str
+    passed: bool
 
 
 @dataclass

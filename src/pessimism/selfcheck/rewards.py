@@ -1,4 +1,4 @@
-"""Does a response's reward depend on the response alone, and does a reward model survive being saved?"""
+"""Does a reward depend on the response alone, does a reward model survive being saved, are answers read rightly?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from pessimism.experiment import rng
+from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import ModelParams
 from pessimism.models.adapters import attach, save_adapter
 from pessimism.models.loading import load_reward_base
 from pessimism.reward.ensemble import RewardEnsemble, member_name
-from pessimism.selfcheck.finding import Finding
-from pessimism.selfcheck.instrument import Instrument
+from pessimism.selfcheck.instrument import Finding, Instrument
+from pessimism.tasks.answers import audit
+from pessimism.tasks.gsm8k import SPLITS
 
 RESPONSES = 32
 FLOAT32_TOLERANCE = 1e-4
@@ -79,6 +81,23 @@ def check_saved_member(instrument: Instrument) -> Finding:
         figure=f"{changed} of {before_K_B.size} scores changed by saving and loading",
         criterion="none, to the last bit",
         passed=changed == 0,
+    )
+
+
+def check_answers(instrument: Instrument) -> Finding:
+    """Reference solutions of every problem under the strict rule, and both rules on the base's held-out responses."""
+    problems = pd.concat([records.read_table(layout.tasks(split)) for split in SPLITS])
+    references = audit(list(problems["solution"]), list(problems["answer"]))["true_reward"]
+    rates = audit(instrument.base.rollouts.texts, list(instrument.heldout_tasks["answer"]))
+    return Finding(
+        figure=(
+            f"{references:.2%} of {len(problems)} reference solutions rewarded; responses rewarded "
+            f"{rates['true_reward']:.1%} strict, {rates['true_reward_flexible']:.1%} flexible "
+            f"({rates['disagreement']:.1%} differ); without an answer {rates['no_answer_strict']:.1%} strict, "
+            f"{rates['no_answer_flexible']:.1%} flexible"
+        ),
+        criterion="every reference solution rewarded",
+        passed=references == 1,
     )
 
 
