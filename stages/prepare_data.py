@@ -11,14 +11,16 @@ from pessimism.checks import stage
 from pessimism.data.preferences import load_preferences
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
+from pessimism.experiment.sections import section
 from pessimism.tasks.gsm8k import load_tasks
 
 
 @stage.main("prepare_data")
 def main(params: Params) -> None:
-    scale_file = str(layout.scale_file(params.scale_name))
-    pairs = load_preferences(params.scale.preferences, params.root_seed, scale_file)
-    problems = load_tasks(params.scale.tasks, params.root_seed, scale_file)
+    with section(params, "preferences"):
+        pairs = load_preferences(params.scale.preferences, params.root_seed)
+    with section(params, "tasks"):
+        problems = load_tasks(params.scale.tasks, params.root_seed)
     for split, rows in pairs.rows.items():
         records.write_table(layout.preferences(split), pd.DataFrame(rows))
     for split, rows in problems.rows.items():

@@ -160,7 +160,7 @@ def test_check_reads_local_pairs(project: Path, edit: Edit, change: dict, found:
     good = [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)]
     bad = {key: value for key, value in (good[1] | change).items() if value is not ...}
     use_path(edit, "preferences", "pairs.jsonl")
-    assert re.search(r"found no file .*pairs.jsonl; expected .*preferences.name in scales/tiny.yaml", failure("check"))
+    assert re.search(r"found no file .*pairs.jsonl; expected one: change `name`", failure("check"))
     write_rows(project / "pairs.jsonl", good)
     cli.main(["check"])
     write_rows(project / "pairs.jsonl", [good[0], bad, *good[2:]])
@@ -186,7 +186,7 @@ def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_check_looks_at_local_models(project: Path, edit: Edit, any_model: None) -> None:
     use_path(edit, "policy", "model")
-    assert "scales/tiny.yaml: policy.name: found no" in failure("check")
+    assert "scales/tiny.yaml: policy: found no" in failure("check")
     write_rows(project / "model/config.json", [{"hidden_size": 8}])
     cli.main(["check"])
 
@@ -209,7 +209,7 @@ def test_a_local_model_that_changed_is_refused_until_its_record_is_gone(
     preflight.check(load_params())
     write_rows(project / "model/config.json", [{"hidden_size": 16}])
     text = refusal()
-    assert "scales/tiny.yaml: policy.name: found content" in text and f"expected {identity['content_sha256']}" in text
+    assert "scales/tiny.yaml: policy: found content" in text and f"expected {identity['content_sha256']}" in text
     assert "by `rm -rf models/base && dvc repro --force prepare_base` and then" in text
     shutil.rmtree(layout.BASE)
     preflight.check(load_params())
@@ -244,8 +244,8 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     use_path(edit, "tasks", "gsm8k")
     scale = load_params().scale
     found = {
-        "preferences": load_preferences(scale.preferences, 42, "scales/tiny.yaml").record,
-        "tasks": load_tasks(scale.tasks, 42, "scales/tiny.yaml").record,
+        "preferences": load_preferences(scale.preferences, 42).record,
+        "tasks": load_tasks(scale.tasks, 42).record,
     }
     records.write_json(layout.DATA_RECORD, found)
     preflight.check(load_params())
@@ -253,9 +253,7 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     write_rows(project / changed[0], changed[1][:-1])
     text = refusal()
     hashes = {"preferences": "sha256", "tasks": "sha256_test"}[section]
-    assert (
-        f"scales/tiny.yaml: {section}.name: found rows in" in text and f"data/sources.json records ({hashes})" in text
-    )
+    assert f"scales/tiny.yaml: {section}: found rows in" in text and f"data/sources.json records ({hashes})" in text
     assert "by `rm -rf data/sources.json && dvc repro --force prepare_data` and then" in text
     records.write_json(layout.DATA_RECORD, found | {section: {"source": "embedded", "name": "arithmetic"}})
     preflight.check(load_params())

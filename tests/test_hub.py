@@ -19,9 +19,7 @@ from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
 from pessimism.errors import SourceError
 from pessimism.experiment import layout, records
 from pessimism.machine import hub
-from pessimism.machine.hub import Section
 
-POLICY = Section("scales/paper.yaml", "policy")
 MODEL = {
     "config.json": b'{"hidden_size": 8}',
     "model.safetensors": b"w" * 5000,
@@ -47,8 +45,7 @@ DATASET["socratic/train-0.jsonl"] = b'{"question": "why?", "answer": "#### 0"}'
 
 READ_ROWS = f"""
 from pessimism.data.sources import hub_rows
-from pessimism.machine.hub import Section
-rows = hub_rows("a/sums", "main", "train", "{COMMIT}", Section("scales/paper.yaml", "tasks"))
+rows = hub_rows("a/sums", "main", "train", "{COMMIT}")
 print([row["question"] for row in rows])
 """
 
@@ -71,34 +68,34 @@ def elsewhere(code: str, endpoint: str, home: Path, **variables: str) -> subproc
 
 def refusal(name: str = "a/model", revision: str | None = COMMIT) -> str:
     with pytest.raises(SourceError) as raised:
-        hub.find("model", name, revision, POLICY)
+        hub.find("model", name, revision)
     return str(raised.value)
 
 
 def test_a_branch_becomes_a_commit_and_the_missing_bytes_are_what_transformers_reads(fake: FakeHub) -> None:
     wanted = len(MODEL["config.json"]) + len(MODEL["model.safetensors"]) + len(MODEL["tokenizer.json"])
     for revision in (None, "main", COMMIT):
-        assert hub.find("model", "a/model", revision, POLICY) == hub.HubFiles(COMMIT, wanted)
-    assert hub.hub_revision("dataset", "a/sums", "main", Section("scales/paper.yaml", "tasks")) == COMMIT
+        assert hub.find("model", "a/model", revision) == hub.HubFiles(COMMIT, wanted)
+    assert hub.hub_revision("dataset", "a/sums", "main") == COMMIT
 
 
 def test_a_downloaded_commit_needs_no_hub(fake: FakeHub) -> None:
-    path = hub.snapshot("model", "a/model", COMMIT, POLICY)
+    path = hub.snapshot("model", "a/model", COMMIT)
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     fake.hangs = True
     asked = len(fake.requests)
     with stopwatch(1.0):
-        assert hub.find("model", "a/model", COMMIT, POLICY) == hub.HubFiles(COMMIT, 0)
-        assert hub.snapshot("model", "a/model", COMMIT, POLICY) == path
+        assert hub.find("model", "a/model", COMMIT) == hub.HubFiles(COMMIT, 0)
+        assert hub.snapshot("model", "a/model", COMMIT) == path
     assert len(fake.requests) == asked
 
 
 def test_a_commit_that_lacks_a_file_is_asked_for_and_completed(fake: FakeHub) -> None:
-    path = hub.snapshot("model", "a/model", COMMIT, POLICY)
+    path = hub.snapshot("model", "a/model", COMMIT)
     (path / "model.safetensors").unlink()
     assert hub.cached_snapshot("model", "a/model", COMMIT) is None
-    assert hub.find("model", "a/model", COMMIT, POLICY).missing_bytes == len(MODEL["model.safetensors"])
-    assert (hub.snapshot("model", "a/model", COMMIT, POLICY) / "model.safetensors").is_file()
+    assert hub.find("model", "a/model", COMMIT).missing_bytes == len(MODEL["model.safetensors"])
+    assert (hub.snapshot("model", "a/model", COMMIT) / "model.safetensors").is_file()
 
 
 def test_files_fetched_one_by_one_do_not_count_as_a_whole_commit(fake: FakeHub) -> None:
@@ -106,11 +103,11 @@ def test_files_fetched_one_by_one_do_not_count_as_a_whole_commit(fake: FakeHub) 
 
     hf_hub_download("a/model", "config.json", revision=COMMIT)
     assert hub.cached_snapshot("model", "a/model", COMMIT) is None
-    assert hub.find("model", "a/model", COMMIT, POLICY).missing_bytes == 5002
+    assert hub.find("model", "a/model", COMMIT).missing_bytes == 5002
 
 
 def test_a_branch_is_asked_for_even_where_its_commit_is_at_hand(fake: FakeHub) -> None:
-    hub.snapshot("model", "a/model", COMMIT, POLICY)
+    hub.snapshot("model", "a/model", COMMIT)
     assert hub.cached_snapshot("model", "a/model", "main") is None
 
 
@@ -119,7 +116,7 @@ def test_a_hub_that_hangs_is_reported_in_time(fake: FakeHub, monkeypatch: pytest
     fake.hangs = True
     with stopwatch(3.0):
         text = refusal()
-    assert f"Expected a hub in reach ({fake.endpoint})" in text and "policy.source=path" in text
+    assert f"Expected a hub in reach ({fake.endpoint})" in text
 
 
 def test_a_name_server_that_hangs_is_reported_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +140,8 @@ def test_a_hub_that_refuses_the_connection_is_reported_at_once(fake: FakeHub, mo
 
 def test_each_refusal_of_the_hub_says_what_to_change(fake: FakeHub) -> None:
     with stopwatch(5.0):
-        assert "correct policy.name in scales/paper.yaml, or log in" in refusal("a/missing")
-        assert "change policy.revision in scales/paper.yaml" in refusal(revision="0" * 40)
+        assert "correct `name`, or log in" in refusal("a/missing")
+        assert "change `revision`" in refusal(revision="0" * 40)
         fake.gated.add("a/model")
         assert f"ask for it at {fake.endpoint}/a/model and log in with `hf auth login`" in refusal()
         fake.files["a/pickled"] = {"config.json": b"{}", "pytorch_model.bin": b"p"}
@@ -173,9 +170,7 @@ def test_rows_that_were_converted_at_another_commit_are_not_taken(fake: FakeHub,
 
 
 def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path: Path) -> None:
-    section = 'Section("scales/paper.yaml", "policy")'
-    question = f'hub_revision("model", "a/model", "{COMMIT}", {section})'
-    code = f"from pessimism.machine.hub import Section, hub_revision\n{question}"
+    code = f"from pessimism.machine.hub import hub_revision\nhub_revision('model', 'a/model', '{COMMIT}')"
     with stopwatch(20.0):
         ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []
@@ -212,7 +207,7 @@ def test_a_model_of_the_hub_loads_where_no_hub_answers(
             edit("scales/tiny.yaml", f"{role}.{key}", value)
         identity = {"source": "hub", "name": "a/base", "requested_revision": COMMIT, "revision": COMMIT}
         records.write_json(layout.base_record(role), identity)
-    hub.snapshot("model", "a/base", COMMIT, POLICY)
+    hub.snapshot("model", "a/base", COMMIT)
     fake.hangs = True
     asked = len(fake.requests)
     with stopwatch(60.0):

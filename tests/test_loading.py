@@ -112,7 +112,7 @@ def test_another_source_than_the_recorded_one_is_refused(local: Params) -> None:
 def test_a_missing_directory_is_refused(local: Params) -> None:
     os.rename("local", "moved")
     loading.hash_once.cache_clear()
-    with pytest.raises(SourceError, match="policy.name: found no directory 'local'"):
+    with pytest.raises(SourceError, match="policy: found no directory 'local'"):
         loading.load_policy_base(local)
 
 
@@ -161,7 +161,7 @@ def test_a_hub_model_is_loaded_at_the_recorded_commit(
 ) -> None:
     asked = []
 
-    def snapshot(kind: str, name: str, revision: str, section: hub.Section) -> Path:
+    def snapshot(kind: str, name: str, revision: str) -> Path:
         asked.append((kind, name, revision))
         return layout.BASE_WEIGHTS
 
@@ -193,7 +193,7 @@ def test_what_was_asked_of_the_hub_is_recorded_beside_what_it_gave(
     tiny_world: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
-    monkeypatch.setattr(resolving, "hub_revision", lambda kind, name, revision, section: OTHER)
+    monkeypatch.setattr(resolving, "hub_revision", lambda kind, name, revision: OTHER)
     monkeypatch.setattr(resolving, "check_support", lambda params, role, revision: checked.append((role, revision)))
     monkeypatch.setattr(resolving, "_describe", lambda *arguments: {})
     params = with_source(tiny_world, source="hub", name="a/b", revision="main")

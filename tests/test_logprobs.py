@@ -9,7 +9,6 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel, Qwen3Config
 
 from pessimism.errors import DataError, SourceError
-from pessimism.machine.hub import Section
 from pessimism.models.compute import logprobs
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
@@ -147,8 +146,7 @@ def plain_distribution(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def test_a_head_that_scales_its_logits_is_refused(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = Section("scales/tiny.yaml", "policy")
-    check_head(model, section)
+    check_head(model)
     forward = model.forward
 
     def scaled(*args: Any, **given: Any) -> Any:
@@ -158,7 +156,7 @@ def test_a_head_that_scales_its_logits_is_refused(model: PreTrainedModel, monkey
 
     monkeypatch.setattr(model, "forward", scaled)
     with pytest.raises(SourceError, match="differ by .* nats from its own forward's"):
-        check_head(model, section)
+        check_head(model)
 
 
 def test_token_batches_hold_every_row_once_within_the_budget_and_neighbours_by_length() -> None:

@@ -32,7 +32,7 @@ NOT_TRACKED = {
     "src/pessimism/errors.py",
     *(
         f"src/pessimism/experiment/{name}.py"
-        for name in ("cells", "extensions", "layout", "params", "records", "schema")
+        for name in ("cells", "extensions", "layout", "params", "records", "schema", "sections")
     ),
     *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
     *(f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")),  # refuse, and compute nothing

@@ -21,7 +21,6 @@ from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.experiment.params import PreferenceParams
 
 EMBEDDED = PreferenceParams("embedded", "arithmetic", None, "train_prefs", 60)
-SCALE = "scales/tiny.yaml"
 
 
 def message_row(prompt: str = "Why?", chosen: str = "Because.", rejected: str = "No.") -> dict[str, Any]:
@@ -63,7 +62,7 @@ def test_pair_is_the_prompt_and_the_last_assistant_turns() -> None:
 def test_bad_row_of_a_file_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     params = write_rows(tmp_path / "pairs.jsonl", [message_row(), row])
     with pytest.raises(DataError, match=rf"pairs\.jsonl, row 2.*{message}"):
-        load_preferences(params, 42, SCALE)
+        load_preferences(params, 42)
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "no rows"), ("{", "line 1: found no JSON"), ("[]", "found a list")])
@@ -71,14 +70,14 @@ def test_broken_file(tmp_path: Path, text: str, message: str) -> None:
     params = write_rows(tmp_path / "pairs.jsonl", [])
     Path(params.name).write_text(text)
     with pytest.raises(DataError, match=message):
-        load_preferences(params, 42, SCALE)
+        load_preferences(params, 42)
 
 
 def test_missing_file_and_missing_limit_say_what_to_change() -> None:
-    with pytest.raises(SourceError, match=r"tiny\.yaml: preferences: found no file .*: change preferences\.name in"):
-        load_preferences(replace(EMBEDDED, source="path", name="nowhere.jsonl"), 42, SCALE)
-    with pytest.raises(ParamsError, match=r"preferences\.limit: found null"):
-        load_preferences(replace(EMBEDDED, limit=None), 42, SCALE)
+    with pytest.raises(SourceError, match=r"^found no file .*nowhere\.jsonl; expected one: change `name`"):
+        load_preferences(replace(EMBEDDED, source="path", name="nowhere.jsonl"), 42)
+    with pytest.raises(ParamsError, match="found a limit of null"):
+        load_preferences(replace(EMBEDDED, limit=None), 42)
 
 
 def test_hub_rows_that_say_nothing_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +86,7 @@ def test_hub_rows_that_say_nothing_are_dropped_and_counted(monkeypatch: pytest.M
     rows[2] = rows[4] = message_row(rejected="Because.")
     monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
     monkeypatch.setattr(sources, "hub_rows", lambda *_: rows)
-    loaded = load_preferences(replace(EMBEDDED, source="hub", name="a/b", limit=15), 42, SCALE)
+    loaded = load_preferences(replace(EMBEDDED, source="hub", name="a/b", limit=15), 42)
     assert loaded.record["rows_dropped"] == {"empty chosen": 1, "chosen equals rejected": 2}
     assert loaded.record["rows_kept"] == sum(loaded.record["rows"].values()) == 15
     assert loaded.record["revision"] == "c0ffee"
@@ -99,25 +98,13 @@ def test_hub_row_without_a_column_is_an_error_all_the_same(monkeypatch: pytest.M
     monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
     monkeypatch.setattr(sources, "hub_rows", lambda *_: [without(message_row(), "chosen")])
     with pytest.raises(DataError, match=r"a/b at c0ffee, train_prefs, row 1: .*expected also \['chosen'\]"):
-        load_preferences(replace(EMBEDDED, source="hub", name="a/b"), 42, SCALE)
-
-
-def test_hub_out_of_reach_names_the_flags_for_a_local_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ConnectionError("Name or service not known")
-
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
-    with pytest.raises(SourceError) as caught:
-        load_preferences(replace(EMBEDDED, source="hub", name="a/b", revision="v1"), 42, SCALE)
-    flags = "-S 'scales/tiny.yaml:preferences.source=path' -S 'scales/tiny.yaml:preferences.name=<.jsonl file>'"
-    assert flags in str(caught.value)
-    assert "'a/b' at revision 'v1'" in str(caught.value)
+        load_preferences(replace(EMBEDDED, source="hub", name="a/b"), 42)
 
 
 def test_embedded_pairs_are_the_annotators(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load_preferences(EMBEDDED, 42, SCALE)
-    assert loaded.rows == load_preferences(EMBEDDED, 42, SCALE).rows
-    assert loaded.rows != load_preferences(EMBEDDED, 43, SCALE).rows
+    loaded = load_preferences(EMBEDDED, 42)
+    assert loaded.rows == load_preferences(EMBEDDED, 42).rows
+    assert loaded.rows != load_preferences(EMBEDDED, 43).rows
     assert loaded.record["annotator"]["style_weight"] == embedded_world.STYLE_WEIGHT
     assert loaded.record["prompts_in_two_splits"] == 0
     assert loaded.record["rows_dropped"] == {}
@@ -180,7 +167,7 @@ def test_real_pairs() -> None:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
     params = replace(EMBEDDED, source="path", name=str(folder / "preferences_en.jsonl"), limit=None)
-    loaded = load_preferences(params, 42, SCALE)
+    loaded = load_preferences(params, 42)
     assert loaded.record["rows_kept"] == 300
     assert loaded.record["coverage"]["unique_prompts"] == 295
     assert loaded.record["prompts_in_two_splits"] == 0

@@ -154,7 +154,7 @@ def test_models_that_a_stage_holds_together_must_fit_together(project: Path, mon
 def test_a_stage_asks_the_hub_for_its_own_models_and_for_none_that_is_there(fake: FakeHub, free_disk: Free) -> None:
     startup.check_stage("train_dpo")
     assert [path for path in fake.requests if "/api/" in path] == [f"/api/models/a/policy/revision/{COMMIT}"]
-    hub.snapshot("model", "a/policy", COMMIT, hub.Section(SCALE, "policy"))
+    hub.snapshot("model", "a/policy", COMMIT)
     fake.hangs = True
     with stopwatch(1.0):
         startup.check_stage("train_dpo")
@@ -178,7 +178,7 @@ def test_a_download_must_fit_beside_the_outputs(fake: FakeHub, free_disk: Free) 
     free_disk(1.0)
     with pytest.raises(ResourceError, match="GiB below .*home/hub for the download of a/policy"):
         startup.check_stage("train_dpo")
-    hub.snapshot("model", "a/policy", COMMIT, hub.Section(SCALE, "policy"))
+    hub.snapshot("model", "a/policy", COMMIT)
     startup.check_stage("train_dpo")
 
 

@@ -22,6 +22,10 @@ class SourceError(PessimismError, OSError):
     """A model or data source is missing, out of reach, or not what was recorded."""
 
 
+class HubError(SourceError):
+    """The hub does not give what was asked of it."""
+
+
 class NonFiniteError(PessimismError, ArithmeticError):
     """A number that must be finite is not."""
 

@@ -17,9 +17,12 @@ from pessimism.data.preferences import load_preferences
 from pessimism.errors import SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import ModelParams, Params
+from pessimism.experiment.sections import section
 from pessimism.machine import hub, resources
-from pessimism.machine.hub import Kind, Section
+from pessimism.machine.hub import Kind
 from pessimism.tasks.gsm8k import load_tasks
+
+ROLES = ("policy", "reward")
 
 
 def check(params: Params) -> None:
@@ -32,12 +35,12 @@ def check(params: Params) -> None:
         DataError: a row of a local file is not usable.
     """
     _check_machine(params)
-    for role in ("policy", "reward"):
-        section = Section(str(layout.scale_file(params.scale_name)), role)
-        _check_model(params.scale.model(role), section)
-        _check_model_unchanged(params.scale.model(role), section)
+    for role in ROLES:
+        with section(params, role):
+            _check_model(params.scale.model(role))
+            _check_model_unchanged(params.scale.model(role), layout.base_record(role))
     _check_hub(params)
-    for role in ("policy", "reward"):
+    for role in ROLES:
         _check_usable(params, role)
     _check_rows(params)
 
@@ -52,19 +55,20 @@ def _check_machine(params: Params) -> None:
 
 
 def _check_hub(params: Params) -> None:
-    """Find every hub repository of the scale, and room for all that is not yet downloaded."""
-    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    """Find every hub repository of the scale, and room for all that is not yet downloaded; each counts once."""
+    scale = params.scale
     kinds: list[tuple[Kind, str, Any]] = [
         ("model", "policy", scale.policy),
         ("model", "reward", scale.reward),
         ("dataset", "preferences", scale.preferences),
         ("dataset", "tasks", scale.tasks),
     ]
-    found = {
-        (kind, source.name, source.revision): hub.find(kind, source.name, source.revision, Section(file, section))
-        for kind, section, source in kinds
-        if source.source == "hub"
-    }
+    found = {}
+    for kind, name, source in kinds:
+        if source.source == "hub":
+            with section(params, name):
+                key = (kind, source.name, source.revision)
+                found[key] = hub.find(kind, source.name, source.revision)
     needs = [startup.download_need(name, files) for (_, name, _), files in found.items()]
     resources.check_disk([startup.outputs_need(), *needs])
 
@@ -79,58 +83,59 @@ def _check_usable(params: Params, role: str) -> None:
 
 
 def _check_rows(params: Params) -> None:
-    scale, file = params.scale, str(layout.scale_file(params.scale_name))
+    scale = params.scale
     if scale.preferences.source != "hub":
-        found = load_preferences(scale.preferences, params.root_seed, file).record
-        _check_rows_unchanged(found, Section(file, "preferences"))
+        with section(params, "preferences"):
+            _check_rows_unchanged("preferences", load_preferences(scale.preferences, params.root_seed).record)
     if scale.tasks.source != "hub":
-        _check_rows_unchanged(load_tasks(scale.tasks, params.root_seed, file).record, Section(file, "tasks"))
+        with section(params, "tasks"):
+            _check_rows_unchanged("tasks", load_tasks(scale.tasks, params.root_seed).record)
 
 
-def _check_model(model: ModelParams, section: Section) -> None:
+def _check_model(model: ModelParams) -> None:
     if model.source != "path":
         return
     config = Path(model.name) / "config.json"
     if not config.is_file():
         raise SourceError(
-            f"{section}.name: found no {config.absolute()}; expected {model.name!r} to be the directory of a Hugging "
-            f"Face model: change {section}.name, or {section}.source to hub"
+            f"found no {config.absolute()}; expected {model.name!r} to be the directory of a Hugging Face model: "
+            "change `name`, or `source` to hub"
         )
 
 
-def _check_model_unchanged(model: ModelParams, section: Section) -> None:
+def _check_model_unchanged(model: ModelParams, record: Path) -> None:
     """Compare a model directory with what prepare_base recorded of it, if that is the last it recorded.
 
     A record without a description was left by a prepare_base that failed: its files were never used.
     """
-    path = layout.base_record(section.name)
-    if model.source != "path" or not path.is_file():
+    if model.source != "path" or not record.is_file():
         return
-    recorded = records.read_json(path)
+    recorded = records.read_json(record)
     if (recorded["source"], recorded["name"]) != (model.source, model.name) or "architecture" not in recorded:
         return
     found, expected = content_hash(Path(model.name)), recorded["content_sha256"]
     if found != expected:
         raise SourceError(
-            f"{section}.name: found content {found} in {model.name}; expected {expected}, which {path} records: "
+            f"found content {found} in {model.name}; expected {expected}, which {record} records: "
             f"{ways_out('prepare_base', layout.BASE)}"
         )
 
 
-def _check_rows_unchanged(found: Mapping[str, Any], section: Section) -> None:
+def _check_rows_unchanged(name: str, found: Mapping[str, Any]) -> None:
     """Compare what was read of local files with what prepare_data recorded of them, if that is the last it recorded.
 
     Args:
+        name: preferences or tasks.
         found: the record of the rows that were read now.
     """
     if found["source"] != "path" or not layout.DATA_RECORD.is_file():
         return
-    recorded = records.read_json(layout.DATA_RECORD)[section.name]
+    recorded = records.read_json(layout.DATA_RECORD)[name]
     if (recorded["source"], recorded["name"]) != (found["source"], found["name"]):
         return
     changed = [key for key in found if key.startswith("sha256") and found[key] != recorded[key]]
     if changed:
         raise SourceError(
-            f"{section}.name: found rows in {found['name']} that differ from those that {layout.DATA_RECORD} records "
+            f"found rows in {found['name']} that differ from those that {layout.DATA_RECORD} records "
             f"({', '.join(changed)}); expected the same: {ways_out('prepare_data', layout.DATA_RECORD)}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import ModelParams, Params, load_params
+from pessimism.experiment.sections import section
 from pessimism.machine import hub, resources
 from pessimism.machine.resources import GIB, DiskNeed
 
@@ -79,16 +80,15 @@ def download_needs(params: Params, roles: tuple[str, ...]) -> list[DiskNeed]:
     """What the hub models of ``roles`` still take of the disk; each repository counts once.
 
     Raises:
-        SourceError: a model is neither in the local cache nor at a hub in reach.
+        HubError: a model is neither in the local cache nor at a hub in reach.
     """
-    file = str(layout.scale_file(params.scale_name))
-    sections = {_repository(params.scale.model(role), role): hub.Section(file, role) for role in roles}
-    found = {
-        name: hub.find("model", name, revision, section)
-        for (source, name, revision), section in sections.items()
-        if source == "hub"
-    }
-    return [download_need(name, files) for name, files in found.items()]
+    repositories = {_repository(params.scale.model(role), role): role for role in roles}
+    needs = []
+    for (source, name, revision), role in repositories.items():
+        if source == "hub":
+            with section(params, role):
+                needs.append(download_need(name, hub.find("model", name, revision)))
+    return needs
 
 
 def download_need(name: str, files: hub.HubFiles) -> DiskNeed:

@@ -19,7 +19,7 @@ from pessimism.data.hashing import content_hash, rows_hash
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import rng
-from pessimism.machine.hub import Section, hub_revision
+from pessimism.machine.hub import hub_revision
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import PreferenceParams
@@ -47,7 +47,7 @@ class Preferences:
     record: dict[str, Any]
 
 
-def load_preferences(params: PreferenceParams, root_seed: int, scale_file: str) -> Preferences:
+def load_preferences(params: PreferenceParams, root_seed: int) -> Preferences:
     """Load the pairs that ``params`` names and split them by prompt.
 
     The limit counts pairs that are kept. From the hub, pairs with an empty text or two equal responses are dropped and
@@ -57,7 +57,7 @@ def load_preferences(params: PreferenceParams, root_seed: int, scale_file: str) 
         SourceError: the hub is out of reach or the file is missing.
         DataError: a row lacks a column, a local row is unusable, or there are too few pairs.
     """
-    raw, pair_of, where, record = _read(params, root_seed, Section(scale_file, "preferences"))
+    raw, pair_of, where, record = _read(params, root_seed)
     rows: list[dict[str, str]] = []
     dropped: Counter[str] = Counter()
     for number, row in enumerate(raw, 1):
@@ -129,21 +129,21 @@ def _distribution(values: Sequence[int]) -> dict[str, float]:
 
 
 def _read(
-    params: PreferenceParams, root_seed: int, section: Section
+    params: PreferenceParams, root_seed: int
 ) -> tuple[list[dict[str, Any]], Callable[[Mapping[str, Any], str, str], dict[str, str]], str, dict[str, Any]]:
     """Raw rows, the function that reads one, where they are from, and the record of their source."""
     record: dict[str, Any] = {"source": params.source, "name": params.name}
     if params.source == "embedded":
         if params.limit is None:
-            raise ParamsError(f"{section}.limit: found null; expected a number, for the embedded world has no end")
+            raise ParamsError("found a limit of null; expected a number, for the embedded world has no end")
         raw = embedded_world.preference_rows(rng.generator(root_seed, "preferences"), params.limit)
         record["annotator"] = embedded_world.annotator_record(raw)
         return raw, checked_pair, "embedded pairs", record | {"sha256": rows_hash(raw)}
     if params.source == "path":
-        raw = sources.read_jsonl(Path(params.name), section)
+        raw = sources.read_jsonl(Path(params.name))
         return raw, message_pair, params.name, record | {"sha256": content_hash(Path(params.name))}
-    revision = hub_revision("dataset", params.name, params.revision, section)
-    raw = sources.hub_rows(params.name, None, params.split, revision, section)
+    revision = hub_revision("dataset", params.name, params.revision)
+    raw = sources.hub_rows(params.name, None, params.split, revision)
     record |= {"revision": revision, "split": params.split, "sha256": rows_hash(raw)}
     return raw, message_pair, f"{params.name} at {revision[:12]}, {params.split}", record
 

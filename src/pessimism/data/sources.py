@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pessimism.errors import DataError, SourceError
-from pessimism.machine.hub import Section, refusal, snapshot
+from pessimism.machine.hub import refusal, snapshot
 
 
-def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a .jsonl file, one JSON object per line; blank lines are skipped.
 
     Raises:
@@ -19,10 +19,7 @@ def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
         DataError: a line is no JSON object, or the file has none.
     """
     if not path.is_file():
-        raise SourceError(
-            f"{section}: found no file {path.absolute()}; expected one: "
-            f"change {section.name}.name in {section.scale_file}"
-        )
+        raise SourceError(f"found no file {path.absolute()}; expected one: change `name`")
     lines = path.read_text(encoding="utf-8").split("\n")
     rows = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
@@ -30,22 +27,22 @@ def read_jsonl(path: Path, section: Section) -> list[dict[str, Any]]:
     return rows
 
 
-def hub_rows(name: str, config: str | None, split: str, revision: str, section: Section) -> list[dict[str, Any]]:
+def hub_rows(name: str, config: str | None, split: str, revision: str) -> list[dict[str, Any]]:
     """Rows of one split of a hub data set at an exact commit.
 
     They are read from the commit's own files. By name, ``load_dataset`` would ask the hub again and, where that does
     not answer, take whatever commit it converted last.
 
     Raises:
-        SourceError: the rows could not be loaded.
+        HubError: the rows could not be loaded.
     """
     import datasets
 
-    directory = snapshot("dataset", name, revision, section)
+    directory = snapshot("dataset", name, revision)
     try:
         table = datasets.load_dataset(str(directory), config, split=split)
     except Exception as error:
-        raise refusal("dataset", name, revision, section, error) from error
+        raise refusal("dataset", name, revision, error) from error
     return [dict(row) for row in table]
 
 

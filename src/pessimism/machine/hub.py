@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pessimism.errors import SourceError
+from pessimism.errors import HubError
 
 Kind = Literal["model", "dataset"]
 Answer = TypeVar("Answer")
@@ -28,23 +28,6 @@ WANTED: dict[str, dict[str, Any]] = {
     },
     "dataset": {},
 }
-LOCAL_COPIES = {"preferences": ".jsonl file", "tasks": "directory of gsm8k_train.jsonl and gsm8k_test.jsonl"}
-
-
-@dataclass(frozen=True)
-class Section:
-    """The part of a scale file that names a source; error messages quote it."""
-
-    scale_file: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.scale_file}: {self.name}"
-
-    def local_flags(self, local: str) -> str:
-        """The ``-S`` flags that replace the hub by ``local``, a description of a local file or directory."""
-        key = f"{self.scale_file}:{self.name}"
-        return f"dvc exp run -S '{key}.source=path' -S '{key}.name=<{local}>'"
 
 
 @dataclass(frozen=True)
@@ -86,58 +69,57 @@ def cached_snapshot(kind: Kind, name: str, revision: str | None) -> Path | None:
     return Path(path)
 
 
-def find(kind: Kind, name: str, revision: str | None, section: Section) -> HubFiles:
+def find(kind: Kind, name: str, revision: str | None) -> HubFiles:
     """What ``revision`` of a repository stands for now, and what of it is not in the local cache.
 
     Raises:
-        SourceError: the hub is out of reach, or has no such repository or revision, or does not give it to this user.
+        HubError: it is out of reach, or has no such repository or revision, or does not give it to this user.
     """
     if revision is not None and cached_snapshot(kind, name, revision):
         return HubFiles(revision, 0)
     try:
         return _within(HUB_SECONDS, lambda: _ask(kind, name, revision))
     except Exception as error:
-        raise refusal(kind, name, revision, section, error) from error
+        raise refusal(kind, name, revision, error) from error
 
 
-def hub_revision(kind: Kind, name: str, revision: str | None, section: Section) -> str:
+def hub_revision(kind: Kind, name: str, revision: str | None) -> str:
     """Commit that ``revision`` of a hub repository stands for now.
 
     Raises:
-        SourceError: as :func:`find`.
+        HubError: as :func:`find`.
     """
-    return find(kind, name, revision, section).revision
+    return find(kind, name, revision).revision
 
 
-def snapshot(kind: Kind, name: str, revision: str, section: Section) -> Path:
+def snapshot(kind: Kind, name: str, revision: str) -> Path:
     """Directory of a commit's files, downloaded where the local cache does not hold them all.
 
     Raises:
-        SourceError: the files are not in the cache and the hub does not give them.
+        HubError: the files are not in the cache and the hub does not give them.
     """
     from huggingface_hub import snapshot_download
 
     path = cached_snapshot(kind, name, revision)
     if path:
         return path
-    find(kind, name, revision, section)
+    find(kind, name, revision)
     try:
         return Path(snapshot_download(name, repo_type=kind, revision=revision, **WANTED[kind]))
     except Exception as error:
-        raise refusal(kind, name, revision, section, error) from error
+        raise refusal(kind, name, revision, error) from error
 
 
-def refusal(kind: Kind, name: str, revision: str | None, section: Section, error: Exception) -> SourceError:
-    """What the hub's answer means here and what to change."""
-    local = LOCAL_COPIES.get(section.name, "directory of a Hugging Face model")
+def refusal(kind: Kind, name: str, revision: str | None, error: Exception) -> HubError:
+    """What the hub's answer means here and what to change in the section that names the repository."""
     at = f" at revision {revision!r}" if revision else ""
-    return SourceError(
-        f"{section}: could not load the {kind} {name!r}{at} from the hub: {type(error).__name__}: {error}\n"
-        f"{_advice(kind, name, revision, section, error)}, or use a local copy:\n  {section.local_flags(local)}"
+    return HubError(
+        f"could not load the {kind} {name!r}{at} from the hub: {type(error).__name__}: {error}\n"
+        f"{_advice(kind, name, revision, error)}"
     )
 
 
-def _advice(kind: Kind, name: str, revision: str | None, section: Section, error: Exception) -> str:
+def _advice(kind: Kind, name: str, revision: str | None, error: Exception) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -150,7 +132,7 @@ def _advice(kind: Kind, name: str, revision: str | None, section: Section, error
     commit = revision or "COMMIT"
     if isinstance(error, OfflineModeIsEnabled):
         return (
-            f"HF_HUB_OFFLINE is set; expected an exact commit in {section.name}.revision whose files are in "
+            "HF_HUB_OFFLINE is set; expected an exact commit as `revision` whose files are in "
             f"{cache_directory()}. Either download it where there is a network, with the same HF_HOME:\n"
             f"  hf download {name}{kind_flag} --revision {commit}\n"
             "or unset HF_HUB_OFFLINE"
@@ -162,18 +144,14 @@ def _advice(kind: Kind, name: str, revision: str | None, section: Section, error
             "set HF_TOKEN)"
         )
     if isinstance(error, RevisionNotFoundError):
-        return (
-            f"The repository has no such revision; expected a commit, branch or tag of it. Either change "
-            f"{section.name}.revision in {section.scale_file}"
-        )
+        return "The repository has no such revision; expected a commit, branch or tag of it. Either change `revision`"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"There is no such repository, or it is private. Either correct {section.name}.name in "
-            f"{section.scale_file}, or log in with `hf auth login` (or set HF_TOKEN)"
+            "There is no such repository, or it is private. Either correct `name`, or log in with `hf auth login` (or "
+            "set HF_TOKEN)"
         )
     return (
-        f"Expected a hub in reach ({constants.ENDPOINT}) that holds it. Either connect, and check {section.name}.name "
-        f"and {section.name}.revision in {section.scale_file}"
+        f"Expected a hub in reach ({constants.ENDPOINT}) that holds it. Either connect, and check `name` and `revision`"
     )
 
 

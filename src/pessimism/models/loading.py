@@ -6,7 +6,6 @@ embeddings, residual stream, last norm and head (models.precision).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pessimism.data.hashing import content_hash, ways_out
 from pessimism.errors import SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import ModelParams, Params
+from pessimism.experiment.sections import section
 from pessimism.machine import hub, processes
 from pessimism.models.precision import LOADED_DTYPES, compute_blocks_in_bfloat16, fuse_norms
 
@@ -121,36 +121,35 @@ def _checked_location(params: Params, role: str) -> str:
     """
     model = params.scale.model(role)
     record = records.read_json(layout.base_record(role))
-    section = hub.Section(str(layout.scale_file(params.scale_name)), role)
-    for key, expected in (("source", model.source), ("name", model.name)):
-        if record[key] != expected:
-            raise SourceError(
-                f"{section}: found {key} {expected!r}; expected {record[key]!r}, which prepare_base recorded: "
-                "run `dvc repro`"
-            )
-    if model.source == "embedded":
-        return str(layout.BASE_WEIGHTS)
-    if model.source == "hub":
-        _check_revision(model, record, section)
-        return str(hub.snapshot("model", model.name, record["revision"], section))
-    if not Path(model.name).is_dir():
-        raise SourceError(f"{section}.name: found no directory {model.name!r}; expected a Hugging Face model directory")
-    found = hash_once(Path(model.name))
-    if found != record["content_sha256"]:
+    with section(params, role):
+        _check_recorded("source", model.source, record["source"])
+        _check_recorded("name", model.name, record["name"])
+        if model.source == "embedded":
+            return str(layout.BASE_WEIGHTS)
+        if model.source == "path":
+            _check_unchanged(Path(model.name), record["content_sha256"])
+            return model.name
+        # A pinned commit is the one to find recorded, a branch or a tag the one that was asked for.
+        key = "revision" if hub.is_commit(model.revision) else "requested_revision"
+        _check_recorded("revision", model.revision, record[key])
+        return str(hub.snapshot("model", model.name, record["revision"]))
+
+
+def _check_recorded(key: str, found: str | None, recorded: str | None) -> None:
+    if found != recorded:
+        raise SourceError(f"found {key} {found!r}; expected {recorded!r}, which prepare_base recorded: run `dvc repro`")
+
+
+def _check_unchanged(directory: Path, recorded: str) -> None:
+    if not directory.is_dir():
         raise SourceError(
-            f"{section}: found content {found}; expected {record['content_sha256']}, which prepare_base recorded: "
-            f"{ways_out('prepare_base', layout.BASE)}"
+            f"found no directory {str(directory)!r}; expected that of a Hugging Face model: change `name`"
         )
-    return model.name
-
-
-def _check_revision(model: ModelParams, record: Mapping[str, Any], section: hub.Section) -> None:
-    """Refuse a record of another commit than the pinned one, or of another branch or tag than the named one."""
-    recorded = record["revision"] if hub.is_commit(model.revision) else record["requested_revision"]
-    if model.revision != recorded:
+    found = hash_once(directory)
+    if found != recorded:
         raise SourceError(
-            f"{section}: found revision {model.revision!r}; expected {recorded!r}, which prepare_base recorded: "
-            "run `dvc repro`"
+            f"found content {found}; expected {recorded}, which prepare_base recorded: "
+            f"{ways_out('prepare_base', layout.BASE)}"
         )
 
 

@@ -12,7 +12,8 @@ from pessimism.data.hashing import content_hash
 from pessimism.errors import PessimismError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import ModelParams, Params
-from pessimism.machine.hub import Section, hub_revision
+from pessimism.experiment.sections import section
+from pessimism.machine.hub import hub_revision
 from pessimism.models.compute.logprobs import token_logps
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.support import check_support
@@ -32,14 +33,14 @@ def record_base(params: Params, role: str) -> None:
     Raises:
         SourceError: the model is missing or out of reach, cannot be that role, or does not load completely.
     """
-    section = Section(str(layout.scale_file(params.scale_name)), role)
-    identity = _identify(params.scale.model(role), section)
-    check_support(params, role, identity["revision"])
-    records.write_json(layout.base_record(role), identity)
-    records.write_json(layout.base_record(role), identity | _describe(params, role, section))
+    with section(params, role):
+        identity = _identify(params.scale.model(role))
+        check_support(params, role, identity["revision"])
+        records.write_json(layout.base_record(role), identity)
+        records.write_json(layout.base_record(role), identity | _describe(params, role))
 
 
-def _identify(model: ModelParams, section: Section) -> dict[str, Any]:
+def _identify(model: ModelParams) -> dict[str, Any]:
     identity: dict[str, Any] = {
         "source": model.source,
         "name": model.name,
@@ -48,30 +49,29 @@ def _identify(model: ModelParams, section: Section) -> dict[str, Any]:
         "content_sha256": None,
     }
     if model.source == "hub":
-        commit = hub_revision("model", model.name, model.revision, section)
+        commit = hub_revision("model", model.name, model.revision)
         return identity | {"requested_revision": model.revision, "revision": commit}
     directory = layout.BASE_WEIGHTS if model.source == "embedded" else Path(model.name)
     if not directory.is_dir():
         raise SourceError(
-            f"{section}.name: found no directory {directory.absolute()}; expected one that holds a Hugging Face model: "
-            f"change it in {section.scale_file}"
+            f"found no directory {directory.absolute()}; expected one that holds a Hugging Face model: change `name`"
         )
     return identity | {"content_sha256": content_hash(directory)}
 
 
-def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
+def _describe(params: Params, role: str) -> dict[str, Any]:
     try:
         model, tokenizer = LOADERS[role](params), load_tokenizer(params, role)
     except PessimismError:
         raise
     except Exception as error:
         raise SourceError(
-            f"{section}: {params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
-            f"Expected a complete Hugging Face causal language model: check {section.name}.name in {section.scale_file}"
+            f"{params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
+            "Expected a complete Hugging Face causal language model: check `name`"
         ) from error
-    check_causal(model, tokenizer.pad_token_id, section)
+    check_causal(model, tokenizer.pad_token_id)
     if role == "policy":
-        check_head(model, section)
+        check_head(model)
     return {
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
@@ -86,7 +86,7 @@ def _describe(params: Params, role: str, section: Section) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def check_head(model: PreTrainedModel, section: Section) -> None:
+def check_head(model: PreTrainedModel) -> None:
     """Compare log-probs of a few tokens with those of the model's own forward.
 
     Stages take them from the backbone's states and the head's weights. An architecture that scales its logits on the
@@ -103,14 +103,13 @@ def check_head(model: PreTrainedModel, section: Section) -> None:
     tolerance = HEAD_TOLERANCE[model.get_output_embeddings().weight.dtype]
     if not error <= tolerance:
         raise SourceError(
-            f"{section}: found log-probs of {type(model).__name__} that differ by {error:.3g} nats from its own "
-            f"forward's; expected at most {tolerance:g}, a head that is one linear layer: choose another model "
-            f"under {section.name}.name in {section.scale_file}"
+            f"found log-probs of {type(model).__name__} that differ by {error:.3g} nats from its own forward's; "
+            f"expected at most {tolerance:g}, a head that is one linear layer: choose another model as `name`"
         )
 
 
 @torch.no_grad()
-def check_causal(model: PreTrainedModel, pad_id: int, section: Section) -> None:
+def check_causal(model: PreTrainedModel, pad_id: int) -> None:
     """Compare the states of three tokens with those of the same three before padding that nothing masks.
 
     Stages pad on the right and mask nothing. A model that looks ahead would read the padding.
@@ -126,7 +125,7 @@ def check_causal(model: PreTrainedModel, pad_id: int, section: Section) -> None:
     change = float((padded[:, : len(tokens)] - alone).norm() / alone.norm())
     if not change <= CAUSAL_TOLERANCE:
         raise SourceError(
-            f"{section}: found states of {type(model).__name__} that change by {change:.3g} of their norm where "
-            f"padding follows; expected at most {CAUSAL_TOLERANCE:g}, a model that looks back alone: choose another "
-            f"model under {section.name}.name in {section.scale_file}, or check is_causal in its config.json"
+            f"found states of {type(model).__name__} that change by {change:.3g} of their norm where padding follows; "
+            f"expected at most {CAUSAL_TOLERANCE:g}, a model that looks back alone: choose another model as `name`, or "
+            "check is_causal in its config.json"
         )

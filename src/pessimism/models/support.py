@@ -24,9 +24,9 @@ from transformers.quantizers import AutoHfQuantizer
 
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
-from pessimism.experiment.params import ModelParams, Params
+from pessimism.experiment.params import ModelParams, Params, Scale
+from pessimism.experiment.sections import section
 from pessimism.machine import hub
-from pessimism.machine.hub import Section
 from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
 from pessimism.models.precision import BLOCKS, has_blocks
 
@@ -52,20 +52,24 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
     Raises:
         SourceError: the model cannot be used; one message says everything that is in the way.
     """
-    chosen = params.scale.model(role)
-    section = Section(str(layout.scale_file(params.scale_name)), role)
-    location, commit = _location(chosen, revision)
-    config, tokenizer = _read(location, commit, section)
-    problems = _config_problems(config, chosen, params.scale.lengths.sequence, role)
-    if not problems:
-        model = _without_weights(config, role, section)
-        problems = _layer_problems(model, chosen)
-        problems += _policy_problems(model) if role == "policy" else _reward_problems(model)
-        problems += _quantization_problems(model, chosen) + _precision_problems(model, chosen, role)
-    problems += _tokenizer_problems(tokenizer, config, role)
+    location, commit = _location(params.scale.model(role), revision)
+    with section(params, role):
+        config, tokenizer = _read(location, commit)
+        problems = _model_problems(config, params.scale, role) + _tokenizer_problems(tokenizer, config, role)
+        if problems:
+            listed = "\n".join(f"  - {problem}" for problem in problems)
+            raise SourceError(f"{location!r} cannot be the {role}:\n{listed}")
+
+
+def _model_problems(config: PreTrainedConfig, scale: Scale, role: str) -> list[str]:
+    chosen = scale.model(role)
+    problems = _config_problems(config, chosen, scale.lengths.sequence, role)
     if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise SourceError(f"{section}: {location!r} cannot be the {role}:\n{listed}")
+        return problems
+    model = _without_weights(config, role)
+    problems = _layer_problems(model, chosen)
+    problems += _policy_problems(model) if role == "policy" else _reward_problems(model)
+    return problems + _quantization_problems(model, chosen) + _precision_problems(model, chosen, role)
 
 
 def _location(chosen: ModelParams, revision: str | None) -> tuple[str, str | None]:
@@ -77,27 +81,27 @@ def _location(chosen: ModelParams, revision: str | None) -> tuple[str, str | Non
     return (str(snapshot), None) if snapshot else (chosen.name, commit)
 
 
-def _read(location: str, revision: str | None, section: Section) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+def _read(location: str, revision: str | None) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     try:
         config = AutoConfig.from_pretrained(location, revision=revision, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise SourceError(
-            f"{section}: could not read the configuration or the tokenizer of {location!r}: "
+            f"could not read the configuration or the tokenizer of {location!r}: "
             f"{type(error).__name__}: {error}\nExpected files of an architecture that the installed transformers has: "
-            f"check {section}.name in {section.scale_file}"
+            "check `name`"
         ) from error
     return config, tokenizer
 
 
-def _without_weights(config: PreTrainedConfig, role: str, section: Section) -> PreTrainedModel:
+def _without_weights(config: PreTrainedConfig, role: str) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             return CLASSES[role][1].from_config(config, trust_remote_code=False)
     except Exception as error:
         raise SourceError(
-            f"{section}: {config.model_type!r} cannot be built from its config.json: {type(error).__name__}: {error}\n"
-            f"Expected sizes that fit together: check {section}.name in {section.scale_file}"
+            f"{config.model_type!r} cannot be built from its config.json: {type(error).__name__}: {error}\n"
+            "Expected sizes that fit together: check `name`"
         ) from error
 
 

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import SourceError
 from pessimism.experiment.params import ModelParams, Params
+from pessimism.experiment.sections import section
 from pessimism.models.embedded import make_model, make_tokenizer
 from pessimism.tasks.gsm8k import load_tasks
 
@@ -126,7 +127,8 @@ def row_counts(params: Params, scale_file: str) -> Rows:
 def _pair_counts(params: Params, scale_file: str) -> tuple[int, int]:
     preferences = params.scale.preferences
     if preferences.source != "hub":
-        rows = load_preferences(preferences, params.root_seed, scale_file).rows
+        with section(params, "preferences"):
+            rows = load_preferences(preferences, params.root_seed).rows
         return len(rows["train"]), len(rows["val"])
     known = PREFERENCE_ROWS.get(preferences.name, {}).get(preferences.split)
     if known is None and preferences.limit is None:
@@ -139,7 +141,8 @@ def _pair_counts(params: Params, scale_file: str) -> tuple[int, int]:
 def _task_counts(params: Params, scale_file: str) -> tuple[int, int, int]:
     tasks = params.scale.tasks
     if tasks.source != "hub":
-        rows = load_tasks(tasks, params.root_seed, scale_file).rows
+        with section(params, "tasks"):
+            rows = load_tasks(tasks, params.root_seed).rows
         return len(rows["train"]), len(rows["heldout"]), len(rows["test"])
     if tasks.name not in TASK_ROWS:
         raise _unknown(f"{scale_file}: tasks", tasks.name, TASK_ROWS)
@@ -153,8 +156,8 @@ def _task_counts(params: Params, scale_file: str) -> tuple[int, int, int]:
     return train, tasks.heldout, test
 
 
-def _unknown(section: str, name: str, known: dict[str, Any]) -> SourceError:
+def _unknown(where: str, name: str, known: dict[str, Any]) -> SourceError:
     return SourceError(
-        f"{section}.name: the number of rows of {name!r} is not known before they are loaded; expected one of "
+        f"{where}.name: the number of rows of {name!r} is not known before they are loaded; expected one of "
         f"{sorted(known)}, or local rows"
     )

@@ -11,7 +11,7 @@ from pessimism.data import embedded_world, sources
 from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import rng
-from pessimism.machine.hub import Section, hub_revision
+from pessimism.machine.hub import hub_revision
 from pessimism.tasks.answers import MARKER, extract_strict
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Tasks:
     record: dict[str, Any]
 
 
-def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
+def load_tasks(params: TaskParams, root_seed: int) -> Tasks:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them; the
@@ -43,13 +43,12 @@ def load_tasks(params: TaskParams, root_seed: int, scale_file: str) -> Tasks:
         SourceError: the hub is out of reach or a file is missing.
         DataError: a row lacks a column, a text or its ``####`` answer, or there are too few rows.
     """
-    section = Section(scale_file, "tasks")
-    train, test, record = _read(params, root_seed, section)
+    train, test, record = _read(params, root_seed)
     record["rows_read"] = {"train": len(train), "test": len(test)}
     if len(train) <= params.heldout:
         raise DataError(
-            f"{section}: found {len(train)} train problems; expected more than tasks.heldout ({params.heldout}): "
-            f"lower tasks.heldout in {scale_file} or give more problems"
+            f"found {len(train)} train problems; expected more than are held out ({params.heldout}): "
+            "lower `heldout` or give more problems"
         )
     rows = {
         "train": train[: -params.heldout][: params.train_limit],
@@ -77,21 +76,21 @@ def task_row(row: Mapping[str, Any], task_id: str, where: str) -> dict[str, str]
     return {"task_id": task_id, "question": row["question"].strip(), "solution": solution, "answer": str(answer)}
 
 
-def _read(params: TaskParams, root_seed: int, section: Section) -> _Raw:
+def _read(params: TaskParams, root_seed: int) -> _Raw:
     """Checked rows of the train and the test split, and the record of their source."""
     if params.source == "embedded":
-        return _generate(params, root_seed, section)
+        return _generate(params, root_seed)
     record: dict[str, Any] = {"source": params.source, "name": params.name}
     splits = {}
     if params.source == "hub":
-        record["revision"] = hub_revision("dataset", params.name, params.revision, section)
+        record["revision"] = hub_revision("dataset", params.name, params.revision)
     for split in ("train", "test"):
         if params.source == "hub":
             where = f"{params.name} at {record['revision'][:12]}, {split}"
-            raw = sources.hub_rows(params.name, params.config, split, record["revision"], section)
+            raw = sources.hub_rows(params.name, params.config, split, record["revision"])
         else:
             path = Path(params.name) / f"gsm8k_{split}.jsonl"
-            where, raw = str(path), sources.read_jsonl(path, section)
+            where, raw = str(path), sources.read_jsonl(path)
         record[f"sha256_{split}"] = rows_hash(raw)
         splits[split] = _checked(raw, split, where)
     return splits["train"], splits["test"], record
@@ -101,11 +100,10 @@ def _checked(raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[d
     return [task_row(row, f"{split}-{number}", f"{where}, row {number}") for number, row in enumerate(raw, 1)]
 
 
-def _generate(params: TaskParams, root_seed: int, section: Section) -> _Raw:
+def _generate(params: TaskParams, root_seed: int) -> _Raw:
     if params.train_limit is None or params.test_limit is None:
         raise ParamsError(
-            f"{section}: found a limit of null; expected train_limit and test_limit as numbers, "
-            "for the embedded world has no end"
+            "found a limit of null; expected train_limit and test_limit as numbers, for the embedded world has no end"
         )
     last = params.train_limit + params.heldout
     raw = embedded_world.task_rows(rng.generator(root_seed, "tasks"), last + params.test_limit)
