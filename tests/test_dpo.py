@@ -303,7 +303,7 @@ def test_the_stage_shows_a_bar_and_no_logs(world: Params, checkout: Path, monkey
     import sys
 
     records.write_json(layout.BETA_GRID, {"p50": BETA})
-    monkeypatch.setattr(sys, "argv", ["train_dpo", "--beta-percentile", "50", "--seed", "0"])
+    monkeypatch.setattr(sys, "argv", ["train_dpo", "--label", "p50", "--seed", "0"])
     runpy.run_path(str(checkout / "stages/train_dpo.py"), run_name="__main__")
     captured = capfd.readouterr()
     assert captured.out == ""

@@ -148,7 +148,7 @@ def check_same_adapters(first: Path, second: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "directory"),
     [
-        (["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"], layout.dpo_adapter(CELL)),
+        (["stages/train_dpo.py", "--label", "p50", "--seed", "0"], layout.dpo_adapter(CELL)),
         (["stages/train_reward_model.py", "--member", "1"], layout.reward_member(1)),
     ],
     ids=["train_dpo", "train_reward_model"],
@@ -167,7 +167,7 @@ def test_two_processes_train_the_adapter_of_one(world: Params, arguments: list[s
 @pytest.mark.slow
 def test_two_processes_train_a_4_bit_policy_as_one_does(four_bit_world: Params) -> None:
     """To the rounding of bfloat16, which differs with the rows of a pass and which AdamW turns into whole steps."""
-    arguments, directory = ["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"], layout.dpo_adapter(CELL)
+    arguments, directory = ["stages/train_dpo.py", "--label", "p50", "--seed", "0"], layout.dpo_adapter(CELL)
     launch(1, *arguments)
     directory.rename("alone")
     launch(2, *arguments)
@@ -189,7 +189,7 @@ def trained(world: Params) -> Params:
 @pytest.mark.slow
 def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
     cell = OnlineCell("p50", 0, "proxy")
-    arguments = ["stages/adapt_online.py", "--beta-percentile", "50", "--seed", "0", "--arm", "proxy"]
+    arguments = ["stages/adapt_online.py", "--label", "p50", "--seed", "0", "--arm", "proxy"]
     launch(1, *arguments)
     alone = records.read_table(layout.trajectory(cell))
     layout.online_adapter(cell).rename("alone")
@@ -204,9 +204,9 @@ def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["stages/train_dpo.py", "--beta-percentile", "50", "--seed", "0"],
+        ["stages/train_dpo.py", "--label", "p50", "--seed", "0"],
         ["stages/train_reward_model.py", "--member", "1"],
-        ["stages/adapt_online.py", "--beta-percentile", "50", "--seed", "0", "--arm", "proxy"],
+        ["stages/adapt_online.py", "--label", "p50", "--seed", "0", "--arm", "proxy"],
     ],
     ids=["train_dpo", "train_reward_model", "adapt_online"],
 )

@@ -36,7 +36,7 @@ def test_a_stage_that_runs_once_is_given_the_parameters(project: Path, called: l
     ("parse", "text", "cell"),
     [
         (parse_reward_cell, "--member 2", RewardCell(2)),
-        (parse_online_cell, "--beta-percentile 20 --seed 1 --arm placebo", OnlineCell(20, 1, "placebo")),
+        (parse_online_cell, "--label p20 --seed 1 --arm placebo", OnlineCell("p20", 1, "placebo")),
     ],
 )
 def test_a_cell_is_read_off_the_command_line_and_named_in_the_record(
