@@ -172,7 +172,7 @@ def test_seeds_are_paired_over_betas_where_the_protocol_says_so(world: Params) -
 
     def seed(percentile: int, number: int, paired: bool) -> int:
         params = dataclasses.replace(world, protocol=dataclasses.replace(world.protocol, paired_seeds=paired))
-        return dpo.dpo_hyperparameters(params, DpoCell(percentile, number), BETA, 48, 10_000, lora, 100).seed
+        return dpo.dpo_hyperparameters(params, DpoCell(f"p{percentile}", number), BETA, 48, 10_000, lora, 100).seed
 
     assert seed(20, 0, paired=True) == seed(80, 0, paired=True) != seed(20, 1, paired=True)
     assert len({seed(20, 0, paired=False), seed(80, 0, paired=False), seed(20, 1, paired=False)}) == 3
