@@ -1,4 +1,4 @@
-"""How much the log-ratio of a pair depends on the layout of its batch, by precision: the noise of docs/log.md.
+"""How much the log-ratio of a pair depends on the layout of its batch, by precision: the noise of docs/decisions.md.
 
     python -m benchmarks.rounding MODEL_DIRECTORY PREFERENCES.jsonl
 

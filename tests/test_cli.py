@@ -280,8 +280,9 @@ def test_dag_as_mermaid(project: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "    train_dpo --> report" not in lines
 
 
-def test_readme_shows_the_dag_as_it_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert output(capsys, "dag", "--format", "mermaid") in (CHECKOUT / "README.md").read_text()
+def test_results_show_the_dag_as_it_is(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = re.findall(r"^```mermaid\n(.*?)^```", (CHECKOUT / "docs/results.md").read_text(), re.M | re.S)
+    assert [output(capsys, "dag", "--format", "mermaid")] == shown
 
 
 def test_reduction_keeps_the_order_and_nothing_more() -> None:

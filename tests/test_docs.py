@@ -1,13 +1,16 @@
-"""The documents name what the code writes."""
+"""The documents name what the code writes, say where it is, and show the numbers of the committed run."""
 
 from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from conftest import CHECKOUT
 from pessimism.experiment import layout, records
@@ -15,6 +18,11 @@ from synthetic_project import Invented, write_project
 
 METRICS = (CHECKOUT / "docs/metrics.md").read_text()
 NAMED = set(re.findall(r"`([a-z0-9_]+)`", METRICS))
+README = (CHECKOUT / "README.md").read_text()
+RESULTS = (CHECKOUT / "docs/results.md").read_text()
+PAGES = sorted({*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")})
+PACKAGE = CHECKOUT / "src/pessimism"
+SOURCES = ("src", "stages", "benchmarks", "tests", "scales", "protocols", "params.yaml", "dvc.yaml", "Makefile")
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +77,119 @@ def test_every_key_is_explained(scored: Path, file: Path) -> None:
     }
     plain = {"test", "beta", "beta_percentile", "seed", "value", "arm", "alpha", "runs", "refused"}
     assert sorted(keys - NAMED - structure - plain) == []
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_pages_that_the_files_name_exist() -> None:
+    """In code, comments and other pages; the changelog also names what is gone."""
+    files = [path for source in SOURCES for path in [CHECKOUT / source, *(CHECKOUT / source).rglob("*")]]
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    texts = [path.read_text() for path in [*files, *pages] if path.suffix in {".py", ".yaml", ".md"}]
+    named = {page for text in texts for page in re.findall(r"\bdocs/[\w/-]+\.md", text)}
+    assert [page for page in sorted(named) if not (CHECKOUT / page).is_file()] == []
+
+
+def rooms_in_readme() -> list[tuple[list[str], str]]:
+    """Rows of "Where is what": their rooms, and what is said of them."""
+    rows = re.findall(r"^\| (`[a-z]+/`.*?) \| (.*) \|$", README, re.M)
+    return [(re.findall(r"`([a-z]+)/`", rooms), text) for rooms, text in rows]
+
+
+def test_readme_lists_every_room_once() -> None:
+    listed = [room for rooms, _ in rooms_in_readme() for room in rooms]
+    assert sorted(listed) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize(("rooms", "text"), rooms_in_readme(), ids=lambda value: str(value)[:20])
+def test_readme_names_files_where_they_are(rooms: list[str], text: str) -> None:
+    parts = re.findall(r"`(\w+(?:\.py|/))`", text)
+    assert [part for part in parts if not any((PACKAGE / room / part).exists() for room in rooms)] == []
+
+
+def test_readme_shows_where_to_look() -> None:
+    """Where the gap is computed, where the beta grid is, and what to touch to add a task."""
+    rooms = {room: text for listed, text in rooms_in_readme() for room in listed}
+    assert "`goodhart.py`: **the gap**" in rooms["measures"] and says("measures/goodhart.py", "controlled_gap")
+    assert "`beta_grid.py`: **the grid of β**" in rooms["offline"] and says("offline/beta_grid.py", "beta_grid")
+    assert f"`{layout.BETA_GRID}`" in rooms["offline"]
+    assert "`src/pessimism/tasks/NAME.py`" in rooms["tasks"] and "docs/extend.md" in rooms["tasks"]
+
+
+def says(path: str, symbol: str) -> bool:
+    """Whether a file of the package defines a name."""
+    return re.search(rf"^ *(def |class )?{symbol}\b", (PACKAGE / path).read_text(), re.M) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_pages_name_code_where_it_is(page: Path) -> None:
+    """Files of the package, the project or next to the page, and the names in them: ``room/file.py: one, another``."""
+    spans = re.findall(r"`([a-z_]+/[a-z_/]+\.py)(?:: ([A-Za-z_, ]+))?`", page.read_text())
+    roots = (PACKAGE, CHECKOUT, page.parent)
+    assert [path for path, _ in spans if not any((root / path).is_file() for root in roots)] == []
+    named = [(path, symbol) for path, symbols in spans for symbol in filter(None, symbols.split(", "))]
+    assert [f"{path}: {symbol}" for path, symbol in named if not says(path, symbol)] == []
+
+
+def test_results_are_those_of_the_committed_run() -> None:
+    cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
+    shown = re.findall(r"^\| \d\.\d{3} \|.*$", RESULTS, re.M)
+    assert shown == [row(runs) for _, runs in cells.groupby(["beta", "arm"], sort=False)]
+
+
+def row(runs: pd.DataFrame) -> str:
+    """One line of the table of the committed run."""
+    beta, arm = runs["beta"].iloc[0], runs["arm"].iloc[0]
+    excess = "" if arm == "placebo" else f" {signed(runs['controlled_augc_excess'].mean(), 2)}"
+    start, change = runs["heldout_true_reward_start"].mean(), signed(runs["heldout_true_reward_change"].mean(), 2)
+    areas = f"{spread(runs['augc'], 1)} | {spread(runs['controlled_augc'], 2)}"
+    return f"| {beta:.3f} | {arm} | {areas} |{excess} | {start:.2f}, {change} |"
+
+
+def spread(values: pd.Series, digits: int) -> str:
+    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+
+
+def signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def test_verdicts_shown_are_those_of_the_committed_run() -> None:
+    claims = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]
+    shown = re.findall(r"^\| (C\d+) \| .*? \| (.*?) \| (.*?) \|$", RESULTS, re.M)
+    expected = [(claim, *(verdict(claims[claim][measure]) for measure in ("paper", "controlled"))) for claim in claims]
+    assert shown == sorted(expected, key=lambda line: int(line[0][1:]))
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """A verdict as the table words it, with its adjusted p."""
+    word = {"insufficient": "open"}.get(result["verdict"], result["verdict"])
+    p = result["p_adjusted"]
+    return f"{word}, no test below six betas" if p is None else f"{word}, {p:.{3 if p < 0.1 else 2}f}"
+
+
+def test_the_answer_is_that_of_the_committed_run() -> None:
+    """README and results say C1's numbers as they are in metrics/."""
+    paradox = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]["C1"]["controlled"]
+    low, high = (signed(bound, 1) for bound in paradox["interval"])
+    flat = " ".join(RESULTS.split())
+    assert f"is {signed(paradox['estimate'], 1)}, with a 95 % interval of {low} to {high} over seeds" in flat
+    assert f"is {paradox['p_opposite']:.3f}, adjusted {paradox['p_opposite_adjusted']:.2f}" in flat
+    excess = records.read_json(CHECKOUT / layout.HACKING)["controlled_augc_excess"]
+    assert f"is {', '.join(f'{value:.1f}' for value in excess.values())} from the lowest β to the highest" in README
+
+
+def test_a_release_has_one_version() -> None:
+    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
+    latest = re.search(r"^## (\S+) \((\S+)\)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.M)
+    assert latest and latest.groups() == (version, str(citation["date-released"]))
+    assert citation["version"] == version

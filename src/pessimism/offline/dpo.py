@@ -42,7 +42,7 @@ FIELDS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 LOGGED = ("entropy", "mean_logits", "is_top1")  # by TRL's loss, which takes only the log-probabilities into account
 
 # Standard deviation, nats, of a pair's log-ratio between two layouts of its batch that rounding alone is granted, by
-# what the policy computes in: four times what docs/log.md measured, for responses of 99 tokens.
+# what the policy computes in: four times what docs/decisions.md names, for responses of 99 tokens.
 ROUNDING = {"float32": 3e-3, "nf4": 0.3, "mixed": 0.3, "bfloat16": 0.9}
 
 
