@@ -1,4 +1,4 @@
-"""Judge the paper's ten claims by its own measure and by the controlled one, with every run's value beside the verdict.
+"""Judge the paper's claims by its own measure and by the controlled one, with every run's value beside the verdict.
 
 Reads: plots/cells.csv, metrics/power_law.json, metrics/beta_star.json.
 Writes: metrics/claims.json.

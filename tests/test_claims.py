@@ -1,7 +1,8 @@
-"""The ten claims: estimates, tests and verdicts by both measures, every value behind them, and what is missing."""
+"""The claims: estimates, tests and verdicts by both measures, every value behind them, and what is missing."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import pandas as pd
 import pytest
 
 from pessimism.claims.claims import check_claims
-from pessimism.claims.statements import TREND_CLAIMS
+from pessimism.claims.kinds import Quantity
+from pessimism.claims.statements import CLAIMS
+from pessimism.claims.trend_kinds import OverBeta, Trend
+from pessimism.errors import DataError
 from pessimism.experiment import records
 from pessimism.measures.power import seeds_needed
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER, by_seed
 
 BETAS = (0.3, 1.0, 2.4)
+FAMILY = {claim.name: claim.kind for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
 # The paper's words (sections 5 to 7), written out a second time: direction, and the column of either measure.
-CLAIMS = {
+IN_THE_PAPER = {
     "C1": (+1, "augc", "controlled_augc_excess"),
     "C2": (-1, "entropy_dpo", "response_entropy_dpo"),
     "C3": (+1, "entropy_collapse", "response_entropy_collapse"),
@@ -42,9 +47,10 @@ def cells(seeds: int = 3, betas: tuple[float, ...] = BETAS, **columns: Any) -> p
             for arm, sign in (("proxy", 1), ("placebo", -1)):
                 row = {"beta_percentile": 20 + 10 * level, "beta": beta, "seed": seed, "arm": arm}
                 row |= {"controlled_augc": 1.0 + level**2}
-                for predicted, *names in CLAIMS.values():
-                    for name in names:
-                        row[name] = 0.5 + 0.1 * sign * (predicted or 1) * level + 0.001 * seed
+                for kind in FAMILY.values():
+                    for measure in MEASURES:
+                        rise = 0.1 * sign * (kind.predicted or 1)
+                        row[kind.quantity(measure).name] = 0.5 + rise * level + 0.001 * seed
                 row |= {name: of(level, seed) for name, of in columns.items() if arm == "proxy"}
                 rows.append(row)
     table = pd.DataFrame(rows)
@@ -60,25 +66,34 @@ def verdict(found: dict[str, Any], name: str, measure: str = PAPER) -> str:
     return str(found["claims"][name][measure]["verdict"])
 
 
-def test_all_ten_by_both_measures_from_the_primary_arm() -> None:
+def test_claims_are_numbered_from_one() -> None:
+    """A number given twice would hide a claim."""
+    assert [claim.name for claim in CLAIMS] == [f"C{number}" for number in range(1, len(CLAIMS) + 1)]
+
+
+def test_all_by_both_measures_from_the_primary_arm() -> None:
     found = check(cells())
-    assert list(found["claims"]) == [f"C{number}" for number in range(1, 11)]
+    assert list(found["claims"]) == [claim.name for claim in CLAIMS]
     for measure in MEASURES:
-        assert {name: verdict(found, name, measure) for name in TREND_CLAIMS} == dict.fromkeys(
-            TREND_CLAIMS, "supported"
-        )
+        assert {name: verdict(found, name, measure) for name in FAMILY} == dict.fromkeys(FAMILY, "supported")
     first = found["claims"]["C1"][PAPER]
     assert first["estimate"] == pytest.approx(0.2) and first["interval"] == pytest.approx([0.2, 0.2])
     assert first["trend_correlation"] == 1.0 and found["claims"]["C2"][PAPER]["trend_correlation"] == -1.0
-    assert first["p"] == pytest.approx(1 / 216) and first["p_adjusted"] == pytest.approx(8 / 216)
+    assert first["p"] == pytest.approx(1 / 216) and first["p_adjusted"] == pytest.approx(len(FAMILY) / 216)
     assert first["jonckheere_p"] == pytest.approx(1 / 1680)
     assert found["claims"]["C5"][PAPER]["p"] == pytest.approx(2 / 216)
 
 
 def test_directions_and_columns_are_the_papers() -> None:
-    assert {
-        name: (claim.predicted, claim.paper.column, claim.controlled.column) for name, claim in TREND_CLAIMS.items()
-    } == CLAIMS
+    listed = {name: (kind.predicted, kind.paper.name, kind.controlled.name) for name, kind in FAMILY.items()}
+    assert {name: listed[name] for name in IN_THE_PAPER} == IN_THE_PAPER
+
+
+def test_a_claim_about_a_column_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    misspelled = Trend(+1, Quantity("agc", "gap"), Quantity("controlled_augc", "sd"))
+    monkeypatch.setattr("pessimism.claims.statements.CLAIMS", (replace(CLAIMS[0], kind=misspelled), *CLAIMS[1:]))
+    with pytest.raises(DataError, match=r"'agc' in plots/cells.csv; .* claims/statements.py"):
+        check(cells())
 
 
 def test_a_falling_claim_has_its_own_small_p() -> None:
@@ -93,7 +108,7 @@ def test_seeds_are_planned_at_the_first_step_of_holm() -> None:
     noisy = cells(augc=lambda level, seed: level + [[0, 0.9, 0.2], [0.8, 0, 0.5], [0.1, 0.6, 1.1]][seed][level])
     runs = noisy[noisy["arm"] == "proxy"]
     needed = check(noisy)["claims"]["C1"][PAPER]["seeds_needed"]
-    assert needed == seeds_needed(by_seed(runs, "augc"), 0.05 / 8) > seeds_needed(by_seed(runs, "augc"), 0.05)
+    assert needed == seeds_needed(by_seed(runs, "augc"), 0.05 / len(FAMILY)) > seeds_needed(by_seed(runs, "augc"), 0.05)
     assert check(noisy)["claims"]["C8"][PAPER]["seeds_needed"] == "not planned: two tests must hold"
 
 
@@ -126,7 +141,8 @@ def test_two_seeds_cannot_support_anything() -> None:
 def test_the_design_says_what_it_can_reach() -> None:
     design = check(cells())["design"]
     assert design["page_smallest_p"] == pytest.approx(1 / 216)
-    assert design["page_smallest_adjusted_p"] == pytest.approx(8 / 216)
+    assert design["page_smallest_adjusted_p"] == pytest.approx(len(FAMILY) / 216)
+    assert check(cells(betas=(0.5, 1, 1.5, 2, 2.5, 3)))["design"]["claims_in_family"] == len(FAMILY) + 1
     assert design["can_support_a_claim"] and (design["seeds"], design["betas"]) == (3, 3)
     assert not design["can_support_a_two_sided_claim"]
 
@@ -163,7 +179,7 @@ def test_a_missing_value_leaves_its_claim_untested_and_the_family_smaller(tmp_pa
     found = check(cells(uq_gap_correlation=lambda level, seed: None if (level, seed) == (1, 1) else 0.1 * level))
     claim = found["claims"]["C8"][PAPER]
     assert claim["verdict"] == "insufficient" and claim["reason"] == "a run has no value" and claim["p"] is None
-    assert found["claims"]["C1"][PAPER]["p_adjusted"] == pytest.approx(7 / 216)
+    assert found["claims"]["C1"][PAPER]["p_adjusted"] == pytest.approx((len(FAMILY) - 1) / 216)
     records.write_json(tmp_path / "claims.json", found)
 
 
@@ -198,8 +214,8 @@ def test_exponent_and_beta_star_need_six_betas() -> None:
 
 def test_one_beta_has_values_and_no_estimate(tmp_path: Path) -> None:
     found = check(cells(betas=(1.0,)))
-    for name in TREND_CLAIMS:
+    for name in FAMILY:
         claim = found["claims"][name][PAPER]
         assert claim["estimate"] is None and claim["verdict"] == "insufficient" and len(claim["values"]) == 3
-    assert found["design"]["page_smallest_p"] is None
+    assert found["design"]["page_smallest_p"] is None and found["design"]["claims_in_family"] == 0
     records.write_json(tmp_path / "claims.json", found)

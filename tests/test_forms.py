@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pessimism.measures.forms import Comparison, Form, FormFit, Refusal, compare_forms
+from pessimism.measures.forms import Form, FormComparison, FormFit, FormRefusal, compare_forms
 
 BETAS = np.array([0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0])
 CURVES = {
@@ -18,9 +18,9 @@ CURVES = {
 }
 
 
-def compared(betas: np.ndarray, augc: np.ndarray) -> Comparison:
+def compared(betas: np.ndarray, augc: np.ndarray) -> FormComparison:
     found = compare_forms(betas, augc)
-    assert isinstance(found, Comparison)
+    assert isinstance(found, FormComparison)
     return found
 
 
@@ -34,7 +34,7 @@ def test_the_form_that_made_the_data_is_chosen(form: Form) -> None:
         assert found.best_by_left_out_error is form
 
 
-def by_form(found: Comparison) -> dict[Form, FormFit]:
+def by_form(found: FormComparison) -> dict[Form, FormFit]:
     return {fit.form: fit for fit in found.fits}
 
 
@@ -71,14 +71,14 @@ def test_without_convergence_the_power_law_is_left_out(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("betas", "augc", "refusal"),
     [
-        ([0.3, 1.0, 2.4], [1.0, 2.0, 3.0], Refusal.FEW_BETAS),
-        ([1, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], Refusal.FEW_BETAS),
-        ([1, 1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7], Refusal.REPEATED_BETA),
-        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2], Refusal.CONSTANT_AUGC),
-        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, math.inf], Refusal.OUT_OF_RANGE),
-        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, -1], Refusal.OUT_OF_RANGE),
-        ([0, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 3], Refusal.OUT_OF_RANGE),
+        ([0.3, 1.0, 2.4], [1.0, 2.0, 3.0], FormRefusal.FEW_BETAS),
+        ([1, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], FormRefusal.FEW_BETAS),
+        ([1, 1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7], FormRefusal.REPEATED_BETA),
+        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 2], FormRefusal.CONSTANT_AUGC),
+        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, math.inf], FormRefusal.OUT_OF_RANGE),
+        ([1, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, -1], FormRefusal.OUT_OF_RANGE),
+        ([0, 2, 3, 4, 5, 6], [2, 2, 2, 2, 2, 3], FormRefusal.OUT_OF_RANGE),
     ],
 )
-def test_refusals(betas: list[float], augc: list[float], refusal: Refusal) -> None:
+def test_refusals(betas: list[float], augc: list[float], refusal: FormRefusal) -> None:
     assert compare_forms(betas, augc) is refusal

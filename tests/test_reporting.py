@@ -256,13 +256,20 @@ def judged(verdict: str, **other: Any) -> dict[str, Any]:
 
 def invented_claims() -> dict[str, dict[str, Any]]:
     open_ = judged("insufficient", estimate=None, interval=None, seeds_needed="more than 50")
+    no_star = {**open_, "quantity": "beta_star"}
     verdicts = {
         "C1": (judged("supported"), judged("contradicted", p_opposite_adjusted=0.03)),
-        "C10": (judged("insufficient", quantity="beta_star", estimate=1.25, p_adjusted=None), open_),
-        "C2": (judged("supported"), judged("insufficient", seeds_needed=12)),
+        "C10": (judged("insufficient", quantity="beta_star", estimate=1.25, p_adjusted=None), no_star),
+        "C2": (judged("supported"), {**open_, "seeds_needed": 12}),
     }
     return {
-        name: {"statement": f"statement {name}", "note": "", "paper": paper, "controlled": controlled}
+        name: {
+            "statement": f"statement {name}",
+            "note": "",
+            "predicted": "rises with beta",
+            "paper": paper,
+            "controlled": controlled,
+        }
         for name, (paper, controlled) in verdicts.items()
     }
 
@@ -277,12 +284,13 @@ def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
 def test_a_claim_has_both_measures_beside_each_other() -> None:
     table = claim_tables.claims_table(invented_claims())
     assert [row[0].main for row in table.rows] == ["C1", "C2", "C10"]
-    c1, _, c10 = table.rows
+    c1, c2, c10 = table.rows
     assert c1[2] == Entry("supported", mark="supported") and c1[6] == Entry("contradicted", mark="contradicted")
     assert c1[3] == Entry("+2", "[1,\N{NO-BREAK SPACE}3]\ngap") and c1[4].main == "+0.5"
     assert c1[5] == Entry("0.04") and c1[9] == Entry("0.04", "opposite 0.03")
     assert c10[3].main == "β* = 1.25" and c10[5].main == "–"
-    assert c10[7] == Entry("–", "a run has no finite value")
+    assert c10[7] == Entry("–")
+    assert c2[7] == Entry("–", "a run has no finite value")
     assert sum(span for _, span in table.groups) == len(table.headers) == len(c1)
 
 
@@ -309,13 +317,44 @@ def test_what_the_design_can_show(design: dict[str, Any], says: str) -> None:
         "alpha": 0.05,
         "claims_in_family": 8,
     }
-    assert says in claim_tables.design_sentence({**design, **rest})
+    claims = invented_claims()
+    claims["C2"]["predicted"] = "depends on beta"
+    sentence = claim_tables.design_sentence({**design, **rest}, claims)
+    assert says in sentence and ("(a two-sided one, C2, only after others are supported)" in sentence) == able
+
+
+def predicted(direction: str, quantity: str) -> dict[str, Any]:
+    return {"predicted": direction, "paper": {"quantity": quantity}, "controlled": {"quantity": "other"}}
 
 
 def test_where_the_published_numbers_go_against_the_text() -> None:
-    sentences = claim_tables.published_sentences()
-    assert "C3 (entropy lost online +0.0037, +0.0000, -0.0024)" in sentences
-    assert "C4 (diversity 0.121, 0.132, 0.108)" in sentences and "C8 (correlations +0.12, -0.21, +0.10)" in sentences
+    """Not where they go the way that is said, do so weakly, are said to go either way, or are not published."""
+    claims = {
+        "C1": predicted("rises with beta", "augc"),
+        "C2": predicted("falls with beta", "onset_step"),
+        "C3": predicted("rises with beta", "entropy_collapse"),
+        "C4": predicted("falls with beta", "response_diversity"),
+        "C5": predicted("depends on beta", "response_diversity"),
+        "C6": predicted("rises with beta", "response_entropy_dpo"),
+        "C8": predicted("rises with beta", "uq_gap_correlation"),
+        "C10": predicted("falls with beta", "final_kl_k1"),
+    }
+    assert claim_tables.published_sentences(claims).startswith(
+        "The paper's own numbers, from low to high β, go against four of its claims: C3 (entropy lost online +0.0037, "
+        "+0.0000, -0.0024), C4 (diversity 0.121, 0.132, 0.108), C8 (correlations +0.12, -0.21, +0.10) and C10 "
+        "(final_kl_k1 0.137, 0.167, 0.197). Its section"
+    )
+
+
+def test_which_claims_the_areas_and_onsets_judge() -> None:
+    claims = invented_claims()
+    assert claim_tables.judged_by_sentence(claims) == "Claim C10 is judged by the AUGC of each measure."
+    for name in ("C1", "C2"):
+        claims[name]["controlled"]["quantity"] = "controlled_augc_excess"
+    assert claim_tables.judged_by_sentence(claims) == (
+        "Claims C1 and C2 are judged by the paper's AUGC and by the controlled AUGC above the placebo, C10 by the AUGC "
+        "of each measure."
+    )
 
 
 def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
@@ -357,8 +396,10 @@ def test_links_of_both_measures_stand_in_one_row(default: Path) -> None:
     ],
 )
 def test_whether_entropy_rises_or_falls(estimate: float, interval: list[float] | None, says: str) -> None:
-    record = judged("insufficient", estimate=estimate, interval=interval)
-    sentence = mechanism_tables.entropy_sentence({"C2": {"paper": record, "controlled": record}}, [0.4, 2.0], "prompt")
+    record = judged("insufficient", quantity="entropy_dpo", estimate=estimate, interval=interval)
+    claims = {"C1": {"paper": judged("supported"), "controlled": judged("supported")}}
+    claims["C7"] = {"paper": record, "controlled": record}
+    sentence = mechanism_tables.entropy_sentence(claims, [0.4, 2.0], "prompt")
     assert says in sentence and sentence.startswith("From β = 0.4 to β = 2 ")
     assert sentence.count("nats per token") == 2
     assert "over prompt tokens and" in sentence and "over response tokens;" in sentence

@@ -14,9 +14,11 @@ from pessimism.claims.verdicts import (
     Outcome,
     Verdict,
     both,
+    correlation_and_growth_test,
+    correlation_and_growth_tests,
     mean_test,
     trend_test,
-    uncertainty_gap_test,
+    trend_tests,
     verdicts,
 )
 
@@ -40,9 +42,10 @@ def test_holm_decides_in_both_directions() -> None:
 
 def test_a_claim_without_a_test_does_not_count() -> None:
     """0.02 passes in a family of two, not in one of three."""
-    two = verdicts({"C1": ClaimTest(0.02, 0.98), "C2": ClaimTest(0.5, 0.5), "C9": None, "C10": NoTest.FEW_BETAS})
+    brought = Verdict(Outcome.SUPPORTED)
+    two = verdicts({"C1": ClaimTest(0.02, 0.98), "C2": ClaimTest(0.5, 0.5), "C9": brought, "C10": NoTest.FEW_BETAS})
     assert two["C1"].outcome is Outcome.SUPPORTED
-    assert two["C9"] == Verdict(Outcome.INSUFFICIENT, reason=NoTest.NOT_TESTED)
+    assert two["C9"] is brought
     assert two["C10"] == Verdict(Outcome.INSUFFICIENT, reason="fewer than two betas have no trend")
     three = verdicts({"C1": ClaimTest(0.02, 0.98), "C2": ClaimTest(0.5, 0.5), "C9": ClaimTest(0.5, 0.5)})
     assert three["C1"].outcome is Outcome.INSUFFICIENT
@@ -56,7 +59,7 @@ def test_a_claim_without_an_opposite_is_never_contradicted_and_does_not_count_th
 
 def test_a_family_without_tests() -> None:
     assert verdicts({}) == {}
-    assert verdicts({"C1": None})["C1"].outcome is Outcome.INSUFFICIENT
+    assert verdicts({"C1": NoTest.FEW_SEEDS})["C1"].outcome is Outcome.INSUFFICIENT
 
 
 def test_the_level_itself_is_enough() -> None:
@@ -124,14 +127,14 @@ def test_a_conjunction_is_as_weak_as_its_weaker_part() -> None:
     assert both(NoTest.MISSING_RUN, ClaimTest(0.01, 0.99)) is NoTest.MISSING_RUN
 
 
-def test_uncertainty_gap_claim_needs_a_correlation_and_its_growth() -> None:
+def test_a_correlation_that_grows_needs_both() -> None:
     jitter = np.random.default_rng(0).normal(scale=0.01, size=(3, 3))
     growing = np.array([[0.1, 0.3, 0.5]] * 3) + jitter
     found = {
-        "both": uncertainty_gap_test(growing),
-        "no growth": uncertainty_gap_test(growing[:, ::-1]),
-        "no correlation": uncertainty_gap_test(growing - growing.mean()),
-        "neither": uncertainty_gap_test(growing[:, ::-1] - 0.6),
+        "both": correlation_and_growth_test(growing),
+        "no growth": correlation_and_growth_test(growing[:, ::-1]),
+        "no correlation": correlation_and_growth_test(growing - growing.mean()),
+        "neither": correlation_and_growth_test(growing[:, ::-1] - 0.6),
     }
     tests = {name: test for name, test in found.items() if isinstance(test, ClaimTest)}
     assert tests.keys() == found.keys()
@@ -144,7 +147,25 @@ def test_uncertainty_gap_claim_needs_a_correlation_and_its_growth() -> None:
 def test_runs_of_one_seed_count_once_for_the_mean_correlation() -> None:
     """Seed means 0.1, 0.4 and 0.7: t = 0.4 / (0.3 / sqrt 3) = 2.31 on 2 degrees of freedom, not on 8."""
     correlation_S_K = np.array([[0.0, 0.1, 0.2], [0.3, 0.4, 0.5], [0.6, 0.7, 0.8]])
-    found = uncertainty_gap_test(correlation_S_K)
+    found = correlation_and_growth_test(correlation_S_K)
     assert isinstance(found, ClaimTest)
     assert found.p == pytest.approx(t.sf(0.4 / (0.3 / math.sqrt(3)), df=2))
-    assert uncertainty_gap_test(correlation_S_K[:1]) is NoTest.FEW_SEEDS
+    assert correlation_and_growth_test(correlation_S_K[:1]) is NoTest.FEW_SEEDS
+
+
+@pytest.mark.parametrize("predicted", [+1, -1, 0])
+def test_many_experiments_have_the_p_values_of_each(predicted: int) -> None:
+    values_E_S_K = np.random.default_rng(1).normal(size=(30, 4, 3))
+    many = trend_tests(values_E_S_K, predicted)
+    each = [test for test in (trend_test(values, predicted) for values in values_E_S_K) if isinstance(test, ClaimTest)]
+    assert many.p_E == pytest.approx([test.p for test in each])
+    opposite = [None] * 30 if many.p_opposite_E is None else many.p_opposite_E
+    assert [test.p_opposite for test in each] == pytest.approx(list(opposite))
+
+
+def test_many_correlations_have_the_p_values_of_each() -> None:
+    values_E_S_K = np.random.default_rng(1).normal(size=(30, 4, 3))
+    many = correlation_and_growth_tests(values_E_S_K)
+    for p, opposite, values in zip(many.p_E, many.p_opposite_E, values_E_S_K, strict=True):  # type: ignore[arg-type]
+        one = correlation_and_growth_test(values)
+        assert isinstance(one, ClaimTest) and (one.p, one.p_opposite) == (pytest.approx(p), pytest.approx(opposite))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pessimism.measures.beta_star import BetaStar, beta_stars
-from pessimism.measures.forms import Comparison, compare_forms
+from pessimism.measures.forms import FormComparison, compare_forms
 from pessimism.scoring.measures import AUGC
 from pessimism.scoring.scores import PLACEBO
 
@@ -47,7 +47,7 @@ def _star(star: BetaStar) -> dict[str, Any]:
 def _forms(means: pd.Series) -> dict[str, Any]:
     """AICc and leave-one-beta-out error of each form, or why they are not compared."""
     found = compare_forms(means.index.to_numpy(), means.to_numpy())
-    if not isinstance(found, Comparison):
+    if not isinstance(found, FormComparison):
         return {"refused": found.value}
     return {
         "best_by_aicc": found.best_by_aicc.value,

@@ -1,4 +1,4 @@
-"""What the paper claims, as quantities of plots/cells.csv: by its own measure and by the controlled one.
+"""What the paper claims: one entry per claim, from which tests, report, simulation and documents take everything.
 
 Fixed before any run was looked at.
 """
@@ -7,102 +7,121 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pessimism.scoring.measures import PAPER
+from pessimism.claims.curve_kinds import Exponent, Identified
+from pessimism.claims.kinds import Kind, Quantity
+from pessimism.claims.trend_kinds import CorrelationAndGrowth, Trend
+from pessimism.claims.verdicts import EITHER, FALLS, RISES
+from pessimism.measures.beta_star import EQ_15_OVER_GRID
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """What a claim is about, as one measure takes it.
+class Claim:
+    """One claim of the paper.
 
     Attributes:
-        column: of plots/cells.csv.
-        unit: of the values.
-    """
-
-    column: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class TrendClaim:
-    """A claim that a quantity rises or falls with beta.
-
-    Attributes:
+        name: C and its number.
         statement: what the paper says.
-        predicted: sign of the trend that the paper predicts; 0 where it predicts both.
-        paper: the quantity by the paper's measure.
-        controlled: the same by the controlled one.
+        source: where the paper says it.
+        kind: how it is tested, with the quantities that it is about.
         note: what a reader must know to read the estimate.
     """
 
+    name: str
     statement: str
-    predicted: int
-    paper: Quantity
-    controlled: Quantity
+    source: str
+    kind: Kind
     note: str = ""
 
-    def quantity(self, measure: str) -> Quantity:
-        return self.paper if measure == PAPER else self.controlled
 
-
-TREND_CLAIMS = {
-    "C1": TrendClaim(
+CLAIMS = (
+    Claim(
+        "C1",
         "AUGC rises with beta",
-        +1,
-        Quantity("augc", "gap × steps"),
-        Quantity("controlled_augc_excess", "base sd × steps, above the placebo"),
+        "sections 7.1 and 7.2",
+        Trend(
+            RISES,
+            paper=Quantity("augc", "gap × steps"),
+            controlled=Quantity("controlled_augc_excess", "base sd × steps, above the placebo"),
+            ratio=True,
+        ),
     ),
-    "C2": TrendClaim(
+    Claim(
+        "C2",
         "The DPO checkpoint's entropy falls with beta",
-        -1,
-        Quantity("entropy_dpo", "nats per token"),
-        Quantity("response_entropy_dpo", "nats per response token"),
-        "From π ∝ π₀ exp(r/β) a larger β moves the policy toward the base; the sign depends on the base's entropy.",
+        "Prop. 5.1",
+        Trend(
+            FALLS,
+            paper=Quantity("entropy_dpo", "nats per token"),
+            controlled=Quantity("response_entropy_dpo", "nats per response token"),
+        ),
+        note="From π ∝ π₀ exp(r/β) a larger β moves the policy toward the base; the sign depends on the base's "
+        "entropy.",
     ),
-    "C3": TrendClaim(
+    Claim(
+        "C3",
         "Entropy collapse online rises with beta",
-        +1,
-        Quantity("entropy_collapse", "nats per token"),
-        Quantity("response_entropy_collapse", "nats per response token"),
-        "Collapse: entropy before minus after, so that a gain which shrinks with beta counts as a rise too. "
+        "section 5.1; section 7.3 reports the reverse",
+        Trend(
+            RISES,
+            paper=Quantity("entropy_collapse", "nats per token"),
+            controlled=Quantity("response_entropy_collapse", "nats per response token"),
+        ),
+        note="Collapse: entropy before minus after, so that a gain which shrinks with beta counts as a rise too. "
         "The published numbers go the other way: +0.0037, +0.0000, -0.0024.",
     ),
-    "C4": TrendClaim(
+    Claim(
+        "C4",
         "Response diversity falls with beta",
-        -1,
-        Quantity("response_diversity", "cosine distance"),
-        Quantity("within_prompt_diversity", "cosine distance"),
-        "The published numbers have no trend: 0.121, 0.132, 0.108.",
+        "abstract",
+        Trend(
+            FALLS,
+            paper=Quantity("response_diversity", "cosine distance"),
+            controlled=Quantity("within_prompt_diversity", "cosine distance"),
+        ),
+        note="The published numbers have no trend: 0.121, 0.132, 0.108.",
     ),
-    "C5": TrendClaim(
+    Claim(
+        "C5",
         "The distance of responses from the reward model's data depends on beta",
-        0,
-        Quantity("ood_cosine_distance", "cosine distance"),
-        Quantity("ood_mahalanobis_distance", "standard deviations"),
-        "The paper's section 5 and conclusion say that it rises, its abstract and its numbers that it falls.",
+        "section 5 and conclusion: rises; abstract: falls",
+        Trend(
+            EITHER,
+            paper=Quantity("ood_cosine_distance", "cosine distance"),
+            controlled=Quantity("ood_mahalanobis_distance", "standard deviations"),
+        ),
+        note="The paper's section 5 and conclusion say that it rises, its abstract and its numbers that it falls.",
     ),
-    "C6": TrendClaim(
+    Claim(
+        "C6",
         "The ensemble disagrees more at higher beta",
-        +1,
-        Quantity("mean_ensemble_std", "reward"),
-        Quantity("controlled_ensemble_std", "base sd"),
+        "abstract and Table 1",
+        Trend(
+            RISES,
+            paper=Quantity("mean_ensemble_std", "reward"),
+            controlled=Quantity("controlled_ensemble_std", "base sd"),
+        ),
     ),
-    "C7": TrendClaim(
+    Claim(
+        "C7",
         "Hacking sets in earlier at higher beta",
-        -1,
-        Quantity("onset_step", "steps"),
-        Quantity("controlled_onset_step", "steps"),
-        "A run without onset ranks behind every run with one.",
+        "Table 1",
+        Trend(
+            FALLS,
+            paper=Quantity("onset_step", "steps"),
+            controlled=Quantity("controlled_onset_step", "steps"),
+        ),
+        note="A run without onset ranks behind every run with one.",
     ),
-    "C8": TrendClaim(
+    Claim(
+        "C8",
         "Ensemble std correlates with the gap, more so at higher beta",
-        +1,
-        Quantity("uq_gap_correlation", "Pearson r"),
-        Quantity("controlled_uq_gap_correlation", "Pearson r"),
-        "Two tests, both of which must hold. The published correlations have no trend: 0.12, -0.21, 0.10.",
+        "section 5.3",
+        CorrelationAndGrowth(
+            paper=Quantity("uq_gap_correlation", "Pearson r"),
+            controlled=Quantity("controlled_uq_gap_correlation", "Pearson r"),
+        ),
+        note="Two tests, both of which must hold. The published correlations have no trend: 0.12, -0.21, 0.10.",
     ),
-}
-STATEMENTS = {name: claim.statement for name, claim in TREND_CLAIMS.items()} | {
-    "C9": "The exponent b of the power law is above 1",
-    "C10": "A practical beta* is identified",
-}
+    Claim("C9", "The exponent b of the power law is above 1", "Prop. 6.2", Exponent(above=1.0)),
+    Claim("C10", "A practical beta* is identified", "Eq. 15", Identified(EQ_15_OVER_GRID)),
+)

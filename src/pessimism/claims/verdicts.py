@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pessimism.measures.trends import Alternative, holm, page_trend
+from pessimism.measures.trends import Alternative, holm, page_trend, page_trend_untied
 
 ALPHA = 0.05
+RISES, FALLS, EITHER = +1, -1, 0
+DIRECTIONS = {RISES: "rises with beta", FALLS: "falls with beta", EITHER: "depends on beta"}
+
+Ps = TypeVar("Ps", float, np.ndarray)
 
 
 class Outcome(StrEnum):
@@ -30,7 +35,6 @@ class Outcome(StrEnum):
 class NoTest(StrEnum):
     """Why a claim cannot be tested on these runs."""
 
-    NOT_TESTED = "no test is defined on these runs"
     FEW_BETAS = "fewer than two betas have no trend"
     FEW_SEEDS = "fewer than two seeds have no spread"
     MISSING_RUN = "a run has no value"
@@ -48,6 +52,14 @@ class ClaimTest:
 
     p: float
     p_opposite: float | None
+
+
+@dataclass(frozen=True)
+class ClaimTests:
+    """:class:`ClaimTest` of one claim in many experiments: (E,) each."""
+
+    p_E: np.ndarray
+    p_opposite_E: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -71,21 +83,26 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(tests: Mapping[str, ClaimTest | NoTest | None]) -> dict[str, Verdict]:
-    """Verdict on each claim of a family; one without a test stays insufficient and does not count in the family."""
+def verdicts(tests: Mapping[str, ClaimTest | NoTest | Verdict]) -> dict[str, Verdict]:
+    """Verdict on each claim of a family.
+
+    A claim without a test stays insufficient, and one that brings its verdict keeps it. Neither counts in the family.
+    """
     tested = {name: test for name, test in tests.items() if isinstance(test, ClaimTest)}
     adjusted = _adjusted({name: test.p for name, test in tested.items()})
     opposite = _adjusted({name: test.p_opposite for name, test in tested.items() if test.p_opposite is not None})
     return {
-        name: _verdict(test, adjusted[name], opposite.get(name))
-        if isinstance(test, ClaimTest)
-        else Verdict(Outcome.INSUFFICIENT, reason=test or NoTest.NOT_TESTED)
+        name: _verdict(test, adjusted[name], opposite.get(name)) if isinstance(test, ClaimTest) else _untested(test)
         for name, test in tests.items()
     }
 
 
 def _adjusted(ps: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(ps, holm(list(ps.values())).tolist(), strict=True))
+
+
+def _untested(test: NoTest | Verdict) -> Verdict:
+    return test if isinstance(test, Verdict) else Verdict(Outcome.INSUFFICIENT, reason=test.value)
 
 
 def _verdict(test: ClaimTest, adjusted: float, opposite: float | None) -> Verdict:
@@ -97,13 +114,27 @@ def _verdict(test: ClaimTest, adjusted: float, opposite: float | None) -> Verdic
     return Verdict(outcome, test.p, test.p_opposite, adjusted, opposite)
 
 
+def directed_p(rises: Ps, falls: Ps, predicted: int) -> Ps:
+    """One-sided p in the direction that the paper states; two-sided where it states both.
+
+    Args:
+        rises: p of a rise with beta; one or many.
+        falls: p of a fall.
+        predicted: RISES, FALLS or EITHER.
+    """
+    if predicted == EITHER:
+        two_sided: Ps = np.minimum(1.0, 2 * np.minimum(rises, falls))
+        return two_sided
+    return rises if predicted == RISES else falls
+
+
 def trend_test(values_S_K: ArrayLike, predicted: int) -> ClaimTest | NoTest:
     """Page's exact test of a claim that a quantity rises or falls with beta.
 
     Args:
         values_S_K: (S, K) one row per seed, betas ascending; infinity = an event that never came, which ranks last;
             missing = the run has no value, and the claim no test.
-        predicted: sign of the trend that the paper states; 0 where it states both, which is tested two-sided.
+        predicted: RISES, FALLS, or EITHER where the paper states both, which is tested two-sided.
 
     Returns:
         The p-values, or why there are none.
@@ -114,9 +145,15 @@ def trend_test(values_S_K: ArrayLike, predicted: int) -> ClaimTest | NoTest:
     if not len(values) or np.isnan(values).any():
         return NoTest.MISSING_RUN
     rises, falls = page_trend(values, "greater"), page_trend(values, "less")
-    if predicted == 0:
-        return ClaimTest(min(1.0, 2 * min(rises, falls)), None)
-    return ClaimTest(rises, falls) if predicted > 0 else ClaimTest(falls, rises)
+    opposite = None if predicted == EITHER else directed_p(rises, falls, -predicted)
+    return ClaimTest(float(directed_p(rises, falls, predicted)), opposite)
+
+
+def trend_tests(values_E_S_K: np.ndarray, predicted: int) -> ClaimTests:
+    """:func:`trend_test` of many experiments at once, (E, S, K), none of which has equal values within a seed."""
+    rises_E, falls_E = page_trend_untied(values_E_S_K, "greater"), page_trend_untied(values_E_S_K, "less")
+    opposite_E = None if predicted == EITHER else directed_p(rises_E, falls_E, -predicted)
+    return ClaimTests(directed_p(rises_E, falls_E, predicted), opposite_E)
 
 
 def mean_test(values: ArrayLike, above: float = 0.0) -> ClaimTest | NoTest:
@@ -133,13 +170,14 @@ def mean_test(values: ArrayLike, above: float = 0.0) -> ClaimTest | NoTest:
         return NoTest.FEW_SEEDS
     if np.ptp(found) == 0:
         return NoTest.NO_SPREAD
-    return ClaimTest(_t_test(found, above, "greater"), _t_test(found, above, "less"))
+    return ClaimTest(float(mean_p(found, "greater", above)), float(mean_p(found, "less", above)))
 
 
-def _t_test(values: np.ndarray, above: float, alternative: Alternative) -> float:
+def mean_p(values: np.ndarray, alternative: Alternative, above: float = 0.0) -> np.ndarray:
+    """P of a t test of the mean over the last axis against a number; without axes where that is the only one."""
     from scipy.stats import ttest_1samp
 
-    return float(ttest_1samp(values, above, alternative=alternative).pvalue)
+    return np.asarray(ttest_1samp(values, above, axis=-1, alternative=alternative).pvalue)
 
 
 def both(first: ClaimTest | NoTest, second: ClaimTest | NoTest) -> ClaimTest | NoTest:
@@ -155,8 +193,8 @@ def both(first: ClaimTest | NoTest, second: ClaimTest | NoTest) -> ClaimTest | N
     return ClaimTest(max(first.p, second.p), max(opposites) if len(opposites) == 2 else None)
 
 
-def uncertainty_gap_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
-    """Test of C8: the ensemble's std correlates with the gap, and more so at higher beta.
+def correlation_and_growth_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
+    """Test of a claim that two quantities of a run correlate, and more so at higher beta.
 
     Args:
         correlation_S_K: (S, K) Pearson's correlation of each run, betas ascending.
@@ -166,4 +204,12 @@ def uncertainty_gap_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
         seed may share their prompts: taken as independent they would make the t test find too much.
     """
     seed_mean_S = np.asarray(correlation_S_K, dtype=float).mean(axis=1)
-    return both(mean_test(seed_mean_S), trend_test(correlation_S_K, predicted=+1))
+    return both(mean_test(seed_mean_S), trend_test(correlation_S_K, RISES))
+
+
+def correlation_and_growth_tests(correlation_E_S_K: np.ndarray) -> ClaimTests:
+    """:func:`correlation_and_growth_test` of many experiments at once, (E, S, K), without equal values in a seed."""
+    seed_mean_E_S = correlation_E_S_K.mean(axis=-1)
+    rises_E, falls_E = (page_trend_untied(correlation_E_S_K, alternative) for alternative in ("greater", "less"))
+    above_E, below_E = (mean_p(seed_mean_E_S, alternative) for alternative in ("greater", "less"))
+    return ClaimTests(np.maximum(rises_E, above_E), np.maximum(falls_E, below_E))

@@ -26,7 +26,7 @@ class Form(StrEnum):
     CONSTANT = "a"
 
 
-class Refusal(StrEnum):
+class FormRefusal(StrEnum):
     """Why the forms are not compared."""
 
     FEW_BETAS = "fewer than six distinct betas: AICc of the power law needs a residual beyond its parameters"
@@ -54,7 +54,7 @@ class FormFit:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FormComparison:
     """All forms that could be fitted, and which of them does best by each criterion."""
 
     fits: tuple[FormFit, ...]
@@ -68,7 +68,7 @@ class Comparison:
         return min(self.fits, key=lambda fit: fit.left_out_error).form
 
 
-def compare_forms(betas: ArrayLike, augc: ArrayLike) -> Comparison | Refusal:
+def compare_forms(betas: ArrayLike, augc: ArrayLike) -> FormComparison | FormRefusal:
     """Fit power law, line, line in ln beta and constant by least squares.
 
     Args:
@@ -83,17 +83,17 @@ def compare_forms(betas: ArrayLike, augc: ArrayLike) -> Comparison | Refusal:
     if refusal is not None:
         return refusal
     fits = (_compare(form, x, y) for form in Form)
-    return Comparison(tuple(fit for fit in fits if fit is not None))
+    return FormComparison(tuple(fit for fit in fits if fit is not None))
 
 
-def _refusal(x: np.ndarray, y: np.ndarray) -> Refusal | None:
+def _refusal(x: np.ndarray, y: np.ndarray) -> FormRefusal | None:
     if not (np.isfinite(y).all() and (y >= 0).all() and np.isfinite(x).all() and (x > 0).all()):
-        return Refusal.OUT_OF_RANGE
+        return FormRefusal.OUT_OF_RANGE
     if len(np.unique(x)) < FEWEST_BETAS:
-        return Refusal.FEW_BETAS
+        return FormRefusal.FEW_BETAS
     if len(np.unique(x)) < len(x):
-        return Refusal.REPEATED_BETA
-    return Refusal.CONSTANT_AUGC if np.ptp(y) == 0 else None
+        return FormRefusal.REPEATED_BETA
+    return FormRefusal.CONSTANT_AUGC if np.ptp(y) == 0 else None
 
 
 def _compare(form: Form, x: np.ndarray, y: np.ndarray) -> FormFit | None:

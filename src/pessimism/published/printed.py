@@ -70,6 +70,12 @@ BETAS = (
     ),
 )
 
+
+def over_betas(column: str) -> list[float]:
+    """What was reported for each beta, from low to high; empty where nothing was under this name."""
+    return [getattr(row, column) for row in BETAS if hasattr(row, column)]
+
+
 POWER_LAW = {
     "a": 12.53219721,
     "b": 2.56075941,

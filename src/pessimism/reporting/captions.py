@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pessimism.measures.power_law import DANGER_RATIO, FOUND
+from pessimism.reporting.claim_tables import Claims, about
 from pessimism.reporting.tables import number
 
 
@@ -53,14 +54,15 @@ def _baselines(runs: pd.DataFrame) -> str:
     return sentences
 
 
-def trend_caption(hacking: Mapping[str, Any], betas: int) -> str:
+def trend_caption(hacking: Mapping[str, Any], betas: int, claims: Claims) -> str:
     """Rank correlation of beta and AUGC, or why there is none."""
     rho = hacking.get("spearman_beta_augc")
     if rho is None:
         return f"No rank correlation of β with AUGC: it needs two betas with different AUGC, there are {betas} betas."
     return (
         f"Spearman correlation of β with AUGC, means over seeds of {betas} betas: {number(rho, signed=True)}. By "
-        f"chance {betas} betas stand in a given order in 1 of {factorial(betas)} cases; the test over seeds is C1's."
+        f"chance {betas} betas stand in a given order in 1 of {factorial(betas)} cases; the test over seeds is "
+        f"{about(claims, 'augc')[0]}'s."
     )
 
 

@@ -1,11 +1,13 @@
-"""The claims with their verdicts, and sentences that count them. Everything is read from metrics/claims.json."""
+"""The claims with their verdicts, and sentences that count them. They come from metrics/claims.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
-from pessimism.claims.verdicts import Outcome
+from pessimism.claims.verdicts import DIRECTIONS, EITHER, FALLS, RISES, Outcome
+from pessimism.claims.wording import listed, spelled
 from pessimism.published import printed
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, count, lines, number, p_value
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
@@ -14,11 +16,32 @@ Claims = Mapping[str, Mapping[str, Any]]
 BY = {PAPER: "the paper's measure", CONTROLLED: "the controlled measure"}
 SYMBOLS = {"b": "b = ", "beta_star": "β* = "}
 MOST_SPELLED = 100_000
+PUBLISHED_FORMS = {
+    "entropy_collapse": ("entropy lost online", "+.4f"),
+    "response_diversity": ("diversity", ".3f"),
+    "uq_gap_correlation": ("correlations", "+.2f"),
+}
+"""Words and format of the published numbers of a column; of any other, its name and three digits."""
+JUDGED_BY = {
+    "by the paper's AUGC and by the controlled AUGC above the placebo": [("augc", "controlled_augc_excess")],
+    "by the onsets": [("onset_step", "controlled_onset_step")],
+    "by the AUGC of each measure": [("b", "b"), ("beta_star", "beta_star")],
+}
+"""How a sentence puts it that claims are about these quantities, by the paper's and by the controlled measure."""
 
 
 def in_order(claims: Claims) -> list[str]:
-    """C1 to C10, by number."""
+    """C1 to the last, by number."""
     return sorted(claims, key=lambda name: int(name[1:]))
+
+
+def about(claims: Claims, quantity: str) -> list[str]:
+    """Names of the claims that are about this quantity by either measure."""
+    return [name for name in in_order(claims) if quantity in _quantities(claims[name])]
+
+
+def _quantities(claim: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(claim[measure]["quantity"]) for measure in MEASURES)
 
 
 def verdict_sentence(claims: Claims) -> str:
@@ -45,18 +68,16 @@ def with_outcome(claims: Claims, measure: str, outcome: Outcome) -> list[str]:
     return [name for name in in_order(claims) if claims[name][measure]["verdict"] == outcome]
 
 
-def design_sentence(design: Mapping[str, Any]) -> str:
+def design_sentence(design: Mapping[str, Any], claims: Claims) -> str:
     """What the numbers of betas and seeds can show at all."""
     size = f"{count(design['betas'], 'beta')} and {count(design['seeds'], 'seed')}"
     smallest, adjusted = design["page_smallest_p"], design["page_smallest_adjusted_p"]
     if smallest is None:
         return f"{size} have no trend to test."
     family, alpha = design["claims_in_family"], design["alpha"]
-    two_sided = (
-        "" if design["can_support_a_two_sided_claim"] else " (a two-sided one, C5, only after others are supported)"
-    )
     able = (
-        f"at most {number(alpha)}, so a trend that is the same in every seed can be told from chance{two_sided}"
+        f"at most {number(alpha)}, so a trend that is the same in every seed can be told from chance"
+        f"{'' if design['can_support_a_two_sided_claim'] else _later(claims)}"
         if design["can_support_a_claim"]
         else f"above {number(alpha)}: no trend claim can be supported or contradicted, whatever the runs show"
     )
@@ -64,6 +85,12 @@ def design_sentence(design: Mapping[str, Any]) -> str:
         f"With {size} the smallest p of Page's exact test is {_fraction(smallest)}; over the family of {family} claims "
         f"(Holm) it becomes {p_value(adjusted)}, {able}."
     )
+
+
+def _later(claims: Claims) -> str:
+    """Which claims have twice the smallest p, because they state both directions."""
+    names = [name for name in in_order(claims) if claims[name]["predicted"] == DIRECTIONS[EITHER]]
+    return f" (a two-sided one, {listed(names)}, only after others are supported)" if names else ""
 
 
 def _fraction(p: float) -> str:
@@ -90,18 +117,40 @@ def power_sentence(claims: Claims) -> str:
     )
 
 
-def published_sentences() -> str:
+def published_sentences(claims: Claims) -> str:
     """Where the published numbers contradict the published text."""
-
-    def listed(name: str, form: str) -> str:
-        return ", ".join(format(getattr(row, name), form) for row in printed.BETAS)
-
+    against = [name for name in in_order(claims) if _published_against(claims[name])]
+    named = listed([f"{name} ({_published(str(claims[name][PAPER]['quantity']))})" for name in against])
     return (
-        f"The paper's own numbers, from low to high β, go against three of its claims: C3 (entropy lost online "
-        f"{listed('entropy_collapse', '+.4f')}), C4 (diversity {listed('response_diversity', '.3f')}) and C8 "
-        f"(correlations {listed('uq_gap_correlation', '+.2f')}). Its section 7.1 reads a negative gap as the proxy "
-        "overestimating; by its Eq. 2 the proxy overestimates where the gap is positive, which is how it is read here."
+        f"The paper's own numbers, from low to high β, go against {spelled(len(against))} of its claims: {named}. Its "
+        "section 7.1 reads a negative gap as the proxy overestimating; by its Eq. 2 the proxy overestimates where the "
+        "gap is positive, which is how it is read here."
     )
+
+
+def _published_against(claim: Mapping[str, Any]) -> bool:
+    """Whether a published number goes the other way from one beta to the next."""
+    values = printed.over_betas(str(claim[PAPER]["quantity"]))
+    steps = [after - before for before, after in pairwise(values)]
+    return (claim["predicted"] == DIRECTIONS[RISES] and any(step < 0 for step in steps)) or (
+        claim["predicted"] == DIRECTIONS[FALLS] and any(step > 0 for step in steps)
+    )
+
+
+def _published(column: str) -> str:
+    words, form = PUBLISHED_FORMS.get(column, (column, ".3g"))
+    return f"{words} {', '.join(format(value, form) for value in printed.over_betas(column))}"
+
+
+def judged_by_sentence(claims: Claims) -> str:
+    """Which claims the AUGC and the onsets decide."""
+    names = {
+        words: [name for name in in_order(claims) if _quantities(claims[name]) in quantities]
+        for words, quantities in JUDGED_BY.items()
+    }
+    (words, first), *others = [(words, found) for words, found in names.items() if found]
+    subject = f"Claim {first[0]} is" if len(first) == 1 else f"Claims {listed(first)} are"
+    return ", ".join([f"{subject} judged {words}", *(f"{listed(found)} {words}" for words, found in others)]) + "."
 
 
 def claims_table(claims: Claims) -> Table:

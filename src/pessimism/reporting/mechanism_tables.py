@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.reporting.claim_tables import BY
+from pessimism.reporting.claim_tables import BY, Claims, about
 from pessimism.reporting.tables import Entry, Table, bounds, count, number, p_value
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
@@ -60,11 +60,12 @@ def mechanism_sentence(mechanism: Mapping[str, Any]) -> str:
     )
 
 
-def entropy_sentence(claims: Mapping[str, Mapping[str, Any]], betas: Sequence[float], entropy_tokens: str) -> str:
+def entropy_sentence(claims: Claims, betas: Sequence[float], entropy_tokens: str) -> str:
     """Whether the checkpoints' entropy rises or falls with beta, on prompts and on responses."""
     if len(betas) < 2:
         return "With one beta there is no saying whether the checkpoints' entropy rises or falls with it."
-    found = {entropy_tokens: claims["C2"][PAPER], "response": claims["C2"][CONTROLLED]}
+    claim = claims[about(claims, "entropy_dpo")[0]]
+    found = {entropy_tokens: claim[PAPER], "response": claim[CONTROLLED]}
     parts = " and ".join(f"{_moves(record)} over {tokens} tokens" for tokens, record in found.items())
     return (
         f"From β = {number(min(betas))} to β = {number(max(betas))} the entropy of the DPO checkpoints {parts}; "
@@ -84,15 +85,15 @@ def _moves(record: Mapping[str, Any]) -> str:
     return f"{text} (95 % t interval of the change {bounds(interval)}{unclear}; rank correlation within seeds {order})"
 
 
-def collapse_sentence(primary: pd.DataFrame) -> str:
-    """In how many runs the policy lost entropy online at all: C3 compares losses, which may be gains."""
+def collapse_sentence(claims: Claims, primary: pd.DataFrame) -> str:
+    """In how many runs the policy lost entropy online at all: a claim compares losses, which may be gains."""
     lost, response_lost = (
         int((primary[column] > 0).sum()) for column in ("entropy_collapse", "response_entropy_collapse")
     )
     return (
-        f"C3 compares losses of entropy. The policy lost entropy online in {lost} of {count(len(primary), 'run')} by "
-        f"the paper's probe and in {response_lost} by the controlled one; where it gained entropy, a loss that rises "
-        "with β is a gain that shrinks."
+        f"{about(claims, 'entropy_collapse')[0]} compares losses of entropy. The policy lost entropy online in {lost} "
+        f"of {count(len(primary), 'run')} by the paper's probe and in {response_lost} by the controlled one; where it "
+        "gained entropy, a loss that rises with β is a gain that shrinks."
     )
 
 

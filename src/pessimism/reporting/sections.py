@@ -48,7 +48,7 @@ def _claims(results: Results) -> list[str]:
             "deviations of the base policy, minus what a placebo run with learning rate 0 shows; probes on responses, "
             "by all reward models. Responses are drawn and scored as the protocol says."
         ),
-        paragraph(claim_tables.design_sentence(design)),
+        paragraph(claim_tables.design_sentence(design, claims)),
         page.table(claim_tables.claims_table(claims)),
         note(
             f"Arm {design['arm']}. Highest β minus lowest: mean over seeds with its 95 % t interval. ρ: rank "
@@ -59,8 +59,8 @@ def _claims(results: Results) -> list[str]:
             "test looks at orders within seeds and the interval at sizes, so one may be sure where the other is not."
         ),
         paragraph(claim_tables.power_sentence(claims)),
-        paragraph(mechanism_tables.collapse_sentence(results.primary)),
-        paragraph(claim_tables.published_sentences()),
+        paragraph(mechanism_tables.collapse_sentence(claims, results.primary)),
+        paragraph(claim_tables.published_sentences(claims)),
         folded("The tests behind the verdicts", page.table(claim_tables.tests_table(claims))),
     ]
 
@@ -86,7 +86,7 @@ def _heldout(results: Results) -> list[str]:
 
 
 def _measures(results: Results) -> list[str]:
-    cells, arms = results.cells, results.params.arms
+    cells, arms, claims = results.cells, results.params.arms, results.claims["claims"]
     return [
         _figure(
             "figure_3_goodhart_gap",
@@ -99,8 +99,7 @@ def _measures(results: Results) -> list[str]:
             "under it, then a 95 % t interval taken on logarithms, which bounds the geometric mean (none where an AUGC "
             "is 0). AUGC counts positive gaps only, so noise alone makes it positive: compare with the placebo. "
             "Controlled onset: 95 % bootstrap interval over the held-out problems under it. "
-            "Claim C1 is judged by the paper's AUGC and by the controlled AUGC above the placebo, C7 by the onsets, "
-            "C9 and C10 by the AUGC of each measure."
+            + claim_tables.judged_by_sentence(claims)
         ),
         folded(
             "More of the controlled measure",
@@ -115,7 +114,7 @@ def _measures(results: Results) -> list[str]:
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),
         note(
-            f"{captions.trend_caption(results.hacking, len(results.params.beta_percentiles))} "
+            f"{captions.trend_caption(results.hacking, len(results.params.beta_percentiles), claims)} "
             f"Published rows: {printed.SOURCE}; threshold {tables.number(printed.HACKING_THRESHOLD)}."
         ),
     ]
@@ -178,6 +177,7 @@ def _mechanism(results: Results) -> list[str]:
 
 def _power_law(results: Results) -> list[str]:
     forms = beta_star_tables.forms_table(results.beta_star)
+    claim = claim_tables.about(results.claims["claims"], "beta_star")[0]
     return [
         _figure(
             "figure_5_power_law",
@@ -195,8 +195,8 @@ def _power_law(results: Results) -> list[str]:
             "In brackets the central 95 % over bootstrap resamples of the seeds, which cover less than they say at few "
             "seeds. Identified: the means over seeds and at least 95 % of the resamples give a beta, and these do not "
             "range over all observed betas. Def. 6.1 leaves its weight open; here AUGC and A weigh the same over the "
-            "observed betas. The last row is a first exceedance, not an optimum. C10 is about Eq. 15 alone and needs "
-            "six betas."
+            f"observed betas. The last row is a first exceedance, not an optimum. {claim} is about Eq. 15 alone and "
+            "needs six betas."
         ),
         paragraph(beta_star_tables.forms_refusals(results.beta_star)),
         page.table(forms),

@@ -1,0 +1,95 @@
+"""What every kind of claim offers: the quantity it is about, a test of the runs, and numbers beside the verdict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pessimism.claims.verdicts import ClaimTest, NoTest, Verdict
+from pessimism.measures.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a claim is about, as one measure takes it.
+
+    Attributes:
+        name: column of plots/cells.csv, or what is fitted to one.
+        unit: of the values.
+    """
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a claim may be judged by, as one measure has it.
+
+    Attributes:
+        runs: rows of plots/cells.csv of the primary arm.
+        measure: the paper's or the controlled one.
+        power_law: the published fit, metrics/power_law.json; empty but for the paper's measure.
+        beta_stars: metrics/beta_star.json of this measure: by definition.
+    """
+
+    runs: pd.DataFrame
+    measure: str
+    power_law: Mapping[str, Any]
+    beta_stars: Mapping[str, Any]
+
+    @property
+    def betas(self) -> int:
+        return int(self.runs["beta_percentile"].nunique())
+
+
+class Kind(ABC):
+    """How a claim is tested. A new kind is a subclass; a new claim of a kind is an entry of ``statements.CLAIMS``."""
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The test in words."""
+
+    @property
+    def direction(self) -> str | None:
+        """What the paper predicts with beta, in words; None where the claim is about no trend."""
+        return None
+
+    @abstractmethod
+    def quantity(self, measure: str) -> Quantity:
+        """What the claim is about by this measure."""
+
+    @abstractmethod
+    def counts_in_family(self, betas: int) -> bool:
+        """Whether so many betas give it a p-value, where no run lacks a value."""
+
+    @abstractmethod
+    def test(self, evidence: Evidence) -> ClaimTest | NoTest | Verdict:
+        """P-values, why there are none, or the verdict itself where the kind has no null distribution."""
+
+    @abstractmethod
+    def numbers(self, evidence: Evidence, family: int) -> dict[str, Any]:
+        """What metrics/claims.json holds beside the verdict; JSON-ready, ``estimate``, ``interval``, ``values`` always.
+
+        Args:
+            evidence: the runs.
+            family: number of claims that have a test.
+        """
+
+
+def all_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
+
+
+def as_bounds(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def as_number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
