@@ -346,6 +346,14 @@ def test_where_the_published_numbers_go_against_the_text() -> None:
     )
 
 
+def test_which_columns_judge_a_claim() -> None:
+    columns = {"final gap": "controlled_final_gap", "AUGC": "augc", "beta star": "beta_star"}
+    sentence = claim_tables.judging_columns(invented_claims(), columns)
+    assert sentence == "Of these, claims are judged only by AUGC (C1 and C2) and beta star (C10)."
+    none = claim_tables.judging_columns(invented_claims(), {"final gap": "controlled_final_gap"})
+    assert none == "No claim is judged by these."
+
+
 def test_which_claims_the_areas_and_onsets_judge() -> None:
     claims = invented_claims()
     assert claim_tables.judged_by_sentence(claims) == "Claim C10 is judged by the AUGC of each measure."

@@ -153,6 +153,14 @@ def judged_by_sentence(claims: Claims) -> str:
     return ", ".join([f"{subject} judged {words}", *(f"{listed(found)} {words}" for words, found in others)]) + "."
 
 
+def judging_columns(claims: Claims, columns: Mapping[str, str]) -> str:
+    """Which of a table's columns, given by heading, a claim is about: the others describe and do not decide."""
+    judging = [
+        f"{heading} ({listed(about(claims, column))})" for heading, column in columns.items() if about(claims, column)
+    ]
+    return f"Of these, claims are judged only by {listed(judging)}." if judging else "No claim is judged by these."
+
+
 def claims_table(claims: Claims) -> Table:
     """One row per claim: what each measure says of it."""
     rows = []

@@ -16,6 +16,16 @@ from pessimism.scoring.scores import PLACEBO, beta_label
 
 BETA = "β (percentile)"
 EXCESS = "_excess"
+MORE_COLUMNS = {
+    "signed AUGC": ("controlled_signed_augc", True),
+    "signed AUGC above the placebo": ("controlled_signed_augc_excess", True),
+    "AUGC over KL": ("controlled_augc_over_kl", False),
+    "final gap": ("controlled_final_gap", True),
+    "true regret": ("true_regret", True),
+    "overoptimisation": ("overoptimization", False),
+    "UQ-gap Pearson r": ("controlled_uq_gap_correlation", True),
+}
+"""Column and whether it is signed, by heading."""
 WORDS = {"proxy_reward": "proxy", "true_reward": "true"}
 COMPONENTS = {
     "seed": "between seeds",
@@ -124,17 +134,8 @@ def _onset_with_interval(runs: pd.DataFrame) -> Entry:
 
 
 def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
-    """Descriptions beside the controlled AUGC; no claim is judged by them."""
-    columns = {
-        "signed AUGC": ("controlled_signed_augc", True),
-        "signed AUGC above the placebo": ("controlled_signed_augc_excess", True),
-        "AUGC over KL": ("controlled_augc_over_kl", False),
-        "final gap": ("controlled_final_gap", True),
-        "true regret": ("true_regret", True),
-        "overoptimisation": ("overoptimization", False),
-        "UQ-gap Pearson r": ("controlled_uq_gap_correlation", True),
-    }
-    return _plain(cells, arms, columns)
+    """Numbers beside the controlled AUGC."""
+    return _plain(cells, arms, MORE_COLUMNS)
 
 
 def table_1(cells: pd.DataFrame, arm: str) -> Table:

@@ -87,6 +87,7 @@ def _heldout(results: Results) -> list[str]:
 
 def _measures(results: Results) -> list[str]:
     cells, arms, claims = results.cells, results.params.arms, results.claims["claims"]
+    more = {heading: column for heading, (column, _) in measure_tables.MORE_COLUMNS.items()}
     return [
         _figure(
             "figure_3_goodhart_gap",
@@ -105,10 +106,11 @@ def _measures(results: Results) -> list[str]:
             "More of the controlled measure",
             page.table(measure_tables.more_of_the_controlled_measure(cells, arms)),
             note(
-                "No claim is judged by these. Signed AUGC counts negative gaps as negative. AUGC over KL: area over "
-                "the divergence from the checkpoint, in base sd × nats. True regret: best evaluation of the true "
-                "reward minus the last, cross-fitted over problems. Overoptimisation (Kim et al., arXiv 2505.12763): "
-                "area between both standardised rewards over the area under the proxy; none where it did not rise."
+                f"{claim_tables.judging_columns(claims, more)} Signed AUGC counts negative gaps as negative. AUGC over "
+                "KL: area over the divergence from the checkpoint, in base sd × nats. True regret: best evaluation of "
+                "the true reward minus the last, cross-fitted over problems. Overoptimisation (Kim et al., arXiv "
+                "2505.12763): area between both standardised rewards over the area under the proxy; none where it did "
+                "not rise."
             ),
         ),
         page.heading("Table 1 of the paper, from these runs"),
