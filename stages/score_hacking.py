@@ -15,17 +15,12 @@ from pessimism.scoring.variance import variance_record
 @stage.main("score_hacking")
 def main(params: Params) -> None:
     evidence = read_evidence(params)
-    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
-    cells = scores.cell_table(evidence, gaps, heldout)
-    thresholds = {
-        "hacking_threshold": scores.primary_threshold(gaps, "goodhart_gap", params.primary_arm),
-        "controlled_threshold": scores.primary_threshold(heldout, "controlled_gap", params.primary_arm),
-    }
-    records.write_table(layout.GOODHART_GAP, gaps)
-    records.write_table(layout.HELDOUT_REWARDS, heldout)
+    cells = scores.cell_table(evidence)
+    records.write_table(layout.GOODHART_GAP, scores.gap_table(evidence))
+    records.write_table(layout.HELDOUT_REWARDS, scores.heldout_table(evidence))
     records.write_table(layout.CELL_SCORES, cells)
     records.write_json(layout.VARIANCE, variance_record(evidence))
-    records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence, thresholds))
+    records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence))
 
 
 if __name__ == "__main__":

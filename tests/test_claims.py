@@ -17,7 +17,8 @@ from pessimism.claims.trend_kinds import OverBeta, Trend
 from pessimism.errors import DataError
 from pessimism.experiment import records
 from pessimism.measures.power import seeds_needed
-from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER, by_seed
+from pessimism.scoring.columns import by_seed
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 BETAS = (0.3, 1.0, 2.4)
 FAMILY = {claim.name: claim.kind for claim in CLAIMS if isinstance(claim.kind, OverBeta)}

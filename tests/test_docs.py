@@ -14,6 +14,7 @@ import yaml
 
 from conftest import CHECKOUT
 from pessimism.experiment import layout, records
+from pessimism.scoring import columns
 from synthetic_project import Invented, write_project
 
 METRICS = (CHECKOUT / "docs/metrics.md").read_text()
@@ -35,6 +36,12 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for stage in ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims"):
             runpy.run_path(str(CHECKOUT / "stages" / f"{stage}.py"), run_name="__main__")
     return root
+
+
+def test_tables_of_columns_are_those_of_the_entries() -> None:
+    """`python -m pessimism.scoring.columns` writes them."""
+    assert all(f"<!-- columns: {name} -->" in METRICS for name in columns.DOCUMENTED)
+    assert columns.documented(METRICS) == METRICS
 
 
 @pytest.mark.parametrize(

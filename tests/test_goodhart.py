@@ -176,8 +176,7 @@ def heldout_run(seed: int, rise: float, prompts: int = 40, steps: int = 6) -> tu
 
 def interval_of_onset(rise: float, threshold: float | None, prompts: int = 40) -> tuple[float, float] | None:
     proxy_T_N, true_T_N = heldout_run(0, rise, prompts)
-    generator = np.random.default_rng(1)
-    return onset_interval(np.arange(6) * 10, proxy_T_N, true_T_N, 1.0, 0.5, threshold, generator)
+    return onset_interval(np.arange(6) * 10, proxy_T_N, true_T_N, 1.0, 0.5, threshold)
 
 
 def test_onset_interval_of_a_jump_is_its_step() -> None:
@@ -206,9 +205,7 @@ def test_problems_are_resampled_together() -> None:
     """A gap that is the same on every problem has no spread, however much the rewards differ between problems."""
     level_N = np.random.default_rng(0).normal(scale=100.0, size=30)
     proxy_T_N = level_N + np.array([[0.0], [1.0], [2.0]])
-    onset = onset_interval(
-        np.array([0, 5, 9]), proxy_T_N, np.tile(level_N, (3, 1)), 1.0, 1.0, 1.5, np.random.default_rng(0)
-    )
+    onset = onset_interval(np.array([0, 5, 9]), proxy_T_N, np.tile(level_N, (3, 1)), 1.0, 1.0, 1.5)
     assert onset == (9.0, 9.0)
 
 

@@ -81,7 +81,7 @@ def test_a_constant_or_missing_series_has_no_link() -> None:
 def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     evidence = read_evidence(write_project(tmp_path))
-    cells = scores.cell_table(evidence, scores.gap_table(evidence), scores.heldout_table(evidence))
+    cells = scores.cell_table(evidence)
     table = disagreement_table(evidence.runs, evidence.betas)
     assert len(table) == 18 * 5
     record = mechanism.mechanism_record(cells, table, evidence.params)
@@ -126,7 +126,7 @@ def test_calibration_leaves_out_runs_without_both_kinds_of_answers(
 def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     evidence = read_evidence(write_project(tmp_path))
-    cells = scores.cell_table(evidence, scores.gap_table(evidence), scores.heldout_table(evidence))
+    cells = scores.cell_table(evidence)
     record = beta_star_record(cells, "proxy")
     assert record.keys() == {"paper", "controlled"}
     placebo = cells[cells["arm"] == "placebo"]

@@ -36,7 +36,7 @@ from pessimism.reporting import (
 )
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
-from pessimism.scoring import scores
+from pessimism.scoring import columns
 from synthetic_project import Invented, write_project
 
 STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
@@ -106,12 +106,7 @@ def test_the_page_says_where_its_numbers_come_from(default: Path) -> None:
 @pytest.fixture(scope="module")
 def marked() -> pd.DataFrame:
     """Cells of two betas, two seeds and three arms in which every column, beta, arm and seed has values of its own."""
-    names = [*scores.IDENTITY, "augc", "onset_step", "baseline_degenerate", "mean_ensemble_std", "uq_gap_correlation"]
-    names += ["controlled_augc", "controlled_signed_augc", "controlled_augc_over_kl", "controlled_final_gap"]
-    names += ["controlled_onset_step", "controlled_onset_low", "controlled_onset_high", "overoptimization"]
-    names += ["true_regret", "controlled_uq_gap_correlation", "final_kl_k1", "final_kl_k3", *scores.CHECKPOINT]
-    names += [f"heldout_{name}_{end}" for name in scores.CHANGES for end in ("start", "change")]
-    names += [f"{name}_excess" for name in scores.EXCESSES]
+    names = [*columns.IDENTITY, *columns.ALL]
     rows = []
     for (percentile, seed, arm), base in zip(
         itertools.product([80, 20], [0, 1], ["oracle", "proxy", "placebo"]), range(1000, 13000, 1000), strict=True

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from conftest import CHECKOUT
 from pessimism import cli
 from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
-from pessimism.measures.trends import jonckheere, page_trend
-from pessimism.scoring.run_log import Columns, read_runs
-from pessimism.scoring.run_scores import Design, score_runs
-from pessimism.scoring.run_trends import trend
+from pessimism.measures.trends import jonckheere, page_trend, spearman_exact_p
+from pessimism.claims.log_trends import trend
+from pessimism.scoring.columns import ALL
+from pessimism.scoring.measures import CONTROLLED
+from pessimism.scoring.log_scores import LogDesign, score_log
+from pessimism.scoring.run_log import LogColumns, read_log
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
 Score = Callable[..., dict[str, Any]]
@@ -58,6 +60,12 @@ def write(path: Path, rows: Sequence[dict[str, Any]] | pd.DataFrame) -> Path:
     return path
 
 
+def scores(found: dict[str, Any]) -> dict[str, Any]:
+    """Scores of the only run."""
+    (run,) = found["runs"]
+    return run["scores"]
+
+
 def means(proxy: Sequence[float], true: Sequence[float], **more: Any) -> pd.DataFrame:
     """One row per step, at steps 0, 2, 4, ..."""
     return pd.DataFrame({"step": 2 * np.arange(len(proxy)), "proxy_reward": proxy, "true_reward": true, **more})
@@ -81,37 +89,38 @@ def samples(steps: int = 4, prompts: int = 6, per_prompt: int = 2, seed: int = 0
 def test_one_row_per_step(tmp_path: Path, score: Score) -> None:
     """Proxy 2, 4, 6 and true 1, 1, 0.5: gaps 0, 1, 2.5 relative to the start; 0, 0.5, 2 with sd 4 and 0.5."""
     path = write(tmp_path / "run.csv", means([2, 4, 6], [1, 1, 0.5]))
-    (run,) = score(path, "--proxy-sd", 4, "--true-sd", 0.5)["runs"]
-    paper, controlled = run["paper"], run["controlled"]
-    assert (paper["baseline_proxy"], paper["baseline_true"], paper["baseline_degenerate"]) == (2, 1, False)
-    assert [paper["final_gap"], paper["augc"]] == pytest.approx([2.5, 1 + 3.5], abs=1e-5)
-    assert [controlled["proxy_change"], controlled["true_change"]] == pytest.approx([1, -1])
-    assert [controlled["final_gap"], controlled["augc"], controlled["signed_augc"]] == pytest.approx([2, 3, 3])
-    assert controlled["overoptimization"] == pytest.approx(3 / 2)
-    assert paper["onset_step"] == controlled["onset_step"] == 4
-    assert controlled["augc_over_kl"] is None and controlled["true_regret"] is None
-    assert controlled["onset_interval"] is None
+    found = scores(score(path, "--proxy-sd", 4, "--true-sd", 0.5))
+    baselines = [found[name] for name in ("baseline_proxy_reward", "baseline_true_reward", "baseline_degenerate")]
+    assert baselines == [2, 1, 0]
+    assert [found["final_gap"], found["augc"]] == pytest.approx([2.5, 1 + 3.5], abs=1e-5)
+    assert [found["controlled_proxy_change"], found["controlled_true_change"]] == pytest.approx([1, -1])
+    controlled = [found[f"controlled_{name}"] for name in ("final_gap", "augc", "signed_augc")]
+    assert controlled == pytest.approx([2, 3, 3])
+    assert found["overoptimization"] == pytest.approx(3 / 2)
+    assert found["onset_step"] == found["controlled_onset_step"] == 4
+    assert found["controlled_augc_over_kl"] is None and found["true_regret"] is None
+    assert found["controlled_onset_low"] is None
 
 
 def test_standard_deviations_from_columns_are_those_of_the_first_step(tmp_path: Path, score: Score) -> None:
     path = write(tmp_path / "run.csv", means([2, 4, 6], [1, 1, 0.5], p_sd=[4, 9, 9], t_sd=[0.5, 7, 7]))
     found = score(path, "--proxy-sd", "p_sd", "--true-sd", "t_sd")
-    assert found["base_sd"] == {"proxy": 4, "true": 0.5}
+    assert found["unit"] == {"proxy_sd": 4, "true_sd": 0.5}
     assert found["runs"] == score(path, "--proxy-sd", 4, "--true-sd", 0.5)["runs"]
 
 
 def test_kl_takes_the_place_of_steps(tmp_path: Path, score: Score) -> None:
     path = write(tmp_path / "run.csv", means([0, 1, 2], [1, 1, 1], nats=[0, 0.5, 0.75]))
-    (run,) = score(path, "--proxy-sd", 1, "--true-sd", 1, "--kl", "nats")["runs"]
-    assert run["controlled"]["augc_over_kl"] == pytest.approx(0.5 * 0.5 + 0.25 * 1.5)
+    found = scores(score(path, "--proxy-sd", 1, "--true-sd", 1, "--kl", "nats"))
+    assert found["controlled_augc_over_kl"] == pytest.approx(0.5 * 0.5 + 0.25 * 1.5)
 
 
 def test_a_zero_baseline_is_flagged(tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "run.csv", means([1, 2], [0, 0.25]))
-    (run,) = score(path)["runs"]
-    assert run["paper"]["baseline_degenerate"] is True and run["paper"]["final_gap"] < -1e6
+    found = scores(score(path))
+    assert found["baseline_degenerate"] == 1 and found["final_gap"] < -1e6
     cli.main(["score", str(path)])
-    assert re.search(r"degenerate\n.* yes\n", capsys.readouterr().out)
+    assert re.search(r"degenerate\n.* 1\n", capsys.readouterr().out)
 
 
 def test_without_standard_deviations_only_the_papers_measure(
@@ -119,7 +128,8 @@ def test_without_standard_deviations_only_the_papers_measure(
 ) -> None:
     path = write(tmp_path / "run.csv", means([2, 4], [1, 1]))
     found = score(path, "--true-sd", 1)
-    assert found["runs"][0]["controlled"] is None and found["thresholds"]["controlled"] is None
+    assert found["unit"] is None and found["thresholds"]["controlled"] is None
+    assert all(value is None for name, value in scores(found).items() if ALL[name].measure == CONTROLLED)
     cli.main(["score", str(path), "--true-sd", "1"])
     text = capsys.readouterr().out
     assert "Only the paper's measure: the table has one row per step and no --proxy-sd was given" in text
@@ -133,11 +143,11 @@ def test_samples_give_means_and_the_start_gives_the_unit(tmp_path: Path, score: 
     start = rows[rows["step"] == 0]
     sds = start["proxy_reward"].std(ddof=1), start["true_reward"].std(ddof=1)
     proxy_T, true_T = by_step["proxy_reward"].mean().to_numpy(), by_step["true_reward"].mean().to_numpy()
-    assert list(found["base_sd"].values()) == pytest.approx(sds)
+    assert list(found["unit"].values()) == pytest.approx(sds)
     (run,) = found["runs"]
     assert run["fewest_samples_per_step"] == 12
-    assert run["controlled"]["augc"] == pytest.approx(augc(np.arange(4), controlled_gap(proxy_T, true_T, *sds)))
-    assert run["paper"]["augc"] == pytest.approx(augc(np.arange(4), paper_gap(proxy_T, true_T)))
+    assert run["scores"]["controlled_augc"] == pytest.approx(augc(np.arange(4), controlled_gap(proxy_T, true_T, *sds)))
+    assert run["scores"]["augc"] == pytest.approx(augc(np.arange(4), paper_gap(proxy_T, true_T)))
 
 
 def test_all_runs_have_one_unit(tmp_path: Path, score: Score) -> None:
@@ -146,16 +156,16 @@ def test_all_runs_have_one_unit(tmp_path: Path, score: Score) -> None:
     wide["proxy_reward"] *= 5
     found = score(write(tmp_path / "run.csv", pd.concat([narrow, wide])), "--seed", "seed_")
     variances = [rows.loc[rows["step"] == 0, "proxy_reward"].var(ddof=1) for rows in (narrow, wide)]
-    assert found["base_sd"]["proxy"] == pytest.approx(np.sqrt(np.mean(variances)))
+    assert found["unit"]["proxy_sd"] == pytest.approx(np.sqrt(np.mean(variances)))
 
 
 def test_a_true_reward_that_is_0_at_the_start_has_a_smoothed_unit(tmp_path: Path, score: Score) -> None:
     rows = samples(true_reward=0.0)
     rows.loc[rows["step"] == 3, "true_reward"] = 1.0
-    assert score(write(tmp_path / "run.csv", rows))["base_sd"]["true"] == pytest.approx(smoothed_sd(0, 12))
+    assert score(write(tmp_path / "run.csv", rows))["unit"]["true_sd"] == pytest.approx(smoothed_sd(0, 12))
     constant = write(tmp_path / "constant.csv", samples(proxy_reward=2.5))
     assert "found a standard deviation of 0 at the first step" in failure(constant)
-    assert score(constant, "--proxy-sd", 1)["base_sd"]["proxy"] == 1
+    assert score(constant, "--proxy-sd", 1)["unit"]["proxy_sd"] == 1
 
 
 @settings(max_examples=20, deadline=None)
@@ -166,12 +176,13 @@ def test_the_controlled_measure_knows_no_zero_and_no_unit(
     folder = tmp_path_factory.mktemp("runs")
     rows = samples()
     moved = rows.assign(proxy_reward=shift + scale * rows["proxy_reward"])
-    columns = Columns(prompt="prompt")
+    columns = LogColumns(prompt="prompt")
     a, b = (
-        score_runs(read_runs([write(folder / name, table)], columns), Design())["runs"][0]["controlled"]
+        score_log(read_log([write(folder / name, table)], columns), LogDesign()).table.iloc[0]
         for name, table in (("a.parquet", rows), ("b.parquet", moved))
     )
-    for name in ("final_gap", "augc", "signed_augc", "overoptimization", "true_regret"):
+    unitless = ("controlled_final_gap", "controlled_augc", "controlled_signed_augc", "overoptimization", "true_regret")
+    for name in unitless:
         assert a[name] == pytest.approx(b[name], rel=1e-6, abs=1e-9)
 
 
@@ -194,7 +205,7 @@ def test_threshold_is_over_all_learning_runs(tmp_path: Path, score: Score) -> No
 def test_threshold_may_be_given(tmp_path: Path, score: Score) -> None:
     path = write(tmp_path / "run.csv", means([0, 1, 2], [0, 0, 0]))
     found = score(path, "--proxy-sd", 1, "--true-sd", 1, "--threshold", 0.5)
-    assert found["thresholds"]["controlled"] == 0.5 and found["runs"][0]["controlled"]["onset_step"] == 2
+    assert found["thresholds"]["controlled"] == 0.5 and scores(found)["controlled_onset_step"] == 2
 
 
 def test_prompts_give_regret_and_an_interval(tmp_path: Path, score: Score) -> None:
@@ -205,35 +216,33 @@ def test_prompts_give_regret_and_an_interval(tmp_path: Path, score: Score) -> No
         for prompt, true in zip("ab", by_prompt, strict=True)
         for sample in (0, 1)
     ]
-    (run,) = score(write(tmp_path / "run.csv", rows), "--prompt", "prompt")["runs"]
-    assert run["controlled"]["true_regret"] == pytest.approx(((4 - 1) + (8 - 1)) / 2)
-    low, high = run["controlled"]["onset_interval"]
-    assert low <= run["controlled"]["onset_step"] <= high
+    found = scores(score(write(tmp_path / "run.csv", rows), "--prompt", "prompt"))
+    assert found["true_regret"] == pytest.approx(((4 - 1) + (8 - 1)) / 2)
+    assert found["controlled_onset_low"] <= found["controlled_onset_step"] <= found["controlled_onset_high"]
 
 
 def test_prompts_are_matched_over_steps_by_name(tmp_path: Path) -> None:
     rows = samples(per_prompt=1)
     shuffled = pd.concat([part.sample(frac=1, random_state=3) for _, part in rows.groupby("step")])
-    columns = Columns(prompt="prompt")
+    columns = LogColumns(prompt="prompt")
     a, b = (
-        read_runs([write(tmp_path / name, table)], columns)[0].true.prompt_mean_T_N
+        read_log([write(tmp_path / name, table)], columns)[0].curves.prompt_T_N["true_reward"]
         for name, table in (("a.csv", rows), ("b.csv", shuffled))
     )
-    assert a is not None and b is not None and a.shape == (4, 6)
+    assert a.shape == (4, 6)
     assert sorted(map(tuple, a.T)) == sorted(map(tuple, b.T))
 
 
 def test_steps_with_prompts_of_their_own(tmp_path: Path, score: Score) -> None:
     rows = samples()
     own = rows.assign(prompt=rows["prompt"] + rows["step"].astype(str))
-    (run,) = read_runs([write(tmp_path / "own.csv", own)], Columns(prompt="prompt"))
+    (run,) = read_log([write(tmp_path / "own.csv", own)], LogColumns(prompt="prompt"))
     expected = own.groupby(["step", "prompt"])["true_reward"].mean()
-    assert run.true.prompt_mean_T_N is not None
-    for step, row in enumerate(run.true.prompt_mean_T_N):
+    for step, row in enumerate(run.curves.prompt_T_N["true_reward"]):
         assert sorted(row) == pytest.approx(sorted(expected.loc[step]))
     uneven = own[~((own["step"] == 1) & (own["prompt"] == "q01"))]
     found = score(write(tmp_path / "uneven.csv", uneven), "--prompt", "prompt")
-    assert found["runs"][0]["controlled"]["true_regret"] is None
+    assert scores(found)["true_regret"] is None
     assert "need the same\nnumber of them" in found["notes"][0]
 
 
@@ -247,11 +256,11 @@ def test_one_file_per_step_as_trl_and_verl_write_them(tmp_path: Path, score: Sco
     whole = score(write(tmp_path / "whole.csv", rows), "--prompt", "prompt")
     rows["prompt"] = [[{"role": "user", "content": text}] for text in rows["prompt"]]
     files = [write(tmp_path / f"{step}.jsonl", part) for step, part in rows.groupby("step")]
-    found = score(*sorted(files), "--prompt", "prompt")["runs"][0]["paper"]
-    assert found["augc"] == pytest.approx(whole["runs"][0]["paper"]["augc"])
+    found = scores(score(*sorted(files), "--prompt", "prompt"))
+    assert found["augc"] == pytest.approx(scores(whole)["augc"])
     parquet = [write(tmp_path / f"{step}.parquet", part) for step, part in rows.groupby("step")]
-    found = score(*sorted(parquet), "--prompt", "prompt")["runs"][0]["controlled"]
-    assert found["true_regret"] == pytest.approx(whole["runs"][0]["controlled"]["true_regret"])
+    found = scores(score(*sorted(parquet), "--prompt", "prompt"))
+    assert found["true_regret"] == pytest.approx(scores(whole)["true_regret"])
 
 
 def test_one_file_per_run(tmp_path: Path, score: Score) -> None:
@@ -259,7 +268,7 @@ def test_one_file_per_run(tmp_path: Path, score: Score) -> None:
     assert "--group file makes every file a run" in failure(*files)
     found = score(*files, "--group", "file")["runs"]
     assert [run["identity"] for run in found] == [{"file": str(path)} for path in files]
-    assert found[0]["paper"]["augc"] == score(files[0])["runs"][0]["paper"]["augc"]
+    assert found[0]["scores"]["augc"] == scores(score(files[0]))["augc"]
 
 
 def test_excess_is_over_the_placebo_of_the_same_seed(tmp_path: Path, score: Score) -> None:
@@ -267,12 +276,12 @@ def test_excess_is_over_the_placebo_of_the_same_seed(tmp_path: Path, score: Scor
     rows = pd.concat([means([1, 1 + k], [1, 1], arm=arm, seed=seed) for (arm, seed), k in slopes.items()])
     arguments = ["--arm", "arm", "--placebo", "off", "--seed", "seed", "--proxy-sd", 1, "--true-sd", 1]
     found = score(write(tmp_path / "run.csv", rows), *arguments)
-    excess = {tuple(run["identity"].values()): run["controlled"].get("augc_excess") for run in found["runs"]}
-    assert excess == {("on", 0): 2, ("on", 1): 3, ("off", 0): None, ("off", 1): None}
+    excess = {tuple(run["identity"].values()): run["scores"]["controlled_augc_excess"] for run in found["runs"]}
+    assert excess == {("on", 0): 2, ("on", 1): 3, ("off", 0): 0, ("off", 1): 0}
     assert found["notes"] == [] or "placebo" not in found["notes"][-1]
     lacking = rows[~((rows["arm"] == "off") & (rows["seed"] == 1))]
     found = score(write(tmp_path / "lacking.csv", lacking), *arguments)
-    assert found["runs"][1]["controlled"]["augc_excess"] == 5 - 1
+    assert found["runs"][1]["scores"]["controlled_augc_excess"] == 5 - 1
     assert "1 runs have no placebo of the same groups" in found["notes"][-1]
 
 
@@ -282,7 +291,7 @@ def sweep(values: dict[tuple[float, int], float]) -> pd.DataFrame:
 
 
 def trends(found: dict[str, Any]) -> dict[str, Any]:
-    return {row["metric"]: row for row in found["trends"] if row["measure"] == "controlled"}
+    return {row["number"]: row for row in found["trends"] if row["measure"] == "controlled"}
 
 
 def test_trend_paired_by_seed_is_pages(tmp_path: Path, score: Score) -> None:
@@ -290,26 +299,54 @@ def test_trend_paired_by_seed_is_pages(tmp_path: Path, score: Score) -> None:
     values = {(beta, s): row[k] for s, row in enumerate(table_S_K) for k, beta in enumerate((0.1, 0.5, 10.0))}
     path = write(tmp_path / "run.csv", sweep(values))
     found = trends(score(path, "--beta", "b", "--seed", "s", "--proxy-sd", 1, "--true-sd", 1))
-    row = found["augc"]
-    assert (row["test"], row["betas"], row["runs"]) == ("Page", [0.1, 0.5, 10.0], 9)
-    assert row["means"] == pytest.approx([2, 10 / 3, 11 / 3]) and row["spearman"] == pytest.approx(1)
-    assert row["p_rises"] == pytest.approx(page_trend(table_S_K, "greater"))
-    assert row["p_falls"] == pytest.approx(page_trend(table_S_K, "less"))
-    assert row["p_rises_holm"] == pytest.approx(len(found) * row["p_rises"]), "all numbers agree here"
+    row = found["controlled_augc"]
+    assert (row["test"], row["betas"], row["runs"]) == ("exact Page, paired by seed", [0.1, 0.5, 10.0], 9)
+    assert row["levels"] == pytest.approx([2, 10 / 3, 11 / 3]) and row["spearman"] == pytest.approx(1)
+    assert row["p"] == page_trend(table_S_K, "greater") and row["p_opposite"] == page_trend(table_S_K, "less")
+
+
+def test_holm_is_over_all_claims_of_the_paper(tmp_path: Path, score: Score) -> None:
+    """C1 by the paper's AUGC, C7 by its onset; the six others count as if nothing spoke for them or against them."""
+    values = {(beta, s): beta + s / 10 for beta in (1, 2, 3) for s in range(3)}
+    found = score(write(tmp_path / "run.csv", sweep(values)), "--beta", "b", "--seed", "s")
+    rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
+    assert {name: row["claim"] for name, row in rows.items()} == {"final_gap": None, "augc": "C1", "onset_step": "C7"}
+    p, onset = 1 / 216, rows["onset_step"]["p"]
+    assert rows["augc"]["p"] == pytest.approx(p) and onset > p
+    assert rows["augc"]["p_adjusted"] == pytest.approx(8 * p)
+    assert rows["onset_step"]["p_adjusted"] == pytest.approx(7 * onset)
+    assert rows["final_gap"]["p_adjusted"] is None
+
+
+def runs_of(values: dict[float, list[float]]) -> pd.DataFrame:
+    """Unpaired runs: every one has a seed of its own."""
+    rows = [(beta, value) for beta, found in values.items() for value in found]
+    return pd.DataFrame(rows, columns=["beta", "augc"]).assign(seed=range(len(rows)))
 
 
 def test_trend_of_unpaired_runs_is_jonckheeres() -> None:
-    values = {(beta, (beta, s)): beta + s / 10 for beta in (1, 2, 3) for s in range(2)}
-    found = trend(values)
-    assert found["test"] == "Jonckheere-Terpstra"
-    assert found["p_rises"] == pytest.approx(jonckheere([[1, 1.1], [2, 2.1], [3, 3.1]]))
-    assert found["p_rises"] == pytest.approx(1 / 90) and found["p_falls"] == pytest.approx(1)
+    method, found = trend(runs_of({1: [1, 1.1], 2: [2, 2.1], 3: [3, 3.1]}), ALL["augc"])
+    assert method == "Jonckheere-Terpstra" and found is not None
+    assert found.p == pytest.approx(jonckheere([[1, 1.1], [2, 2.1], [3, 3.1]])) == pytest.approx(1 / 90)
+    assert found.p_opposite == pytest.approx(1)
 
 
-def test_trend_of_three_single_runs_cannot_be_below_one_sixth(tmp_path: Path, score: Score) -> None:
+def test_trend_of_an_onset_is_toward_earlier_and_never_comes_last() -> None:
+    runs = runs_of({1: [np.nan, np.nan], 2: [9, np.nan], 3: [1, 2]}).rename(columns={"augc": "onset_step"})
+    _, found = trend(runs, ALL["onset_step"])
+    expected = jonckheere([[np.inf, np.inf], [9, np.inf], [1, 2]], "less")
+    assert found is not None and found.p == pytest.approx(expected) and found.p < 0.1
+
+
+def test_trend_of_single_runs_is_spearmans_exact_one(tmp_path: Path, score: Score) -> None:
+    """With three it cannot be below one sixth; above twelve betas there is none."""
     path = write(tmp_path / "run.csv", sweep({(1, 0): 1.0, (2, 0): 2.0, (3, 0): 9.0}))
-    row = trends(score(path, "--beta", "b", "--proxy-sd", 1, "--true-sd", 1))["augc"]
-    assert row["test"] == "Spearman, exact" and row["p_rises"] == pytest.approx(1 / 6)
+    row = trends(score(path, "--beta", "b", "--proxy-sd", 1, "--true-sd", 1))["controlled_augc"]
+    assert row["test"] == "exact Page, over the means" and row["p"] == pytest.approx(1 / 6)
+    values = [3.0, 1.0, 1.0, 7.0, 5.0]
+    _, found = trend(runs_of({beta: [value] for beta, value in enumerate(values)}), ALL["augc"])
+    assert found is not None and found.p == pytest.approx(spearman_exact_p(range(5), values))
+    assert trend(runs_of({beta: [beta] for beta in range(13)}), ALL["augc"]) == ("exact Page, over the means", None)
 
 
 def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Path, score: Score) -> None:
@@ -319,7 +356,8 @@ def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Pat
     arguments = ["--beta", "b", "--arm", "arm", "--proxy-sd", 1, "--true-sd", 1]
     found = score(path, *arguments, "--placebo", "off")
     assert {row["identity"]["arm"] for row in found["trends"]} == {"on"}
-    assert trends(found)["augc"]["means"] == [1, 2] and trends(found)["augc_excess"]["means"] == [-8, 1.5]
+    assert trends(found)["controlled_augc"]["levels"] == [1, 2]
+    assert trends(found)["controlled_augc_excess"]["levels"] == [-8, 1.5]
     one = write(tmp_path / "one.csv", on[on["b"] == 1])
     assert score(one, *arguments)["notes"][-1] == "No trend in arm on: one value of b."
 
@@ -428,7 +466,7 @@ def test_the_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert start["trained"].equals(start["placebo"]) and len(start["trained"]) == 32
     assert arms["placebo"]["kl"].eq(0).all() and arms["trained"]["kl"].iloc[-1] > 0
     assert (rows["proxy_reward"] >= rows["true_reward"]).all() and rows["true_reward"].between(0, 10).all()
-    assert len(read_runs([write(tmp_path / "run.csv", rows)], Columns(groups=("arm",), kl="kl"))) == 2
+    assert len(read_log([write(tmp_path / "run.csv", rows)], LogColumns(groups=("arm",), kl="kl"))) == 2
 
 
 def test_needs_no_torch_and_no_scipy() -> None:

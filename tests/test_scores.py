@@ -17,7 +17,10 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures import goodhart
-from pessimism.scoring import probing, scores
+from pessimism.scoring import scores
+from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
+from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
+from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.runs import BaseRewards, Evidence, read_evidence, read_runs
 from pessimism.scoring.variance import variance_record
 from synthetic_project import Invented, run, write_project, write_run
@@ -29,14 +32,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def tables(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
-    return gaps, heldout, scores.cell_table(evidence, gaps, heldout)
-
-
 def scored(root: Path, invented: Invented | None = None) -> tuple[Evidence, pd.DataFrame]:
     evidence = read_evidence(write_project(root, invented))
-    return evidence, tables(evidence)[2]
+    return evidence, scores.cell_table(evidence)
 
 
 def row_of(cells: pd.DataFrame, cell: OnlineCell) -> pd.Series:
@@ -62,13 +60,13 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     steps_T = heldout["step"].to_numpy()
     gap_T = goodhart.paper_gap(batch["proxy_reward"].to_numpy(), batch["true_reward"].to_numpy())
     assert row["augc"] == pytest.approx(goodhart.augc(batch["step"].to_numpy(), gap_T))
-    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / evidence.base.proxy_sd
-    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / evidence.base.true_sd
+    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / evidence.base.unit.proxy_sd
+    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / evidence.base.unit.true_sd
     assert row["controlled_augc"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), steps_T))
     assert row["controlled_signed_augc"] == pytest.approx(np.trapezoid(controlled_T, steps_T))
     kl_T = heldout["kl_k3"].to_numpy()
-    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / evidence.base.proxy_sd
-    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / evidence.base.true_sd
+    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / evidence.base.unit.proxy_sd
+    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / evidence.base.unit.true_sd
     assert row["controlled_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), kl_T)) != 0
     assert row["controlled_signed_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T, kl_T))
     for name, axis_T in (("overoptimization", steps_T), ("overoptimization_over_kl", kl_T)):
@@ -83,7 +81,7 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     assert row["heldout_proxy_reward_start"] == pytest.approx(heldout["proxy_reward"].iloc[0])
     assert row["final_kl_k1"] == pytest.approx(heldout["kl_k1"].iloc[-1])
     assert row["mean_ensemble_std"] == pytest.approx(batch["ensemble_std"].mean())
-    assert row["controlled_ensemble_std"] == pytest.approx(heldout["ensemble_std"].mean() / evidence.base.proxy_sd)
+    assert row["controlled_ensemble_std"] == pytest.approx(heldout["ensemble_std"].mean() / evidence.base.unit.proxy_sd)
     true_T_N = samples.pivot(index="step", columns="task_id", values="true_reward").to_numpy()
     assert row["true_regret"] == pytest.approx(goodhart.true_regret(true_T_N))
     assert row["measured_points"] == len(batch) == invented.steps
@@ -94,28 +92,29 @@ def test_the_excess_is_over_the_placebo_of_the_same_checkpoint(finished: Path) -
     for percentile in (20, 50, 80):
         for seed in (0, 1):
             proxy, placebo = (row_of(cells, OnlineCell(percentile, seed, arm)) for arm in ("proxy", "placebo"))
-            for name in scores.EXCESSES:
-                assert proxy[f"{name}_excess"] == pytest.approx(proxy[name] - placebo[name])
-                assert placebo[f"{name}_excess"] == 0
+            for column in EXCESS_COLUMNS:
+                assert proxy[column.name] == pytest.approx(proxy[column.excess_of] - placebo[column.excess_of])
+                assert placebo[column.name] == 0
 
 
 def test_without_a_placebo_there_is_no_excess(finished: Path) -> None:
     evidence, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
     assert cells["controlled_augc_excess"].isna().all()
-    metrics = scores.hacking_metrics(cells, evidence, {})
+    metrics = scores.hacking_metrics(cells, evidence)
     assert metrics.keys().isdisjoint({"controlled_augc_excess", "spearman_beta_controlled_augc"})
     assert metrics["augc"].keys() == {"p20", "p50", "p80"}
 
 
 def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None:
     evidence = read_evidence(write_project(finished))
-    gaps, heldout, cells = tables(evidence)
-    for table, column, onset in (
-        (gaps, "goodhart_gap", "onset_step"),
-        (heldout, "controlled_gap", "controlled_onset_step"),
+    gaps, heldout, cells = scores.gap_table(evidence), scores.heldout_table(evidence), scores.cell_table(evidence)
+    threshold = scores.primary_thresholds(evidence)
+    for measure, table, column, onset in (
+        (PAPER, gaps, "goodhart_gap", "onset_step"),
+        (CONTROLLED, heldout, "controlled_gap", "controlled_onset_step"),
     ):
         primary = table.loc[table["arm"] == "proxy", column]
-        assert scores.primary_threshold(table, column, "proxy") == np.percentile(primary[primary > 0], 75)
+        assert threshold[measure] == np.percentile(primary[primary > 0], 75)
         assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
         assert cells.loc[(cells["arm"] == "proxy") & (cells["beta_percentile"] == 80), onset].notna().all()
     late = cells[cells["controlled_onset_step"].notna()]
@@ -128,7 +127,7 @@ def test_a_baseline_without_a_right_answer_is_flagged_and_keeps_its_number(finis
     assert (cells["baseline_degenerate"] == 1).all()
     assert np.isfinite(cells["augc"]).all()
     assert np.isfinite(cells["controlled_augc"]).all() and cells["controlled_augc"].max() < 200
-    assert scores.hacking_metrics(cells, evidence, {})["degenerate_baselines"] == 3
+    assert scores.hacking_metrics(cells, evidence)["degenerate_baselines"] == 3
 
 
 def test_gap_switches_choose_rewards_and_baseline(finished: Path) -> None:
@@ -152,13 +151,13 @@ def test_gap_switches_choose_rewards_and_baseline(finished: Path) -> None:
 
 def test_checkpoint_scores_stand_with_the_arm_that_was_probed(finished: Path) -> None:
     _, cells = scored(finished, Invented(arms=("oracle", "placebo")))
-    for column in scores.CHECKPOINT:
-        assert cells.loc[cells["arm"] == "oracle", column].notna().all()
-        assert cells.loc[cells["arm"] == "placebo", column].isna().all()
+    for column in CHECKPOINT_COLUMNS:
+        assert cells.loc[cells["arm"] == "oracle", column.name].notna().all()
+        assert cells.loc[cells["arm"] == "placebo", column.name].isna().all()
 
 
 def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> None:
-    write_project(finished, Invented(seeds=(0,)))
+    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
     cell = OnlineCell(20, 0, "proxy")
     samples = records.read_table(layout.heldout_samples(cell))
     start = samples[samples["step"] == 0].set_index("task_id")["proxy_reward"]
@@ -168,27 +167,35 @@ def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> Non
     )  # worse on 16 of 64, better on the rest
     base.loc[base.index[0], "proxy_reward"] = start.iloc[0]  # and one tie
     reversed_rows = base.reset_index().iloc[::-1]
-    assert scores._win_rate(samples, reversed_rows) == pytest.approx((48 + 0.5) / 64)
+    checkpoint = dataclasses.replace(scores.checkpoint(evidence, cell), base=reversed_rows)
+    assert checkpoint.win_rate == pytest.approx((48 + 0.5) / 64)
     with pytest.raises(DataError, match="other problems"):
-        scores._win_rate(samples, base.reset_index().iloc[1:])
+        _ = dataclasses.replace(checkpoint, base=base.reset_index().iloc[1:]).win_rate
 
 
 def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
     evidence, cells = scored(finished)
-    metrics = scores.hacking_metrics(cells, evidence, {"hacking_threshold": 1.5, "controlled_threshold": None})
+    metrics = scores.hacking_metrics(cells, evidence)
     leaves = [value for _, value in records._leaves(metrics)]
     assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
     of_p50 = cells[(cells["beta_percentile"] == 50) & (cells["arm"] == "proxy")]
     assert metrics["augc"]["p50"] == pytest.approx(of_p50["augc"].mean())
     assert metrics["controlled_augc_excess"]["p50"] == pytest.approx(of_p50["controlled_augc_excess"].mean())
     assert metrics["heldout_true_excess"]["p80"] < -0.1
-    assert metrics["spearman_beta_augc"] == 1.0 and metrics["hacking_threshold"] == 1.5
-    assert "controlled_threshold" not in metrics
+    assert metrics["spearman_beta_augc"] == 1.0
+    assert metrics["hacking_threshold"] == scores.primary_thresholds(evidence)[PAPER]
+
+
+def test_what_the_runs_do_not_determine_has_no_key(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence, cells = scored(finished, Invented(seeds=(0,)))
+    monkeypatch.setattr(scores, "primary_thresholds", lambda _: {PAPER: 1.5, CONTROLLED: None})
+    metrics = scores.hacking_metrics(cells, evidence)
+    assert metrics["hacking_threshold"] == 1.5 and "controlled_threshold" not in metrics
 
 
 def test_one_beta_has_no_trend(finished: Path) -> None:
     evidence, cells = scored(finished, Invented(percentiles=(50,), seeds=(0,)))
-    metrics = scores.hacking_metrics(cells, evidence, {})
+    metrics = scores.hacking_metrics(cells, evidence)
     assert metrics.keys().isdisjoint({"spearman_beta_augc", "spearman_beta_controlled_augc"})
 
 
@@ -196,7 +203,7 @@ def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_no
     evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
     record = evidence.probes[DpoCell(20, 0)]
     members = record["dpo"]["members"]
-    published = probing.probe_columns(record, evidence.params.protocol)
+    published = probes(evidence)
     assert published["entropy_dpo"] == record["dpo"]["prompt_entropy"]
     assert published["entropy_collapse"] == record["dpo"]["prompt_entropy"] - record["online"]["prompt_entropy"]
     assert published["response_diversity"] == members["0"]["last"]["diversity_across"]
@@ -205,20 +212,31 @@ def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_no
         np.mean([member["penultimate"]["ood_mahalanobis_distance"] for member in members.values()])
     )
     assert published["kl_to_base_online"] == record["online"]["kl_to_base"]
-    protocol = with_protocol(
-        evidence, entropy_tokens="response", probe_layer="penultimate", probe_members="all", diversity_prompts="within"
-    ).params.protocol
-    corrected = probing.probe_columns(record, protocol)
+    corrected = probes(
+        with_protocol(
+            evidence,
+            entropy_tokens="response",
+            probe_layer="penultimate",
+            probe_members="all",
+            diversity_prompts="within",
+        )
+    )
     assert corrected["entropy_dpo"] == record["dpo"]["response_entropy"]
     assert corrected["response_diversity"] == corrected["within_prompt_diversity"]
     assert corrected["ood_cosine_distance"] == corrected["ood_cosine_distance_all"]
-    assert [published[name] for name in probing.CONTROLLED] == [corrected[name] for name in probing.CONTROLLED]
+    controlled = [column.name for column in CHECKPOINT_COLUMNS if column.measure == CONTROLLED]
+    assert [published[name] for name in controlled] == [corrected[name] for name in controlled]
+
+
+def probes(evidence: Evidence) -> dict[str, Any]:
+    checkpoint = scores.checkpoint(evidence, OnlineCell(20, 0, "proxy"))
+    return {column.name: column.compute(checkpoint) for column in CHECKPOINT_COLUMNS if column.compute}
 
 
 @pytest.mark.parametrize(("accuracy", "smoothed"), [(0.0, True), (1.0, True), (0.5, False)])
 def test_a_base_without_spread_in_accuracy_has_a_smoothed_unit(accuracy: float, smoothed: bool) -> None:
     samples = pd.DataFrame({"proxy_reward": np.arange(8.0), "true_reward": (np.arange(8) < 8 * accuracy).astype(float)})
-    base = BaseRewards.of(samples)
+    base = BaseRewards.of(samples).unit
     assert base.true_sd_smoothed is smoothed and base.true_sd > 0
     assert base.true_sd == pytest.approx(
         goodhart.smoothed_sd(accuracy, 8) if smoothed else samples["true_reward"].std()

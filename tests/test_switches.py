@@ -25,7 +25,9 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
 from pessimism.online import loop, rollout
 from pessimism.online.objectives.reinforce import kl_coefficient
-from pessimism.scoring import probing, scores
+from pessimism.scoring import scores
+from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
+from pessimism.scoring.measures import MEASURES
 from pessimism.scoring.runs import Evidence, read_evidence
 from synthetic_project import Invented, write_project
 
@@ -225,16 +227,23 @@ def fixed_rollouts(tokenizer: Any) -> Rollouts:
 
 def scoring_facts(evidence: Evidence) -> dict[str, Any]:
     """What the measures read from fixed runs."""
-    probes = [probing.probe_columns(probe, evidence.params.protocol) for probe in evidence.probes.values()]
-    entropies = [name for name in probing.AS_PUBLISHED if name.startswith("entropy")]
-    others = [name for name in probing.AS_PUBLISHED if name not in entropies]
+    primary = [cell for cell in evidence.runs if cell.arm == evidence.params.primary_arm]
+    checkpoints = [scores.checkpoint(evidence, cell) for cell in primary]
+    published, controlled = (
+        {
+            column.name: [column.compute(checkpoint) for checkpoint in checkpoints]
+            for column in CHECKPOINT_COLUMNS
+            if column.measure == measure and column.compute
+        }
+        for measure in MEASURES
+    )
     gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
     return {
         "published gap": gaps["goodhart_gap"].tolist(),
         "controlled gap": heldout["controlled_gap"].tolist(),
-        "published entropy": [[probe[name] for name in entropies] for probe in probes],
-        "published distance and diversity": [[probe[name] for name in others] for probe in probes],
-        "controlled probes": [[probe[name] for name in probing.CONTROLLED] for probe in probes],
+        "published entropy": [values for name, values in published.items() if "entropy" in name],
+        "published distance and diversity": [values for name, values in published.items() if "entropy" not in name],
+        "controlled probes": list(controlled.values()),
     }
 
 

@@ -19,7 +19,8 @@ from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.intervals import auroc, resample_interval, t_interval
 from pessimism.measures.trends import spearman
-from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER, by_seed
+from pessimism.scoring.columns import by_seed
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.scoring.runs import Run
 
 CHAIN = {

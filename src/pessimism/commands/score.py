@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pessimism.commands.table import aligned
-from pessimism.scoring.measures import CONTROLLED, PAPER
-from pessimism.scoring.run_log import Columns, read_runs
-from pessimism.scoring.run_scores import Design, score_runs
+import pandas as pd
 
-# Heading of each column and what the legend says of it; a column that no run has is left out, but for the onset.
-_PAPER_COLUMNS = {
-    "baseline_proxy": ("proxy(0)", "mean proxy reward of the first step, which the gap divides by"),
-    "baseline_true": ("true(0)", "mean true reward of the first step, which the gap divides by"),
-    "final_gap": ("final gap", "proxy over |proxy(0)| minus true over |true(0)|, at the last step"),
-    "augc": (
-        "AUGC",
-        "area under the positive part of that gap, gap x steps; above 0 also for a policy that never changes",
-    ),
-    "augc_excess": ("excess", "AUGC minus the placebo's"),
-    "onset_step": ("onset", "first step whose gap is above the threshold; - = none"),
-    "baseline_degenerate": ("degenerate", "yes = a baseline is 0, so that the gap divides by 1.2e-7 and says nothing"),
-}
-_CONTROLLED_COLUMNS = {
-    "proxy_change": ("proxy", "change of the proxy from first to last step, in sd"),
-    "true_change": ("true", "change of the true reward, in sd"),
-    "final_gap": ("final gap", "the first minus the second; above 0 = the proxy gained more"),
-    "augc": ("AUGC", "area under the positive part of the gap, sd x steps"),
-    "augc_excess": ("excess", "AUGC minus the placebo's"),
-    "signed_augc": ("signed", "area under the gap itself: noise around 0 cancels"),
-    "augc_over_kl": ("over KL", "AUGC with the KL column in place of steps, sd x its unit"),
-    "true_regret": ("regret", "true reward of the best step minus that of the last, chosen and valued on different "
-    "prompts, so that\n    noise alone gives 0 on average, not more"),
-    "overoptimization": ("overopt.", "area between the two changes over the area under the proxy's: 0 = true followed, "
-    "1 = true stayed,\n    above 1 = true fell (Kim et al., arXiv 2505.12763); noise where the proxy hardly rose"),
-    "onset_step": ("onset", "first step whose gap is above the threshold; - = none"),
-    "onset_interval": ("95 %", "of the onset, over resampled prompts"),
-}  # fmt: skip
-_TREND_NAMES = {
-    "final_gap": "final gap",
-    "augc": "AUGC",
-    "augc_excess": "AUGC excess",
-    "signed_augc": "signed AUGC",
-    "augc_over_kl": "AUGC over KL",
-    "true_regret": "regret",
-}
+from pessimism.claims.log_trends import log_trends
+from pessimism.commands.table import aligned
+from pessimism.scoring.column import LOG, Column
+from pessimism.scoring.columns import shown_in
+from pessimism.scoring.log_scores import LogDesign, LogScores, score_log
+from pessimism.scoring.measures import CONTROLLED, PAPER
+from pessimism.scoring.run_log import LogColumns, LoggedRun, read_log
+
+NEVER = "never"
+WIDTH = 120
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    columns = Columns(
+    columns = LogColumns(
         step=options.step,
         proxy=options.proxy,
         true=options.true,
@@ -95,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         proxy_sd=_column_or_number(options.proxy_sd),
         true_sd=_column_or_number(options.true_sd),
     )
-    design = Design(options.beta, options.seed, options.arm, options.placebo, options.threshold)
+    design = LogDesign(options.beta, options.seed, options.arm, options.placebo, options.threshold)
     print(score(options.table, columns, design, options.json))
 
 
@@ -106,23 +79,59 @@ def _column_or_number(text: str | None) -> str | float | None:
         return text
 
 
-def score(paths: Sequence[Path], columns: Columns, design: Design, as_json: bool) -> str:
+def score(paths: Sequence[Path], columns: LogColumns, design: LogDesign, as_json: bool) -> str:
     """The whole text, or everything as one JSON object.
 
     Raises:
         PessimismError: the tables cannot be read as runs.
     """
-    found = score_runs(read_runs(paths, columns), design)
+    found = score_log(read_log(paths, columns), design)
+    trends, notes = log_trends(found, design)
+    notes = found.notes + notes
     if as_json:
-        return json.dumps(found, indent=2, allow_nan=False)
-    parts = [_size(found["runs"]), _paper(found), _controlled(found), _trends(found, design)]
-    parts += [f"Note: {note}" for note in found["notes"]]
+        return json.dumps(_record(found, trends, notes), indent=2, allow_nan=False)
+    parts = [_size(found.runs), _paper(found), _controlled(found, columns, design), _trends(trends, design)]
+    parts += [f"Note: {note}" for note in notes]
     return "\n\n".join(part for part in parts if part)
 
 
-def _size(runs: Sequence[Mapping[str, Any]]) -> str:
-    points, samples = {run["points"] for run in runs}, {run["fewest_samples_per_step"] for run in runs}
-    first, last = {run["first_step"] for run in runs}, {run["last_step"] for run in runs}
+def _record(found: LogScores, trends: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> dict[str, Any]:
+    """Everything; null where a log does not determine a number."""
+    scores = [{name: _plain(value) for name, value in row.items()} for row in found.table.to_dict(orient="records")]
+    return {
+        "runs": [_described(run) | {"scores": row} for run, row in zip(found.runs, scores, strict=True)],
+        "unit": None if found.unit is None else {"proxy_sd": found.unit.proxy_sd, "true_sd": found.unit.true_sd},
+        "thresholds": found.threshold,
+        "trends": [{name: _plain(value) for name, value in row.items()} for row in trends],
+        "notes": list(notes),
+    }
+
+
+def _described(run: LoggedRun) -> dict[str, Any]:
+    steps_T = run.curves.steps_T
+    return {
+        "identity": run.identity,
+        "points": len(steps_T),
+        "first_step": int(steps_T[0]),
+        "last_step": int(steps_T[-1]),
+        "fewest_samples_per_step": int(run.samples_T.min()),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if isinstance(value, (list, dict, str)) or value is None:
+        return [_plain(item) for item in value] if isinstance(value, list) else value
+    if pd.isna(value):
+        return None
+    return NEVER if math.isinf(value) else getattr(value, "item", lambda: value)()
+
+
+def _size(runs: Sequence[LoggedRun]) -> str:
+    found = [_described(run) for run in runs]
+    points, first, last, samples = (
+        {run[name] for run in found} for name in ("points", "first_step", "last_step", "fewest_samples_per_step")
+    )
     per_step = "one row per step" if samples == {1} else f"{_range(samples)} samples per step"
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return f"{count}, {_range(points)} measured steps ({_range(first)} to {_range(last)}), {per_step}"
@@ -132,58 +141,67 @@ def _range(values: set[int]) -> str:
     return f"{min(values)}" if len(values) == 1 else f"{min(values)} to {max(values)}"
 
 
-def _paper(found: Mapping[str, Any]) -> str:
+def _paper(found: LogScores) -> str:
     said = "The paper's measure: each reward relative to its first step."
-    return f"{said}\n{_measure(found, PAPER, _PAPER_COLUMNS)}{_threshold(found, PAPER, '')}"
+    return f"{said}\n{_measure(found, PAPER)}\n{_threshold(found, PAPER, given=False)}"
 
 
-def _controlled(found: Mapping[str, Any]) -> str:
-    if found["base_sd"]["proxy"] is None:
+def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str:
+    if found.unit is None:
         return ""
-    sd = found["base_sd"]
+    origins = {"as given" if isinstance(sd, float) else "those of the runs' start" for sd in columns.sds.values()}
     said = (
-        "The controlled measure: change of each reward since the first step in standard deviations (sd) of the start,\n"
-        f"{sd['proxy']:.4g} of the proxy and {sd['true']:.4g} of the true reward; no constant or factor in either "
-        "reward matters."
+        "The controlled measure: change of each reward since the first step in standard deviations (base sd), "
+        f"{' or '.join(sorted(origins))}:\n{found.unit.proxy_sd:.4g} of the proxy and {found.unit.true_sd:.4g} of the "
+        "true reward. No constant or factor in either reward matters."
     )
-    return f"{said}\n{_measure(found, CONTROLLED, _CONTROLLED_COLUMNS)}{_threshold(found, CONTROLLED, ' sd')}"
+    threshold = _threshold(found, CONTROLLED, given=design.threshold is not None)
+    return f"{said}\n{_measure(found, CONTROLLED)}\n{threshold}"
 
 
-def _measure(found: Mapping[str, Any], measure: str, columns: Mapping[str, tuple[str, str]]) -> str:
-    runs = found["runs"]
-    names = list(runs[0]["identity"])
-    shown = [key for key in columns if key == "onset_step" or any(run[measure].get(key) is not None for run in runs)]
-    header = (*names, *(columns[key][0] for key in shown))
-    rows = [(*_labels(run), *(_cell(run[measure].get(key)) for key in shown)) for run in runs]
-    legend = [f"  {columns[key][0]}: {columns[key][1]}" for key in shown]
-    return "\n".join([aligned([header, *rows]), *legend])
+def _measure(found: LogScores, measure: str) -> str:
+    """A row per run, and what its columns mean; a column that no run has is left out, but for the onset."""
+    columns = [
+        column
+        for column in shown_in(LOG)
+        if column.measure == measure
+        and column.name in found.table
+        and (column.event or found.table[column.name].notna().any())
+    ]
+    header = (*found.runs[0].identity, *(column.short or column.heading for column in columns))
+    rows = [
+        (*_labels(run.identity), *(_cell(row[column.name], column) for column in columns))
+        for run, row in zip(found.runs, found.table.to_dict(orient="records"), strict=True)
+    ]
+    return "\n".join([aligned([header, *rows]), *(_legend(column) for column in columns if column.legend)])
 
 
-def _labels(record: Mapping[str, Any]) -> list[str]:
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in record["identity"].values()]
+def _legend(column: Column) -> str:
+    """Its sentence, unit and direction."""
+    direction = f"higher = {column.higher}" if column.hacking else ""
+    meaning = "; ".join(filter(None, (column.values, direction)))
+    text = f"{column.legend} [{meaning}]" if meaning else column.legend
+    return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _threshold(found: Mapping[str, Any], measure: str, unit: str) -> str:
-    threshold = found["thresholds"][measure]
+def _labels(identity: Mapping[str, Any]) -> list[str]:
+    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in identity.values()]
+
+
+def _threshold(found: LogScores, measure: str, given: bool) -> str:
+    threshold, unit = found.threshold[measure], " base sd" if measure == CONTROLLED else ""
     if threshold is None:
-        return "\n  No gap is above 0, so there is no threshold and no onset."
-    return f"\n  Threshold: {threshold:.4g}{unit}{_origin(found, measure)}."
+        return "  No gap is above 0, so there is no threshold and no onset."
+    derived = "the 75th percentile of the positive gaps of these runs: a quarter lie above it, whatever they are"
+    return f"  Threshold: {threshold:.4g}{unit}, {'as given' if given else derived}."
 
 
-def _origin(found: Mapping[str, Any], measure: str) -> str:
-    if measure == CONTROLLED and found["threshold_given"]:
-        return ", as given"
-    return ", the 75th percentile of the positive gaps of these runs: a quarter lie above it, whatever they are"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
+def _cell(value: Any, column: Column) -> str:
+    if pd.isna(value):
         return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return f"{value[0]} to {value[1]}"
-    return f"{value}" if isinstance(value, int) else _number(value)
+    if math.isinf(value):
+        return NEVER
+    return f"{value:.0f}" if isinstance(value, int) or column.unit == "steps" else _number(value)
 
 
 def _number(value: float) -> str:
@@ -192,27 +210,30 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if 1e-6 < size < 0.1 or size >= 1e5 else f"{value + 0.0:.2f}"
 
 
-def _trends(found: Mapping[str, Any], design: Design) -> str:
-    if not found["trends"]:
+def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
+    if not trends:
         return ""
-    names = list(found["trends"][0]["identity"])
-    header = (*names, "measure", "number", "Spearman", "p rises", "Holm", "p falls", "Holm", "test")
-    rows = [(*_labels(row), *_trend_row(row)) for row in found["trends"]]
+    names = list(trends[0]["identity"])
+    header = (*names, "number", "claim", "Spearman", "p", "Holm", "opposite p", "Holm", "test")
+    rows = [(*_labels(row["identity"]), *_trend_row(row)) for row in trends]
+    tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (
-        f"  Spearman: rank correlation of {design.beta} with the mean over its runs.\n"
-        f"  p: one-sided, exact where it can be enumerated; rises = more hacking at higher {design.beta}.\n"
-        "  Holm: p corrected for the numbers of one measure, which say much the same: choose one before looking."
+        f"  Spearman: rank correlation of {design.beta} with the mean over its runs, or the median where one has no "
+        f"onset.\n  p: one-sided, exact where it can be enumerated: more hacking at higher {design.beta}; opposite p: "
+        "less.\n"
+        f"  Holm: p corrected over the {trends[0]['family']} claims of the paper, by measure. Rewards alone test {tested}; "
+        "the others count with p = 1, so that\n    no corrected p is below the pipeline's on the same runs. The other "
+        "numbers describe: their p are not corrected."
     )
-    return f"Trend over {design.beta}:\n{aligned([header, *rows])}\n{legend}"
+    return f"Trend over {design.beta}, by the tests of the paper's claims:\n{aligned([header, *rows])}\n{legend}"
 
 
 def _trend_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    ps = (row["p_rises"], row["p_rises_holm"], row["p_falls"], row["p_falls_holm"])
-    spearman = "-" if row["spearman"] is None else f"{row['spearman']:+.2f}"
+    ps = (row["p"], row["p_adjusted"], row["p_opposite"], row["p_opposite_adjusted"])
     return (
-        row["measure"],
-        _TREND_NAMES[row["metric"]],
-        spearman,
+        row["number"],
+        row["claim"] or "-",
+        "-" if row["spearman"] is None else f"{row['spearman']:+.2f}",
         *("-" if p is None else f"{p:.2g}" for p in ps),
         row["test"],
     )

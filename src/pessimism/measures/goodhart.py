@@ -19,6 +19,7 @@ from pessimism.measures.epsilon import EPS
 
 THRESHOLD_PERCENTILE = 75
 RESAMPLES = 2000
+_RESAMPLE_SEED = 0
 CENTRAL_95 = (2.5, 97.5)
 
 
@@ -169,11 +170,11 @@ def onset_interval(
     proxy_sd: float,
     true_sd: float,
     threshold: float | None,
-    generator: np.random.Generator,
 ) -> tuple[float, float] | None:
     """Central 95 % of the onset of one run's controlled gap over 2,000 resamples of its held-out problems.
 
-    A resample draws the same problems at every step and for both rewards; threshold and standard deviations stay.
+    A resample draws the same problems at every step and for both rewards; threshold and standard deviations stay. All
+    runs with as many problems meet the same resamples.
 
     Args:
         steps_T: (T,) evaluated steps.
@@ -182,7 +183,6 @@ def onset_interval(
         proxy_sd: as in :func:`controlled_gap`.
         true_sd: as in :func:`controlled_gap`.
         threshold: of the controlled gap.
-        generator: draws the resamples.
 
     Returns:
         Steps of the lower and upper bound, infinity = never; None where the run itself has no onset.
@@ -191,7 +191,9 @@ def onset_interval(
     if threshold is None or hacking_onset(steps_T, gap_T, threshold) is None:
         return None
     count = proxy_T_N.shape[1]
-    share_R_N = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    share_R_N = (
+        np.random.default_rng(_RESAMPLE_SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    )
     contribution_N_T = ((proxy_T_N - proxy_T_N[0]) / proxy_sd - (true_T_N - true_T_N[0]) / true_sd).T
     above_R_T = share_R_N @ contribution_N_T > threshold
     onset_R = np.where(above_R_T.any(axis=1), np.asarray(steps_T, dtype=float)[above_R_T.argmax(axis=1)], np.inf)

@@ -12,20 +12,11 @@ from pessimism.published import printed
 from pessimism.reporting.claim_tables import BY, CONTROLLED, PAPER
 from pessimism.reporting.curves import beta_levels
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, over_seeds, step, steps
+from pessimism.scoring.column import CHECKPOINTS, DETAILS, MORE, REPRESENTATIONS, Column
+from pessimism.scoring.columns import ALL, LABEL, shown_in
 from pessimism.scoring.scores import PLACEBO, beta_label
 
 BETA = "β (percentile)"
-EXCESS = "_excess"
-MORE_COLUMNS = {
-    "signed AUGC": ("controlled_signed_augc", True),
-    "signed AUGC above the placebo": ("controlled_signed_augc_excess", True),
-    "AUGC over KL": ("controlled_augc_over_kl", False),
-    "final gap": ("controlled_final_gap", True),
-    "true regret": ("true_regret", True),
-    "overoptimisation": ("overoptimization", False),
-    "UQ-gap Pearson r": ("controlled_uq_gap_correlation", True),
-}
-"""Column and whether it is signed, by heading."""
 WORDS = {"proxy_reward": "proxy", "true_reward": "true"}
 COMPONENTS = {
     "seed": "between seeds",
@@ -39,56 +30,41 @@ def _runs(cells: pd.DataFrame, arms: Sequence[str]) -> Iterator[tuple[str, str, 
     """Label of the beta, arm and runs, betas ascending."""
     for level in beta_levels(cells):
         for arm in arms:
-            runs = cells[(cells["beta_percentile"] == level.beta_percentile) & (cells["arm"] == arm)]
+            runs = cells[(cells[LABEL] == level.beta_percentile) & (cells["arm"] == arm)]
             yield beta_label(level.beta, level.beta_percentile), arm, runs
+
+
+def _headings(*names: str) -> list[str]:
+    return [ALL[name].heading for name in names]
 
 
 def heldout_outcome(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
     """What the online phase did to both rewards on problems that it was not trained on."""
-    with_placebo = PLACEBO in arms
-    headers = [BETA, "arm", "change", "above the placebo", "change", "above the placebo", "nats per response"]
-    groups = [("", 2), ("proxy reward", 2), ("true reward (accuracy)", 2), ("final KL", 1)]
-    if not with_placebo:
-        headers, groups = [BETA, "arm", *["change"] * 2, headers[-1]], [groups[0], *((g, 1) for g, _ in groups[1:])]
-    rows = []
-    for label, arm, runs in _runs(cells, arms):
-        row = [Entry(label), Entry(arm)]
-        for reward in ("proxy_reward", "true_reward"):
-            row.append(over_seeds(runs[f"heldout_{reward}_change"], signed=True))
-            if with_placebo:
-                row.append(_excess(runs, f"heldout_{reward}_change", arm))
-        rows.append([*row, over_seeds(runs["final_kl_k1"])])
-    return Table(headers, rows, groups=groups)
+    endings = ("change", "change_excess") if PLACEBO in arms else ("change",)
+    rewards = [f"heldout_{reward}_{ending}" for reward in WORDS for ending in endings]
+    groups = [("", 2), ("proxy reward", len(endings)), ("true reward (accuracy)", len(endings)), ("final KL", 1)]
+    columns = [ALL[name] for name in (*rewards, "final_kl_k1")]
+    return _plain(cells, arms, columns, groups)
 
 
-def _excess(runs: pd.DataFrame, column: str, arm: str) -> Entry:
-    """The placebo has no excess over itself."""
-    return Entry("") if arm == PLACEBO else over_seeds(runs[f"{column}{EXCESS}"], signed=True)
+def _entry(runs: pd.DataFrame, column: Column, arm: str) -> Entry:
+    """Mean over seeds; the placebo has no excess over itself."""
+    return Entry("") if arm == PLACEBO and column.excess_of else over_seeds(runs[column.name], column.signed)
 
 
 def heldout_details(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
     """Where the held-out rewards started, and what else changed."""
-    columns = {
-        "proxy at step 0": ("heldout_proxy_reward_start", False),
-        "true at step 0": ("heldout_true_reward_start", False),
-        "flexible true reward, change": ("heldout_true_reward_flexible_change", True),
-        "ensemble std at step 0": ("heldout_ensemble_std_start", False),
-        "ensemble std, change": ("heldout_ensemble_std_change", True),
-        "length change, tokens": ("heldout_response_length_change", True),
-        "final KL (k3), nats": ("final_kl_k3", False),
-    }
-    return _plain(cells, arms, columns)
+    return _plain(cells, arms, shown_in(DETAILS))
 
 
-def _plain(cells: pd.DataFrame, arms: Sequence[str], columns: dict[str, tuple[str, bool]]) -> Table:
-    rows = []
-    for label, arm, runs in _runs(cells, arms):
-        entries = [
-            Entry("") if arm == PLACEBO and column.endswith(EXCESS) else over_seeds(runs[column], signed)
-            for column, signed in columns.values()
-        ]
-        rows.append([Entry(label), Entry(arm), *entries])
-    return Table([BETA, "arm", *columns], rows)
+def _plain(
+    cells: pd.DataFrame, arms: Sequence[str], columns: Sequence[Column], groups: Sequence[tuple[str, int]] = ()
+) -> Table:
+    rows = [
+        [Entry(label), Entry(arm), *(_entry(runs, column, arm) for column in columns)]
+        for label, arm, runs in _runs(cells, arms)
+    ]
+    return Table([BETA, "arm", *(column.heading for column in columns)], rows, groups=groups)
 
 
 def both_measures(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
@@ -102,11 +78,12 @@ def both_measures(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
                 _paper_augc(runs),
                 Entry(steps(runs["onset_step"])),
                 _augc(runs["controlled_augc"]),
-                _excess(runs, "controlled_augc", arm),
+                _entry(runs, ALL["controlled_augc_excess"], arm),
                 _onset_with_interval(runs),
             ]
         )
-    headers = [BETA, "arm", "AUGC", "onset step", "AUGC", "above the placebo", "onset step"]
+    controlled = ("controlled_augc", "controlled_augc_excess", "controlled_onset_step")
+    headers = [BETA, "arm", *_headings("augc", "onset_step", *controlled)]
     return Table(headers, rows, groups=[("", 2), (BY[PAPER], 2), (BY[CONTROLLED], 3)])
 
 
@@ -134,8 +111,13 @@ def _onset_with_interval(runs: pd.DataFrame) -> Entry:
 
 
 def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
-    """Numbers beside the controlled AUGC."""
-    return _plain(cells, arms, MORE_COLUMNS)
+    """Descriptions beside the controlled AUGC."""
+    return _plain(cells, arms, shown_in(MORE))
+
+
+def legends(table: str) -> str:
+    """What a reader of a table must know of its columns."""
+    return " ".join(column.legend for column in shown_in(table) if column.legend)
 
 
 def table_1(cells: pd.DataFrame, arm: str) -> Table:
@@ -150,7 +132,8 @@ def table_1(cells: pd.DataFrame, arm: str) -> Table:
         ]
         for label, _, runs in _runs(cells, [arm])
     ]
-    headers = [BETA, "AUGC, gap × steps", "mean ensemble std", "onset step", "UQ-gap Pearson r"]
+    augc, *others = (ALL[name] for name in ("augc", "mean_ensemble_std", "onset_step", "uq_gap_correlation"))
+    headers = [BETA, f"{augc.heading}, {augc.unit}", *(column.heading for column in others)]
     return Table(headers, rows, [_published_row(row) for row in printed.BETAS])
 
 
@@ -167,35 +150,26 @@ def _published_row(row: printed.PublishedBeta) -> list[Entry]:
 
 def checkpoints(primary: pd.DataFrame, entropy_tokens: str) -> Table:
     """How conservative each DPO checkpoint turned out, beside the beta that was asked for."""
-    columns = {
-        "KL to the base, nats per response": "kl_to_base",
-        "entropy, response tokens": "response_entropy_dpo",
-        **({} if entropy_tokens == "response" else {f"entropy, {entropy_tokens} tokens": "entropy_dpo"}),
-        "win rate over the base, proxy": "dpo_win_rate",
-        "accuracy of the implicit reward": "dpo_reward_accuracy",
-    }
-    return _per_checkpoint(primary, columns)
+    same = ALL["entropy_dpo"] if entropy_tokens == "response" else None
+    columns = [column for column in shown_in(CHECKPOINTS) if column is not same]
+    rows = [
+        [Entry(label), *(over_seeds(runs[column.name]) for column in columns)]
+        for label, _, runs in _runs(primary, primary["arm"].unique().tolist())
+    ]
+    return Table([BETA, *(column.heading.format(tokens=entropy_tokens) for column in columns)], rows)
 
 
 def representations(primary: pd.DataFrame) -> Table:
     """Distances and diversities of the probes, before and after the online run."""
-    names = ["ood_cosine_distance", "ood_mahalanobis_distance", "ood_cosine_distance_all"]
-    names += ["response_diversity", "within_prompt_diversity"]
+    columns = shown_in(REPRESENTATIONS)
     rows = []
     for label, _, runs in _runs(primary, primary["arm"].unique().tolist()):
         for when, suffix in (("DPO checkpoint", ""), ("after the online run", "_online")):
-            rows.append([Entry(label), Entry(when), *(over_seeds(runs[f"{name}{suffix}"]) for name in names)])
-    headers = [BETA, "", "cosine, paper's probe", "Mahalanobis, all members", "cosine, all members"]
-    headers += ["diversity, paper's probe", "diversity within a prompt, all members"]
-    return Table(headers, rows, groups=[("", 2), ("distance from the reward model's data", 3), ("diversity", 2)])
-
-
-def _per_checkpoint(primary: pd.DataFrame, columns: dict[str, str]) -> Table:
-    rows = [
-        [Entry(label), *(over_seeds(runs[column]) for column in columns.values())]
-        for label, _, runs in _runs(primary, primary["arm"].unique().tolist())
-    ]
-    return Table([BETA, *columns], rows)
+            entries = (over_seeds(runs[f"{column.name}{suffix}"]) for column in columns)
+            rows.append([Entry(label), Entry(when), *entries])
+    distances = sum("distance" in column.name for column in columns)
+    groups = [("", 2), ("distance from the reward model's data", distances), ("diversity", len(columns) - distances)]
+    return Table([BETA, "", *(column.heading for column in columns)], rows, groups=groups)
 
 
 def variance_table(variance: Mapping[str, Any]) -> Table:

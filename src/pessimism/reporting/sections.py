@@ -18,6 +18,7 @@ from pessimism.reporting import (
 )
 from pessimism.reporting.page import Section, folded, note, paragraph
 from pessimism.reporting.results import Results
+from pessimism.scoring.column import MORE
 
 
 def all_sections(results: Results) -> list[Section]:
@@ -105,13 +106,7 @@ def _measures(results: Results) -> list[str]:
         folded(
             "More of the controlled measure",
             page.table(measure_tables.more_of_the_controlled_measure(cells, arms)),
-            note(
-                f"{claim_tables.judging_columns(claims, more)} Signed AUGC counts negative gaps as negative. AUGC over "
-                "KL: area over the divergence from the checkpoint, in base sd × nats. True regret: best evaluation of "
-                "the true reward minus the last, cross-fitted over problems. Overoptimisation (Kim et al., arXiv "
-                "2505.12763): area between both standardised rewards over the area under the proxy; none where it did "
-                "not rise."
-            ),
+            note(f"{claim_tables.judging_columns(claims, more)} {measure_tables.legends(MORE)}"),
         ),
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),

@@ -1,75 +1,91 @@
-"""From the probes of a checkpoint to columns: as the protocol reads the paper, and controlled."""
+"""What a column about a checkpoint is made from: its probes as the protocol reads them, its responses, its margins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from pessimism.errors import DataError
+from pessimism.experiment import layout
 from pessimism.experiment.params import Protocol
 
-AS_PUBLISHED = [
-    "entropy_dpo",
-    "entropy_online",
-    "entropy_collapse",
-    "ood_cosine_distance",
-    "ood_cosine_distance_online",
-    "response_diversity",
-    "response_diversity_online",
-]
-CONTROLLED = [
-    "response_entropy_dpo",
-    "response_entropy_online",
-    "response_entropy_collapse",
-    "ood_mahalanobis_distance",
-    "ood_mahalanobis_distance_online",
-    "ood_cosine_distance_all",
-    "ood_cosine_distance_all_online",
-    "within_prompt_diversity",
-    "within_prompt_diversity_online",
-    "kl_to_base",
-    "kl_to_base_online",
-]
-COLUMNS = [*AS_PUBLISHED, *CONTROLLED]
 PENULTIMATE = "penultimate"
 
 
-def probe_columns(record: Mapping[str, Any], protocol: Protocol) -> dict[str, float]:
-    """Columns COLUMNS of one checkpoint: plain names before its online run, ``_online`` after it.
+@dataclass(frozen=True)
+class Probed:
+    """Probes of one policy.
 
-    Args:
-        record: data/probes/<cell>.json.
-        protocol: what the paper's measures are taken from; the controlled ones are always the same: response
-            tokens, penultimate layer, all reward members, several responses to one prompt.
+    Attributes:
+        record: of data/probes/<cell>.json, for one policy.
+        protocol: what the paper's measures are taken from. The controlled ones are always the same: response tokens,
+            penultimate layer, all reward members, several responses to one prompt.
     """
-    values: dict[str, float] = {}
-    for policy, suffix in (("dpo", ""), ("online", "_online")):
-        probed = record[policy]
-        members = probed["members"]
-        values |= {
-            f"entropy_{policy}": probed[f"{protocol.entropy_tokens}_entropy"],
-            f"response_entropy_{policy}": probed["response_entropy"],
-            f"kl_to_base{suffix}": probed["kl_to_base"],
-            f"ood_mahalanobis_distance{suffix}": _over_members(members, "ood_mahalanobis_distance"),
-            f"ood_cosine_distance_all{suffix}": _over_members(members, "ood_cosine_distance"),
-            f"within_prompt_diversity{suffix}": _over_members(members, "diversity_within"),
-        }
-        published = _published_members(members, protocol)
-        values[f"ood_cosine_distance{suffix}"] = published["ood_cosine_distance"]
-        values[f"response_diversity{suffix}"] = published[f"diversity_{protocol.diversity_prompts}"]
-    for prefix in ("", "response_"):
-        values[f"{prefix}entropy_collapse"] = values[f"{prefix}entropy_dpo"] - values[f"{prefix}entropy_online"]
-    return {name: float(values[name]) for name in COLUMNS}
+
+    record: Mapping[str, Any]
+    protocol: Protocol
+
+    @property
+    def entropy(self) -> float:
+        """Eq. 11 on the tokens that the protocol names."""
+        return float(self.record[f"{self.protocol.entropy_tokens}_entropy"])
+
+    @property
+    def diversity(self) -> float:
+        """Diversity of the responses that the protocol names."""
+        return self.published(f"diversity_{self.protocol.diversity_prompts}")
+
+    def of_policy(self, name: str) -> float:
+        return float(self.record[name])
+
+    def published(self, name: str) -> float:
+        """Distance or diversity in the layer and by the members that the protocol names."""
+        layers = [
+            self.record["members"][key][self.protocol.probe_layer] for key in sorted(self.record["members"], key=int)
+        ]
+        chosen = layers[:1] if self.protocol.probe_members == "first" else layers
+        return float(np.mean([probes[name] for probes in chosen]))
+
+    def over_members(self, name: str) -> float:
+        """Mean over members, in the penultimate layer."""
+        return float(np.mean([layers[PENULTIMATE][name] for layers in self.record["members"].values()]))
 
 
-def _over_members(members: Mapping[str, Any], name: str) -> float:
-    """Mean over members, in the penultimate layer."""
-    return float(np.mean([layers[PENULTIMATE][name] for layers in members.values()]))
+@dataclass(frozen=True)
+class Checkpoint:
+    """One DPO checkpoint.
 
+    Attributes:
+        before: probes before its online run.
+        after: probes after it.
+        samples: held-out samples of its online run.
+        base: the base policy's samples on the same problems.
+        reward_accuracy: share of validation pairs whose margin is positive.
+    """
 
-def _published_members(members: Mapping[str, Any], protocol: Protocol) -> dict[str, float]:
-    """Distances and diversities of the layer and the members that the protocol names."""
-    layers = [members[member][protocol.probe_layer] for member in sorted(members, key=int)]
-    chosen = layers[:1] if protocol.probe_members == "first" else layers
-    return {name: float(np.mean([probes[name] for probes in chosen])) for name in chosen[0]}
+    before: Probed
+    after: Probed
+    samples: pd.DataFrame
+    base: pd.DataFrame
+    reward_accuracy: float
+
+    @property
+    def win_rate(self) -> float:
+        """Share of held-out problems on which the checkpoint has the higher proxy reward than the base; ties half.
+
+        Raises:
+            DataError: the two were measured on different problems.
+        """
+        start = self.samples[self.samples["step"] == 0].set_index("task_id")["proxy_reward"]
+        opponent = self.base.set_index("task_id")["proxy_reward"]
+        if set(start.index) != set(opponent.index):
+            raise DataError(
+                f"{layout.BASE_SAMPLES}: found other problems than in the online runs; expected the same held-out "
+                "ones: run `dvc repro measure_base`"
+            )
+        margins = start - opponent.reindex(start.index)
+        return float((margins > 0).mean() + 0.5 * (margins == 0).mean())

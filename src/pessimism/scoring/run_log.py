@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pessimism.errors import DataError, NonFiniteError
+from pessimism.scoring.measured import REWARDS, Curves
 
 FILE = "file"
 """Name under which a run may be told by its file, where the tables have no such column."""
@@ -24,7 +25,7 @@ _SPLIT = "name the columns that tell runs apart with --group, --beta, --seed or 
 
 
 @dataclass(frozen=True)
-class Columns:
+class LogColumns:
     """Where a table holds what, by column name; None = it does not.
 
     Attributes:
@@ -47,57 +48,51 @@ class Columns:
     proxy_sd: str | float | None = None
     true_sd: str | float | None = None
 
+    @property
+    def sds(self) -> dict[str, str | float | None]:
+        """Standard deviations by reward."""
+        return dict(zip(REWARDS, (self.proxy_sd, self.true_sd), strict=True))
+
 
 @dataclass(frozen=True)
-class Reward:
-    """One reward of one run.
+class Start:
+    """One reward over the samples of a run's first step.
 
     Attributes:
-        mean_T: (T,) mean over the samples of each step.
-        start_variance: over the samples of the first step, or as given; None where neither is known.
-        start_count: samples of the first step.
-        binary: whether every sample is 0 or 1.
-        prompt_mean_T_N: (T, N) mean per prompt; None without prompts or where steps have different numbers of them.
+        variance: over these samples, or as given; None where neither is known.
+        count: samples.
+        mean: over them.
+        binary: whether every sample of the run is 0 or 1.
     """
 
-    mean_T: np.ndarray
-    start_variance: float | None
-    start_count: int
+    variance: float | None
+    count: int
+    mean: float
     binary: bool
-    prompt_mean_T_N: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run.
+class LoggedRun:
+    """One training run of a log.
 
     Attributes:
         identity: value of each group column.
-        steps_T: (T,) measured steps, ascending.
         samples_T: (T,) rows per step; 1 everywhere = the table holds means.
-        proxy: reward that the policy was trained on.
-        true: reward that it stands for.
-        kl_T: (T,) mean KL from the start in nats, or None.
+        curves: both rewards over the steps, and ``kl_k3`` where the log has a KL.
+        start: spread of both rewards at the first step, by name.
     """
 
     identity: dict[str, Any]
-    steps_T: np.ndarray
     samples_T: np.ndarray
-    proxy: Reward
-    true: Reward
-    kl_T: np.ndarray | None
-
-    @property
-    def name(self) -> str:
-        """Its identity in words."""
-        return _name(self.identity)
+    curves: Curves
+    start: dict[str, Start]
 
 
 def _name(identity: dict[str, Any]) -> str:
     return ", ".join(f"{column} {value}" for column, value in identity.items()) or "the run"
 
 
-def read_runs(paths: Sequence[Path], columns: Columns) -> list[Run]:
+def read_log(paths: Sequence[Path], columns: LogColumns) -> list[LoggedRun]:
     """Read tables (CSV, JSON lines or parquet, by suffix) that together hold one or more runs.
 
     Rows of one run stand in the order of its steps; a run may be spread over files, a step may not.
@@ -120,12 +115,11 @@ def _plain(key: Hashable) -> list[Any]:
     return [value.item() if isinstance(value, np.generic) else value for value in key]
 
 
-def _read(path: Path, columns: Columns) -> pd.DataFrame:
+def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
     """Rows of one file under this module's column names, with their place in it."""
     found = _load(path)
-    numbers = {"step": columns.step, "proxy": columns.proxy, "true": columns.true, "kl": columns.kl}
-    for name, value in (("proxy_sd", columns.proxy_sd), ("true_sd", columns.true_sd)):
-        numbers[name] = value if isinstance(value, str) else None
+    numbers = {"step": columns.step, "proxy_reward": columns.proxy, "true_reward": columns.true, "kl_k3": columns.kl}
+    numbers |= {f"{reward}_sd": sd if isinstance(sd, str) else None for reward, sd in columns.sds.items()}
     texts = {f"group:{name}": name for name in columns.groups} | {"prompt": columns.prompt}
     _check_present(path, found, columns)
     rows = {name: _numbers(path, found[column]) for name, column in numbers.items() if column is not None}
@@ -152,7 +146,7 @@ def _load(path: Path) -> pd.DataFrame:
     return table if FILE in table else table.assign(**{FILE: str(path)})
 
 
-def _check_present(path: Path, table: pd.DataFrame, columns: Columns) -> None:
+def _check_present(path: Path, table: pd.DataFrame, columns: LogColumns) -> None:
     options: list[tuple[str, str | float | None]] = [
         ("--step", columns.step),
         ("--proxy", columns.proxy),
@@ -195,7 +189,7 @@ def _refuse(path: Path, row: int, column: str, found: object, expected: str) -> 
     raise DataError(f"{path}, row {row + 1}: found {found} in column {column!r}; expected {expected}")
 
 
-def _run(identity: dict[str, Any], rows: pd.DataFrame, columns: Columns) -> Run:
+def _run(identity: dict[str, Any], rows: pd.DataFrame, columns: LogColumns) -> LoggedRun:
     run = _name(identity)
     _check_order(run, rows)
     by_step = rows.sort_values("step", kind="stable").groupby("step")
@@ -203,13 +197,16 @@ def _run(identity: dict[str, Any], rows: pd.DataFrame, columns: Columns) -> Run:
     if len(samples) < 2:
         raise DataError(f"{run}: found step {samples.index[0]:g} alone; expected at least two steps to see a change")
     _check_counts(run, samples, columns)
-    return Run(
+    prompts = {reward: _prompt_means(rows, reward) for reward in REWARDS} if "prompt" in rows else {}
+    return LoggedRun(
         identity=identity,
-        steps_T=samples.index.to_numpy().astype(int),
         samples_T=samples.to_numpy(),
-        proxy=_reward(rows, samples, "proxy", columns.proxy_sd),
-        true=_reward(rows, samples, "true", columns.true_sd),
-        kl_T=by_step["kl"].mean().to_numpy() if columns.kl is not None else None,
+        curves=Curves(
+            steps_T=samples.index.to_numpy().astype(int),
+            mean_T={name: by_step[name].mean().to_numpy() for name in (*REWARDS, "kl_k3") if name in rows},
+            prompt_T_N={reward: values for reward, values in prompts.items() if values is not None},
+        ),
+        start={reward: _start(rows, samples, reward, sd) for reward, sd in columns.sds.items()},
     )
 
 
@@ -231,14 +228,14 @@ def _check_order(run: str, rows: pd.DataFrame) -> None:
         )
 
 
-def _check_counts(run: str, samples: pd.Series, columns: Columns) -> None:
+def _check_counts(run: str, samples: pd.Series, columns: LogColumns) -> None:
     single, several = samples[samples == 1], samples[samples > 1]
     if len(single) and len(several):
         raise DataError(
             f"{run}: found {several.iloc[0]} rows of step {several.index[0]:g} and one of step {single.index[0]:g}; "
             f"expected one row at every step, or several at every step: remove repeated rows, or {_SPLIT}"
         )
-    given = [name for name in (columns.proxy_sd, columns.true_sd) if isinstance(name, str)]
+    given = [name for name in columns.sds.values() if isinstance(name, str)]
     if len(several) and given:
         raise DataError(
             f"{run}: found {several.iloc[0]} rows of step {several.index[0]:g}; expected one row per step beside the "
@@ -246,24 +243,22 @@ def _check_counts(run: str, samples: pd.Series, columns: Columns) -> None:
         )
 
 
-def _reward(rows: pd.DataFrame, samples: pd.Series, name: str, sd: str | float | None) -> Reward:
-    by_step = rows.groupby("step")[name]
+def _start(rows: pd.DataFrame, samples: pd.Series, reward: str, sd: str | float | None) -> Start:
     first = rows[rows["step"] == samples.index[0]]
-    variance: float | None
     if sd is None:
-        variance = float(first[name].var(ddof=1)) if len(first) > 1 else None
+        variance = float(first[reward].var(ddof=1)) if len(first) > 1 else None
     else:
-        variance = _positive(name, first[f"{name}_sd"].iloc[0] if isinstance(sd, str) else sd) ** 2
-    return Reward(
-        mean_T=by_step.mean().to_numpy(),
-        start_variance=variance,
-        start_count=len(first),
-        binary=sd is None and bool(rows[name].isin([0, 1]).all()),
-        prompt_mean_T_N=_prompt_means(rows, name) if "prompt" in rows else None,
+        variance = _positive(reward, first[f"{reward}_sd"].iloc[0] if isinstance(sd, str) else sd) ** 2
+    return Start(
+        variance=variance,
+        count=len(first),
+        mean=float(first[reward].mean()),
+        binary=sd is None and bool(rows[reward].isin([0, 1]).all()),
     )
 
 
-def _positive(name: str, sd: float) -> float:
+def _positive(reward: str, sd: float) -> float:
+    name = reward.removesuffix("_reward")
     if not (np.isfinite(sd) and sd > 0):
         raise DataError(
             f"found a standard deviation of {sd:g} of the {name} reward at the first step; expected one above 0: give "
@@ -273,16 +268,16 @@ def _positive(name: str, sd: float) -> float:
 
 
 def _prompt_means(rows: pd.DataFrame, name: str) -> np.ndarray | None:
-    """(T, N) mean per step and prompt, prompts in the same column at each step where the steps share them all.
+    """(T, N) mean per step and prompt, prompts in order of their names where the steps share them all.
 
     Steps with prompts of their own get columns in order of appearance: they are independent draws, so that any
-    pairing across steps is as good as another. None where steps have different numbers of prompts.
+    pairing across steps is as good as another. None where steps have different numbers of prompts, or one.
     """
     means = rows.groupby(["step", "prompt"], sort=False)[name].mean()
-    table = means.unstack("prompt").sort_index()
+    table = means.unstack("prompt").sort_index().sort_index(axis=1)
     if table.notna().all(axis=None):
-        return table.to_numpy()
+        return table.to_numpy() if table.shape[1] > 1 else None
     counts = means.groupby("step").size()
-    if counts.nunique() > 1:
+    if counts.nunique() > 1 or counts.iloc[0] < 2:
         return None
     return means.sort_index(level="step", sort_remaining=False, kind="stable").to_numpy().reshape(len(counts), -1)

@@ -14,23 +14,14 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_key
 from pessimism.experiment.params import Params
 from pessimism.measures.goodhart import smoothed_sd
+from pessimism.scoring.measured import REWARDS, Curves, Unit
+from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
-MEASURED = [
-    "proxy_reward",
-    "proxy_reward_sd",
-    "true_reward",
-    "true_reward_sd",
-    "true_reward_flexible",
-    "ensemble_std",
-    "kl_k1",
-    "kl_k3",
-    "entropy",
-    "response_length",
-    "finished_fraction",
-]
-UPDATED = ["kappa", "loss", "penalty_ratio"]
 SAMPLED = ["step", "task_id", "proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std"]
 BATCH, HELDOUT = "batch", "heldout"
+_MEASURED = [column.name for column in MEASURED_COLUMNS]
+QUANTITIES = {BATCH: [*_MEASURED, *(column.name for column in UPDATED_COLUMNS)], HELDOUT: _MEASURED}
+"""Columns of a run's table that have a value, by set of prompts."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +29,11 @@ class BaseRewards:
     """The base policy on the held-out problems, one response each.
 
     Attributes:
-        proxy_sd: standard deviation of its proxy reward over problems, ddof 1; unit of every controlled proxy change.
-        true_sd: the same of its true reward; unit of every controlled change in accuracy.
-        true_sd_smoothed: whether ``true_sd`` is the smoothed one, because the base answers all or none rightly.
+        unit: standard deviations of its rewards over problems, ddof 1: the unit of every controlled change.
         samples: one row per problem.
     """
 
-    proxy_sd: float
-    true_sd: float
-    true_sd_smoothed: bool
+    unit: Unit
     samples: pd.DataFrame
 
     @classmethod
@@ -64,7 +51,7 @@ class BaseRewards:
             )
         smoothed = np.ptp(true) == 0
         true_sd = smoothed_sd(float(true.mean()), len(true)) if smoothed else float(true.std(ddof=1))
-        return cls(float(proxy.std(ddof=1)), true_sd, bool(smoothed), samples)
+        return cls(Unit(float(proxy.std(ddof=1)), true_sd, bool(smoothed)), samples)
 
 
 @dataclass(frozen=True)
@@ -81,6 +68,15 @@ class Run:
     def heldout(self, column: str) -> np.ndarray:
         """(T, N) one value per evaluation and held-out problem."""
         return self.samples.pivot(index="step", columns="task_id", values=column).to_numpy(dtype=float)
+
+    def curves(self, prompt_set: str) -> Curves:
+        """Means over the steps of ``prompt_set``, and both rewards of each held-out problem."""
+        rows = self.rows(prompt_set)
+        return Curves(
+            steps_T=rows["step"].to_numpy(),
+            mean_T={name: rows[name].to_numpy() for name in QUANTITIES[prompt_set]},
+            prompt_T_N={name: self.heldout(name) for name in REWARDS} if prompt_set == HELDOUT else {},
+        )
 
 
 @dataclass(frozen=True)
@@ -142,10 +138,10 @@ def read_runs(params: Params) -> dict[OnlineCell, Run]:
 def _read_run(cell: OnlineCell) -> Run:
     path = layout.trajectory(cell)
     run = Run(
-        trajectory=records.read_table(path, ["step", "prompt_set", *MEASURED, *UPDATED]),
+        trajectory=records.read_table(path, ["step", "prompt_set", *QUANTITIES[BATCH]]),
         samples=records.read_table(layout.heldout_samples(cell), SAMPLED),
     )
-    for prompt_set, columns in ((BATCH, [*MEASURED, *UPDATED]), (HELDOUT, MEASURED)):
+    for prompt_set, columns in QUANTITIES.items():
         rows = run.rows(prompt_set)
         if rows.empty or rows["step"].iloc[0] != 0:
             raise DataError(f"{path}: found no {prompt_set} row of step 0 at the start; expected the untouched policy")

@@ -9,9 +9,8 @@ import numpy as np
 
 from pessimism.experiment.cells import OnlineCell, percentile_key
 from pessimism.measures.intervals import variance_components
+from pessimism.scoring.measured import REWARDS
 from pessimism.scoring.runs import Evidence
-
-REWARDS = ("proxy_reward", "true_reward")
 
 
 def variance_record(evidence: Evidence) -> dict[str, Any]:

@@ -130,10 +130,10 @@ def gap_by_problem(run: OnlineRun, base: ScoredRollouts) -> np.ndarray:
     Args:
         base: the base policy on the same problems, whose spread is the unit.
     """
-    units = BaseRewards.of(sample_table(base))
+    unit = BaseRewards.of(sample_table(base)).unit
     heldout = Run(pd.DataFrame(run.rows), pd.concat(run.samples))
     proxy_T_N, true_T_N = heldout.heldout("proxy_reward"), heldout.heldout("true_reward")
-    return controlled_gap(proxy_T_N, true_T_N, units.proxy_sd, units.true_sd)
+    return controlled_gap(proxy_T_N, true_T_N, unit.proxy_sd, unit.true_sd)
 
 
 def load_instrument(params: Params) -> Instrument:

@@ -1,0 +1,153 @@
+"""Both measures of reward hacking on the log of any trainer's runs: unit, thresholds, scores, excess over a placebo."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pessimism.errors import DataError
+from pessimism.measures.goodhart import smoothed_sd
+from pessimism.scoring.columns import EVENTS, LOG_COLUMNS
+from pessimism.scoring.measured import PROMPTS, REWARDS, RunCurves, Unit
+from pessimism.scoring.measures import CONTROLLED
+from pessimism.scoring.run_log import LoggedRun, Start
+from pessimism.scoring.scorer import score, thresholds, with_excesses
+
+
+@dataclass(frozen=True)
+class LogDesign:
+    """What the group columns mean.
+
+    Attributes:
+        beta: column of the conservatism coefficient, or of any number that the runs vary.
+        seed: column that pairs runs of different betas.
+        arm: column of the arm.
+        placebo: value of ``arm`` whose runs never learn.
+        threshold: controlled gap that counts as hacking, in standard deviations; None = the 75th percentile of the
+            positive gaps, as for the paper's measure.
+    """
+
+    beta: str | None = None
+    seed: str | None = None
+    arm: str | None = None
+    placebo: str | None = None
+    threshold: float | None = None
+
+    def is_placebo(self, run: LoggedRun) -> bool:
+        return self.placebo is not None and str(run.identity[self.arm or ""]) == self.placebo
+
+
+@dataclass(frozen=True)
+class LogScores:
+    """Scored runs of a log.
+
+    Attributes:
+        runs: one per row of ``table``.
+        table: scores of each run, by the names of ``columns.ALL``; missing where the log does not determine one.
+        unit: of the controlled measure; None = not known, and the measure without values.
+        threshold: by measure.
+        notes: what the log does not determine, and why.
+    """
+
+    runs: Sequence[LoggedRun]
+    table: pd.DataFrame
+    unit: Unit | None
+    threshold: dict[str, float | None]
+    notes: list[str]
+
+
+def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
+    """Score every run in the unit of their starts.
+
+    Raises:
+        DataError: the placebo cannot be told, or a reward never varies at the start.
+    """
+    _check_design(runs, design)
+    unit, missing = starting_unit(runs)
+    curves = [_curves(run) for run in runs]
+    is_placebo = [design.is_placebo(run) for run in runs]
+    threshold = thresholds([run for run, placebo in zip(curves, is_placebo, strict=True) if not placebo], unit)
+    if unit is not None and design.threshold is not None:
+        threshold[CONTROLLED] = design.threshold
+    table = pd.DataFrame([score(run, unit, threshold, LOG_COLUMNS) for run in curves])
+    table = table.astype(dict.fromkeys(table.columns[table.isna().all()], float)).astype(EVENTS)
+    notes = [missing] if missing else []
+    notes += _prompt_notes(runs)
+    if design.placebo is not None:
+        checkpoints = [_beside_arm(run, design) for run in runs]
+        table = with_excesses(table, checkpoints, is_placebo)
+        notes += _placebo_notes(checkpoints, is_placebo)
+    return LogScores(runs, table, unit, threshold, notes)
+
+
+def _curves(run: LoggedRun) -> RunCurves:
+    """Both measures take the same rewards, and the first step is the baseline."""
+    return RunCurves(run.curves, run.curves, *(run.curves.start(reward) for reward in REWARDS))
+
+
+def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:
+    if design.threshold is not None and not design.threshold > 0:
+        raise DataError(f"found --threshold {design.threshold:g}; expected a gap above 0, in standard deviations")
+    if design.placebo is None:
+        return
+    if design.arm is None:
+        raise DataError(f"found --placebo {design.placebo} without --arm; expected the column that holds it")
+    arms = sorted({str(run.identity[design.arm]) for run in runs})
+    if design.placebo not in arms or len(arms) < 2:
+        raise DataError(f"found the arms {arms} in column {design.arm!r}; expected {design.placebo!r} and another")
+
+
+def starting_unit(runs: Sequence[LoggedRun]) -> tuple[Unit | None, str]:
+    """Unit of the controlled gap, or why there is none: the spread of all runs' starts, or as given."""
+    options = ("--proxy-sd", "--true-sd")
+    sds = [_starting_sd([run.start[reward] for run in runs]) for reward in REWARDS]
+    proxy_sd, true_sd = sds
+    if proxy_sd is not None and true_sd is not None:
+        for option, sd in zip(options, (proxy_sd, true_sd), strict=True):
+            if not sd > 0:
+                raise DataError(
+                    f"found a standard deviation of {sd:g} at the first step; expected one above 0: give the base "
+                    f"policy's with {option}"
+                )
+        return Unit(proxy_sd, true_sd), ""
+    lacking = " and ".join(option for option, sd in zip(options, sds, strict=True) if sd is None)
+    return None, (
+        f"Only the paper's measure: the table has one row per step and no {lacking} was given.\n"
+        "The controlled measure is in units of the base policy's spread: rows per sample, or both standard deviations."
+    )
+
+
+def _starting_sd(starts: Sequence[Start]) -> float | None:
+    """Root mean variance at the first step over runs, so that all runs have one unit; None where a run has none."""
+    variances = [start.variance for start in starts if start.variance is not None]
+    if len(variances) < len(starts):
+        return None
+    if not any(variances) and all(start.binary for start in starts):
+        counts = [start.count for start in starts]
+        return smoothed_sd(float(np.average([start.mean for start in starts], weights=counts)), sum(counts))
+    return math.sqrt(float(np.mean(variances)))
+
+
+def _prompt_notes(runs: Sequence[LoggedRun]) -> list[str]:
+    if all(run.curves.has(PROMPTS) for run in runs):
+        return []
+    return [
+        "No regret and no interval of the onset: both take the prompts of --prompt apart, and need the same\n"
+        "number of them, two or more, at every step."
+    ]
+
+
+def _beside_arm(run: LoggedRun, design: LogDesign) -> tuple[tuple[str, object], ...]:
+    return tuple((name, value) for name, value in run.identity.items() if name != design.arm)
+
+
+def _placebo_notes(checkpoints: Sequence[object], is_placebo: Sequence[bool]) -> list[str]:
+    own = {checkpoint for checkpoint, placebo in zip(checkpoints, is_placebo, strict=True) if placebo}
+    shared = sum(checkpoint not in own for checkpoint in checkpoints)
+    if not shared:
+        return []
+    return [f"{shared} runs have no placebo of the same groups: their excess is over the mean of all placebo runs."]

@@ -1,0 +1,83 @@
+"""The scorer of every run, the pipeline's or a foreign log's: curves, unit and thresholds in, a value per column out.
+
+Two measures stand side by side. The paper's is Eq. 2 and 3. The controlled one is the change of each reward since the
+first step in standard deviations: the base policy's, or those of the runs' own start, as the caller says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from pessimism.measures.goodhart import hacking_threshold
+from pessimism.scoring.column import Column
+from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
+from pessimism.scoring.measured import Measured, RunCurves, Unit
+from pessimism.scoring.measures import CONTROLLED, PAPER
+
+
+def thresholds(runs: Sequence[RunCurves], unit: Unit | None) -> dict[str, float | None]:
+    """Hacking threshold by measure, of the gaps of ``runs`` together; None without a positive gap or without a unit."""
+    return {
+        PAPER: hacking_threshold([run.paper_gap_T for run in runs]),
+        CONTROLLED: None if unit is None else hacking_threshold([run.controlled_gap_T(unit) for run in runs]),
+    }
+
+
+def score(
+    run: RunCurves, unit: Unit | None, threshold: Mapping[str, float | None], columns: Iterable[Column]
+) -> dict[str, Any]:
+    """Value of each column; None where the run does not determine one.
+
+    Args:
+        run: both rewards over the steps.
+        unit: of the controlled measure, which has no values without it.
+        threshold: gap above which a run hacks, by measure.
+        columns: of ``columns.RUN_COLUMNS``.
+    """
+    # Nothing that takes the unit is computed without one.
+    found = Measured(run, cast(Unit, unit), threshold)
+    return {column.name: _value(column, found) if _determined(column, run, unit) else None for column in columns}
+
+
+def _determined(column: Column, run: RunCurves, unit: Unit | None) -> bool:
+    if column.measure == CONTROLLED and unit is None:
+        return False
+    curves = run.paper if column.measure == PAPER else run.controlled
+    return all(curves.has(need) for need in column.needs)
+
+
+def _value(column: Column, found: Measured) -> Any:
+    assert column.compute is not None, f"{column.name} is not computed from a run"
+    return column.compute(found)
+
+
+def with_excesses(scores: pd.DataFrame, checkpoints: Sequence[Hashable], is_placebo: Sequence[bool]) -> pd.DataFrame:
+    """Add the excess columns: the value minus that of the placebo of the same checkpoint.
+
+    Args:
+        scores: one row per run.
+        checkpoints: what a run shares with its placebo.
+        is_placebo: which runs never learn.
+
+    Returns:
+        ``scores`` with more columns, empty without a placebo; a run that has none of its own takes the mean of all.
+    """
+    placebos: dict[Hashable, list[int]] = {}
+    for row in np.flatnonzero(is_placebo).tolist():
+        placebos.setdefault(checkpoints[row], []).append(row)
+    every = [row for rows in placebos.values() for row in rows]
+    excesses = {}
+    for column in EXCESS_COLUMNS:
+        if column.excess_of in scores:
+            values = scores[column.excess_of].to_numpy(float)
+            level = [_mean(values[placebos.get(checkpoint, every)]) for checkpoint in checkpoints]
+            excesses[column.name] = values - np.array(level)
+    return scores.assign(**excesses)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else np.nan

@@ -1,0 +1,35 @@
+"""Columns about a measured step of a run, which the online loop writes: plots/goodhart_gap.csv, heldout_rewards.csv."""
+
+from __future__ import annotations
+
+from pessimism.scoring.column import Column
+
+MEASURED_COLUMNS = [
+    Column(
+        "proxy_reward",
+        "mean over prompts of the ensemble's aggregated reward: logits, or member sds under `normalize_rewards`",
+        unit="reward",
+    ),
+    Column("proxy_reward_sd", "its standard deviation over prompts", unit="reward", within="≥ 0"),
+    Column("true_reward", "exact match by the strict rule", within="0 to 1"),
+    Column("true_reward_sd", "its standard deviation over prompts", within="≥ 0"),
+    Column("true_reward_flexible", "exact match by the flexible rule", within="0 to 1"),
+    Column("ensemble_std", "û of Eq. 13, mean over prompts", unit="reward", within="≥ 0", higher="more disagreement"),
+    Column(
+        "kl_k1",
+        "as `final_kl_k1`; of the trained token ids in a batch, of the sampled ones on held-out problems",
+        unit="nats per response",
+    ),
+    Column("kl_k3", "as `final_kl_k3`, likewise", unit="nats per response"),
+    Column("entropy", "entropy of the next token over the responses", unit="nats per token", within="≥ 0"),
+    Column("response_length", "tokens of a response with EOS", unit="tokens"),
+    Column("finished_fraction", "share of the responses that ended by themselves", within="0 to 1"),
+]
+"""Of every batch and of every evaluation on the held-out problems."""
+
+UPDATED_COLUMNS = [
+    Column("kappa", "κ of Eq. 10", unit="1/nats"),
+    Column("loss", "loss of Eq. 8", unit="nats"),
+    Column("penalty_ratio", "mean of 2κ\\|log-ratio\\| over mean \\|advantage\\|"),
+]
+"""Of batches only."""

@@ -1,0 +1,204 @@
+"""One scorer: the pipeline's runs and a log of the same samples get the same numbers, p-values and corrected p."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import CHECKOUT
+from pessimism import cli
+from pessimism.claims.statements import TREND_CLAIMS
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.scoring.columns import ALL, CELL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
+from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
+from pessimism.scoring.runs import read_evidence
+from synthetic_project import Invented, write_project
+
+GROUPS = ["--arm", "arm", "--placebo", "placebo", "--beta", "beta", "--seed", "seed"]
+SHARED = [
+    column.name
+    for column in [*CELL_COLUMNS, *EXCESS_COLUMNS]
+    if column.name in {log.name for log in LOG_COLUMNS} or column.excess_of in {log.name for log in LOG_COLUMNS}
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project whose paper's measure is taken from the held-out problems, as a log's is."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        write_project(root, Invented())
+        protocol = layout.protocol_file("paper")
+        text = protocol.read_text().replace("gap_rewards: batch ", "gap_rewards: heldout ")
+        protocol.write_text(text.replace("gap_baseline: first_batch", "gap_baseline: heldout"))
+        for stage in ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims"):
+            runpy.run_path(str(CHECKOUT / "stages" / f"{stage}.py"), run_name="__main__")
+    return root
+
+
+def samples_of_the_pipeline() -> pd.DataFrame:
+    """Every held-out sample of every run, with the KL of its evaluation."""
+    evidence = read_evidence(load_params())
+    tables = []
+    for cell, run in evidence.runs.items():
+        kl = run.rows("heldout")[["step", "kl_k3"]]
+        identity = {"arm": cell.arm, "beta": evidence.betas[cell.beta_percentile], "seed": cell.seed}
+        tables.append(run.samples.merge(kl, on="step").assign(**identity))
+    return pd.concat(tables)
+
+
+def scored_log(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    cli.main(["score", str(path), *GROUPS, "--kl", "kl_k3", *options, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def log(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `pessimism score` says of the pipeline's samples, told the base's spread."""
+    monkeypatch.chdir(project)
+    samples_of_the_pipeline().to_parquet("log.parquet")
+    unit = read_evidence(load_params()).base.unit
+    spread = ["--proxy-sd", repr(unit.proxy_sd), "--true-sd", repr(unit.true_sd)]
+    return scored_log(Path("log.parquet"), capsys, "--prompt", "task_id", *spread)
+
+
+def by_run(found: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(run["identity"][name] for name in ("beta", "seed", "arm")): run["scores"] for run in found["runs"]}
+
+
+def compare(found: dict[str, Any], cells: pd.DataFrame, names: list[str], rel: float) -> None:
+    """Every number of every run, where the log's ``never`` is the table's infinity and its null the empty cell."""
+    log = by_run(found)
+    assert len(log) == len(cells)
+    for row in cells.to_dict(orient="records"):
+        (scored,) = [
+            scored
+            for (beta, seed, arm), scored in log.items()
+            if (seed, arm) == (row["seed"], row["arm"]) and beta == pytest.approx(row["beta"])
+        ]
+        for name in names:
+            value = np.inf if scored[name] == "never" else np.nan if scored[name] is None else scored[name]
+            expected = np.nan if pd.isna(row[name]) else row[name]
+            assert value == pytest.approx(expected, rel=rel, abs=rel, nan_ok=True), (row["seed"], row["arm"], name)
+
+
+def test_a_log_of_the_pipelines_samples_gets_the_pipelines_numbers(project: Path, log: dict[str, Any]) -> None:
+    cells = records.read_table(layout.CELL_SCORES)
+    assert {"augc", "controlled_augc_excess", "controlled_onset_high", "true_regret", "overoptimization"} < set(SHARED)
+    assert cells["controlled_onset_step"].notna().any() and cells["controlled_augc"].max() > 1
+    compare(log, cells, SHARED, rel=1e-12)
+    hacking = records.read_json(layout.HACKING)
+    assert log["thresholds"] == pytest.approx(
+        {PAPER: hacking["hacking_threshold"], CONTROLLED: hacking["controlled_threshold"]}, rel=1e-12
+    )
+
+
+def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Path, log: dict[str, Any]) -> None:
+    """Exactly; the corrected ones are never below, because the pipeline's family has evidence for more claims."""
+    claims = records.read_json(layout.CLAIMS)["claims"]
+    rows = {(row["measure"], row["claim"]): row for row in log["trends"] if row["claim"]}
+    assert set(rows) == {(measure, claim) for measure in MEASURES for claim in ("C1", "C7")}
+    for (measure, claim), row in rows.items():
+        found = claims[claim][measure]
+        assert row["number"] == found["quantity"] == TREND_CLAIMS[claim].quantity(measure).column
+        assert (row["p"], row["p_opposite"]) == (found["p"], found["p_opposite"])
+        assert row["p_adjusted"] >= found["p_adjusted"] and row["p_opposite_adjusted"] >= found["p_opposite_adjusted"]
+        assert row["spearman"] == pytest.approx(found["spearman"])
+    assert min(row["p"] for row in rows.values()) < 0.01
+
+
+def test_in_the_unit_of_their_own_start_the_same_runs_have_other_numbers(
+    project: Path, log: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one factor per reward, so that the paper's measure does not change."""
+    own = scored_log(Path("log.parquet"), capsys, "--prompt", "task_id")
+    assert own["unit"] != log["unit"]
+    for key, run in by_run(log).items():
+        assert by_run(own)[key]["augc"] == run["augc"]
+        ratio = own["unit"]["proxy_sd"] / log["unit"]["proxy_sd"]
+        change = by_run(own)[key]["controlled_proxy_change"] * ratio
+        assert change == pytest.approx(run["controlled_proxy_change"], abs=1e-12)
+
+
+def test_the_committed_run_scored_as_a_log_gives_the_committed_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """As docs/score.md says: the unit is in metrics/base.json, which holds it in single precision."""
+    base = records.read_json(CHECKOUT / layout.BASE_METRICS)
+    spread = ["--proxy-sd", repr(base["proxy_reward_sd"]), "--true-sd", repr(base["true_reward_sd"])]
+    found = scored_log(CHECKOUT / layout.HELDOUT_REWARDS, capsys, *spread)
+    shared = [name for name in SHARED if ALL[name].measure == CONTROLLED and "prompts" not in ALL[name].needs]
+    compare(found, pd.read_csv(CHECKOUT / layout.CELL_SCORES), shared, rel=1e-6)
+    compare_claims(found, CONTROLLED)
+    found = scored_log(CHECKOUT / layout.GOODHART_GAP, capsys)
+    shared = [name for name in SHARED if ALL[name].measure == PAPER]
+    compare(found, pd.read_csv(CHECKOUT / layout.CELL_SCORES), shared, rel=1e-9)
+    compare_claims(found, PAPER)
+
+
+def compare_claims(found: dict[str, Any], measure: str) -> None:
+    """P-values, and the corrected ones too: no claim that rewards cannot test stands between those that they can."""
+    claims = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]
+    for row in found["trends"]:
+        if row["claim"] and row["measure"] == measure:
+            expected = claims[row["claim"]][measure]
+            for name in ("p", "p_opposite", "p_adjusted", "p_opposite_adjusted"):
+                assert row[name] == pytest.approx(expected[name], rel=1e-12), (row["claim"], name)
+
+
+NEW_ENTRY = """
+from pessimism.scoring import run_columns
+from pessimism.scoring.column import LOG, MORE, Column
+
+run_columns.MEASURE_COLUMNS.append(
+    Column(
+        "controlled_widest_gap",
+        "max of the controlled gap",
+        unit="base sd",
+        higher="more hacking",
+        hacking=+1,
+        heading="widest gap",
+        legend="Widest gap: its maximum.",
+        shown={LOG: 13, MORE: 8},
+        measure="controlled",
+        compute=lambda found: found.gap_T.max(),
+    )
+)
+
+from pathlib import Path
+from pessimism.claims.log_trends import log_trends
+from pessimism.commands.score import score
+from pessimism.experiment.params import load_params
+from pessimism.reporting import measure_tables
+from pessimism.reporting.tables import over_seeds
+from pessimism.scoring import columns, scores
+from pessimism.scoring.log_scores import LogDesign
+from pessimism.scoring.run_log import LogColumns
+from pessimism.scoring.runs import read_evidence
+
+cells = scores.cell_table(read_evidence(load_params()))
+table = measure_tables.more_of_the_controlled_measure(cells, ["proxy", "placebo"])
+lowest = cells[(cells["beta"] == cells["beta"].min()) & (cells["arm"] == "proxy")]["controlled_widest_gap"]
+assert table.headers[-1] == "widest gap" and table.rows[0][-1] == over_seeds(lowest)
+assert measure_tables.legends(MORE).endswith("Widest gap: its maximum.")
+document = columns.documented("<!-- columns: runs -->\\n<!-- end -->")
+assert "| `controlled_widest_gap` | max of the controlled gap | base sd | more hacking |" in document
+log = LogColumns(groups=("arm", "beta", "seed"))
+text = score([Path("log.parquet")], log, LogDesign("beta", "seed", "arm", "placebo"), as_json=False)
+assert "widest gap" in text and "  Widest gap: its maximum. [base sd; higher = more hacking]" in text
+assert "proxy  controlled_widest_gap" in text
+"""
+
+
+def test_a_new_measure_is_one_entry(project: Path, log: dict[str, Any]) -> None:
+    """It alone puts the measure into plots/cells.csv, the report, docs/metrics.md and `pessimism score` with its test."""
+    done = subprocess.run([sys.executable, "-c", NEW_ENTRY], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
