@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from conftest import CHECKOUT
 from pessimism import cli
+from pessimism.claims.log_trends import trend
 from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
 from pessimism.measures.trends import jonckheere, page_trend, spearman_exact_p
-from pessimism.claims.log_trends import trend
 from pessimism.scoring.columns import ALL
-from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.log_scores import LogDesign, score_log
+from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.run_log import LogColumns, read_log
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"

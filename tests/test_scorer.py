@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pessimism import cli
 from pessimism.claims.statements import TREND_CLAIMS
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
-from pessimism.scoring.columns import ALL, CELL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
+from pessimism.scoring.columns import ALL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.scoring.runs import read_evidence
 from synthetic_project import Invented, write_project
@@ -133,6 +134,10 @@ def test_in_the_unit_of_their_own_start_the_same_runs_have_other_numbers(
 def test_the_committed_run_scored_as_a_log_gives_the_committed_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     """As docs/score.md says: the unit is in metrics/base.json, which holds it in single precision."""
     base = records.read_json(CHECKOUT / layout.BASE_METRICS)
+    shown = re.search(r"--proxy-sd ([\d.]+) --true-sd ([\d.]+)", (CHECKOUT / "docs/score.md").read_text())
+    assert shown is not None
+    sds = [base["proxy_reward_sd"], base["true_reward_sd"]]
+    assert [float(sd) for sd in shown.groups()] == pytest.approx(sds, abs=1e-6)
     spread = ["--proxy-sd", repr(base["proxy_reward_sd"]), "--true-sd", repr(base["true_reward_sd"])]
     found = scored_log(CHECKOUT / layout.HELDOUT_REWARDS, capsys, *spread)
     shared = [name for name in SHARED if ALL[name].measure == CONTROLLED and "prompts" not in ALL[name].needs]
@@ -199,6 +204,6 @@ assert "proxy  controlled_widest_gap" in text
 
 
 def test_a_new_measure_is_one_entry(project: Path, log: dict[str, Any]) -> None:
-    """It alone puts the measure into plots/cells.csv, the report, docs/metrics.md and `pessimism score` with its test."""
+    """It alone puts the measure into the table of cells, the report, docs/metrics.md and `pessimism score`."""
     done = subprocess.run([sys.executable, "-c", NEW_ENTRY], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.run_log import LogColumns, LoggedRun, read_log
 
 NEVER = "never"
-WIDTH = 120
+WIDTH = 110
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -149,14 +149,14 @@ def _paper(found: LogScores) -> str:
 def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str:
     if found.unit is None:
         return ""
-    origins = {"as given" if isinstance(sd, float) else "those of the runs' start" for sd in columns.sds.values()}
+    origins = {"as given" if isinstance(sd, float) else "those of the runs' own start" for sd in columns.sds.values()}
     said = (
         "The controlled measure: change of each reward since the first step in standard deviations (base sd), "
-        f"{' or '.join(sorted(origins))}:\n{found.unit.proxy_sd:.4g} of the proxy and {found.unit.true_sd:.4g} of the "
+        f"{' or '.join(sorted(origins))}: {found.unit.proxy_sd:.4g} of the proxy and {found.unit.true_sd:.4g} of the "
         "true reward. No constant or factor in either reward matters."
     )
     threshold = _threshold(found, CONTROLLED, given=design.threshold is not None)
-    return f"{said}\n{_measure(found, CONTROLLED)}\n{threshold}"
+    return f"{textwrap.fill(said, WIDTH)}\n{_measure(found, CONTROLLED)}\n{threshold}"
 
 
 def _measure(found: LogScores, measure: str) -> str:
@@ -180,7 +180,10 @@ def _legend(column: Column) -> str:
     """Its sentence, unit and direction."""
     direction = f"higher = {column.higher}" if column.hacking else ""
     meaning = "; ".join(filter(None, (column.values, direction)))
-    text = f"{column.legend} [{meaning}]" if meaning else column.legend
+    return _indented(f"{column.legend} [{meaning}]" if meaning else column.legend)
+
+
+def _indented(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
@@ -193,7 +196,7 @@ def _threshold(found: LogScores, measure: str, given: bool) -> str:
     if threshold is None:
         return "  No gap is above 0, so there is no threshold and no onset."
     derived = "the 75th percentile of the positive gaps of these runs: a quarter lie above it, whatever they are"
-    return f"  Threshold: {threshold:.4g}{unit}, {'as given' if given else derived}."
+    return _indented(f"Threshold: {threshold:.4g}{unit}, {'as given' if given else derived}.")
 
 
 def _cell(value: Any, column: Column) -> str:
@@ -218,14 +221,14 @@ def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     rows = [(*_labels(row["identity"]), *_trend_row(row)) for row in trends]
     tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (
-        f"  Spearman: rank correlation of {design.beta} with the mean over its runs, or the median where one has no "
-        f"onset.\n  p: one-sided, exact where it can be enumerated: more hacking at higher {design.beta}; opposite p: "
-        "less.\n"
-        f"  Holm: p corrected over the {trends[0]['family']} claims of the paper, by measure. Rewards alone test {tested}; "
-        "the others count with p = 1, so that\n    no corrected p is below the pipeline's on the same runs. The other "
-        "numbers describe: their p are not corrected."
+        f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",
+        f"p: one-sided, exact where it can be enumerated: more hacking at higher {design.beta}; opposite p: less.",
+        f"Holm: p corrected over the paper's {trends[0]['family']} claims, by measure. Rewards alone test {tested}; "
+        "the others count with p = 1, so that no corrected p is below the pipeline's on the same runs.",
+        "The numbers without a claim describe: their p are not corrected.",
     )
-    return f"Trend over {design.beta}, by the tests of the paper's claims:\n{aligned([header, *rows])}\n{legend}"
+    title = f"Trend over {design.beta}, by the tests of the paper's claims:"
+    return "\n".join([title, aligned([header, *rows]), *map(_indented, legend)])
 
 
 def _trend_row(row: Mapping[str, Any]) -> tuple[str, ...]:
