@@ -20,7 +20,7 @@ def main(params: Params) -> None:
     law = power_law.fit_power_law(means["beta"], means["augc"])
     records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
     records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
-    records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm))
+    records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm, params.placebo))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell, percentile_key
+from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -61,7 +61,7 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
     for cell in params.online_cells():
         write_run(cell, invented)
     for number, dpo in enumerate(params.dpo_cells()):
-        records.write_json(layout.probe(dpo), _probe(dpo.beta_percentile, number))
+        records.write_json(layout.probe(dpo), _probe(dpo.label, number))
         validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
         records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})
     return params
@@ -80,7 +80,7 @@ def beta_of(percentile: int) -> float:
 
 def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trajectory and held-out samples: the proxy rises and the true reward falls with beta, or neither (placebo)."""
-    noise = np.random.default_rng([cell.beta_percentile, cell.seed, len(cell.arm)])
+    noise = np.random.default_rng([cell.label, cell.seed, len(cell.arm)])
     problems = np.random.default_rng(cell.seed).normal(size=PROBLEMS)
     rows, samples = [], []
     for step in range(invented.steps + 1):
@@ -100,7 +100,7 @@ PROBLEMS = 64
 
 
 def _progress(step: int, cell: OnlineCell, invented: Invented) -> float:
-    return invented.drift * beta_of(cell.beta_percentile) * (step / invented.steps) ** 1.5
+    return invented.drift * beta_of(cell.label) * (step / invented.steps) ** 1.5
 
 
 def _samples(
@@ -151,7 +151,7 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
 
 
 def _write_grid(params: Params) -> None:
-    betas = {percentile_key(percentile): beta_of(percentile) for percentile in params.beta_percentiles}
+    betas = {percentile: beta_of(percentile) for percentile in params.beta_percentiles}
     precisions = {"float32": betas, "bfloat16": betas}
     records.write_json(
         layout.BETA_GRID, {**betas, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}

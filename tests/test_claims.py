@@ -46,7 +46,7 @@ def cells(seeds: int = 3, betas: tuple[float, ...] = BETAS, **columns: Any) -> p
     for level, beta in enumerate(betas):
         for seed in range(seeds):
             for arm, sign in (("proxy", 1), ("placebo", -1)):
-                row = {"beta_percentile": 20 + 10 * level, "beta": beta, "seed": seed, "arm": arm}
+                row = {"label": 20 + 10 * level, "beta": beta, "seed": seed, "arm": arm}
                 row |= {"controlled_augc": 1.0 + level**2}
                 for kind in FAMILY.values():
                     for measure in MEASURES:
@@ -150,9 +150,7 @@ def test_the_design_says_what_it_can_reach() -> None:
 
 def test_every_run_stands_behind_the_estimate() -> None:
     values = check(cells())["claims"]["C1"][PAPER]["values"]
-    assert [(value["beta_percentile"], value["seed"]) for value in values] == [
-        (p, s) for p in (20, 30, 40) for s in range(3)
-    ]
+    assert [(value["label"], value["seed"]) for value in values] == [(p, s) for p in (20, 30, 40) for s in range(3)]
     assert values[-1]["value"] == pytest.approx(0.702)
 
 

@@ -423,7 +423,7 @@ def test_prune_refuses_a_lock_that_it_cannot_tell_apart() -> None:
 def make_results() -> None:
     rows = [
         {
-            "beta_percentile": percentile,
+            "label": percentile,
             "beta": percentile / 50,
             "arm": arm,
             "seed": seed,

@@ -82,7 +82,7 @@ def test_every_key_is_explained(scored: Path, file: Path) -> None:
         "quantity",
         "unit",
     }
-    plain = {"test", "beta", "beta_percentile", "seed", "value", "arm", "alpha", "runs", "refused"}
+    plain = {"test", "beta", "label", "seed", "value", "arm", "alpha", "runs", "refused"}
     assert sorted(keys - NAMED - structure - plain) == []
 
 

@@ -25,7 +25,7 @@ def runs(x_S_K: np.ndarray, y_S_K: np.ndarray) -> pd.DataFrame:
             {
                 "seed": seed,
                 "beta": float(level),
-                "beta_percentile": level,
+                "label": level,
                 "x": x_S_K[seed, level],
                 "y": y_S_K[seed, level],
             }

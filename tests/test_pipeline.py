@@ -149,7 +149,9 @@ def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_script_starts_and_ends_as_a_stage_does(stage: str) -> None:
     text = script(stage).read_text()
-    assert f'\n@stage.main("{STAGES[stage].script}"' in text and text.endswith('\n\nif __name__ == "__main__":\n    main()\n')
+    assert f'\n@stage.main("{STAGES[stage].script}"' in text and text.endswith(
+        '\n\nif __name__ == "__main__":\n    main()\n'
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -112,7 +112,7 @@ def marked() -> pd.DataFrame:
         itertools.product([80, 20], [0, 1], ["oracle", "proxy", "placebo"]), range(1000, 13000, 1000), strict=True
     ):
         values = {name: base + position for position, name in enumerate(names)}
-        identity = {"beta_percentile": percentile, "beta": percentile / 50, "seed": seed, "arm": arm}
+        identity = {"label": percentile, "beta": percentile / 50, "seed": seed, "arm": arm}
         rows.append(values | identity | {"beta_label": str(percentile), "baseline_degenerate": int(seed == 1)})
     return pd.DataFrame(rows).astype({"onset_step": "Int64", "controlled_onset_step": "Int64"})
 
@@ -129,7 +129,7 @@ def entries(table: Table, label: str, *keys: str) -> dict[str, Entry]:
 
 
 def mean(cells: pd.DataFrame, column: str, percentile: int, arm: str) -> str:
-    runs = cells[(cells["beta_percentile"] == percentile) & (cells["arm"] == arm)]
+    runs = cells[(cells["label"] == percentile) & (cells["arm"] == arm)]
     return number(runs[column].astype(float).mean())
 
 
@@ -145,7 +145,7 @@ def test_held_out_changes_stand_under_their_headers(marked: pd.DataFrame, arm: s
 
 def test_both_measures_stand_under_their_headers(marked: pd.DataFrame) -> None:
     row = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "proxy")
-    runs = marked[(marked["beta_percentile"] == 20) & (marked["arm"] == "proxy")]
+    runs = marked[(marked["label"] == "p20") & (marked["arm"] == "proxy")]
     paper, controlled = claim_tables.BY["paper"], claim_tables.BY["controlled"]
     assert row[f"{paper}: AUGC"].main == mean(marked, "augc", 20, "proxy")
     assert row[f"{controlled}: AUGC"].main == mean(marked, "controlled_augc", 20, "proxy")
@@ -161,7 +161,7 @@ def test_an_augc_has_its_seeds_an_interval_and_a_warning_where_a_baseline_is_zer
     entry = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "proxy")[
         f"{claim_tables.BY['paper']}: AUGC"
     ]
-    values = marked.loc[(marked["beta_percentile"] == 20) & (marked["arm"] == "proxy"), "augc"]
+    values = marked.loc[(marked["label"] == "p20") & (marked["arm"] == "proxy"), "augc"]
     interval = log_t_interval(values.to_numpy(float))
     assert interval is not None
     seeds, bounds, warning = entry.small.splitlines()
@@ -221,7 +221,7 @@ def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:
     cells = records.read_table(layout.CELL_SCORES).astype({"onset_step": "Int64"})
     table = measure_tables.table_1(cells, "proxy")
     assert len(table.rows) == len(table.quiet_rows) == 3
-    p20 = cells[(cells["beta_percentile"] == 20) & (cells["arm"] == "proxy")]
+    p20 = cells[(cells["label"] == "p20") & (cells["arm"] == "proxy")]
     assert table.rows[0][1].main == number(p20["augc"].mean())
     assert table.rows[0][1].small.split(" · ") == [number(value, digits=2) for value in p20["augc"]]
     assert table.rows[0][3].main == "never · never · never"
@@ -453,7 +453,7 @@ def test_appendix_f_answers_every_point_from_the_runs(default: Path) -> None:
     assert len(answers) == 15
     gaps = answers["gap series at 50 evaluation points or more"]
     assert gaps.found.startswith("24 per run by the paper's measure, 5 by the controlled one") and not gaps.satisfied
-    p80 = results.primary.loc[results.primary["beta_percentile"] == 80, "augc"]
+    p80 = results.primary.loc[results.primary["label"] == "p80", "augc"]
     error = p80.std() / 3**0.5
     seeds = answers["AUGC with its standard error over 3 seeds or more"]
     assert seeds.satisfied and f"p80 {number(p80.mean())} ± {number(error)}" in seeds.found
@@ -492,9 +492,9 @@ def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
 
 
 def test_colour_is_beta_whatever_the_order_of_the_design() -> None:
-    cells = pd.DataFrame({"beta_percentile": [80, 20, 50, 20], "beta": [2.4, 0.3, 1.0, 0.3]})
+    cells = pd.DataFrame({"label": [80, 20, 50, 20], "beta": [2.4, 0.3, 1.0, 0.3]})
     levels = curves.beta_levels(cells)
-    assert [level.beta_percentile for level in levels] == [20, 50, 80]
+    assert [level.label for level in levels] == [20, 50, 80]
     assert len({level.colour for level in levels}) == 3
 
 
@@ -502,7 +502,7 @@ def test_series_keep_seeds_apart(default: Path) -> None:
     gaps = records.read_table(layout.GOODHART_GAP)
     runs = curves.series(gaps, "goodhart_gap", 80, "proxy")
     assert runs.values_S_T.shape == (3, 24)
-    of_seed_1 = gaps[(gaps["beta_percentile"] == 80) & (gaps["arm"] == "proxy") & (gaps["seed"] == 1)]
+    of_seed_1 = gaps[(gaps["label"] == "p80") & (gaps["arm"] == "proxy") & (gaps["seed"] == 1)]
     assert runs.values_S_T[1].tolist() == of_seed_1["goodhart_gap"].tolist()
 
 
@@ -527,11 +527,11 @@ def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: s
 
 def test_after_a_shrink_nothing_holds_the_removed_percentile(tmp_path: Path) -> None:
     run_stages(tmp_path, Invented(percentiles=(20, 50, 95), seeds=(0,)))
-    assert (tmp_path / layout.online_run(OnlineCell(95, 0, "proxy"))).exists()
+    assert (tmp_path / layout.online_run(OnlineCell("p95", 0, "proxy"))).exists()
     html = run_stages(tmp_path, Invented(percentiles=(20, 50), seeds=(0,)))
     assert "p95" not in re.sub(r"base64,[^\"]*", "", html)
     for path in [*(tmp_path / "metrics").glob("*.json"), *(tmp_path / "plots").glob("*.csv")]:
-        assert "p95" not in path.read_text() and '"beta_percentile": 95' not in path.read_text()
+        assert "p95" not in path.read_text() and '"label": 95' not in path.read_text()
 
 
 @pytest.mark.parametrize(

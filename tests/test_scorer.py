@@ -53,7 +53,7 @@ def samples_of_the_pipeline() -> pd.DataFrame:
     tables = []
     for cell, run in evidence.runs.items():
         kl = run.rows("heldout")[["step", "kl_k3"]]
-        identity = {"arm": cell.arm, "beta": evidence.betas[cell.beta_percentile], "seed": cell.seed}
+        identity = {"arm": cell.arm, "beta": evidence.betas[cell.label], "seed": cell.seed}
         tables.append(run.samples.merge(kl, on="step").assign(**identity))
     return pd.concat(tables)
 

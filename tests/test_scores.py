@@ -38,7 +38,7 @@ def scored(root: Path, invented: Invented | None = None) -> tuple[Evidence, pd.D
 
 
 def row_of(cells: pd.DataFrame, cell: OnlineCell) -> pd.Series:
-    chosen = (cells["beta_percentile"] == cell.beta_percentile) & (cells["seed"] == cell.seed)
+    chosen = (cells["label"] == cell.label) & (cells["seed"] == cell.seed)
     return cells[chosen & (cells["arm"] == cell.arm)].iloc[0]
 
 
@@ -50,10 +50,10 @@ def with_protocol(evidence: Evidence, **switches: Any) -> Evidence:
 def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     invented = Invented(percentiles=(80, 20), seeds=(4, 1), arms=("proxy", "placebo", "oracle"))
     evidence, cells = scored(finished, invented)
-    assert list(cells[["beta_percentile", "seed", "arm"]].itertuples(index=False, name=None)) == [
+    assert list(cells[["label", "seed", "arm"]].itertuples(index=False, name=None)) == [
         (p, s, a) for p in (80, 20) for s in (4, 1) for a in ("proxy", "placebo", "oracle")
     ]
-    cell = OnlineCell(20, 1, "oracle")
+    cell = OnlineCell("p20", 1, "oracle")
     trajectory, samples = run(cell, invented)
     batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
     row = row_of(cells, cell)
@@ -116,7 +116,7 @@ def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None
         primary = table.loc[table["arm"] == "proxy", column]
         assert threshold[measure] == np.percentile(primary[primary > 0], 75)
         assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
-        assert cells.loc[(cells["arm"] == "proxy") & (cells["beta_percentile"] == 80), onset].notna().all()
+        assert cells.loc[(cells["arm"] == "proxy") & (cells["label"] == "p80"), onset].notna().all()
     late = cells[cells["controlled_onset_step"].notna()]
     assert (late["controlled_onset_low"] <= late["controlled_onset_step"].astype(float)).all()
     assert (late["controlled_onset_step"].astype(float) <= late["controlled_onset_high"]).all()
@@ -132,13 +132,13 @@ def test_a_baseline_without_a_right_answer_is_flagged_and_keeps_its_number(finis
 
 def test_gap_switches_choose_rewards_and_baseline(finished: Path) -> None:
     evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
-    cell = OnlineCell(50, 0, "proxy")
+    cell = OnlineCell("p50", 0, "proxy")
     trajectory, _ = run(cell, Invented(seeds=(0,)))
     batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
     first = heldout.iloc[0]
     for rewards, source in (("batch", batch), ("heldout", heldout)):
         gaps = scores.gap_table(with_protocol(evidence, gap_rewards=rewards, gap_baseline="heldout"))
-        found = gaps[(gaps["beta_percentile"] == 50) & (gaps["arm"] == "proxy")]
+        found = gaps[(gaps["label"] == "p50") & (gaps["arm"] == "proxy")]
         expected = goodhart.paper_gap(
             source["proxy_reward"].to_numpy(),
             source["true_reward"].to_numpy(),
@@ -158,7 +158,7 @@ def test_checkpoint_scores_stand_with_the_arm_that_was_probed(finished: Path) ->
 
 def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> None:
     evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
-    cell = OnlineCell(20, 0, "proxy")
+    cell = OnlineCell("p20", 0, "proxy")
     samples = records.read_table(layout.heldout_samples(cell))
     start = samples[samples["step"] == 0].set_index("task_id")["proxy_reward"]
     base = records.read_table(layout.BASE_SAMPLES).set_index("task_id")
@@ -178,7 +178,7 @@ def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
     metrics = scores.hacking_metrics(cells, evidence)
     leaves = [value for _, value in records._leaves(metrics)]
     assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
-    of_p50 = cells[(cells["beta_percentile"] == 50) & (cells["arm"] == "proxy")]
+    of_p50 = cells[(cells["label"] == "p50") & (cells["arm"] == "proxy")]
     assert metrics["augc"]["p50"] == pytest.approx(of_p50["augc"].mean())
     assert metrics["controlled_augc_excess"]["p50"] == pytest.approx(of_p50["controlled_augc_excess"].mean())
     assert metrics["heldout_true_excess"]["p80"] < -0.1
@@ -201,7 +201,7 @@ def test_one_beta_has_no_trend(finished: Path) -> None:
 
 def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_not(finished: Path) -> None:
     evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
-    record = evidence.probes[DpoCell(20, 0)]
+    record = evidence.probes[DpoCell("p20", 0)]
     members = record["dpo"]["members"]
     published = probes(evidence)
     assert published["entropy_dpo"] == record["dpo"]["prompt_entropy"]
@@ -229,7 +229,7 @@ def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_no
 
 
 def probes(evidence: Evidence) -> dict[str, Any]:
-    checkpoint = scores.checkpoint(evidence, OnlineCell(20, 0, "proxy"))
+    checkpoint = scores.checkpoint(evidence, OnlineCell("p20", 0, "proxy"))
     return {column.name: column.compute(checkpoint) for column in CHECKPOINT_COLUMNS if column.compute}
 
 
@@ -264,7 +264,7 @@ def test_variance_is_of_the_change_since_step_0(finished: Path) -> None:
     params = write_project(finished, Invented(percentiles=(50,), seeds=(0, 1), arms=("proxy",)))
     changes = {0: np.array([0.0, 3.0]), 1: np.array([1.0, 4.0])}
     runs = {
-        OnlineCell(50, seed, "proxy"): SimpleNamespace(
+        OnlineCell("p50", seed, "proxy"): SimpleNamespace(
             heldout=lambda _, change_N=change_N: np.array([[7.0, 9.0], [7.0, 9.0] + change_N, [7.0, 9.0] + change_N])
         )
         for seed, change_N in changes.items()
@@ -278,13 +278,13 @@ def test_variance_is_of_the_change_since_step_0(finished: Path) -> None:
 
 def test_a_missing_cell_stops_the_scores(finished: Path) -> None:
     params = write_project(finished)
-    layout.trajectory(OnlineCell(50, 1, "placebo")).unlink()
+    layout.trajectory(OnlineCell("p50", 1, "placebo")).unlink()
     with pytest.raises(DataError, match="p50-s1-placebo"):
         read_evidence(params)
 
 
 @pytest.mark.parametrize(
-    "path", [layout.probe(DpoCell(50, 1)), layout.training_record(layout.dpo_adapter(DpoCell(50, 1)))]
+    "path", [layout.probe(DpoCell("p50", 1)), layout.training_record(layout.dpo_adapter(DpoCell("p50", 1)))]
 )
 def test_an_incomplete_checkpoint_stops_the_scores(finished: Path, path: Path) -> None:
     params = write_project(finished)
@@ -296,12 +296,12 @@ def test_an_incomplete_checkpoint_stops_the_scores(finished: Path, path: Path) -
 def test_left_over_cells_are_not_read(finished: Path) -> None:
     write_project(finished, Invented())
     params = write_project(finished, Invented(percentiles=(20, 50), seeds=(0,)))
-    assert {(cell.beta_percentile, cell.seed) for cell in read_runs(params)} == {(20, 0), (50, 0)}
+    assert {(cell.label, cell.seed) for cell in read_runs(params)} == {(20, 0), (50, 0)}
 
 
 def test_a_cell_measured_at_other_steps_is_refused(finished: Path) -> None:
     params = write_project(finished)
-    write_run(OnlineCell(80, 2, "proxy"), Invented(steps=12))
+    write_run(OnlineCell("p80", 2, "proxy"), Invented(steps=12))
     with pytest.raises(DataError, match="p80-s2-proxy.*differ"):
         read_runs(params)
 
@@ -309,7 +309,7 @@ def test_a_cell_measured_at_other_steps_is_refused(finished: Path) -> None:
 @pytest.mark.parametrize("column", ["proxy_reward", "kappa"])
 def test_a_value_that_is_not_finite_is_refused(finished: Path, column: str) -> None:
     params = write_project(finished)
-    cell = OnlineCell(20, 0, "proxy")
+    cell = OnlineCell("p20", 0, "proxy")
     table = records.read_table(layout.trajectory(cell))
     table.loc[table["prompt_set"] == "batch", column] = np.nan
     records.write_table(layout.trajectory(cell), table)

@@ -81,7 +81,7 @@ def design_record(runs: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
     A two-sided claim has twice the smallest p; where that is too large at Holm's first step, others must be supported
     first.
     """
-    seeds, betas = runs["seed"].nunique(), runs["beta_percentile"].nunique()
+    seeds, betas = runs["seed"].nunique(), runs["label"].nunique()
     smallest = page_smallest_p(seeds, betas) if betas > 1 else None
     family = sum(claim.kind.counts_in_family(betas) for claim in statements.CLAIMS)
     return {

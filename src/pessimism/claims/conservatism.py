@@ -10,17 +10,18 @@ import pandas as pd
 from pessimism.measures.beta_star import BetaStar, beta_stars
 from pessimism.measures.forms import FormComparison, compare_forms
 from pessimism.scoring.measures import AUGC
-from pessimism.scoring.scores import PLACEBO
 
 
-def beta_star_record(cells: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
+def beta_star_record(cells: pd.DataFrame, primary_arm: str, placebo_arm: str | None) -> dict[str, Any]:
     """Content of metrics/beta_star.json: by measure, every beta* with its interval, and the comparison of forms.
 
     Args:
         cells: plots/cells.csv.
         primary_arm: the arm whose AUGC is fitted.
+        placebo_arm: the one that never learns; None without one.
     """
-    runs, placebo = cells[cells["arm"] == primary_arm], cells[cells["arm"] == PLACEBO]
+    cells = cells[cells["beta"].notna()]
+    runs, placebo = cells[cells["arm"] == primary_arm], cells[cells["arm"] == placebo_arm]
     record: dict[str, Any] = {}
     for measure, column in AUGC.items():
         table = pd.DataFrame(

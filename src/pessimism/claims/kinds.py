@@ -45,7 +45,7 @@ class Evidence:
 
     @property
     def betas(self) -> int:
-        return int(self.runs["beta_percentile"].nunique())
+        return int(self.runs["label"].nunique())
 
 
 class Kind(ABC):
@@ -60,6 +60,11 @@ class Kind(ABC):
     def direction(self) -> str | None:
         """What the paper predicts with beta, in words; None where the claim is about no trend."""
         return None
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether the claim states both directions, so that nothing contradicts it."""
+        return False
 
     @abstractmethod
     def quantity(self, measure: str) -> Quantity:

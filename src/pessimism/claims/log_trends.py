@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pessimism.claims.statements import TREND_CLAIMS
+from pessimism.claims.statements import CLAIMS
+from pessimism.claims.trend_kinds import OverBeta
 from pessimism.claims.verdicts import ClaimTest, NoTest, Verdict, trend_test, verdicts
 from pessimism.errors import DataError
-from pessimism.measures.forms import FEWEST_BETAS
 from pessimism.measures.trends import LARGEST_PAGE, jonckheere, spearman
 from pessimism.scoring.column import Column
 from pessimism.scoring.columns import ALL, by_seed
@@ -75,7 +75,7 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Trend of each number of one measure that every run has, corrected where a claim is about it."""
     columns = [column for column in ALL.values() if column.measure == measure and column.hacking]
     tests = {column.name: trend(runs, column) for column in columns if _every_run_has(runs, column)}
-    claims = {claim.quantity(measure).column: name for name, claim in TREND_CLAIMS.items()}
+    claims = {claim.kind.quantity(measure).name: claim.name for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
     family = _untested(runs["beta"].nunique())
     family |= {claims[name]: test for name, (_, test) in tests.items() if name in claims and test}
     judged = verdicts(family)
@@ -106,8 +106,8 @@ def _ps(test: ClaimTest | None, verdict: Verdict | None) -> dict[str, float | No
 
 def _untested(betas: int) -> dict[str, ClaimTest]:
     """The claims that have a p-value in the pipeline, each as if nothing spoke for it or against it."""
-    tests = {name: ClaimTest(1.0, 1.0 if claim.predicted else None) for name, claim in TREND_CLAIMS.items()}
-    return tests | ({"C9": ClaimTest(1.0, 1.0)} if betas >= FEWEST_BETAS else {})
+    tested = [claim for claim in CLAIMS if claim.kind.counts_in_family(betas)]
+    return {claim.name: ClaimTest(1.0, None if claim.kind.two_sided else 1.0) for claim in tested}
 
 
 def _every_run_has(runs: pd.DataFrame, column: Column) -> bool:

@@ -46,7 +46,7 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
         disagreement: plots/disagreement.csv.
     """
     runs = cells[cells["arm"] == params.primary_arm]
-    seeds, betas = runs["seed"].nunique(), runs["beta_percentile"].nunique()
+    seeds, betas = runs["seed"].nunique(), runs["label"].nunique()
     generator = rng.generator(params.root_seed, "mechanism")
     record: dict[str, Any] = {"seeds": seeds, "betas": betas, "smallest_p": _smallest_p(seeds, betas)}
     for measure in MEASURES:
@@ -111,7 +111,7 @@ def _smallest_p(seeds: int, betas: int) -> float:
     return min(1.0, 2 / math.factorial(betas) ** seeds)
 
 
-def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[int, float]) -> pd.DataFrame:
+def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[str, float]) -> pd.DataFrame:
     """Rows of plots/disagreement.csv: does the ensemble's disagreement tell wrong answers from right ones?
 
     One row per cell and evaluation: ``auroc`` of the ensemble's std for a wrong answer on the held-out problems, its
@@ -123,8 +123,8 @@ def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[int, float
             found = auroc(samples["ensemble_std"], samples["true_reward"] == 0)
             rows.append(
                 {
-                    "beta_percentile": cell.beta_percentile,
-                    "beta": betas[cell.beta_percentile],
+                    "label": cell.label,
+                    "beta": betas[cell.label],
                     "seed": cell.seed,
                     "arm": cell.arm,
                     "step": step,
@@ -137,7 +137,7 @@ def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[int, float
     return pd.DataFrame(rows)
 
 
-def member_table(probes: Mapping[DpoCell, Mapping[str, Any]], betas: Mapping[int, float]) -> pd.DataFrame:
+def member_table(probes: Mapping[DpoCell, Mapping[str, Any]], betas: Mapping[str, float]) -> pd.DataFrame:
     """Rows of plots/member_probes.csv: distance and diversity of responses as every reward member sees them.
 
     One row per checkpoint, policy (``dpo`` before its online run, ``online`` after it), member and layer.
@@ -145,8 +145,8 @@ def member_table(probes: Mapping[DpoCell, Mapping[str, Any]], betas: Mapping[int
     return pd.DataFrame(
         [
             {
-                "beta_percentile": cell.beta_percentile,
-                "beta": betas[cell.beta_percentile],
+                "label": cell.label,
+                "beta": betas[cell.label],
                 "seed": cell.seed,
                 "policy": policy,
                 "member": int(member),

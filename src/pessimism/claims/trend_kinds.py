@@ -28,7 +28,8 @@ from pessimism.errors import DataError
 from pessimism.measures.intervals import log_t_interval, t_interval
 from pessimism.measures.power import Unknown, seeds_needed
 from pessimism.measures.trends import jonckheere, spearman, spearman_exact_p, trend_correlation
-from pessimism.scoring.measures import PAPER, by_seed
+from pessimism.scoring.columns import by_seed
+from pessimism.scoring.measures import PAPER
 
 PAGE = "exact Page, paired by seed"
 TWO_TESTS = "not planned: two tests must hold"
@@ -51,6 +52,10 @@ class OverBeta(Kind):
     @property
     def direction(self) -> str:
         return DIRECTIONS[self.predicted]
+
+    @property
+    def two_sided(self) -> bool:
+        return self.predicted == EITHER
 
     def quantity(self, measure: str) -> Quantity:
         return self.paper if measure == PAPER else self.controlled
@@ -201,8 +206,8 @@ def _seeds_needed(values_S_K: np.ndarray, predicted: int, family: int) -> int | 
 
 
 def _per_run(runs: pd.DataFrame, column: str) -> list[dict[str, Any]]:
-    rows = runs[["beta_percentile", "beta", "seed", column]].itertuples(index=False)
+    rows = runs[["label", "beta", "seed", column]].itertuples(index=False)
     return [
-        {"beta_percentile": int(percentile), "beta": beta, "seed": int(seed), "value": as_number(value)}
-        for percentile, beta, seed, value in rows
+        {"label": label, "beta": as_number(beta), "seed": int(seed), "value": as_number(value)}
+        for label, beta, seed, value in rows
     ]

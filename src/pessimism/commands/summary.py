@@ -13,13 +13,13 @@ from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.reporting.claim_tables import MEASURES, verdicts_by
 from pessimism.reporting.tables import number
-from pessimism.scoring.scores import PLACEBO, beta_label
+from pessimism.scoring.scores import beta_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = (
-    "beta_percentile",
+    "label",
     "beta",
     "arm",
     "augc",
@@ -51,7 +51,7 @@ def summary() -> str:
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
-    return "\n\n".join([_verdicts(), _report(layout.REPORT_PAGE), _scores(cells), _times(params)])
+    return "\n\n".join([_verdicts(), _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)])
 
 
 def _verdicts() -> str:
@@ -63,10 +63,10 @@ def _report(page: Path) -> str:
     return f"Report: {page}\n        {page.absolute().as_uri()}"
 
 
-def _scores(cells: pd.DataFrame) -> str:
+def _scores(cells: pd.DataFrame, placebo: str | None) -> str:
     groups = ("", "", "the paper's measure", "", "the controlled measure", "", "", "held-out rewards", "")
     header = ("beta", "arm", "AUGC", "onset", "AUGC", "above placebo", "onset", "proxy", "true")
-    rows = [_score_row(runs) for _, runs in cells.groupby(["beta_percentile", "arm"], sort=False)]
+    rows = [_score_row(runs, placebo) for _, runs in cells.groupby(["label", "arm"], sort=False)]
     legend = (
         "AUGC: area under the positive gap, mean over seeds (lowest to highest). Noise alone makes it positive:\n"
         "  compare with the placebo, the same run with learning rate 0.\n"
@@ -76,15 +76,15 @@ def _scores(cells: pd.DataFrame) -> str:
     return f"{aligned([groups, header, *rows])}\n{legend}"
 
 
-def _score_row(runs: pd.DataFrame) -> tuple[str, ...]:
+def _score_row(runs: pd.DataFrame, placebo: str | None) -> tuple[str, ...]:
     start, change = runs["heldout_true_reward_start"].mean(), runs["heldout_true_reward_change"].mean()
     return (
-        beta_label(runs["beta"].iloc[0], runs["beta_percentile"].iloc[0]),
+        beta_label(runs["beta"].iloc[0], runs["label"].iloc[0]),
         runs["arm"].iloc[0],
         _mean_and_range(runs["augc"]),
         _onset(runs["onset_step"]),
         _mean_and_range(runs["controlled_augc"]),
-        _excess(runs),
+        _excess(runs, placebo),
         _onset(runs["controlled_onset_step"]),
         f"{runs['heldout_proxy_reward_change'].mean():+.3f}",
         f"{change:+.3f} from {start:.3f}",
@@ -95,10 +95,10 @@ def _mean_and_range(values: pd.Series) -> str:
     return f"{number(values.mean())} ({number(values.min())} to {number(values.max())})"
 
 
-def _excess(runs: pd.DataFrame) -> str:
+def _excess(runs: pd.DataFrame, placebo: str | None) -> str:
     """The placebo has none over itself, nor has any run where there is no placebo."""
     values = runs["controlled_augc_excess"]
-    return "" if runs["arm"].iloc[0] == PLACEBO or values.isna().any() else number(values.mean(), signed=True)
+    return "" if runs["arm"].iloc[0] == placebo or values.isna().any() else number(values.mean(), signed=True)
 
 
 def _onset(steps: pd.Series) -> str:

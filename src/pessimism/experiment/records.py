@@ -65,6 +65,15 @@ def put(record: dict[str, Any], key: str, value: Any) -> None:
     record[last] = value
 
 
+def has(record: Mapping[str, Any], key: str) -> bool:
+    """Whether :func:`put` has set a key."""
+    try:
+        get(record, key)
+    except KeyError:
+        return False
+    return True
+
+
 def get(record: Mapping[str, Any], key: str) -> Any:
     """What :func:`put` set.
 

@@ -93,9 +93,9 @@ def _per_beta(cells: pd.DataFrame, column: str, with_error: bool = False) -> str
     """Mean over seeds at each beta, with the standard error of the mean where asked and seeds allow."""
     texts = []
     for level in beta_levels(cells):
-        values = cells.loc[cells["beta_percentile"] == level.beta_percentile, column].astype(float)
+        values = cells.loc[cells["label"] == level.label, column].astype(float)
         error = f" ± {number(values.sem())}" if with_error and len(values) > 1 else ""
-        texts.append(f"p{level.beta_percentile} {number(values.mean())}{error}")
+        texts.append(f"p{level.label} {number(values.mean())}{error}")
     return ", ".join(texts)
 
 

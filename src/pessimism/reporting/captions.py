@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import factorial
 from typing import Any
 
 import pandas as pd
 
+from pessimism.experiment.params import Arm, Params
 from pessimism.measures.power_law import DANGER_RATIO, FOUND
 from pessimism.reporting.claim_tables import Claims, about
 from pessimism.reporting.tables import number
@@ -104,21 +105,25 @@ def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     )
 
 
-def heldout_caption(base: Mapping[str, Any], primary_arm: str, arms: Sequence[str], trained_on: str) -> str:
+def heldout_caption(base: Mapping[str, Any], params: Params) -> str:
     """What the lines are and how large a step by chance is."""
-    others = "".join(f", {arm}: {_ARMS[arm]}" for arm in arms[1:])
+    arms = ", ".join(f"{name}: {described(params.arm(name))}" for name in params.arms)
     standard_error = base["true_reward_sd"] / base["prompts"] ** 0.5
     return (
         f"Means over {int(base['prompts'])} held-out problems, which no run is trained on (the online runs train "
-        f"on the {trained_on} problems); dotted: the base policy before DPO, proxy "
+        f"on the {params.protocol.prompt_split} problems); dotted: the base policy before DPO, proxy "
         f"{number(base['proxy_reward'])}, true {number(base['true_reward'])} "
         f"(standard error of the latter {number(standard_error)}). Thin lines are seeds. "
-        f"{primary_arm}: {_ARMS[primary_arm]}{others}."
+        f"{arms}."
     )
 
 
-_ARMS = {
-    "proxy": "trained on the ensemble's reward",
-    "placebo": "the same run with learning rate 0",
-    "oracle": "trained on the true reward",
-}
+_REWARDS = {"ensemble": "the ensemble's reward", "true": "the true reward", "random": "noise"}
+_PENALTIES = {"coupled": "", "fixed": ", one penalty for every β", "none": ", without a penalty"}
+
+
+def described(arm: Arm) -> str:
+    """An arm in words."""
+    if arm.is_placebo:
+        return "the same run with learning rate 0"
+    return f"trained on {_REWARDS[arm.reward]}{_PENALTIES[arm.kappa]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
-
-from pessimism.scoring.scores import PLACEBO
 
 GREY = "#9a9a9a"
 INK = "#222222"
@@ -21,23 +20,23 @@ _LIGHTEST = 0.68  # viridis above this is too pale on white
 class BetaLevel:
     """One beta of the design, with the colour it has in every figure."""
 
-    beta_percentile: int
+    label: str
     beta: float
     colour: str
 
     @property
     def title(self) -> str:
-        return f"β = {self.beta:.3g}  (p{self.beta_percentile})"
+        return self.label if math.isnan(self.beta) else f"β = {self.beta:.3g}  ({self.label})"
 
 
 def beta_levels(cells: pd.DataFrame) -> list[BetaLevel]:
     """The betas of the design, ascending; colours run from dark (low beta) to light (high beta)."""
-    pairs = cells[["beta_percentile", "beta"]].drop_duplicates().sort_values(["beta", "beta_percentile"])
+    pairs = cells[["label", "beta"]].drop_duplicates().sort_values(["beta", "label"])
     positions = np.linspace(0.0, _LIGHTEST, len(pairs)) if len(pairs) > 1 else [_LIGHTEST / 2]
     colours = [to_hex(colormaps["viridis"](position)) for position in positions]
     return [
-        BetaLevel(int(percentile), float(beta), colour)
-        for (percentile, beta), colour in zip(pairs.itertuples(index=False), colours, strict=True)
+        BetaLevel(str(label), float(beta), colour)
+        for (label, beta), colour in zip(pairs.itertuples(index=False), colours, strict=True)
     ]
 
 
@@ -58,9 +57,9 @@ class Series:
         return self.values_S_T.mean(axis=0)
 
 
-def series(table: pd.DataFrame, column: str, beta_percentile: int, arm: str) -> Series:
+def series(table: pd.DataFrame, column: str, label: str, arm: str) -> Series:
     """Take one quantity of one beta and arm out of a table with one row per cell and step."""
-    runs = table[(table["beta_percentile"] == beta_percentile) & (table["arm"] == arm)]
+    runs = table[(table["label"] == label) & (table["arm"] == arm)]
     by_seed = runs.pivot(index="seed", columns="step", values=column).reindex(runs["seed"].unique())
     return Series(by_seed.columns.to_numpy(), by_seed.to_numpy(dtype=float))
 
@@ -68,7 +67,7 @@ def series(table: pd.DataFrame, column: str, beta_percentile: int, arm: str) -> 
 def values_per_beta(cells: pd.DataFrame, column: str, levels: Sequence[BetaLevel], arm: str) -> list[np.ndarray]:
     """Values of ``column`` of every seed, one (S,) array per beta; nan where a run has none."""
     runs = cells[cells["arm"] == arm]
-    found = [runs.loc[runs["beta_percentile"] == level.beta_percentile, column] for level in levels]
+    found = [runs.loc[runs["label"] == level.label, column] for level in levels]
     return [values.astype("Float64").to_numpy(float, na_value=np.nan) for values in found]
 
 
@@ -77,6 +76,23 @@ def seed_offsets(seeds: int, width: float) -> np.ndarray:
     return np.linspace(-width, width, seeds) if seeds > 1 else np.zeros(1)
 
 
-def contrast_arms(arms: Sequence[str]) -> list[str]:
-    """The arms that figures set against the primary one, placebo first so that it is drawn behind."""
-    return sorted(arms[1:], key=lambda arm: arm != PLACEBO)
+@dataclass(frozen=True)
+class Arms:
+    """The arms as tables and figures show them.
+
+    Attributes:
+        names: in the order of params.yaml; claims are about the first.
+        placebo: the one that never learns, with which the others are compared; None without one.
+    """
+
+    names: tuple[str, ...]
+    placebo: str | None
+
+    @property
+    def primary(self) -> str:
+        return self.names[0]
+
+    @property
+    def contrasts(self) -> list[str]:
+        """All but the primary one, the placebo first so that it is drawn behind."""
+        return sorted(self.names[1:], key=lambda arm: arm != self.placebo)

@@ -15,15 +15,14 @@ from matplotlib.lines import Line2D
 from pessimism.reporting.curves import (
     GREY,
     INK,
+    Arms,
     BetaLevel,
     Series,
     beta_levels,
-    contrast_arms,
     seed_offsets,
     series,
     values_per_beta,
 )
-from pessimism.scoring.scores import PLACEBO
 
 FIGURE_DPI = 150
 COLUMNS = 4
@@ -62,7 +61,7 @@ class Row:
     shown: Sequence[float] = ()
 
 
-def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Sequence[str]) -> Figure:
+def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Arms) -> Figure:
     """Rows of panels, one column per beta; after four betas the rows start anew below."""
     columns = min(COLUMNS, len(levels))
     figure, grid = make_grid(len(rows) * -(-len(levels) // columns), columns)
@@ -88,12 +87,12 @@ def _drop_unused(grid: np.ndarray) -> None:
             axes.remove()
 
 
-def draw_arms(axes: Axes, table: pd.DataFrame, column: str, level: BetaLevel, arms: Sequence[str]) -> None:
+def draw_arms(axes: Axes, table: pd.DataFrame, column: str, level: BetaLevel, arms: Arms) -> None:
     """One beta's runs over steps: the primary arm in the beta's colour over the other arms."""
-    for arm in contrast_arms(arms):
-        style = {"color": GREY} if arm == PLACEBO else {"color": INK, "linestyle": (0, (4, 1.5))}
-        draw_series(axes, series(table, column, level.beta_percentile, arm), **style)
-    draw_series(axes, series(table, column, level.beta_percentile, arms[0]), color=level.colour)
+    for arm in arms.contrasts:
+        style = {"color": GREY} if arm == arms.placebo else {"color": INK, "linestyle": (0, (4, 1.5))}
+        draw_series(axes, series(table, column, level.label, arm), **style)
+    draw_series(axes, series(table, column, level.label, arms.primary), color=level.colour)
 
 
 def draw_series(axes: Axes, runs: Series, **style: Any) -> None:
@@ -113,7 +112,7 @@ def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after:
     if after is not None:
         scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
         draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
-    axes.set_xticks(ticks, [f"{level.beta:.3g}\np{level.beta_percentile}" for level in levels])
+    axes.set_xticks(ticks, [f"{level.beta:.3g}\np{level.label}" for level in levels])
     axes.set(xlabel="β, and its percentile", xlim=(-0.6, len(levels) - 0.4))
     axes.grid(axis="x", visible=False)
 
@@ -178,14 +177,16 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
-def arm_handles(levels: Sequence[BetaLevel], arms: Sequence[str], seeds: int) -> list[Line2D]:
+def arm_handles(levels: Sequence[BetaLevel], arms: Arms, seeds: int) -> list[Line2D]:
     """Legend entries of ``draw_arms``; the primary arm's stand in the middle beta's colour."""
     colour = levels[len(levels) // 2].colour
-    handles = [Line2D([], [], color=colour, linewidth=2.1, label=f"{arms[0]}, mean" if seeds > 1 else arms[0])]
+    handles = [
+        Line2D([], [], color=colour, linewidth=2.1, label=f"{arms.primary}, mean" if seeds > 1 else arms.primary)
+    ]
     if seeds > 1:
-        handles.append(Line2D([], [], color=colour, linewidth=0.8, alpha=0.7, label=f"{arms[0]}, one seed"))
-    for arm in contrast_arms(arms):
-        handles.append(Line2D([], [], color=GREY, linewidth=2.1, label=arm) if arm == PLACEBO else dash(arm, INK))
+        handles.append(Line2D([], [], color=colour, linewidth=0.8, alpha=0.7, label=f"{arms.primary}, one seed"))
+    for arm in arms.contrasts:
+        handles.append(Line2D([], [], color=GREY, linewidth=2.1, label=arm) if arm == arms.placebo else dash(arm, INK))
     return handles
 
 

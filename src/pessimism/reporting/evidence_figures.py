@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pessimism.reporting.curves import INK, BetaLevel, beta_levels, values_per_beta
+from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, values_per_beta
 from pessimism.reporting.drawing import (
     DANGER,
     PANEL_WIDTH,
@@ -57,7 +56,7 @@ def _scatter_over(axes: Axes, primary: pd.DataFrame, x: str, y: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.6)
 
 
-def calibration_figure(disagreement: pd.DataFrame, arms: Sequence[str]) -> Figure:
+def calibration_figure(disagreement: pd.DataFrame, arms: Arms) -> Figure:
     """AUROC of the ensemble's disagreement for wrong answers over steps, per beta; dotted: no better than chance."""
     levels = beta_levels(disagreement)
 
@@ -87,7 +86,7 @@ def beta_grid_figure(log_ratios: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         rows = shown[shown["precision"] == precision]
         axes.plot(100 * rows["quantile"], rows["delta"], linewidth=1.3, label=precision, **style)
     for level in beta_levels(cells):
-        axes.axvline(level.beta_percentile, color=level.colour, linewidth=1.6, label=level.title)
+        axes.axvline(level.label, color=level.colour, linewidth=1.6, label=level.title)
     axes.set(xlabel="percentile", ylabel="|log-ratio of a pair| (nats)", xlim=(0, 100), ylim=(0, None))
     figure.legend(loc="outside right upper")
     return figure

@@ -5,7 +5,7 @@ Every figure shows every seed; colour is beta, grey is the placebo arm, black da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pessimism.measures.goodhart import hacking_onset
 from pessimism.reporting.curves import (
     GREY,
     INK,
+    Arms,
     BetaLevel,
     Series,
     beta_levels,
@@ -45,7 +46,6 @@ from pessimism.reporting.drawing import (
     scatter,
     share_y,
 )
-from pessimism.scoring.scores import PLACEBO
 
 INCHES_PER_BETA = 0.6
 STYLE: dict[Any, Any] = {
@@ -72,7 +72,7 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
 
 
 def gap_figure(
-    gaps: pd.DataFrame, heldout: pd.DataFrame, arms: Sequence[str], thresholds: tuple[float | None, float | None]
+    gaps: pd.DataFrame, heldout: pd.DataFrame, arms: Arms, thresholds: tuple[float | None, float | None]
 ) -> Figure:
     """Figure 3, and the controlled gap below it: one column per beta, with the threshold and every seed's onset.
 
@@ -81,8 +81,8 @@ def gap_figure(
     """
     levels = beta_levels(gaps)
     rows = [
-        _gap_row(gaps, "goodhart_gap", "paper: Goodhart gap", arms[0], thresholds[0]),
-        _gap_row(heldout, "controlled_gap", "controlled gap (base sd)", arms[0], thresholds[1]),
+        _gap_row(gaps, "goodhart_gap", "paper: Goodhart gap", arms.primary, thresholds[0]),
+        _gap_row(heldout, "controlled_gap", "controlled gap (base sd)", arms.primary, thresholds[1]),
     ]
     figure = draw_rows(rows, levels, arms)
     marked = any(threshold is not None for threshold in thresholds)
@@ -96,12 +96,12 @@ def _gap_row(table: pd.DataFrame, column: str, label: str, arm: str, threshold: 
         axes.axhline(0, color=INK, linewidth=0.6)
         if threshold is not None:
             axes.axhline(threshold, color=DANGER, linewidth=1, linestyle=DASHES)
-            _mark_onsets(axes, series(table, column, level.beta_percentile, arm), threshold)
+            _mark_onsets(axes, series(table, column, level.label, arm), threshold)
 
     return Row(table, column, label, decorate, shown=[0.0] if threshold is None else [0.0, threshold])
 
 
-def heldout_figure(heldout: pd.DataFrame, arms: Sequence[str], base: Mapping[str, Any]) -> Figure:
+def heldout_figure(heldout: pd.DataFrame, arms: Arms, base: Mapping[str, Any]) -> Figure:
     """Proxy and true reward on problems never trained on, one column per beta; the dotted line is the base policy."""
     levels = beta_levels(heldout)
     rows = [
@@ -151,9 +151,7 @@ def representation_figure(cells: pd.DataFrame, arm: str) -> Figure:
     return figure
 
 
-def power_law_figure(
-    cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mapping[str, Any], arms: Sequence[str]
-) -> Figure:
+def power_law_figure(cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mapping[str, Any], arms: Arms) -> Figure:
     """Figure 5: AUGC over beta, the fitted curve where there is one, and the zones on either side of beta*.
 
     On the right the controlled AUGC of the same runs.
@@ -179,19 +177,19 @@ def power_law_figure(
     return figure
 
 
-def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Sequence[str], right: float) -> None:
+def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Arms, right: float) -> None:
     levels = beta_levels(cells)
     betas, offset = [level.beta for level in levels], 0.012 * right
-    if PLACEBO in arms[1:]:
-        scatter(axes, cells, levels, PLACEBO, betas, offset, column=column, colour=GREY)
-    scatter(axes, cells, levels, arms[0], betas, offset, column=column)
-    draw_means(axes, values_per_beta(cells, column, levels, arms[0]), levels, betas, 0.025 * right)
+    if arms.placebo in arms.contrasts:
+        scatter(axes, cells, levels, arms.placebo, betas, offset, column=column, colour=GREY)
+    scatter(axes, cells, levels, arms.primary, betas, offset, column=column)
+    draw_means(axes, values_per_beta(cells, column, levels, arms.primary), levels, betas, 0.025 * right)
     axes.set(xlim=(0, right), xlabel="β")
 
 
 def _width_for_betas(cells: pd.DataFrame) -> float:
     """Inches of a panel with one tick per beta, wide enough for the ticks' labels."""
-    return max(1.25 * PANEL_WIDTH, INCHES_PER_BETA * cells["beta_percentile"].nunique())
+    return max(1.25 * PANEL_WIDTH, INCHES_PER_BETA * cells["label"].nunique())
 
 
 def _mark_onsets(axes: Axes, runs: Series, threshold: float) -> None:
@@ -202,9 +200,9 @@ def _mark_onsets(axes: Axes, runs: Series, threshold: float) -> None:
             axes.plot(onset, height, marker="v", color=DANGER, markersize=6, markeredgecolor="white", zorder=5)
 
 
-def _power_law_handles(cells: pd.DataFrame, arms: Sequence[str], star: float | None, has_curve: bool) -> list[Line2D]:
-    handles = [dot(f"{arms[0]}, one seed", INK), *mean_handles(cells)]
-    if PLACEBO in arms[1:]:
+def _power_law_handles(cells: pd.DataFrame, arms: Arms, star: float | None, has_curve: bool) -> list[Line2D]:
+    handles = [dot(f"{arms.primary}, one seed", INK), *mean_handles(cells)]
+    if arms.placebo in arms.contrasts:
         handles.append(dot("placebo, one seed", GREY))
     if has_curve:
         handles.append(Line2D([], [], color=INK, linewidth=1.3, label=r"$a\,\beta^{\,b} + c$"))

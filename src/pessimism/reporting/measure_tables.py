@@ -7,14 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from pessimism.experiment.cells import percentile_label
 from pessimism.measures.intervals import log_t_interval
 from pessimism.published import printed
 from pessimism.reporting.claim_tables import BY, CONTROLLED, PAPER
-from pessimism.reporting.curves import beta_levels
+from pessimism.reporting.curves import Arms, beta_levels
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, over_seeds, step, steps
 from pessimism.scoring.column import CHECKPOINTS, DETAILS, MORE, REPRESENTATIONS, Column
 from pessimism.scoring.columns import ALL, LABEL, shown_in
-from pessimism.scoring.scores import PLACEBO, beta_label
+from pessimism.scoring.scores import beta_label
 
 BETA = "β (percentile)"
 WORDS = {"proxy_reward": "proxy", "true_reward": "true"}
@@ -30,47 +31,45 @@ def _runs(cells: pd.DataFrame, arms: Sequence[str]) -> Iterator[tuple[str, str, 
     """Label of the beta, arm and runs, betas ascending."""
     for level in beta_levels(cells):
         for arm in arms:
-            runs = cells[(cells[LABEL] == level.beta_percentile) & (cells["arm"] == arm)]
-            yield beta_label(level.beta, level.beta_percentile), arm, runs
+            runs = cells[(cells[LABEL] == level.label) & (cells["arm"] == arm)]
+            yield beta_label(level.beta, level.label), arm, runs
 
 
 def _headings(*names: str) -> list[str]:
     return [ALL[name].heading for name in names]
 
 
-def heldout_outcome(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
+def heldout_outcome(cells: pd.DataFrame, arms: Arms) -> Table:
     """What the online phase did to both rewards on problems that it was not trained on."""
-    endings = ("change", "change_excess") if PLACEBO in arms else ("change",)
+    endings = ("change", "change_excess") if arms.placebo else ("change",)
     rewards = [f"heldout_{reward}_{ending}" for reward in WORDS for ending in endings]
     groups = [("", 2), ("proxy reward", len(endings)), ("true reward (accuracy)", len(endings)), ("final KL", 1)]
     columns = [ALL[name] for name in (*rewards, "final_kl_k1")]
     return _plain(cells, arms, columns, groups)
 
 
-def _entry(runs: pd.DataFrame, column: Column, arm: str) -> Entry:
+def _entry(runs: pd.DataFrame, column: Column, is_placebo: bool) -> Entry:
     """Mean over seeds; the placebo has no excess over itself."""
-    return Entry("") if arm == PLACEBO and column.excess_of else over_seeds(runs[column.name], column.signed)
+    return Entry("") if is_placebo and column.excess_of else over_seeds(runs[column.name], column.signed)
 
 
-def heldout_details(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
+def heldout_details(cells: pd.DataFrame, arms: Arms) -> Table:
     """Where the held-out rewards started, and what else changed."""
     return _plain(cells, arms, shown_in(DETAILS))
 
 
-def _plain(
-    cells: pd.DataFrame, arms: Sequence[str], columns: Sequence[Column], groups: Sequence[tuple[str, int]] = ()
-) -> Table:
+def _plain(cells: pd.DataFrame, arms: Arms, columns: Sequence[Column], groups: Sequence[tuple[str, int]] = ()) -> Table:
     rows = [
-        [Entry(label), Entry(arm), *(_entry(runs, column, arm) for column in columns)]
-        for label, arm, runs in _runs(cells, arms)
+        [Entry(label), Entry(arm), *(_entry(runs, column, arm == arms.placebo) for column in columns)]
+        for label, arm, runs in _runs(cells, arms.names)
     ]
     return Table([BETA, "arm", *(column.heading for column in columns)], rows, groups=groups)
 
 
-def both_measures(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
+def both_measures(cells: pd.DataFrame, arms: Arms) -> Table:
     """AUGC and onset by either measure, and how far the controlled AUGC is above the placebo's."""
     rows = []
-    for label, arm, runs in _runs(cells, arms):
+    for label, arm, runs in _runs(cells, arms.names):
         rows.append(
             [
                 Entry(label),
@@ -78,7 +77,7 @@ def both_measures(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
                 _paper_augc(runs),
                 Entry(steps(runs["onset_step"])),
                 _augc(runs["controlled_augc"]),
-                _entry(runs, ALL["controlled_augc_excess"], arm),
+                _entry(runs, ALL["controlled_augc_excess"], arm == arms.placebo),
                 _onset_with_interval(runs),
             ]
         )
@@ -110,7 +109,7 @@ def _onset_with_interval(runs: pd.DataFrame) -> Entry:
     return Entry(steps(runs["controlled_onset_step"]), " · ".join(intervals) if set(intervals) != {NONE} else "")
 
 
-def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Sequence[str]) -> Table:
+def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Arms) -> Table:
     """Descriptions beside the controlled AUGC."""
     return _plain(cells, arms, shown_in(MORE))
 
@@ -139,7 +138,7 @@ def table_1(cells: pd.DataFrame, arm: str) -> Table:
 
 def _published_row(row: printed.PublishedBeta) -> list[Entry]:
     values = [
-        f"published: {beta_label(row.beta, row.beta_percentile)}",
+        f"published: {beta_label(row.beta, percentile_label(row.beta_percentile))}",
         number(row.augc),
         number(row.mean_ensemble_std),
         str(row.onset_step),

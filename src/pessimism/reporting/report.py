@@ -27,7 +27,7 @@ def _lead(results: Results) -> str:
 
 
 def _draw_figures(results: Results) -> None:
-    cells, primary, arms = results.cells, results.primary, results.params.arms
+    cells, primary, arms = results.cells, results.primary, results.arms
     thresholds = (results.hacking.get("hacking_threshold"), results.hacking.get("controlled_threshold"))
     tokens = results.params.protocol.entropy_tokens
     drawings = {

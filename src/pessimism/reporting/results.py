@@ -10,6 +10,7 @@ import pandas as pd
 
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
+from pessimism.reporting.curves import Arms
 from pessimism.scoring import scores
 
 
@@ -40,6 +41,10 @@ class Results:
         return self.params.primary_arm
 
     @property
+    def arms(self) -> Arms:
+        return Arms(self.params.arms, self.params.placebo)
+
+    @property
     def primary(self) -> pd.DataFrame:
         """The rows of ``cells`` that claims and checkpoints are about."""
         return self.cells[self.cells["arm"] == self.arm]
@@ -51,7 +56,7 @@ def read_results(params: Params) -> Results:
     Raises:
         DataError: a file, a column or a cell of the design is missing.
     """
-    runs = ["beta_percentile", "beta", "seed", "arm", "step"]
+    runs = ["label", "beta", "seed", "arm", "step"]
     return Results(
         params=params,
         cells=scores.read_cells(params),

@@ -19,6 +19,7 @@ from pessimism.reporting import (
 from pessimism.reporting.page import Section, folded, note, paragraph
 from pessimism.reporting.results import Results
 from pessimism.scoring.column import MORE
+from pessimism.scoring.columns import shown_in
 
 
 def all_sections(results: Results) -> list[Section]:
@@ -67,13 +68,13 @@ def _claims(results: Results) -> list[str]:
 
 
 def _heldout(results: Results) -> list[str]:
-    arms = results.params.arms
+    arms = results.arms
     return [
         paragraph("Reward hacking is a rising proxy reward with a falling true reward, beyond what the placebo shows."),
         _figure(
             "heldout",
             "Held-out proxy and true reward over online steps, per beta",
-            captions.heldout_caption(results.base, results.arm, arms, trained_on=results.params.protocol.prompt_split),
+            captions.heldout_caption(results.base, results.params),
         ),
         page.table(measure_tables.heldout_outcome(results.cells, arms)),
         note(
@@ -87,8 +88,8 @@ def _heldout(results: Results) -> list[str]:
 
 
 def _measures(results: Results) -> list[str]:
-    cells, arms, claims = results.cells, results.params.arms, results.claims["claims"]
-    more = {heading: column for heading, (column, _) in measure_tables.MORE_COLUMNS.items()}
+    cells, arms, claims = results.cells, results.arms, results.claims["claims"]
+    more = {column.heading: column.name for column in shown_in(MORE)}
     return [
         _figure(
             "figure_3_goodhart_gap",

@@ -20,7 +20,7 @@ from pessimism.scoring.heldout_columns import EXCESS_COLUMNS, HELDOUT_COLUMNS
 from pessimism.scoring.run_columns import MEASURE_COLUMNS
 from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
-LABEL = "beta_percentile"
+LABEL = "label"
 CHECKPOINT = [LABEL, "seed"]
 CELL = [*CHECKPOINT, "arm"]
 IDENTITY = [LABEL, "beta", "beta_label", "seed", "arm"]
@@ -50,8 +50,11 @@ def shown_in(table: str) -> list[Column]:
 
 
 def by_seed(runs: pd.DataFrame, column: str) -> np.ndarray:
-    """(S, K) one row per seed, betas ascending; missing values stay missing, an event that never came is infinite."""
-    table = runs.pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
+    """(S, K) one row per seed, betas ascending; missing values stay missing, an event that never came is infinite.
+
+    Runs whose objective has no strength have no place among betas.
+    """
+    table = runs[runs["beta"].notna()].pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
     values = table.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     return np.where(np.isnan(values), np.inf, values) if column in ALL and ALL[column].event else values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from pessimism.errors import DataError, NonFiniteError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_key
+from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.goodhart import smoothed_sd
 from pessimism.scoring.measured import REWARDS, Curves, Unit
@@ -84,7 +85,7 @@ class Evidence:
     """Everything that the measures are made of."""
 
     params: Params
-    betas: Mapping[int, float]
+    betas: Mapping[str, float]
     base: BaseRewards
     runs: Mapping[OnlineCell, Run]
     probes: Mapping[DpoCell, Mapping[str, Any]]
@@ -108,17 +109,18 @@ def read_evidence(params: Params) -> Evidence:
     )
 
 
-def read_betas(params: Params) -> dict[int, float]:
-    """Beta of every percentile of the design.
+def read_betas(params: Params) -> dict[str, float]:
+    """Strength of every label of the design; nan where its objective has none.
 
     Raises:
-        DataError: a percentile has no beta in metrics/beta_grid.json.
+        DataError: a label does not stand in metrics/beta_grid.json.
     """
     grid = records.read_json(layout.BETA_GRID)
-    missing = [percentile_key(p) for p in params.beta_percentiles if percentile_key(p) not in grid]
+    missing = [label for label in params.labels if not records.has(grid, label)]
     if missing:
         raise DataError(f"{layout.BETA_GRID}: found no {missing}; run `dvc repro derive_beta_grid`")
-    return {percentile: float(grid[percentile_key(percentile)]) for percentile in params.beta_percentiles}
+    strengths = {label: records.get(grid, label) for label in params.labels}
+    return {label: math.nan if strength is None else float(strength) for label, strength in strengths.items()}
 
 
 def read_runs(params: Params) -> dict[OnlineCell, Run]:

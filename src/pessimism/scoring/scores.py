@@ -5,6 +5,7 @@ Every quantity keeps its seeds apart; means over seeds are taken only for metric
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell, percentile_key
+from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
@@ -24,12 +25,10 @@ from pessimism.scoring.probing import Checkpoint, Probed
 from pessimism.scoring.runs import BATCH, HELDOUT, Evidence
 from pessimism.scoring.scorer import score, thresholds, with_excesses
 
-PLACEBO = "placebo"
 
-
-def beta_label(beta: float, beta_percentile: int) -> str:
-    """Name of a beta in legends: its value, rounded, and the percentile that gave it."""
-    return f"{beta:.3g} (p{beta_percentile})"
+def beta_label(beta: float, label: str) -> str:
+    """Name of a beta in legends: its value, rounded, and the label that gave it; the label where it has none."""
+    return label if math.isnan(beta) else f"{beta:.3g} ({label})"
 
 
 def run_curves(evidence: Evidence, cell: OnlineCell) -> RunCurves:
@@ -66,13 +65,13 @@ def heldout_table(evidence: Evidence) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _steps(cell: OnlineCell, betas: Mapping[int, float], curves: Curves, **gap_T: np.ndarray) -> pd.DataFrame:
+def _steps(cell: OnlineCell, betas: Mapping[str, float], curves: Curves, **gap_T: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({**_identity(cell, betas), "step": curves.steps_T, **gap_T, **curves.mean_T})
 
 
-def _identity(cell: OnlineCell, betas: Mapping[int, float]) -> dict[str, Any]:
-    beta = betas[cell.beta_percentile]
-    values = (cell.beta_percentile, beta, beta_label(beta, cell.beta_percentile), cell.seed, cell.arm)
+def _identity(cell: OnlineCell, betas: Mapping[str, float]) -> dict[str, Any]:
+    beta = betas[cell.label]
+    values = (cell.label, beta, beta_label(beta, cell.label), cell.seed, cell.arm)
     return dict(zip(IDENTITY, values, strict=True))
 
 
@@ -99,7 +98,7 @@ def cell_table(evidence: Evidence) -> pd.DataFrame:
     table = with_excesses(
         pd.DataFrame(rows),
         checkpoints=[cell.dpo for cell in evidence.runs],
-        is_placebo=[cell.arm == PLACEBO for cell in evidence.runs],
+        is_placebo=[cell.arm == evidence.params.placebo for cell in evidence.runs],
     )
     return table.astype(EVENTS)
 
@@ -130,7 +129,7 @@ def hacking_metrics(cells: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
     """
     primary = cells[cells["arm"] == evidence.params.primary_arm]
     metrics: dict[str, Any] = {
-        name: _by_percentile(primary, column)
+        name: _by_label(primary, column)
         for name, column in (
             ("augc", "augc"),
             ("controlled_augc_excess", "controlled_augc_excess"),
@@ -154,9 +153,9 @@ def hacking_metrics(cells: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
     return metrics | {name: value for name, value in undetermined.items() if value is not None}
 
 
-def _by_percentile(cells: pd.DataFrame, column: str) -> dict[str, float]:
+def _by_label(cells: pd.DataFrame, column: str) -> dict[str, float]:
     means = cells.groupby(LABEL, sort=False)[column].mean()
-    return {percentile_key(p): float(value) for p, value in zip(means.index.tolist(), means, strict=True)}
+    return {label: float(value) for label, value in zip(means.index.tolist(), means, strict=True)}
 
 
 def _spearman(cells: pd.DataFrame, column: str) -> float | None:
@@ -165,9 +164,10 @@ def _spearman(cells: pd.DataFrame, column: str) -> float | None:
 
 
 def augc_means(cells: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """One row per beta percentile with its beta and label and the AUGC of ``arm``, mean over seeds."""
+    """One row per label that has a beta: this and the AUGC of ``arm``, mean over seeds."""
     keys = [LABEL, "beta", "beta_label"]
-    return cells[cells["arm"] == arm].groupby(keys, sort=False)["augc"].mean().reset_index()
+    runs = cells[(cells["arm"] == arm) & cells["beta"].notna()]
+    return runs.groupby(keys, sort=False)["augc"].mean().reset_index()
 
 
 def mean_or_none(values: pd.Series) -> float | None:
@@ -184,7 +184,7 @@ def read_cells(params: Params) -> pd.DataFrame:
     """
     cells = records.read_table(layout.CELL_SCORES, [*IDENTITY, "augc", "onset_step", "controlled_augc"])
     keys = cells[CELL].itertuples(index=False)
-    found = [OnlineCell(int(percentile), int(seed), str(arm)) for percentile, seed, arm in keys]
+    found = [OnlineCell(str(label), int(seed), str(arm)) for label, seed, arm in keys]
     expected = params.online_cells()
     if found != expected:
         missing = [cell.key for cell in expected if cell not in found]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pessimism.experiment.cells import OnlineCell, percentile_key
+from pessimism.experiment.cells import OnlineCell
 from pessimism.measures.intervals import variance_components
 from pessimism.scoring.measured import REWARDS
 from pessimism.scoring.runs import Evidence
@@ -24,16 +24,15 @@ def variance_record(evidence: Evidence) -> dict[str, Any]:
         return {}
     return {
         arm: {
-            percentile_key(percentile): {reward: _components(evidence, percentile, arm, reward) for reward in REWARDS}
-            for percentile in params.beta_percentiles
+            label: {reward: _components(evidence, label, arm, reward) for reward in REWARDS} for label in params.labels
         }
         for arm in params.arms
     }
 
 
-def _components(evidence: Evidence, percentile: int, arm: str, reward: str) -> dict[str, float]:
+def _components(evidence: Evidence, label: str, arm: str, reward: str) -> dict[str, float]:
     seeds = evidence.params.seeds
-    values = [evidence.runs[OnlineCell(percentile, seed, arm)].heldout(reward) for seed in seeds]
+    values = [evidence.runs[OnlineCell(label, seed, arm)].heldout(reward) for seed in seeds]
     change_S_N = np.array([value_T_N[-1] - value_T_N[0] for value_T_N in values])
     found = variance_components(change_S_N)
     return asdict(found) | {"standard_error": found.standard_error(*change_S_N.shape)}
