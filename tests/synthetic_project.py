@@ -61,7 +61,7 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
     for cell in params.online_cells():
         write_run(cell, invented)
     for number, dpo in enumerate(params.dpo_cells()):
-        records.write_json(layout.probe(dpo), _probe(dpo.label, number))
+        records.write_json(layout.probe(dpo), _probe(_percentile(dpo.label), number))
         validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
         records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})
     return params
@@ -78,9 +78,13 @@ def beta_of(percentile: int) -> float:
     return round(0.04 * percentile / (1 - percentile / 100) ** 0.35, 6)
 
 
+def _percentile(label: str) -> int:
+    return int(label[1:])
+
+
 def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trajectory and held-out samples: the proxy rises and the true reward falls with beta, or neither (placebo)."""
-    noise = np.random.default_rng([cell.label, cell.seed, len(cell.arm)])
+    noise = np.random.default_rng([_percentile(cell.label), cell.seed, len(cell.arm)])
     problems = np.random.default_rng(cell.seed).normal(size=PROBLEMS)
     rows, samples = [], []
     for step in range(invented.steps + 1):
@@ -100,7 +104,7 @@ PROBLEMS = 64
 
 
 def _progress(step: int, cell: OnlineCell, invented: Invented) -> float:
-    return invented.drift * beta_of(cell.label) * (step / invented.steps) ** 1.5
+    return invented.drift * beta_of(_percentile(cell.label)) * (step / invented.steps) ** 1.5
 
 
 def _samples(
@@ -151,7 +155,7 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
 
 
 def _write_grid(params: Params) -> None:
-    betas = {percentile: beta_of(percentile) for percentile in params.beta_percentiles}
+    betas = {label: beta_of(_percentile(label)) for label in params.labels}
     precisions = {"float32": betas, "bfloat16": betas}
     records.write_json(
         layout.BETA_GRID, {**betas, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}

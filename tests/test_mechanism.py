@@ -127,7 +127,7 @@ def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     evidence = read_evidence(write_project(tmp_path))
     cells = scores.cell_table(evidence)
-    record = beta_star_record(cells, "proxy")
+    record = beta_star_record(cells, "proxy", "placebo")
     assert record.keys() == {"paper", "controlled"}
     placebo = cells[cells["arm"] == "placebo"]
     for measure, column in (("paper", "augc"), ("controlled", "controlled_augc")):
@@ -136,7 +136,7 @@ def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         above = means.index[means > level]
         assert record[measure]["above_placebo"]["estimate"] == (above[0] if len(above) else None)
         assert record[measure]["forms"]["refused"].startswith("fewer than six")
-    without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy")
+    without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy", None)
     assert without["paper"]["above_placebo"]["not_identified"] == "there is no placebo run"
     records.write_json(tmp_path / "beta_star.json", record)
 
@@ -153,7 +153,7 @@ def test_def_61_takes_the_measure_and_the_quality_that_it_names() -> None:
         }
     )
     cells = pd.concat([per_beta.assign(seed=seed, arm="proxy") for seed in range(3)])
-    record = beta_star_record(cells, "proxy")
+    record = beta_star_record(cells, "proxy", "placebo")
     found = {
         (measure, quality): record[measure][f"def_61_{quality}"]["estimate"]
         for measure in ("paper", "controlled")

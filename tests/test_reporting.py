@@ -34,6 +34,7 @@ from pessimism.reporting import (
     offline_plots,
     tables,
 )
+from pessimism.reporting.curves import Arms
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
 from pessimism.scoring import columns
@@ -112,12 +113,12 @@ def marked() -> pd.DataFrame:
         itertools.product([80, 20], [0, 1], ["oracle", "proxy", "placebo"]), range(1000, 13000, 1000), strict=True
     ):
         values = {name: base + position for position, name in enumerate(names)}
-        identity = {"label": percentile, "beta": percentile / 50, "seed": seed, "arm": arm}
-        rows.append(values | identity | {"beta_label": str(percentile), "baseline_degenerate": int(seed == 1)})
+        identity = {"label": f"p{percentile}", "beta": percentile / 50, "seed": seed, "arm": arm}
+        rows.append(values | identity | {"beta_label": f"p{percentile}", "baseline_degenerate": int(seed == 1)})
     return pd.DataFrame(rows).astype({"onset_step": "Int64", "controlled_onset_step": "Int64"})
 
 
-ALL = ("oracle", "proxy", "placebo")
+ALL = Arms(("oracle", "proxy", "placebo"), "placebo")
 
 
 def entries(table: Table, label: str, *keys: str) -> dict[str, Entry]:
@@ -129,7 +130,7 @@ def entries(table: Table, label: str, *keys: str) -> dict[str, Entry]:
 
 
 def mean(cells: pd.DataFrame, column: str, percentile: int, arm: str) -> str:
-    runs = cells[(cells["label"] == percentile) & (cells["arm"] == arm)]
+    runs = cells[(cells["label"] == f"p{percentile}") & (cells["arm"] == arm)]
     return number(runs[column].astype(float).mean())
 
 
@@ -179,7 +180,7 @@ def test_the_placebo_has_no_excess_over_itself(marked: pd.DataFrame) -> None:
     assert row[f"{controlled}: above the placebo"].main == ""
     more = measure_tables.more_of_the_controlled_measure(marked, ALL)
     assert entries(more, "0.4 (p20)", "placebo")[": signed AUGC above the placebo"].main == ""
-    without = measure_tables.heldout_outcome(marked[marked["arm"] != "placebo"], ALL[:2])
+    without = measure_tables.heldout_outcome(marked[marked["arm"] != "placebo"], Arms(ALL.names[:2], None))
     assert "above the placebo" not in without.headers
 
 
@@ -492,15 +493,15 @@ def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
 
 
 def test_colour_is_beta_whatever_the_order_of_the_design() -> None:
-    cells = pd.DataFrame({"label": [80, 20, 50, 20], "beta": [2.4, 0.3, 1.0, 0.3]})
+    cells = pd.DataFrame({"label": ["p80", "p20", "p50", "p20"], "beta": [2.4, 0.3, 1.0, 0.3]})
     levels = curves.beta_levels(cells)
-    assert [level.label for level in levels] == [20, 50, 80]
+    assert [level.label for level in levels] == ["p20", "p50", "p80"]
     assert len({level.colour for level in levels}) == 3
 
 
 def test_series_keep_seeds_apart(default: Path) -> None:
     gaps = records.read_table(layout.GOODHART_GAP)
-    runs = curves.series(gaps, "goodhart_gap", 80, "proxy")
+    runs = curves.series(gaps, "goodhart_gap", "p80", "proxy")
     assert runs.values_S_T.shape == (3, 24)
     of_seed_1 = gaps[(gaps["label"] == "p80") & (gaps["arm"] == "proxy") & (gaps["seed"] == 1)]
     assert runs.values_S_T[1].tolist() == of_seed_1["goodhart_gap"].tolist()

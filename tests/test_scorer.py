@@ -16,7 +16,8 @@ import pytest
 
 from conftest import CHECKOUT
 from pessimism import cli
-from pessimism.claims.statements import TREND_CLAIMS
+from pessimism.claims.statements import CLAIMS
+from pessimism.claims.trend_kinds import OverBeta
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 from pessimism.scoring.columns import ALL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
@@ -30,6 +31,8 @@ SHARED = [
     for column in [*CELL_COLUMNS, *EXCESS_COLUMNS]
     if column.name in {log.name for log in LOG_COLUMNS} or column.excess_of in {log.name for log in LOG_COLUMNS}
 ]
+
+KINDS = {claim.name: claim.kind for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Pat
     assert set(rows) == {(measure, claim) for measure in MEASURES for claim in ("C1", "C7")}
     for (measure, claim), row in rows.items():
         found = claims[claim][measure]
-        assert row["number"] == found["quantity"] == TREND_CLAIMS[claim].quantity(measure).column
+        assert row["number"] == found["quantity"] == KINDS[claim].quantity(measure).name
         assert (row["p"], row["p_opposite"]) == (found["p"], found["p_opposite"])
         assert row["p_adjusted"] >= found["p_adjusted"] and row["p_opposite_adjusted"] >= found["p_opposite_adjusted"]
         assert row["spearman"] == pytest.approx(found["spearman"])
@@ -183,6 +186,7 @@ from pessimism.claims.log_trends import log_trends
 from pessimism.commands.score import score
 from pessimism.experiment.params import load_params
 from pessimism.reporting import measure_tables
+from pessimism.reporting.curves import Arms
 from pessimism.reporting.tables import over_seeds
 from pessimism.scoring import columns, scores
 from pessimism.scoring.log_scores import LogDesign
@@ -190,7 +194,7 @@ from pessimism.scoring.run_log import LogColumns
 from pessimism.scoring.runs import read_evidence
 
 cells = scores.cell_table(read_evidence(load_params()))
-table = measure_tables.more_of_the_controlled_measure(cells, ["proxy", "placebo"])
+table = measure_tables.more_of_the_controlled_measure(cells, Arms(("proxy", "placebo"), "placebo"))
 lowest = cells[(cells["beta"] == cells["beta"].min()) & (cells["arm"] == "proxy")]["controlled_widest_gap"]
 assert table.headers[-1] == "widest gap" and table.rows[0][-1] == over_seeds(lowest)
 assert measure_tables.legends(MORE).endswith("Widest gap: its maximum.")

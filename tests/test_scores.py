@@ -51,7 +51,7 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     invented = Invented(percentiles=(80, 20), seeds=(4, 1), arms=("proxy", "placebo", "oracle"))
     evidence, cells = scored(finished, invented)
     assert list(cells[["label", "seed", "arm"]].itertuples(index=False, name=None)) == [
-        (p, s, a) for p in (80, 20) for s in (4, 1) for a in ("proxy", "placebo", "oracle")
+        (p, s, a) for p in ("p80", "p20") for s in (4, 1) for a in ("proxy", "placebo", "oracle")
     ]
     cell = OnlineCell("p20", 1, "oracle")
     trajectory, samples = run(cell, invented)
@@ -89,9 +89,9 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
 
 def test_the_excess_is_over_the_placebo_of_the_same_checkpoint(finished: Path) -> None:
     _, cells = scored(finished, Invented(seeds=(0, 1)))
-    for percentile in (20, 50, 80):
+    for label in ("p20", "p50", "p80"):
         for seed in (0, 1):
-            proxy, placebo = (row_of(cells, OnlineCell(percentile, seed, arm)) for arm in ("proxy", "placebo"))
+            proxy, placebo = (row_of(cells, OnlineCell(label, seed, arm)) for arm in ("proxy", "placebo"))
             for column in EXCESS_COLUMNS:
                 assert proxy[column.name] == pytest.approx(proxy[column.excess_of] - placebo[column.excess_of])
                 assert placebo[column.name] == 0
@@ -296,7 +296,7 @@ def test_an_incomplete_checkpoint_stops_the_scores(finished: Path, path: Path) -
 def test_left_over_cells_are_not_read(finished: Path) -> None:
     write_project(finished, Invented())
     params = write_project(finished, Invented(percentiles=(20, 50), seeds=(0,)))
-    assert {(cell.label, cell.seed) for cell in read_runs(params)} == {(20, 0), (50, 0)}
+    assert {(cell.label, cell.seed) for cell in read_runs(params)} == {("p20", 0), ("p50", 0)}
 
 
 def test_a_cell_measured_at_other_steps_is_refused(finished: Path) -> None:
