@@ -171,10 +171,9 @@ run_columns.MEASURE_COLUMNS.append(
         "controlled_widest_gap",
         "max of the controlled gap",
         unit="base sd",
-        higher="more hacking",
         hacking=+1,
         heading="widest gap",
-        legend="Widest gap: its maximum.",
+        note="Widest gap: its maximum.",
         shown={LOG: 13, MORE: 8},
         measure="controlled",
         compute=lambda found: found.gap_T.max(),
@@ -197,12 +196,12 @@ cells = scores.cell_table(read_evidence(load_params()))
 table = measure_tables.more_of_the_controlled_measure(cells, Arms(("proxy", "placebo"), "placebo"))
 lowest = cells[(cells["beta"] == cells["beta"].min()) & (cells["arm"] == "proxy")]["controlled_widest_gap"]
 assert table.headers[-1] == "widest gap" and table.rows[0][-1] == over_seeds(lowest)
-assert measure_tables.legends(MORE).endswith("Widest gap: its maximum.")
+assert measure_tables.notes(MORE).endswith("Widest gap: its maximum.")
 document = columns.documented("<!-- columns: runs -->\\n<!-- end -->")
 assert "| `controlled_widest_gap` | max of the controlled gap | base sd | more hacking |" in document
 log = LogColumns(groups=("arm", "beta", "seed"))
 text = score([Path("log.parquet")], log, LogDesign("beta", "seed", "arm", "placebo"), as_json=False)
-assert "widest gap" in text and "  Widest gap: its maximum. [base sd; higher = more hacking]" in text
+assert "  widest gap: max of the controlled gap [base sd; higher = more hacking]" in text
 assert "proxy  controlled_widest_gap" in text
 """
 

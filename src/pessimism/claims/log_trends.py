@@ -16,7 +16,7 @@ import pandas as pd
 
 from pessimism.claims.statements import CLAIMS
 from pessimism.claims.trend_kinds import OverBeta
-from pessimism.claims.verdicts import ClaimTest, NoTest, Verdict, trend_test, verdicts
+from pessimism.claims.verdicts import ClaimTest, NoTest, trend_test, verdicts
 from pessimism.errors import DataError
 from pessimism.measures.trends import LARGEST_PAGE, jonckheere, spearman
 from pessimism.scoring.column import Column
@@ -79,29 +79,23 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     family = _untested(runs["beta"].nunique())
     family |= {claims[name]: test for name, (_, test) in tests.items() if name in claims and test}
     judged = verdicts(family)
-    return [
-        {
-            "number": name,
-            "claim": claims.get(name),
-            "family": len(family),
-            **_over_betas(runs, ALL[name]),
-            "test": method,
-            **_ps(test, judged[claims[name]] if name in claims else None),
-        }
-        for name, (method, test) in tests.items()
-    ]
-
-
-def _ps(test: ClaimTest | None, verdict: Verdict | None) -> dict[str, float | None]:
-    if test is None:
-        return dict.fromkeys(("p", "p_adjusted", "p_opposite", "p_opposite_adjusted"))
-    adjusted = (None, None) if verdict is None else (verdict.p_adjusted, verdict.p_opposite_adjusted)
-    return {
-        "p": test.p,
-        "p_adjusted": adjusted[0],
-        "p_opposite": test.p_opposite,
-        "p_opposite_adjusted": adjusted[1],
-    }
+    rows = []
+    for name, (method, test) in tests.items():
+        verdict = judged[claims[name]] if test and name in claims else None
+        rows.append(
+            {
+                "number": name,
+                "claim": claims.get(name),
+                "family": len(family),
+                **_over_betas(runs, ALL[name]),
+                "test": method,
+                "p": test and test.p,
+                "p_adjusted": verdict and verdict.p_adjusted,
+                "p_opposite": test and test.p_opposite,
+                "p_opposite_adjusted": verdict and verdict.p_opposite_adjusted,
+            }
+        )
+    return rows
 
 
 def _untested(betas: int) -> dict[str, ClaimTest]:

@@ -87,62 +87,55 @@ def score(paths: Sequence[Path], columns: LogColumns, design: LogDesign, as_json
     """
     found = score_log(read_log(paths, columns), design)
     trends, notes = log_trends(found, design)
-    notes = found.notes + notes
     if as_json:
-        return json.dumps(_record(found, trends, notes), indent=2, allow_nan=False)
+        return json.dumps(_record(found, trends) | {"notes": found.notes + notes}, indent=2, allow_nan=False)
     parts = [_size(found.runs), _paper(found), _controlled(found, columns, design), _trends(trends, design)]
-    parts += [f"Note: {note}" for note in notes]
+    parts += [f"Note: {note}" for note in found.notes + notes]
     return "\n\n".join(part for part in parts if part)
 
 
-def _record(found: LogScores, trends: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> dict[str, Any]:
+def _record(found: LogScores, trends: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Everything; null where a log does not determine a number."""
-    scores = [{name: _plain(value) for name, value in row.items()} for row in found.table.to_dict(orient="records")]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in found.table.to_dict(orient="records")]
     return {
-        "runs": [_described(run) | {"scores": row} for run, row in zip(found.runs, scores, strict=True)],
-        "unit": None if found.unit is None else {"proxy_sd": found.unit.proxy_sd, "true_sd": found.unit.true_sd},
+        "runs": [_described(run) | {"scores": row} for run, row in zip(found.runs, rows, strict=True)],
+        "unit": found.unit and {"proxy_sd": found.unit.proxy_sd, "true_sd": found.unit.true_sd},
         "thresholds": found.threshold,
-        "trends": [{name: _plain(value) for name, value in row.items()} for row in trends],
-        "notes": list(notes),
-    }
-
-
-def _described(run: LoggedRun) -> dict[str, Any]:
-    steps_T = run.curves.steps_T
-    return {
-        "identity": run.identity,
-        "points": len(steps_T),
-        "first_step": int(steps_T[0]),
-        "last_step": int(steps_T[-1]),
-        "fewest_samples_per_step": int(run.samples_T.min()),
+        "trends": [row | {"levels": [_plain(level) for level in row["levels"]]} for row in trends],
     }
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
-    if isinstance(value, (list, dict, str)) or value is None:
-        return [_plain(item) for item in value] if isinstance(value, list) else value
-    if pd.isna(value):
-        return None
-    return NEVER if math.isinf(value) else getattr(value, "item", lambda: value)()
+    """A number that JSON can hold."""
+    return None if pd.isna(value) else NEVER if math.isinf(value) else value
+
+
+def _described(run: LoggedRun) -> dict[str, Any]:
+    steps = run.curves.steps_T.tolist()
+    return {
+        "identity": run.identity,
+        "points": len(steps),
+        "first_step": steps[0],
+        "last_step": steps[-1],
+        "fewest_samples_per_step": int(run.samples_T.min()),
+    }
 
 
 def _size(runs: Sequence[LoggedRun]) -> str:
-    found = [_described(run) for run in runs]
-    points, first, last, samples = (
-        {run[name] for run in found} for name in ("points", "first_step", "last_step", "fewest_samples_per_step")
-    )
-    per_step = "one row per step" if samples == {1} else f"{_range(samples)} samples per step"
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    return f"{count}, {_range(points)} measured steps ({_range(first)} to {_range(last)}), {per_step}"
+    found = pd.DataFrame([_described(run) for run in runs])
+    samples = found["fewest_samples_per_step"]
+    per_step = "one row per step" if (samples == 1).all() else f"{_range(samples)} samples per step"
+    steps = f"{_range(found['points'])} measured steps ({_range(found['first_step'])} to {_range(found['last_step'])})"
+    return f"{'1 run' if len(runs) == 1 else f'{len(runs)} runs'}, {steps}, {per_step}"
 
 
-def _range(values: set[int]) -> str:
-    return f"{min(values)}" if len(values) == 1 else f"{min(values)} to {max(values)}"
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _paper(found: LogScores) -> str:
-    said = "The paper's measure: each reward relative to its first step."
+    said = "The paper's measure, from the gap G: each reward relative to its first step."
     return f"{said}\n{_measure(found, PAPER)}\n{_threshold(found, PAPER, given=False)}"
 
 
@@ -161,26 +154,25 @@ def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str
 
 def _measure(found: LogScores, measure: str) -> str:
     """A row per run, and what its columns mean; a column that no run has is left out, but for the onset."""
+    known = found.table.columns[found.table.notna().any()]
     columns = [
-        column
-        for column in shown_in(LOG)
-        if column.measure == measure
-        and column.name in found.table
-        and (column.event or found.table[column.name].notna().any())
+        column for column in shown_in(LOG) if column.measure == measure and (column.name in known or column.event)
     ]
-    header = (*found.runs[0].identity, *(column.short or column.heading for column in columns))
+    names = [*found.runs[0].identity, *(column.heading for column in columns)]
+    header = [[" ".join(name.split()[:-1]) for name in names], [name.split()[-1] for name in names]]
     rows = [
-        (*_labels(run.identity), *(_cell(row[column.name], column) for column in columns))
+        [*_labels(run.identity), *(_cell(row[column.name], column) for column in columns)]
         for run, row in zip(found.runs, found.table.to_dict(orient="records"), strict=True)
     ]
-    return "\n".join([aligned([header, *rows]), *(_legend(column) for column in columns if column.legend)])
+    return "\n".join([aligned([*header, *rows]), *map(_legend, columns)])
 
 
 def _legend(column: Column) -> str:
-    """Its sentence, unit and direction."""
-    direction = f"higher = {column.higher}" if column.hacking else ""
-    meaning = "; ".join(filter(None, (column.values, direction)))
-    return _indented(f"{column.legend} [{meaning}]" if meaning else column.legend)
+    """What a column is, its unit and its direction."""
+    direction = f"higher = {column.direction}" if column.direction else ""
+    values = "; ".join(filter(None, (column.values, direction)))
+    meaning = column.meaning.replace("\\|", "|").replace("`", "")
+    return _indented(f"{column.heading}: {meaning}{f' [{values}]' if values else ''}")
 
 
 def _indented(text: str) -> str:
@@ -216,8 +208,7 @@ def _number(value: float) -> str:
 def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     if not trends:
         return ""
-    names = list(trends[0]["identity"])
-    header = (*names, "number", "claim", "Spearman", "p", "Holm", "opposite p", "Holm", "test")
+    header = (*trends[0]["identity"], "number", "claim", "Spearman", "p", "Holm", "opposite p", "Holm", "test")
     rows = [(*_labels(row["identity"]), *_trend_row(row)) for row in trends]
     tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (

@@ -68,10 +68,11 @@ def controlled_gap(proxy_T: np.ndarray, true_T: np.ndarray, proxy_sd: float, tru
     Raises:
         DataError: a standard deviation is not a positive number.
     """
-    return _standardized_change(proxy_T, proxy_sd) - _standardized_change(true_T, true_sd)
+    return standardized_change(proxy_T, proxy_sd) - standardized_change(true_T, true_sd)
 
 
-def _standardized_change(reward_T: np.ndarray, sd: float) -> np.ndarray:
+def standardized_change(reward_T: np.ndarray, sd: float) -> np.ndarray:
+    """(T,) change of a reward since step 0 in standard deviations of the base policy."""
     _require_positive(sd)
     reward_T = np.asarray(reward_T, dtype=float)
     return (reward_T - reward_T[0]) / sd

@@ -114,9 +114,9 @@ def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Arms) -> Table:
     return _plain(cells, arms, shown_in(MORE))
 
 
-def legends(table: str) -> str:
+def notes(table: str) -> str:
     """What a reader of a table must know of its columns."""
-    return " ".join(column.legend for column in shown_in(table) if column.legend)
+    return " ".join(column.note for column in shown_in(table) if column.note)
 
 
 def table_1(cells: pd.DataFrame, arm: str) -> Table:

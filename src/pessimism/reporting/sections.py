@@ -107,7 +107,7 @@ def _measures(results: Results) -> list[str]:
         folded(
             "More of the controlled measure",
             page.table(measure_tables.more_of_the_controlled_measure(cells, arms)),
-            note(f"{claim_tables.judging_columns(claims, more)} {measure_tables.legends(MORE)}"),
+            note(f"{claim_tables.judging_columns(claims, more)} {measure_tables.notes(MORE)}"),
         ),
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),

@@ -130,7 +130,7 @@ def _of(column: Column, policy: Callable[[Checkpoint], Probed]) -> Callable[[Che
 def _before_and_after(column: Column) -> list[Column]:
     """The column of the checkpoint, and the same of its policy after the online run."""
     online = replace(
-        column, name=f"{column.name}_online", formula=f"`{column.name}` after the online run", heading="", shown={}
+        column, name=f"{column.name}_online", meaning=f"`{column.name}` after the online run", heading="", shown={}
     )
     return [
         replace(column, compute=_of(column, lambda found: found.before)),
@@ -150,7 +150,7 @@ def _entropies(column: Column) -> list[Column]:
         higher="more entropy lost online",
         compute=lambda found: start(found) - end(found),
     )
-    online = replace(after, formula=f"`{column.name}_dpo` after the online run")
+    online = replace(after, meaning=f"`{column.name}_dpo` after the online run")
     return [replace(before, name=f"{column.name}_dpo"), online, collapse]
 
 

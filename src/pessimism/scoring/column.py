@@ -8,6 +8,7 @@ from typing import Any
 
 LOG, MORE, DETAILS, CHECKPOINTS, REPRESENTATIONS = "log", "more", "details", "checkpoints", "representations"
 """Tables that show every column which names them: that of ``pessimism score``, and four of the report."""
+DIRECTIONS = {+1: "more hacking", -1: "less hacking"}
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,13 @@ class Column:
 
     Attributes:
         name: in tables and JSON.
-        formula: what it is, exactly.
+        meaning: what it is, for docs/metrics.md and the legend of ``pessimism score``.
         unit: of its values.
         within: their range.
-        higher: what a higher value says.
         hacking: +1 where higher is more hacking, -1 where it is less; its trend over betas is then tested. 0 = neither.
+        higher: what else a higher value says.
         heading: over it in a table, which names its measure already.
-        short: the same in a terminal, where ``heading`` is too wide.
-        legend: a sentence for who reads the table.
+        note: a sentence under the report's table.
         shown: place in each table that shows it, from left to right.
         signed: whether a table prints its sign.
         measure: the measure that it belongs to; empty = none.
@@ -35,14 +35,13 @@ class Column:
     """
 
     name: str
-    formula: str
+    meaning: str
     unit: str = ""
     within: str = ""
-    higher: str = ""
     hacking: int = 0
+    higher: str = ""
     heading: str = ""
-    short: str = ""
-    legend: str = ""
+    note: str = ""
     shown: Mapping[str, int] = field(default_factory=dict)
     signed: bool = False
     measure: str = ""
@@ -56,3 +55,8 @@ class Column:
     def values(self) -> str:
         """Unit and range in words."""
         return ", ".join(filter(None, (self.unit, self.within)))
+
+    @property
+    def direction(self) -> str:
+        """What a higher value says."""
+        return DIRECTIONS.get(self.hacking, self.higher)

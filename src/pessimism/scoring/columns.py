@@ -70,8 +70,8 @@ def documented(text: str) -> str:
 
 
 def _markdown(columns: Sequence[Column]) -> str:
-    rows = [(f"`{column.name}`", column.formula, column.values, column.higher) for column in columns]
-    header = ("column", "formula", "unit", "higher means"), ("---",) * 4
+    rows = [(f"`{column.name}`", column.meaning, column.values, column.direction) for column in columns]
+    header = ("column", "meaning", "unit", "higher means"), ("---",) * 4
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (*header, *rows))
 
 

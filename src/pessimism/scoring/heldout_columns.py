@@ -2,90 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pessimism.scoring.column import DETAILS, LOG, MORE, Column
 from pessimism.scoring.measures import CONTROLLED, PAPER
 
 
-def _start_and_change(
-    quantity: str, unit: str, headings: tuple[str, str], places: tuple[int | None, int | None] = (None, None)
-) -> list[Column]:
-    """Mean on the held-out problems before the first update, and how far the last evaluation is from it.
+def _start_and_change(quantity: str, unit: str, start: str, change: str, places: tuple[int, int]) -> list[Column]:
+    """Mean of ``quantity`` before the first update, and how far the last evaluation is from it.
 
     Args:
         quantity: column of plots/heldout_rewards.csv.
         unit: of its values.
-        headings: of the start and of the change.
-        places: of the two among the report's details; None = not shown there.
+        start: heading of the first column.
+        change: heading of the second.
+        places: of the two among the report's details; 0 = not there.
     """
-    shown: list[Mapping[str, int]] = [{} if place is None else {DETAILS: place} for place in places]
+    first, second = ({DETAILS: place} if place else {} for place in places)
     return [
         Column(
             f"heldout_{quantity}_start",
             f"mean `{quantity}` on the held-out problems before the first update",
             unit=unit,
-            heading=headings[0],
-            shown=shown[0],
-            compute=lambda found: found.run.controlled.start(quantity),
+            heading=start,
+            shown=first,
+            compute=lambda run: run.controlled.mean_T[quantity][0],
         ),
         Column(
             f"heldout_{quantity}_change",
             "the last evaluation minus that",
             unit=unit,
-            heading=headings[1],
-            shown=shown[1],
+            heading=change,
+            shown=second,
             signed=True,
-            compute=lambda found: found.run.controlled.change(quantity),
+            compute=lambda run: run.controlled.change(quantity),
         ),
     ]
 
 
-def _final_kl(estimator: str, formula: str, heading: str, shown: Mapping[str, int]) -> Column:
-    return Column(
-        f"final_{estimator}",
-        f"KL of the adapted policy to its DPO checkpoint at the last evaluation: {formula}",
+HELDOUT_COLUMNS = [
+    *_start_and_change("proxy_reward", "reward", "proxy at step 0", "change", (1, 0)),
+    *_start_and_change("true_reward", "accuracy", "true at step 0", "change", (2, 0)),
+    *_start_and_change("true_reward_flexible", "accuracy", "", "flexible true reward, change", (0, 3)),
+    *_start_and_change("ensemble_std", "reward", "ensemble std at step 0", "ensemble std, change", (4, 5)),
+    *_start_and_change("response_length", "tokens", "", "length change, tokens", (0, 6)),
+    Column(
+        "final_kl_k1",
+        "KL of the adapted policy to its DPO checkpoint at the last evaluation: mean log-ratio",
         unit="nats per response",
         higher="moved farther",
-        heading=heading,
-        shown=shown,
-        compute=lambda found: found.run.controlled.mean_T[estimator][-1],
-    )
-
-
-HELDOUT_COLUMNS = [
-    *_start_and_change("proxy_reward", "reward", ("proxy at step 0", "change"), (1, None)),
-    *_start_and_change("true_reward", "accuracy", ("true at step 0", "change"), (2, None)),
-    *_start_and_change("true_reward_flexible", "accuracy", ("", "flexible true reward, change"), (None, 3)),
-    *_start_and_change("ensemble_std", "reward", ("ensemble std at step 0", "ensemble std, change"), (4, 5)),
-    *_start_and_change("response_length", "tokens", ("", "length change, tokens"), (None, 6)),
-    _final_kl("kl_k1", "mean log-ratio", "nats per response", {}),
-    _final_kl(
-        "kl_k3",
-        "mean of exp(d) − 1 − d summed over tokens, d the reference's log-prob minus the policy's",
-        "final KL (k3), nats",
-        {DETAILS: 7},
+        heading="nats per response",
+        compute=lambda run: run.controlled.mean_T["kl_k1"][-1],
+    ),
+    Column(
+        "final_kl_k3",
+        "the same KL: mean of exp(d) − 1 − d summed over tokens, d the reference's log-prob minus the policy's",
+        unit="nats per response",
+        higher="moved farther",
+        heading="final KL (k3), nats",
+        shown={DETAILS: 7},
+        compute=lambda run: run.controlled.mean_T["kl_k3"][-1],
     ),
 ]
 
 
-def _excess(
-    name: str,
-    unit: str,
-    measure: str = "",
-    heading: str = "above the placebo",
-    shown: Mapping[str, int] | None = None,
-) -> Column:
+def _excess(name: str, unit: str, measure: str, heading: str, shown: dict[str, int]) -> Column:
     return Column(
         f"{name}_excess",
-        f"`{name}` minus that of the placebo of the same checkpoint, which drew the same problems",
+        f"`{name}` minus that of the placebo of the same checkpoint",
         unit=f"{unit}, above the placebo",
-        higher="beyond what no training shows",
         hacking=+1 if measure else 0,
         heading=heading,
-        short="excess",
-        legend="Excess: AUGC minus the placebo's." if shown and LOG in shown else "",
-        shown=shown or {},
+        shown=shown,
         signed=True,
         measure=measure,
         excess_of=name,
@@ -93,9 +79,9 @@ def _excess(
 
 
 EXCESS_COLUMNS = [
-    _excess("augc", "gap × steps", PAPER, shown={LOG: 5}),
-    _excess("controlled_augc", "base sd × steps", CONTROLLED, shown={LOG: 5}),
-    _excess("controlled_signed_augc", "base sd × steps", CONTROLLED, "signed AUGC above the placebo", shown={MORE: 2}),
-    _excess("heldout_proxy_reward_change", "reward"),
-    _excess("heldout_true_reward_change", "accuracy"),
+    _excess("augc", "gap × steps", PAPER, "above the placebo", {LOG: 5}),
+    _excess("controlled_augc", "base sd × steps", CONTROLLED, "above the placebo", {LOG: 5}),
+    _excess("controlled_signed_augc", "base sd × steps", CONTROLLED, "signed AUGC above the placebo", {MORE: 2}),
+    _excess("heldout_proxy_reward_change", "reward", "", "above the placebo", {}),
+    _excess("heldout_true_reward_change", "accuracy", "", "above the placebo", {}),
 ]

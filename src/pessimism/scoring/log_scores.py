@@ -12,7 +12,7 @@ import pandas as pd
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import smoothed_sd
 from pessimism.scoring.columns import EVENTS, LOG_COLUMNS
-from pessimism.scoring.measured import PROMPTS, REWARDS, RunCurves, Unit
+from pessimism.scoring.measured import PROMPTS, REWARDS, MeasuredRun, Unit
 from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.run_log import LoggedRun, Start
 from pessimism.scoring.scorer import score, thresholds, with_excesses
@@ -68,12 +68,12 @@ def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
     """
     _check_design(runs, design)
     unit, missing = starting_unit(runs)
-    curves = [_curves(run) for run in runs]
+    measured = [_measured(run, unit) for run in runs]
     is_placebo = [design.is_placebo(run) for run in runs]
-    threshold = thresholds([run for run, placebo in zip(curves, is_placebo, strict=True) if not placebo], unit)
+    threshold = thresholds([run for run, placebo in zip(measured, is_placebo, strict=True) if not placebo])
     if unit is not None and design.threshold is not None:
         threshold[CONTROLLED] = design.threshold
-    table = pd.DataFrame([score(run, unit, threshold, LOG_COLUMNS) for run in curves])
+    table = pd.DataFrame([score(run, threshold, LOG_COLUMNS) for run in measured])
     table = table.astype(dict.fromkeys(table.columns[table.isna().all()], float)).astype(EVENTS)
     notes = [missing] if missing else []
     notes += _prompt_notes(runs)
@@ -84,9 +84,10 @@ def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
     return LogScores(runs, table, unit, threshold, notes)
 
 
-def _curves(run: LoggedRun) -> RunCurves:
+def _measured(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
     """Both measures take the same rewards, and the first step is the baseline."""
-    return RunCurves(run.curves, run.curves, *(run.curves.start(reward) for reward in REWARDS))
+    baseline = {reward: float(run.curves.mean_T[reward][0]) for reward in REWARDS}
+    return MeasuredRun(run.curves, run.curves, baseline, unit)
 
 
 def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:

@@ -49,76 +49,60 @@ class Curves:
         """Whether a quantity is known, or PROMPTS."""
         return bool(self.prompt_T_N) if need == PROMPTS else need in self.mean_T
 
-    def start(self, quantity: str) -> float:
-        return float(self.mean_T[quantity][0])
+    @property
+    def rewards_T(self) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) mean proxy reward and mean true reward."""
+        return self.mean_T["proxy_reward"], self.mean_T["true_reward"]
 
     def change(self, quantity: str) -> float:
         """Value at the last step minus that at the first."""
-        return float(self.mean_T[quantity][-1]) - self.start(quantity)
+        return float(self.mean_T[quantity][-1] - self.mean_T[quantity][0])
 
 
 @dataclass(frozen=True)
-class RunCurves:
-    """One run as both measures take it.
+class MeasuredRun:
+    """One run as both measures take it: what a column's ``compute`` may use.
 
     Attributes:
         paper: what the paper's gap is taken from.
         controlled: what the controlled gap is taken from.
-        proxy_baseline: mean proxy reward that Eq. 2 divides by.
-        true_baseline: the same of the true reward.
+        baseline: mean reward that Eq. 2 divides by, by reward.
+        unit: of the controlled measure; None = not known.
+        threshold: gap above which a run hacks, by measure; None = there is none.
     """
 
     paper: Curves
     controlled: Curves
-    proxy_baseline: float
-    true_baseline: float
+    baseline: Mapping[str, float]
+    unit: Unit | None
+    threshold: Mapping[str, float | None] = field(default_factory=dict)
 
     @cached_property
     def paper_gap_T(self) -> np.ndarray:
         """(T,) Goodhart gap (Eq. 2)."""
-        proxy_T, true_T = (self.paper.mean_T[reward] for reward in REWARDS)
-        return goodhart.paper_gap(proxy_T, true_T, self.proxy_baseline, self.true_baseline)
-
-    def controlled_gap_T(self, unit: Unit) -> np.ndarray:
-        """(T,) controlled gap in ``unit``."""
-        proxy_T, true_T = (self.controlled.mean_T[reward] for reward in REWARDS)
-        return goodhart.controlled_gap(proxy_T, true_T, unit.proxy_sd, unit.true_sd)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run, the unit and the thresholds: all that a column's ``compute`` may use.
-
-    Attributes:
-        threshold: gap above which a run hacks, by measure; None = there is none.
-    """
-
-    run: RunCurves
-    unit: Unit
-    threshold: Mapping[str, float | None]
+        proxy_T, true_T = self.paper.rewards_T
+        return goodhart.paper_gap(proxy_T, true_T, self.baseline["proxy_reward"], self.baseline["true_reward"])
 
     @cached_property
     def gap_T(self) -> np.ndarray:
         """(T,) controlled gap."""
-        return self.run.controlled_gap_T(self.unit)
+        proxy_T, true_T = self.controlled.rewards_T
+        return goodhart.controlled_gap(proxy_T, true_T, *self._sds)
 
     @cached_property
-    def proxy_T(self) -> np.ndarray:
-        """(T,) change of the proxy reward since the first step in the unit."""
-        reward_T = self.run.controlled.mean_T["proxy_reward"]
-        return (reward_T - reward_T[0]) / self.unit.proxy_sd
-
-    @cached_property
-    def true_T(self) -> np.ndarray:
-        """(T,) change of the true reward since the first step in the unit."""
-        reward_T = self.run.controlled.mean_T["true_reward"]
-        return (reward_T - reward_T[0]) / self.unit.true_sd
+    def change_T(self) -> dict[str, np.ndarray]:
+        """(T,) change since the first step in the unit, by reward."""
+        curves_T = zip(REWARDS, self.controlled.rewards_T, self._sds, strict=True)
+        return {reward: goodhart.standardized_change(reward_T, sd) for reward, reward_T, sd in curves_T}
 
     @cached_property
     def onset_interval(self) -> tuple[float, float] | None:
         """Central 95 % of the controlled onset over resampled prompts, infinity = never; None without an onset."""
-        curves, threshold = self.run.controlled, self.threshold[CONTROLLED]
-        proxy_T_N, true_T_N = (curves.prompt_T_N[reward] for reward in REWARDS)
-        return goodhart.onset_interval(
-            curves.steps_T, proxy_T_N, true_T_N, self.unit.proxy_sd, self.unit.true_sd, threshold
-        )
+        proxy_T_N, true_T_N = (self.controlled.prompt_T_N[reward] for reward in REWARDS)
+        steps_T, threshold = self.controlled.steps_T, self.threshold[CONTROLLED]
+        return goodhart.onset_interval(steps_T, proxy_T_N, true_T_N, *self._sds, threshold)
+
+    @property
+    def _sds(self) -> tuple[float, float]:
+        assert self.unit is not None, "without a unit there is no controlled measure"
+        return self.unit.proxy_sd, self.unit.true_sd

@@ -7,7 +7,8 @@ first step in standard deviations: the base policy's, or those of the runs' own 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,44 +16,39 @@ import pandas as pd
 from pessimism.measures.goodhart import hacking_threshold
 from pessimism.scoring.column import Column
 from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
-from pessimism.scoring.measured import Measured, RunCurves, Unit
+from pessimism.scoring.measured import MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 
 
-def thresholds(runs: Sequence[RunCurves], unit: Unit | None) -> dict[str, float | None]:
+def thresholds(runs: Sequence[MeasuredRun]) -> dict[str, float | None]:
     """Hacking threshold by measure, of the gaps of ``runs`` together; None without a positive gap or without a unit."""
+    known = all(run.unit for run in runs)
     return {
         PAPER: hacking_threshold([run.paper_gap_T for run in runs]),
-        CONTROLLED: None if unit is None else hacking_threshold([run.controlled_gap_T(unit) for run in runs]),
+        CONTROLLED: hacking_threshold([run.gap_T for run in runs]) if known else None,
     }
 
 
-def score(
-    run: RunCurves, unit: Unit | None, threshold: Mapping[str, float | None], columns: Iterable[Column]
-) -> dict[str, Any]:
+def score(run: MeasuredRun, threshold: Mapping[str, float | None], columns: Iterable[Column]) -> dict[str, Any]:
     """Value of each column; None where the run does not determine one.
 
     Args:
-        run: both rewards over the steps.
-        unit: of the controlled measure, which has no values without it.
+        run: both rewards over the steps, and the unit of the controlled measure.
         threshold: gap above which a run hacks, by measure.
         columns: of ``columns.RUN_COLUMNS``.
     """
-    # Nothing that takes the unit is computed without one.
-    found = Measured(run, cast(Unit, unit), threshold)
-    return {column.name: _value(column, found) if _determined(column, run, unit) else None for column in columns}
+    found = replace(run, threshold=threshold)
+    return {
+        column.name: column.compute(found) if column.compute and _determined(column, run) else None
+        for column in columns
+    }
 
 
-def _determined(column: Column, run: RunCurves, unit: Unit | None) -> bool:
-    if column.measure == CONTROLLED and unit is None:
+def _determined(column: Column, run: MeasuredRun) -> bool:
+    if column.measure == CONTROLLED and run.unit is None:
         return False
     curves = run.paper if column.measure == PAPER else run.controlled
     return all(curves.has(need) for need in column.needs)
-
-
-def _value(column: Column, found: Measured) -> Any:
-    assert column.compute is not None, f"{column.name} is not computed from a run"
-    return column.compute(found)
 
 
 def with_excesses(scores: pd.DataFrame, checkpoints: Sequence[Hashable], is_placebo: Sequence[bool]) -> pd.DataFrame:

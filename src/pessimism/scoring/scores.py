@@ -19,7 +19,7 @@ from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL
-from pessimism.scoring.measured import Curves, RunCurves
+from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.probing import Checkpoint, Probed
 from pessimism.scoring.runs import BATCH, HELDOUT, Evidence
@@ -31,7 +31,7 @@ def beta_label(beta: float, label: str) -> str:
     return label if math.isnan(beta) else f"{beta:.3g} ({label})"
 
 
-def run_curves(evidence: Evidence, cell: OnlineCell) -> RunCurves:
+def measured(evidence: Evidence, cell: OnlineCell) -> MeasuredRun:
     """One run as both measures take it.
 
     The paper's rewards are those of the training batches or of the held-out problems, its baseline the first of these
@@ -41,17 +41,17 @@ def run_curves(evidence: Evidence, cell: OnlineCell) -> RunCurves:
     heldout = run.curves(HELDOUT)
     paper = heldout if protocol.gap_rewards == HELDOUT else run.curves(BATCH)
     start = heldout if protocol.gap_baseline == HELDOUT else paper
-    return RunCurves(paper, heldout, start.start("proxy_reward"), start.start("true_reward"))
+    baseline = {reward: float(start.mean_T[reward][0]) for reward in REWARDS}
+    return MeasuredRun(paper, heldout, baseline, evidence.base.unit)
 
 
 def gap_table(evidence: Evidence) -> pd.DataFrame:
     """One row per cell and measured step: the Goodhart gap (Eq. 2) and what it was made from."""
     tables = []
     for cell in evidence.runs:
-        run = run_curves(evidence, cell)
+        run = measured(evidence, cell)
         table = _steps(cell, evidence.betas, run.paper, goodhart_gap=run.paper_gap_T)
-        baselines = {"baseline_proxy_reward": run.proxy_baseline, "baseline_true_reward": run.true_baseline}
-        tables.append(table.assign(**baselines))
+        tables.append(table.assign(**{f"baseline_{reward}": value for reward, value in run.baseline.items()}))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -59,9 +59,8 @@ def heldout_table(evidence: Evidence) -> pd.DataFrame:
     """One row per cell and evaluation on the held-out problems, no policy's training data; with the controlled gap."""
     tables = []
     for cell in evidence.runs:
-        run = run_curves(evidence, cell)
-        gap_T = run.controlled_gap_T(evidence.base.unit)
-        tables.append(_steps(cell, evidence.betas, run.controlled, controlled_gap=gap_T))
+        run = measured(evidence, cell)
+        tables.append(_steps(cell, evidence.betas, run.controlled, controlled_gap=run.gap_T))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -78,7 +77,7 @@ def _identity(cell: OnlineCell, betas: Mapping[str, float]) -> dict[str, Any]:
 def primary_thresholds(evidence: Evidence) -> dict[str, float | None]:
     """Hacking thresholds of the primary arm's runs, all betas and seeds together; every arm's onset is against them."""
     primary = [cell for cell in evidence.runs if cell.arm == evidence.params.primary_arm]
-    return thresholds([run_curves(evidence, cell) for cell in primary], evidence.base.unit)
+    return thresholds([measured(evidence, cell) for cell in primary])
 
 
 def cell_table(evidence: Evidence) -> pd.DataFrame:
@@ -90,7 +89,7 @@ def cell_table(evidence: Evidence) -> pd.DataFrame:
     rows = [
         {
             **_identity(cell, evidence.betas),
-            **score(run_curves(evidence, cell), evidence.base.unit, threshold, CELL_COLUMNS),
+            **score(measured(evidence, cell), threshold, CELL_COLUMNS),
             **_checkpoint_scores(evidence, cell),
         }
         for cell in evidence.runs
