@@ -75,3 +75,13 @@ def test_other_labels_spell_their_strength_and_nest_at_their_dots() -> None:
     record = grid_record(table([-1.0, -2.0], [-2.0, -3.0]), [50], "float32", ["b0.05", "orpo"])
     assert record["b0"] == {"05": 0.05} and record["orpo"] is None
     assert [records.get(record, label) for label in ("b0.05", "orpo", "p50")] == [0.05, None, record["p50"]]
+
+
+def test_two_labels_of_one_strength_are_refused() -> None:
+    even = table([-1.0, -2.0, -3.0], [-2.0, -3.0, -4.0])
+    with pytest.raises(DataError, match="at both p20 and p50"):
+        grid_record(even, [20, 50], "float32")
+    median = grid_record(even, [50], "float32")["p50"]
+    with pytest.raises(DataError, match=r"at both b0\.5 and b0\.50"):
+        grid_record(even, [50], "float32", ["b0.5", "b0.50"])
+    assert median != 0.5

@@ -17,6 +17,7 @@ from pessimism.claims.kinds import Evidence, Kind
 from pessimism.claims.statements import Claim
 from pessimism.claims.verdicts import ALPHA, ClaimTest, Verdict, verdicts
 from pessimism.measures.trends import page_smallest_p
+from pessimism.scoring.columns import over_beta
 from pessimism.scoring.measures import MEASURES, PAPER
 
 
@@ -37,7 +38,7 @@ def check_claims(
     Raises:
         DataError: a claim is about a column that ``cells`` lacks.
     """
-    runs = cells[cells["arm"] == primary_arm]
+    runs = over_beta(cells, primary_arm)
     judged = {
         measure: _judge(Evidence(runs, measure, power_law if measure == PAPER else {}, beta_stars[measure]))
         for measure in MEASURES

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pessimism.measures.beta_star import BetaStar, beta_stars
 from pessimism.measures.forms import FormComparison, compare_forms
+from pessimism.scoring.columns import over_beta
 from pessimism.scoring.measures import AUGC
 
 
@@ -20,8 +21,7 @@ def beta_star_record(cells: pd.DataFrame, primary_arm: str, placebo_arm: str | N
         primary_arm: the arm whose AUGC is fitted.
         placebo_arm: the one that never learns; None without one.
     """
-    cells = cells[cells["beta"].notna()]
-    runs, placebo = cells[cells["arm"] == primary_arm], cells[cells["arm"] == placebo_arm]
+    runs, placebo = over_beta(cells, primary_arm), cells[cells["arm"] == placebo_arm]
     record: dict[str, Any] = {}
     for measure, column in AUGC.items():
         table = pd.DataFrame(

@@ -19,7 +19,7 @@ from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.intervals import auroc, resample_interval, t_interval
 from pessimism.measures.trends import spearman
-from pessimism.scoring.columns import by_seed
+from pessimism.scoring.columns import by_seed, over_beta
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.scoring.runs import Run
 
@@ -45,7 +45,7 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
         cells: plots/cells.csv.
         disagreement: plots/disagreement.csv.
     """
-    runs = cells[cells["arm"] == params.primary_arm]
+    runs = over_beta(cells, params.primary_arm)
     seeds, betas = runs["seed"].nunique(), runs["label"].nunique()
     generator = rng.generator(params.root_seed, "mechanism")
     record: dict[str, Any] = {"seeds": seeds, "betas": betas, "smallest_p": _smallest_p(seeds, betas)}

@@ -6,6 +6,7 @@ import argparse
 import re
 from dataclasses import dataclass
 
+_BY_PERCENTILE = re.compile(r"p(\d+)")
 _BY_VALUE = re.compile(r"b(\d+\.\d+)")
 _NAME = re.compile(r"[a-z][a-z_]*")
 
@@ -75,9 +76,16 @@ def strength_in(label: str) -> float | None:
     return float(found.group(1)) or None if found else None
 
 
+def percentile_in(label: str) -> int | None:
+    """The percentile that a label names; None where it names none."""
+    found = _BY_PERCENTILE.fullmatch(label)
+    return int(found.group(1)) if found else None
+
+
 def stream_name(label: str) -> int | str:
     """What tells a label's random streams apart: a percentile is its number."""
-    return int(label[1:]) if label[0] == "p" and label[1:].isdigit() else label
+    percentile = percentile_in(label)
+    return label if percentile is None else percentile
 
 
 def parse_dpo_cell(description: str | None) -> DpoCell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ def grid_record(
         others: labels that spell their strength, or have none, which is null.
 
     Raises:
-        DataError: a beta in use is 0, which would train nothing.
+        DataError: a beta in use is 0, which would train nothing, or two labels have the same.
     """
     deltas = {name: log_ratio_sizes(table, name) for name in PRECISIONS}
     grids = {name: beta_grid(deltas[name], percentiles) for name in PRECISIONS}
@@ -54,9 +54,22 @@ def grid_record(
     medians = {name: {"median_delta": float(np.median(deltas[name]))} for name in PRECISIONS}
     in_both = {name: grids[name] | medians[name] for name in PRECISIONS}
     record = {**grids[precision], **in_both, "precision": precision, "pairs": len(table)}
+    strengths = grids[precision] | {label: strength_in(label) for label in others}
+    _check_distinct(strengths)
     for label in others:
-        records.put(record, label, strength_in(label))
+        records.put(record, label, strengths[label])
     return record
+
+
+def _check_distinct(strengths: Mapping[str, float | None]) -> None:
+    """Refuse two labels of one strength: nothing over beta could tell them apart."""
+    found: dict[float, str] = {}
+    for label, strength in strengths.items():
+        if strength is not None and found.setdefault(strength, label) != label:
+            raise DataError(
+                f"found the strength {strength} at both {found[strength]} and {label}; expected another at each: "
+                "change beta_percentiles or offline_cells in params.yaml"
+            )
 
 
 def quantile_table(table: pd.DataFrame) -> pd.DataFrame:

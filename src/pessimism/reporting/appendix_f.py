@@ -95,7 +95,7 @@ def _per_beta(cells: pd.DataFrame, column: str, with_error: bool = False) -> str
     for level in beta_levels(cells):
         values = cells.loc[cells["label"] == level.label, column].astype(float)
         error = f" ± {number(values.sem())}" if with_error and len(values) > 1 else ""
-        texts.append(f"p{level.label} {number(values.mean())}{error}")
+        texts.append(f"{level.label} {number(values.mean())}{error}")
     return ", ".join(texts)
 
 

@@ -25,6 +25,11 @@ class BetaLevel:
     colour: str
 
     @property
+    def tick(self) -> str:
+        """Under an axis of betas."""
+        return self.label if math.isnan(self.beta) else f"{self.beta:.3g}\n{self.label}"
+
+    @property
     def title(self) -> str:
         return self.label if math.isnan(self.beta) else f"β = {self.beta:.3g}  ({self.label})"
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pessimism.experiment.cells import percentile_in
 from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, values_per_beta
 from pessimism.reporting.drawing import (
     DANGER,
@@ -86,7 +87,9 @@ def beta_grid_figure(log_ratios: pd.DataFrame, cells: pd.DataFrame) -> Figure:
         rows = shown[shown["precision"] == precision]
         axes.plot(100 * rows["quantile"], rows["delta"], linewidth=1.3, label=precision, **style)
     for level in beta_levels(cells):
-        axes.axvline(level.label, color=level.colour, linewidth=1.6, label=level.title)
+        percentile = percentile_in(level.label)
+        if percentile is not None:
+            axes.axvline(percentile, color=level.colour, linewidth=1.6, label=level.title)
     axes.set(xlabel="percentile", ylabel="|log-ratio of a pair| (nats)", xlim=(0, 100), ylim=(0, None))
     figure.legend(loc="outside right upper")
     return figure

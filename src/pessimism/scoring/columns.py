@@ -49,12 +49,14 @@ def shown_in(table: str) -> list[Column]:
     return sorted((column for column in ALL.values() if table in column.shown), key=lambda column: column.shown[table])
 
 
-def by_seed(runs: pd.DataFrame, column: str) -> np.ndarray:
-    """(S, K) one row per seed, betas ascending; missing values stay missing, an event that never came is infinite.
+def over_beta(cells: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Runs of ``arm`` that have a place among betas: not those of an objective without strength."""
+    return cells[(cells["arm"] == arm) & cells["beta"].notna()]
 
-    Runs whose objective has no strength have no place among betas.
-    """
-    table = runs[runs["beta"].notna()].pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
+
+def by_seed(runs: pd.DataFrame, column: str) -> np.ndarray:
+    """(S, K) one row per seed, betas ascending; missing values stay missing, an event that never came is infinite."""
+    table = runs.pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
     values = table.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     return np.where(np.isnan(values), np.inf, values) if column in ALL and ALL[column].event else values
 

@@ -18,7 +18,7 @@ from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
-from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL
+from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
 from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.probing import Checkpoint, Probed
@@ -165,8 +165,7 @@ def _spearman(cells: pd.DataFrame, column: str) -> float | None:
 def augc_means(cells: pd.DataFrame, arm: str) -> pd.DataFrame:
     """One row per label that has a beta: this and the AUGC of ``arm``, mean over seeds."""
     keys = [LABEL, "beta", "beta_label"]
-    runs = cells[(cells["arm"] == arm) & cells["beta"].notna()]
-    return runs.groupby(keys, sort=False)["augc"].mean().reset_index()
+    return over_beta(cells, arm).groupby(keys, sort=False)["augc"].mean().reset_index()
 
 
 def mean_or_none(values: pd.Series) -> float | None:
