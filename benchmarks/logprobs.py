@@ -17,7 +17,7 @@ from benchmarks.counters import counting, mark_head
 from benchmarks.rows import Row, counter_row, ratio_row
 from pessimism.models.compute.logprobs import CHUNK, ResponseBatch, pad_pairs, response_logps, score_positions
 from pessimism.models.loading import device
-from pessimism.offline.dpo import LOGGED, add_chunked_head
+from pessimism.offline.trainer import LOGGED, add_chunked_head
 
 ROWS, TOKENS, SCORED = 4, 640, 0.7
 SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=512, intermediate=1024, layers=1)

@@ -23,9 +23,9 @@ from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.offline import dpo
-from pessimism.offline.dpo import ReferencedPairs
+from pessimism.offline.objective import find_objective
 from pessimism.offline.reference import dpo_reference
+from pessimism.offline.training import ReferencedPairs, offline_hyperparameters, offline_trainer, train_offline
 from pessimism.reward import bradley_terry
 
 SHRINK = 4
@@ -84,7 +84,7 @@ class Pairs:
         """One cell of train_dpo; returns its record."""
         base, cell = load_policy_base(self.params), DpoCell("p50", seed)
         with tempfile.TemporaryDirectory() as directory:
-            return dpo.train_dpo(self.params, cell, beta, base, self.tokenizer, *reference, Path(directory))[1]
+            return train_offline(self.params, cell, beta, base, self.tokenizer, *reference, Path(directory))[1]
 
     def train_member(self) -> None:
         """One reward member, as train_reward_model trains it; its bootstrap sample is what peers train on, too."""
@@ -243,10 +243,11 @@ def dpo_trainer(pairs: Pairs, train: ReferencedPairs, directory: Path) -> Any:
     """The trainer that a cell of train_dpo builds, at beta 0.1."""
     params, base = pairs.params, load_policy_base(pairs.params)
     lora = lora_config(params.scale.policy, base.config.hidden_size, len(train.pairs), "CAUSAL_LM")
-    chosen = dpo.dpo_hyperparameters(
+    chosen = offline_hyperparameters(
         params, DpoCell("p50", 0), 0.1, len(train.pairs), base.num_parameters(), lora, count_trainable(base, lora)
     )
-    return dpo.build_trainer(params, chosen, base, pairs.tokenizer, train, lora, directory)
+    objective = find_objective(params)
+    return offline_trainer(params, objective, chosen, base, pairs.tokenizer, train, lora, directory)
 
 
 def reward_difference(pairs: Pairs, count: int = 16) -> float:
@@ -262,7 +263,7 @@ def reward_difference(pairs: Pairs, count: int = 16) -> float:
         params, 0, count, base.num_parameters(), lora, count_trainable(base, lora)
     )
     with tempfile.TemporaryDirectory() as directory:
-        trainer = bradley_terry.build_trainer(params, chosen, base, pairs.tokenizer, data, lora, Path(directory))
+        trainer = bradley_terry.reward_trainer(params, chosen, base, pairs.tokenizer, data, lora, Path(directory))
         ours = batch_loss(trainer, data)
     return abs(ours - float(np.logaddexp(0, scores[count:] - scores[:count]).mean()))
 

@@ -1,6 +1,6 @@
-"""Train one DPO adapter on the frozen policy base (paper section 4, Eq. 1).
+"""Train one adapter on the frozen policy base by the offline objective (paper section 4, Eq. 1).
 
-Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy base, the cell's beta.
+Reads: data/reference/dpo_logps.parquet (pairs and their reference), the policy base, the cell's strength.
 Writes: models/dpo/<cell>/ (adapter, training.json).
 """
 
@@ -12,8 +12,8 @@ from pessimism.experiment.params import Params
 from pessimism.machine import processes
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import REFERENCE_COLUMNS
+from pessimism.offline.training import ReferencedPairs, train_offline
 
 
 @stage.main("train_dpo", parse_dpo_cell)
@@ -21,10 +21,10 @@ def main(params: Params, cell: DpoCell) -> None:
     check_processes(params)
     reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
     directory = layout.dpo_adapter(cell)
-    model, record = train_dpo(
+    model, record = train_offline(
         params,
         cell,
-        beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
+        strength=records.get(records.read_json(layout.BETA_GRID), cell.label),
         base=load_policy_base(params),
         tokenizer=load_tokenizer(params, "policy"),
         train=ReferencedPairs.of(reference, "train"),

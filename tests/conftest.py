@@ -121,6 +121,15 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     return params
 
 
+@pytest.fixture
+def referenced_world(tiny_world: Params) -> Params:
+    """The tiny world with the log-probabilities of its pairs under the base."""
+    from support.pair_training import write_reference
+
+    write_reference(tiny_world)
+    return tiny_world
+
+
 def save_random_adapter(params: Params, directory: Path, seed: int, role: str = "policy") -> None:
     """Write an adapter with every weight drawn at random, as if it had been trained on the tiny world's base."""
     import torch

@@ -23,8 +23,8 @@ from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import LengthParams, Params, load_params
 from pessimism.models.embedded import make_tokenizer
 from pessimism.models.loading import Float32Linear
-from pessimism.offline.dpo import ReferencedPairs, train_dpo
 from pessimism.offline.reference import pair_logps, sequence_logps
+from pessimism.offline.training import ReferencedPairs, train_offline
 from pessimism.planning.architectures import Rows
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS
 from pessimism.reward.bradley_terry import train_member
@@ -100,7 +100,7 @@ def train_one_adapter(params: Params) -> None:
     _reset()
     pairs = ReferencedPairs(_pairs(), chosen, rejected)
     with tempfile.TemporaryDirectory() as directory:
-        train_dpo(params, DpoCell("p50", 0), 0.1, base, make_tokenizer(), pairs, pairs, Path(directory))
+        train_offline(params, DpoCell("p50", 0), 0.1, base, make_tokenizer(), pairs, pairs, Path(directory))
 
 
 def train_one_member(params: Params) -> None:

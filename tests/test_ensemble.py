@@ -22,9 +22,12 @@ from pessimism.experiment.params import Params
 from pessimism.models import adapters
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import load_reward_base, load_tokenizer
+from pessimism.models.pair_trainer import PairTrainer
+from pessimism.models.training import TrainingHyperparameters
 from pessimism.reward import assessment, bradley_terry
 from pessimism.reward.bootstrap import bootstrap_rows
 from pessimism.reward.ensemble import LAYERS, RewardEnsemble, aggregate, disagreement, normalize
+from support.pair_training import reward_trainer, with_reward_training
 
 SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
 
@@ -97,12 +100,6 @@ def train(tiny_world: Params) -> Callable[..., tuple]:
     return train_member
 
 
-def with_training(params: Params, dropout: float = 0.0, **changes: object) -> Params:
-    training = dataclasses.replace(params.scale.reward_training, **changes)
-    reward = dataclasses.replace(params.scale.reward, lora_dropout=dropout)
-    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, reward_training=training, reward=reward))
-
-
 def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params, train) -> None:
     base = load_reward_base(tiny_world)
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
@@ -113,7 +110,7 @@ def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert len(names) == 2 * 4 * 2 + 1
     assert sum("score" in name for name in names) == 1
-    start = fresh_trainer(tiny_world).model.state_dict()
+    start = reward_trainer(tiny_world).model.state_dict()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert (parameter.detach() != start[name]).float().mean() > 0.9, name
@@ -123,27 +120,16 @@ def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params
     assert record["distinct_pairs"] == len(np.unique(bootstrap_rows(48, 42, 0)))
 
 
-def fresh_trainer(params: Params) -> bradley_terry.UnpaddedRewardTrainer:
-    """The trainer of member 0 as it is before its first step."""
-    base, tokenizer = load_reward_base(params), load_tokenizer(params, "reward")
-    lora = lora_config(params.scale.reward, 32, 48, "SEQ_CLS", ["score"])
-    chosen = bradley_terry.reward_hyperparameters(params, 0, 48, 10_000, lora, 2_464)
-    bradley_terry.draw_head(base, chosen.seed)
-    pairs = records.read_table(layout.preferences("train"))
-    dataset = bradley_terry.reward_dataset(tokenizer, pairs, params.scale.lengths)
-    return bradley_terry.build_trainer(params, chosen, base, tokenizer, dataset, lora, Path("out"))
-
-
 def test_loss_starts_near_ln_2_and_falls(tiny_world: Params, train) -> None:
-    _, record = train(0, with_training(tiny_world, epochs=8))
+    _, record = train(0, with_reward_training(tiny_world, epochs=8))
     assert record["losses"][0] == pytest.approx(math.log(2), abs=0.1)
     assert np.mean(record["losses"][-6:]) < 0.5
 
 
 def test_a_batch_in_parts_trains_the_member_of_the_whole_batch(tiny_world: Params, train) -> None:
-    whole, expected = train(0, with_training(tiny_world, micro_batch_size=None))
+    whole, expected = train(0, with_reward_training(tiny_world, micro_batch_size=None))
     weights = [parameter.detach().clone() for parameter in trainable_parameters(whole)]
-    parts, record = train(0, with_training(tiny_world, micro_batch_size=2))
+    parts, record = train(0, with_reward_training(tiny_world, micro_batch_size=2))
     assert record["hyperparameters"] == expected["hyperparameters"]
     assert record["losses"] == pytest.approx(expected["losses"], abs=1e-5)
     for one, other in zip(weights, trainable_parameters(parts), strict=True):
@@ -151,7 +137,7 @@ def test_a_batch_in_parts_trains_the_member_of_the_whole_batch(tiny_world: Param
 
 
 def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Params, train) -> None:
-    params = with_training(tiny_world, dropout=0.1)
+    params = with_reward_training(tiny_world, dropout=0.1)
     written = []
     for _ in range(2):
         torch.rand(5)
@@ -162,7 +148,7 @@ def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Para
 
 
 def test_every_member_starts_from_a_head_of_its_own(tiny_world: Params, train) -> None:
-    params = with_training(tiny_world, learning_rate=1e-12)
+    params = with_reward_training(tiny_world, learning_rate=1e-12)
     first, second = (train(member, params)[0].get_base_model().score.weight for member in (0, 1))
     assert 0.01 < first.std() < 0.04  # initializer_range is 0.02
     assert not torch.allclose(first, second, atol=1e-3)
@@ -180,10 +166,8 @@ def test_another_number_of_steps_than_derived_is_noticed(train, monkeypatch: pyt
     """As on two GPUs, where every batch is twice as large."""
     build = bradley_terry.build_trainer
 
-    def on_two_gpus(
-        params: Params, chosen: bradley_terry.RewardHyperparameters, *rest: object
-    ) -> bradley_terry.UnpaddedRewardTrainer:
-        return build(params, dataclasses.replace(chosen, batch_size=2 * chosen.batch_size), *rest)
+    def on_two_gpus(kind: type, chosen: TrainingHyperparameters, *rest: object, **own: object) -> PairTrainer:
+        return build(kind, dataclasses.replace(chosen, batch_size=2 * chosen.batch_size), *rest, **own)
 
     monkeypatch.setattr(bradley_terry, "build_trainer", on_two_gpus)
     with pytest.raises(DataError, match="trained for 3 optimiser steps; expected 6: .*CUDA_VISIBLE_DEVICES"):
@@ -191,7 +175,7 @@ def test_another_number_of_steps_than_derived_is_noticed(train, monkeypatch: pyt
 
 
 def test_defaults_of_trl_that_would_change_results_are_overridden(tiny_world: Params) -> None:
-    defaults, ours = RewardConfig(output_dir="defaults", use_cpu=True), fresh_trainer(tiny_world).args
+    defaults, ours = RewardConfig(output_dir="defaults", use_cpu=True), reward_trainer(tiny_world).args
     # Where a default has changed, read the trainer again before changing the number here.
     assert (defaults.bf16, defaults.disable_dropout, defaults.max_length) == (True, True, 1024)
     assert (defaults.lr_scheduler_type, defaults.learning_rate) == ("linear", 1e-4)
@@ -202,7 +186,7 @@ def test_defaults_of_trl_that_would_change_results_are_overridden(tiny_world: Pa
 
 
 def test_nulls_of_the_scale_become_the_papers_values(tiny_world: Params) -> None:
-    params = with_training(tiny_world, epochs=2, batch_size=None, learning_rate=None)
+    params = with_reward_training(tiny_world, epochs=2, batch_size=None, learning_rate=None)
     lengths = dataclasses.replace(params.scale.lengths, sequence=640)
     params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, lengths=lengths))
     lora = lora_config(params.scale.reward, 2048, 48_504, "SEQ_CLS", ["score"])

@@ -31,8 +31,8 @@ from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import record_base
-from pessimism.offline import dpo
 from pessimism.offline.reference import dpo_reference
+from pessimism.offline.training import ReferencedPairs, train_offline
 from pessimism.reward import bradley_terry
 from pessimism.reward.ensemble import RewardEnsemble
 from random_models import ARCHITECTURES, save_model, small_config
@@ -106,15 +106,15 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     return found
 
 
-def referenced(params: Params, base: PreTrainedModel, split: str) -> dpo.ReferencedPairs:
+def referenced(params: Params, base: PreTrainedModel, split: str) -> ReferencedPairs:
     tokenizer, pairs = loading.load_tokenizer(params, "policy"), records.read_table(layout.preferences(split))
-    return dpo.ReferencedPairs.of(dpo_reference(base, tokenizer, {split: pairs}, params), split)
+    return ReferencedPairs.of(dpo_reference(base, tokenizer, {split: pairs}, params), split)
 
 
 def train_policy(params: Params, base: PreTrainedModel) -> tuple[PeftModel, dict[str, Any]]:
     train, validation = referenced(params, base, "train"), referenced(params, base, "val")
     tokenizer = loading.load_tokenizer(params, "policy")
-    model, record = dpo.train_dpo(params, CELL, 0.7, base, tokenizer, train, validation, Path("out"))
+    model, record = train_offline(params, CELL, 0.7, base, tokenizer, train, validation, Path("out"))
     save_adapter(model, DEFAULT, layout.dpo_adapter(CELL))
     return model, record
 
@@ -250,8 +250,8 @@ def test_a_first_loss_that_is_not_ln_2_is_refused(world: Params) -> None:
     base = loading.load_policy_base(world)
     train = referenced(world, base, "train")
     wrong = dataclasses.replace(train, chosen_logps=train.chosen_logps + 1)
-    with pytest.raises(DataError, match="first DPO loss is"):
-        dpo.train_dpo(world, CELL, 0.7, base, loading.load_tokenizer(world, "policy"), wrong, train, Path("out"))
+    with pytest.raises(DataError, match="first loss is"):
+        train_offline(world, CELL, 0.7, base, loading.load_tokenizer(world, "policy"), wrong, train, Path("out"))
 
 
 def test_unpacking_into_the_compute_dtype_changes_no_bit(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:

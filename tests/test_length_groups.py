@@ -15,15 +15,20 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer
 
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
-from pessimism.models import training
+from pessimism.models import pair_trainer, training
 from pessimism.models.adapters import trainable_parameters
-from pessimism.models.compute.batching import pad_right
 from pessimism.models.compute.length_groups import SAVING, SortedBatches, group_by_length, length_groups
 from pessimism.models.compute.prefix_sharing import rows_of
-from pessimism.offline import dpo
+from pessimism.offline import trainer as offline_trainer
 from random_models import small_config
-from test_dpo import build, train, with_dpo, world  # noqa: F401  (world is a fixture)
-from test_ensemble import fresh_trainer, with_training
+from support.pair_batches import random_batch, watch_widths
+from support.pair_training import (
+    policy_trainer,
+    reward_trainer,
+    train_policy,
+    with_dpo,
+    with_reward_training,
+)
 
 LENGTHS = np.random.default_rng(0).integers(5, 90, size=50)
 
@@ -63,12 +68,12 @@ def test_a_batch_begins_with_its_longest_rows() -> None:
         assert (np.diff(LENGTHS[batch]) <= 0).all()
 
 
-def test_the_trainer_takes_this_order_in_every_epoch(world: Params) -> None:  # noqa: F811
-    trainer = build(with_dpo(world, epochs=2, batch_size=8, accumulation=2))
+def test_the_trainer_takes_this_order_in_every_epoch(referenced_world: Params) -> None:
+    trainer = policy_trainer(with_dpo(referenced_world, epochs=2, batch_size=8, accumulation=2))
     seen: list[float] = []
     trainer.data_collator = recording(trainer.data_collator, seen)
     trainer.train()
-    batches = SortedBatches(training.pair_lengths(trainer.train_dataset, one_row=True), 16, trainer.args.seed)
+    batches = SortedBatches(pair_trainer.pair_lengths(trainer.train_dataset, one_row=True), 16, trainer.args.seed)
     expected = []
     for epoch in range(2):
         batches.set_epoch(epoch)
@@ -85,8 +90,8 @@ def recording(collate: Callable, seen: list[float]) -> Callable:
     return record
 
 
-def test_an_optimiser_batch_is_that_of_all_processes(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    trainer = build(with_dpo(world, batch_size=8, accumulation=2))
+def test_an_optimiser_batch_is_that_of_all_processes(referenced_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = policy_trainer(with_dpo(referenced_world, batch_size=8, accumulation=2))
     monkeypatch.setattr(type(trainer.args), "world_size", 2)
     assert trainer._get_train_sampler().batch == 2 * 2 * 8
 
@@ -111,37 +116,38 @@ def test_processes_share_every_optimiser_batch() -> None:
         assert sum(parts, []) == batch
 
 
-def test_lengths_are_those_of_what_is_computed(world: Params) -> None:  # noqa: F811
-    for trainer in (build(world), fresh_trainer(world)):
+def test_lengths_are_those_of_what_is_computed(referenced_world: Params) -> None:
+    for trainer in (policy_trainer(referenced_world), reward_trainer(referenced_world)):
         dataset = trainer.train_dataset
         batches = [trainer.data_collator([row]) for row in dataset]
         longer = [int(batch["attention_mask"].sum(dim=1).max()) for batch in batches]
-        assert training.pair_lengths(dataset, one_row=False).tolist() == longer
+        assert pair_trainer.pair_lengths(dataset, one_row=False).tolist() == longer
         rows = [rows_of(batch["input_ids"], batch["attention_mask"].sum(dim=1).tolist(), True) for batch in batches]
-        lengths_in_one_row = training.pair_lengths(dataset, one_row=True)
+        lengths_in_one_row = pair_trainer.pair_lengths(dataset, one_row=True)
         assert lengths_in_one_row.tolist() == [length for row in rows for length in row.lengths]
         assert (
-            training.pair_lengths(dataset.select([7, 3]), one_row=True).tolist() == lengths_in_one_row[[7, 3]].tolist()
+            pair_trainer.pair_lengths(dataset.select([7, 3]), one_row=True).tolist()
+            == lengths_in_one_row[[7, 3]].tolist()
         )
 
 
 @pytest.mark.parametrize("windows", [False, True])
 def test_the_trainer_sorts_by_the_rows_that_its_model_computes(
-    world: Params,  # noqa: F811
+    referenced_world: Params,
     monkeypatch: pytest.MonkeyPatch,
     windows: bool,
 ) -> None:
-    monkeypatch.setattr(training, "shares_prefixes", lambda config: not windows)
-    trainer = build(world)
-    expected = training.pair_lengths(trainer.train_dataset, one_row=not windows)
+    monkeypatch.setattr(pair_trainer, "shares_prefixes", lambda config: not windows)
+    trainer = policy_trainer(referenced_world)
+    expected = pair_trainer.pair_lengths(trainer.train_dataset, one_row=not windows)
     assert trainer._get_train_sampler().lengths.tolist() == expected.tolist()
 
 
-def test_sorting_changes_nothing_but_rounding(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    params = with_dpo(world, batch_size=16, micro_batch_size=4)
-    sorted_model, ours = train(params)
-    monkeypatch.setattr(training, "pair_lengths", lambda pairs, one_row: np.zeros(len(pairs), dtype=int))
-    shuffled_model, theirs = train(params)
+def test_sorting_changes_nothing_but_rounding(referenced_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = with_dpo(referenced_world, batch_size=16, micro_batch_size=4)
+    sorted_model, ours = train_policy(params)
+    monkeypatch.setattr(pair_trainer, "pair_lengths", lambda pairs, one_row: np.zeros(len(pairs), dtype=int))
+    shuffled_model, theirs = train_policy(params)
     check_same(ours["losses"], sorted_model, theirs["losses"], shuffled_model)
 
 
@@ -151,13 +157,13 @@ def check_same(losses: list[float], model: PreTrainedModel, other_losses: list[f
         assert torch.allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
-def test_a_short_last_part_weighs_as_its_rows_do(world: Params, make: Callable[[Params], Trainer]) -> None:  # noqa: F811
+@pytest.mark.parametrize("make", [policy_trainer, reward_trainer], ids=["dpo", "reward"])
+def test_a_short_last_part_weighs_as_its_rows_do(referenced_world: Params, make: Callable[[Params], Trainer]) -> None:
     """48 pairs in steps of 36, two epochs: the second step of each has parts of 9 and 3, or is 12 at once."""
     found = []
     for part in (9, 36):
         changed = {"batch_size": 36, "micro_batch_size": part, "epochs": 2}
-        trainer = make(with_training(with_dpo(world, accumulation=1, **changed), **changed))
+        trainer = make(with_reward_training(with_dpo(referenced_world, accumulation=1, **changed), **changed))
         sizes = watch_pairs(trainer)
         trainer.train()
         assert sizes == 2 * ([9, 9, 9, 9, 9, 3] if part == 9 else [36, 12])
@@ -232,19 +238,6 @@ def test_a_batch_that_groups_would_compute_wrongly_is_refused(
         model(input_ids=torch.full((3, 3), 5), attention_mask=attention_mask, **options)
 
 
-def random_batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = np.random.default_rng(1)
-    rows = [generator.integers(5, 30, size=length).tolist() for length in lengths]
-    return pad_right(rows, 0, torch.device("cpu"))
-
-
-def watch_widths(model: PreTrainedModel) -> list[tuple[int, int]]:
-    """Rows and columns of every pass through the backbone from here on."""
-    seen: list[tuple[int, int]] = []
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
-    return seen
-
-
 def spread_weights(trainer: Trainer) -> None:
     """Weights as in the middle of a training: fresh ones give most of the adapter no gradient."""
     generator = torch.Generator().manual_seed(5)
@@ -262,25 +255,25 @@ def loss_and_gradients(trainer: Trainer, batch: dict) -> tuple[float, list[torch
 
 def with_checkpointing(params: Params, checkpointing: bool) -> Params:
     changes = {"gradient_checkpointing": checkpointing}
-    return with_training(with_dpo(params, **changes), **changes)
+    return with_reward_training(with_dpo(params, **changes), **changes)
 
 
-@pytest.mark.parametrize("make", [build, fresh_trainer], ids=["dpo", "reward"])
+@pytest.mark.parametrize("make", [policy_trainer, reward_trainer], ids=["dpo", "reward"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_loss_and_gradients_are_those_of_trl_alone(
-    world: Params,  # noqa: F811
+    referenced_world: Params,
     monkeypatch: pytest.MonkeyPatch,
     make: Callable[[Params], Trainer],
     checkpointing: bool,
 ) -> None:
-    ours = make(with_checkpointing(world, checkpointing))
+    ours = make(with_checkpointing(referenced_world, checkpointing))
     batch = next(iter(ours.get_train_dataloader()))
     widths = watch_widths(ours.model)
     loss, gradients = loss_and_gradients(ours, batch)
     assert sum(rows for rows, _ in widths) == len(batch["input_ids"]) // 2
-    monkeypatch.setattr(training, "group_by_length", lambda model: None)
-    monkeypatch.setattr(dpo, "add_chunked_head", lambda model: None)
-    plain = make(world)
+    monkeypatch.setattr(pair_trainer, "group_by_length", lambda model: None)
+    monkeypatch.setattr(offline_trainer, "add_chunked_head", lambda model: None)
+    plain = make(referenced_world)
     widths = watch_widths(plain.model)
     expected, expected_gradients = loss_and_gradients(plain, batch)
     assert widths == [tuple(batch["input_ids"].shape)]
@@ -290,14 +283,14 @@ def test_loss_and_gradients_are_those_of_trl_alone(
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("make", "most"), [(build, 1.08), (fresh_trainer, 1.1)], ids=["dpo", "reward"])
+@pytest.mark.parametrize(("make", "most"), [(policy_trainer, 1.08), (reward_trainer, 1.1)], ids=["dpo", "reward"])
 def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
-    world: Params,  # noqa: F811
+    referenced_world: Params,
     make: Callable[[Params], Trainer],
     most: float,
 ) -> None:
-    trainer = make(world)
-    tokens = trainer.args.num_train_epochs * training.pair_lengths(trainer.train_dataset, one_row=True).sum()
+    trainer = make(referenced_world)
+    tokens = trainer.args.num_train_epochs * pair_trainer.pair_lengths(trainer.train_dataset, one_row=True).sum()
     texts = [int(trainer.data_collator([row])["attention_mask"].sum()) for row in trainer.train_dataset]
     widths = watch_widths(trainer.model)
     trainer.train()
@@ -306,12 +299,14 @@ def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     assert computed < trainer.args.num_train_epochs * sum(texts)
 
 
-def test_the_head_scores_completions_alone(world: Params, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    trainer = build(world)
+def test_the_head_scores_completions_alone(referenced_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = policy_trainer(referenced_world)
     rows = []
-    plain = dpo.score_positions
+    plain = offline_trainer.score_positions
     monkeypatch.setattr(
-        dpo, "score_positions", lambda model, states, *rest: rows.append(len(states)) or plain(model, states, *rest)
+        offline_trainer,
+        "score_positions",
+        lambda model, states, *rest: rows.append(len(states)) or plain(model, states, *rest),
     )
     trainer.train()
     sides = ("chosen_ids", "rejected_ids")
@@ -319,16 +314,16 @@ def test_the_head_scores_completions_alone(world: Params, monkeypatch: pytest.Mo
     assert len(rows) == 6
 
 
-def test_without_the_fused_head_the_forward_is_the_models_own(world: Params) -> None:  # noqa: F811
-    model = build(world).model.eval()
+def test_without_the_fused_head_the_forward_is_the_models_own(referenced_world: Params) -> None:
+    model = policy_trainer(referenced_world).model.eval()
     ids, mask = random_batch([20, 31])
     logits = model(input_ids=ids, attention_mask=mask).logits
     assert logits.shape[:2] == ids.shape
     assert torch.equal(model.generate(ids[:1, :9], max_new_tokens=1, do_sample=False)[0, -1], logits[0, 8].argmax())
 
 
-def test_what_trl_logs_is_computed_and_not_made_up(world: Params) -> None:  # noqa: F811
-    trainer = build(world)
+def test_what_trl_logs_is_computed_and_not_made_up(referenced_world: Params) -> None:
+    trainer = policy_trainer(referenced_world)
     batch = next(iter(trainer.get_train_dataloader()))
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}

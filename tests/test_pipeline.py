@@ -40,6 +40,13 @@ NOT_TRACKED = {
 }
 REFUSING = {CHECKOUT / f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
 CONSTANTS = {"src/pessimism/measures/epsilon.py"}
+
+# Modules that import a file by the name that a parameter gives, which no import statement shows.
+FOUND_BY_NAME = {
+    "src/pessimism/offline/training.py": "src/pessimism/offline/objectives/${offline.objective}.py",
+    "src/pessimism/online/loop.py": "src/pessimism/online/objectives/${online.objective}.py",
+}
+
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
 SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
@@ -63,18 +70,24 @@ def script(stage: str) -> Path:
 def closure(stage: str) -> set[str]:
     """Files of the package that the stage's script imports, relative to the checkout.
 
-    A file that a parameter names counts with what it imports. What only refuses is not followed.
+    A file that a parameter names is listed as dvc.yaml spells it, and what it imports is as imported as anything else.
+    What only refuses is not followed.
     """
-    roots = [script(stage), *(CHECKOUT / path for path in chosen_files(stage).values())]
-    files = import_closure.closure(*roots, beyond=lambda file: file not in REFUSING) | set(roots[1:])
-    return {file.relative_to(CHECKOUT).as_posix() for file in files}
+    files = followed(script(stage))
+    named = {path for module, path in FOUND_BY_NAME.items() if CHECKOUT / module in files}
+    for path in named:
+        files |= followed(CHECKOUT / filled(path))
+    return {file.relative_to(CHECKOUT).as_posix() for file in files} | named
 
 
-def chosen_files(stage: str) -> dict[str, str]:
-    """Dependencies of a stage that a parameter completes, as written, and what they are in the committed design."""
-    content = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
-    templates = [path for path in BODIES[stage]["deps"] if path.endswith(".py") and "${" in path]
-    return {path: re.sub(r"\$\{([\w.]+)\}", lambda key: records.get(content, key.group(1)), path) for path in templates}
+def followed(file: Path) -> set[Path]:
+    return import_closure.closure(file, beyond=lambda found: found not in REFUSING)
+
+
+def filled(path: str) -> str:
+    """A path of dvc.yaml with the values of params.yaml in it."""
+    design = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
+    return re.sub(r"\$\{([\w.]+)\}", lambda key: str(records.get(design, key.group(1))), path)
 
 
 def param_keys(stage: str, file: str) -> set[str] | None:
@@ -161,13 +174,26 @@ def test_every_stage_says_what_it_is_for(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_cover_the_import_closure(stage: str) -> None:
-    chosen = chosen_files(stage)
-    code = {chosen.get(path, path) for path in BODIES[stage]["deps"] if path.endswith(".py")}
+    code = {path for path in BODIES[stage]["deps"] if path.endswith(".py")}
     needed = {f"stages/{STAGES[stage].script}.py"} | (closure(stage) - NOT_TRACKED)
     assert sorted(needed - code) == [], "imported but not listed in dvc.yaml: a change would not rerun the stage"
     assert sorted(code - needed - NOT_TRACKED) == [], (
         "listed in dvc.yaml but not imported: a change would rerun it for nothing"
     )
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check_params"}))
+def test_a_file_found_by_name_is_told_to_dvc(stage: str) -> None:
+    """The parameter check alone looks such files up and does nothing with them."""
+    finds = "src/pessimism/experiment/extensions.py" in closure(stage)
+    assert finds == any("${" in path for path in closure(stage)), "see FOUND_BY_NAME"
+
+
+def test_files_found_by_name_are_there_and_their_names_are_tracked() -> None:
+    for stage in STAGES:
+        for path in (path for path in closure(stage) if "${" in path):
+            assert (CHECKOUT / filled(path)).is_file()
+            assert set(re.findall(r"\$\{([\w.]+)\}", path)) <= (param_keys(stage, "params.yaml") or set())
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from pessimism.models.loading import load_policy_base, load_reward_base, load_to
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.planning import bases
 from pessimism.reward.ensemble import member_name
-from test_dpo import build, world  # noqa: F401  (world is a fixture)
-from test_ensemble import fresh_trainer
+from support.pair_training import policy_trainer, reward_trainer
 
 MEMBERS = [member_name(0), member_name(1)]
 
@@ -62,22 +61,22 @@ def layers(model: PeftModel) -> dict[str, tuple[str, str, list[torch.dtype]]]:
 @pytest.mark.parametrize(
     ("role", "make", "names", "trainable"),
     [
-        ("policy", lambda params, *_: prepared(build(params)), [DEFAULT], DEFAULT),
+        ("policy", lambda params, *_: prepared(policy_trainer(params)), [DEFAULT], DEFAULT),
         ("policy", attached, [POLICY, REFERENCE], POLICY),
-        ("reward", lambda params, *_: prepared(fresh_trainer(params)), [DEFAULT], DEFAULT),
+        ("reward", lambda params, *_: prepared(reward_trainer(params)), [DEFAULT], DEFAULT),
         ("reward", attached, MEMBERS, None),
     ],
     ids=["DPO", "online", "reward training", "ensemble"],
 )
 def test_the_planner_traces_the_layers_that_stages_compute(
-    world: Params,  # noqa: F811
+    referenced_world: Params,
     quantization: str,
     role: str,
     make: Callable[..., PeftModel],
     names: list[str],
     trainable: str | None,
 ) -> None:
-    params = as_planned(world, quantization)
+    params = as_planned(referenced_world, quantization)
     task, saved = {"policy": ("CAUSAL_LM", None), "reward": ("SEQ_CLS", ["score"])}[role]
     lora = lora_config(params.scale.model(role), 32, 48, task, saved)
     planned = layers(bases.adapted(bases.base(params, role), lora, names, trainable))
@@ -88,10 +87,10 @@ def test_the_planner_traces_the_layers_that_stages_compute(
 
 
 def test_responses_are_drawn_with_adapters_that_are_rounded_once(
-    world: Params,  # noqa: F811
+    referenced_world: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    params = as_planned(world, "none")
+    params = as_planned(referenced_world, "none")
     model, seen = attached(params, "policy", [POLICY, REFERENCE], POLICY), set()
     generate = model.generate
 

@@ -23,21 +23,21 @@ loading = False  # validation reads everything
 
 
 def load_and_trace(*arguments: Any) -> params.Params:
-    """Load, then note every plain value that is read: those of a scale's sections as ``section.name``."""
+    """Load, then note every plain value that is read: those of a file's sections as ``section.name``."""
     global loading
     loading = True
     loaded = load_params(*arguments)
     kept.append(loaded)
-    for field in dataclasses.fields(loaded.scale):
-        value = getattr(loaded.scale, field.name)
-        if dataclasses.is_dataclass(value):
-            sections[id(value)] = f"{field.name}."
-    kinds = {type(getattr(loaded.scale, name[:-1])) for name in sections.values()}
+    kinds = {kind: kind.__name__ for kind in (params.Params, params.Scale, params.Protocol)}
+    for whole in (loaded, loaded.scale):
+        for field in dataclasses.fields(whole):
+            value = getattr(whole, field.name)
+            if dataclasses.is_dataclass(value) and type(value) not in (params.Scale, params.Protocol):
+                sections[id(value)] = f"{field.name}."
+                kinds[type(value)] = type(whole).__name__
     params.Scale.model = lambda self, role: getattr(self, role)  # one role, not both
-    for kind in (params.Params, params.Scale, params.Protocol):
-        trace(kind, kind.__name__)
-    for kind in kinds:
-        trace(kind, "Scale")
+    for kind, owner in kinds.items():
+        trace(kind, owner)
     loading = False
     return loaded
 

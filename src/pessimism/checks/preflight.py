@@ -14,12 +14,14 @@ from typing import Any
 from pessimism.checks import startup
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
-from pessimism.errors import SourceError
-from pessimism.experiment import layout, records
+from pessimism.errors import ParamsError, SourceError
+from pessimism.experiment import extensions, layout, records
+from pessimism.experiment.cells import strength_in
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
 from pessimism.machine import hub, resources
 from pessimism.machine.hub import Kind
+from pessimism.offline.objective import find_objective
 from pessimism.tasks.gsm8k import load_tasks
 
 ROLES = ("policy", "reward")
@@ -29,11 +31,13 @@ def check(params: Params) -> None:
     """Find what the parameters name, and see whether this machine has room for it.
 
     Raises:
+        ParamsError: a parameter names a file of the package that is not there.
         ResourceError: this machine lacks the disk, the memory or the device.
         SourceError: a local file or directory is missing or is not what was recorded of it, the hub is out of reach
             or lacks a repository, or a model cannot be used.
         DataError: a row of a local file is not usable.
     """
+    _check_objectives(params)
     _check_machine(params)
     for role in ROLES:
         with section(params, role):
@@ -43,6 +47,26 @@ def check(params: Params) -> None:
     for role in ROLES:
         _check_usable(params, role)
     _check_rows(params)
+
+
+def _check_objectives(params: Params) -> None:
+    """See that both objectives exist, and that the offline cells and the arms suit a strength, or none."""
+    extensions.check_named("pessimism.online.objectives", params.online.objective, "params.yaml: online.objective")
+    objective, name = find_objective(params), params.offline.objective
+    if objective.strength is None:
+        unfit = [label for label in params.labels if label != name]
+        expected = f"beta_percentiles: [] and offline_cells: [{name}], for {name} has no strength"
+    else:
+        unfit = [label for label in params.offline_cells if strength_in(label) is None]
+        expected = f"labels such as b0.05, for {name} has a strength"
+    if unfit:
+        raise ParamsError(f"params.yaml: found the offline cells {unfit}; expected {expected}")
+    coupled = [arm for arm in params.arms if params.arm(arm).kappa == "coupled"]
+    if objective.strength is None and coupled:
+        raise ParamsError(
+            f"params.yaml: arms: found {coupled}, whose penalty is coupled to a strength that {name} has not; expected "
+            f"arms whose kappa is fixed or none, or other entries in {layout.protocol_file(params.protocol_name)}: arms"
+        )
 
 
 def _check_machine(params: Params) -> None:

@@ -20,6 +20,18 @@ def names(package: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
 
 
+def check_named(package: str, name: str, asked_by: str) -> None:
+    """See that a package has a file ``name``, without importing it.
+
+    Raises:
+        ParamsError: it has none.
+    """
+    known = names(package)
+    if name not in known:
+        folder = package.replace(".", "/")
+        raise ParamsError(f"{asked_by}: found {name!r}; expected one of {known}, or a new file src/{folder}/{name}.py")
+
+
 def find(package: str, name: str, kind: type[Declared], asked_by: str) -> Declared:
     """The one object of class ``kind`` that the file ``name`` of a package defines.
 
@@ -30,10 +42,7 @@ def find(package: str, name: str, kind: type[Declared], asked_by: str) -> Declar
     Raises:
         ParamsError: there is no such file, or it does not define exactly one such object.
     """
-    known = names(package)
-    if name not in known:
-        folder = package.replace(".", "/")
-        raise ParamsError(f"{asked_by}: found {name!r}; expected one of {known}, or a new file src/{folder}/{name}.py")
+    check_named(package, name, asked_by)
     module = importlib.import_module(f"{package}.{name}")
     declared = [value for value in vars(module).values() if isinstance(value, kind)]
     if len(declared) != 1:

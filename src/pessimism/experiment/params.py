@@ -72,22 +72,19 @@ class LengthParams:
 
 
 @dataclass(frozen=True)
-class DpoParams:
+class TrainingParams:
+    """Of a training on preference pairs."""
+
     epochs: int
     batch_size: int | None
-    accumulation: int | None
     micro_batch_size: int | None
     learning_rate: float | None
     gradient_checkpointing: bool
 
 
 @dataclass(frozen=True)
-class RewardTrainingParams:
-    epochs: int
-    batch_size: int | None
-    micro_batch_size: int | None
-    learning_rate: float | None
-    gradient_checkpointing: bool
+class DpoParams(TrainingParams):
+    accumulation: int | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class Scale:
     evaluation_batch_size: int | None
     generation_batch_size: int | None
     dpo: DpoParams
-    reward_training: RewardTrainingParams
+    reward_training: TrainingParams
     online: OnlineParams
     probes: ProbeParams
 
@@ -186,6 +183,13 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class OfflineDesign:
+    """What the offline phase minimises: src/pessimism/offline/objectives/<objective>.py."""
+
+    objective: str
+
+
+@dataclass(frozen=True)
 class OnlineDesign:
     """What the online phase optimises: src/pessimism/online/objectives/<objective>.py."""
 
@@ -198,6 +202,7 @@ class Design:
 
     launcher: str
     root_seed: int
+    offline: OfflineDesign
     online: OnlineDesign
     beta_percentiles: tuple[int, ...]
     offline_cells: tuple[str, ...]

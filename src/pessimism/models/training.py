@@ -1,29 +1,149 @@
-"""What both trainers share: arguments that leave nothing to a default, batches, a progress bar, the losses."""
+"""How an adapter is trained on pairs: its hyperparameters, a trainer that leaves nothing to a default, its losses."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.compute as compute
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from tqdm import tqdm
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 
 from pessimism.errors import DataError, NonFiniteError, ParamsError
-from pessimism.machine import processes
+from pessimism.experiment.params import TrainingParams
+from pessimism.machine import processes, sharing
+from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
-from pessimism.models.compute.length_groups import SortedBatches, group_by_length
-from pessimism.models.compute.prefix_sharing import shares_prefixes
+from pessimism.models.pair_trainer import PairTrainer
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
 
 
+@dataclass(frozen=True)
+class TrainingHyperparameters:
+    """Values of one training: the scale file's where it sets them, else derived (App. C)."""
+
+    epochs: int
+    batch_size: int
+    steps: int
+    warmup_steps: int
+    learning_rate: float
+    weight_decay: float
+    clip_norm: float
+    lora_rank: int
+    lora_dropout: float
+    trainable_parameters: int
+    seed: int
+
+    @property
+    def batches_per_step(self) -> int:
+        return 1
+
+
+def training_hyperparameters(
+    training: TrainingParams, rows: int, batch: int, accumulation: int, lora: LoraConfig, trainable: int, seed: int
+) -> TrainingHyperparameters:
+    """What every training derives alike.
+
+    Args:
+        rows: training pairs of an epoch.
+        batch: pairs of a batch.
+        accumulation: batches of an optimiser step.
+        trainable: number of trained parameters.
+    """
+    steps = derive.optimizer_steps(rows, batch, accumulation, training.epochs)
+    return TrainingHyperparameters(
+        epochs=training.epochs,
+        batch_size=batch,
+        steps=steps,
+        warmup_steps=derive.warmup_steps(steps),
+        learning_rate=derive.learning_rate(trainable) if training.learning_rate is None else training.learning_rate,
+        weight_decay=derive.weight_decay(rows),
+        clip_norm=derive.clip_norm(trainable),
+        lora_rank=lora.r,
+        lora_dropout=lora.lora_dropout,
+        trainable_parameters=trainable,
+        seed=seed,
+    )
+
+
+def build_trainer(
+    kind: type[PairTrainer],
+    chosen: TrainingHyperparameters,
+    training: TrainingParams,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    lora: LoraConfig,
+    directory: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+    **own: Any,
+) -> PairTrainer:
+    """A trainer with every argument that matters set here.
+
+    Args:
+        own: arguments that other trainings set otherwise or do not have: the schedule, the loss.
+    """
+    part, parts = batch_parts(chosen.batch_size, chosen.batches_per_step, training.micro_batch_size, len(train))
+    arguments = kind.config_class(
+        **shared_arguments(directory, chosen.seed),
+        num_train_epochs=chosen.epochs,
+        per_device_train_batch_size=part,
+        gradient_accumulation_steps=parts,
+        learning_rate=chosen.learning_rate,
+        warmup_steps=chosen.warmup_steps,
+        weight_decay=chosen.weight_decay,
+        max_grad_norm=chosen.clip_norm,
+        activation_checkpointing=training.gradient_checkpointing,
+        **own,
+    )
+    return kind(
+        model=base,
+        args=arguments,
+        train_dataset=train,
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=list(callbacks),
+    )
+
+
+def run_trainer(trainer: PairTrainer, chosen: TrainingHyperparameters, rows: int, description: str) -> list[float]:
+    """Train to the end.
+
+    Args:
+        rows: training pairs of an epoch.
+        description: of the progress bar.
+
+    Returns:
+        Loss of every optimiser step, nats.
+
+    Raises:
+        DataError: rows were lost on the way to the loss, or the trainer took another number of steps than was derived.
+        NonFiniteError: a loss is not finite.
+        ParamsError: the launcher asks for another precision or for shards.
+    """
+    prepare(trainer, description)
+    trainer.train()
+    check_rows_trained(sharing.total(trainer.pairs_trained), rows, chosen.epochs)
+    return loss_curve(trainer, chosen.steps)
+
+
 def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
-    """Arguments of TRL's configurations that are the same for DPO and reward training.
+    """Arguments of TRL's configurations that are the same for every training.
 
     Nothing is saved, evaluated or sent by the trainer itself: stages do that.
 
@@ -97,67 +217,6 @@ def check_rows_trained(found: float, rows: int, epochs: int) -> None:
             f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s): check that the data collator "
             "keeps every row, and launch a number of processes that divides the optimiser batch and the rows"
         )
-
-
-class PairTrainer(Trainer):
-    """What both of TRL's trainers get: prompts computed once, little padding, weighed parts, and a count of pairs."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        group_by_length(self.model.get_base_model())
-        self.pairs_trained = 0
-        self.pairs_of_step: int | None = None
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SortedBatches:
-        args = self.args
-        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        lengths = pair_lengths(train_dataset or self.train_dataset, shares_prefixes(self.model))
-        return SortedBatches(lengths, batch, args.seed)
-
-    def get_batch_samples(self, *arguments: Any, **options: Any) -> tuple[list[dict[str, Any]], Any]:
-        """The parts of the next step, whose pairs are counted."""
-        parts, items = super().get_batch_samples(*arguments, **options)
-        self.pairs_of_step = sum(map(_pairs, parts))
-        return parts, items
-
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
-        self.pairs_trained += _pairs(inputs)
-        return super().training_step(model, inputs, *rest)
-
-    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
-        """Mean over the pairs of a part, weighed so that the trainer's mean over parts is that over a step's pairs."""
-        share = 1.0
-        if self.pairs_of_step is not None:
-            share = _pairs(inputs) * self.current_gradient_accumulation_steps / self.pairs_of_step
-        return share * super().compute_loss(model, inputs, *rest, **options)
-
-
-def _pairs(inputs: dict[str, Any]) -> int:
-    """Number of pairs in a batch, which holds two texts of each."""
-    return len(inputs["input_ids"]) // 2
-
-
-def pair_lengths(pairs: Dataset, one_row: bool) -> np.ndarray:
-    """(N,) tokens of each pair's row or, where pairs are not one row, of its longer text; prompt included.
-
-    Args:
-        one_row: whether a pair is one row (models.compute.prefix_sharing).
-    """
-    table = pairs.with_format("arrow")[:]
-    lengths = {name: compute.list_value_length(table[name]).to_numpy() for name in table.column_names if "_ids" in name}
-    chosen, rejected = lengths["chosen_ids"], lengths["rejected_ids"]
-    if one_row:
-        texts = zip(table["chosen_ids"], table["rejected_ids"], strict=True)
-        responses = chosen + rejected - [common_tokens(*(ids.values.to_numpy() for ids in pair)) for pair in texts]
-    else:
-        responses = np.maximum(chosen, rejected)
-    return lengths.get("prompt_ids", 0) + responses
-
-
-def common_tokens(first: np.ndarray, second: np.ndarray) -> int:
-    """Tokens with which both begin."""
-    shorter = min(len(first), len(second))
-    return int(np.append(first[:shorter] != second[:shorter], True).argmax())
 
 
 class ProgressBar(TrainerCallback):

@@ -20,8 +20,8 @@ from pessimism.models.compute.generation import RowDraw, Sampling
 from pessimism.models.compute.length_groups import compute_rows
 from pessimism.models.compute.logprobs import ResponseBatch
 from pessimism.models.compute.prefix_sharing import PairRows, TextRows, shares_prefixes
-from pessimism.offline.dpo import add_chunked_head
 from pessimism.offline.reference import pair_logps, sequence_logps
+from pessimism.offline.trainer import add_chunked_head
 from pessimism.online.objectives.reinforce import OBJECTIVE
 from pessimism.online.update import Passes, accumulate_gradients
 from pessimism.planning.bases import META, resident_tensors, size

@@ -18,8 +18,8 @@ from pessimism.models.adapters import DEFAULT
 from pessimism.models.compute import generation
 from pessimism.models.compute.prefix_sharing import shares_prefixes
 from pessimism.models.precision import BLOCK_DTYPES
-from pessimism.models.training import batch_parts
-from pessimism.offline.dpo import DpoHyperparameters, dpo_hyperparameters
+from pessimism.models.training import TrainingHyperparameters, batch_parts
+from pessimism.offline.training import OfflineHyperparameters, offline_hyperparameters
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.planning import bases
@@ -30,7 +30,7 @@ from pessimism.planning.lengths import Load, TextLengths
 from pessimism.planning.passes import FEWEST_PROMPT_TOKENS, Pass, Tracer
 from pessimism.planning.roles import Role, find_role
 from pessimism.planning.tracing import FUSED_4BIT_ROWS, Fill
-from pessimism.reward.bradley_terry import RewardHyperparameters, reward_hyperparameters
+from pessimism.reward.bradley_terry import reward_hyperparameters
 from pessimism.reward.ensemble import member_name
 
 FULL = Fill()
@@ -105,15 +105,15 @@ class Workload:
         return find_role(self.params, "reward", self.rows.train_pairs)
 
     @cached_property
-    def dpo(self) -> DpoHyperparameters:
+    def dpo(self) -> OfflineHyperparameters:
         """Of the first cell; beta and the seed are another cell's own."""
         cell, role = self.params.dpo_cells()[0], self.policy
-        return dpo_hyperparameters(
+        return offline_hyperparameters(
             self.params, cell, 1.0, self.rows.train_pairs, role.parameters, role.adapter, role.trainable
         )
 
     @cached_property
-    def reward_training(self) -> RewardHyperparameters:
+    def reward_training(self) -> TrainingHyperparameters:
         role, member = self.reward, self.params.ensemble_members[0]
         return reward_hyperparameters(
             self.params, member, self.rows.train_pairs, role.parameters, role.adapter, role.trainable
@@ -370,7 +370,7 @@ def _parts(together: int, load: Load) -> dict[str, Any]:
     }
 
 
-def _shown(chosen: DpoHyperparameters | RewardHyperparameters, adapter: LoraConfig) -> dict[str, Any]:
+def _shown(chosen: TrainingHyperparameters, adapter: LoraConfig) -> dict[str, Any]:
     """Hyperparameters that all cells of a stage share."""
     shared = {name: value for name, value in asdict(chosen).items() if name not in ("beta", "seed")}
     return shared | {"lora_alpha": adapter.lora_alpha}

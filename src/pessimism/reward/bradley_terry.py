@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +17,18 @@ from trl import RewardConfig, RewardTrainer
 from pessimism.data.prompts import encode_reward_text
 from pessimism.experiment import rng
 from pessimism.experiment.params import LengthParams, Params
-from pessimism.machine import sharing
-from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import count_trainable, lora_config
-from pessimism.models.compute.batching import derived_batch_size
+from pessimism.models.compute.batching import training_batch_size
 from pessimism.models.loading import SCORE_HEAD
-from pessimism.models.training import (
-    PairTrainer,
-    batch_parts,
-    check_rows_trained,
-    loss_curve,
-    prepare,
-    shared_arguments,
-)
+from pessimism.models.pair_trainer import PairTrainer
+from pessimism.models.training import TrainingHyperparameters, build_trainer, run_trainer, training_hyperparameters
 from pessimism.reward.bootstrap import bootstrap_rows
-
-
-@dataclass(frozen=True)
-class RewardHyperparameters:
-    """Values of one training: the scale file's where it sets them, else derived (App. C)."""
-
-    epochs: int
-    batch_size: int
-    steps: int
-    warmup_steps: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    lora_rank: int
-    lora_dropout: float
-    trainable_parameters: int
-    seed: int
 
 
 class UnpaddedRewardTrainer(PairTrainer, RewardTrainer):
     """RewardTrainer whose pairs are computed in one row each, beside others of similar length."""
+
+    config_class = RewardConfig
 
 
 def reward_dataset(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, lengths: LengthParams) -> Dataset:
@@ -65,32 +42,17 @@ def reward_dataset(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, leng
 
 def reward_hyperparameters(
     params: Params, member: int, n_train: int, parameters: int, lora: LoraConfig, trainable: int
-) -> RewardHyperparameters:
+) -> TrainingHyperparameters:
     """Values of one member.
 
     Args:
         parameters: number of the base's parameters.
         trainable: number of parameters of adapter and head.
     """
-    scale, training = params.scale, params.scale.reward_training
-    batch = training.batch_size
-    if batch is None:
-        batch = derived_batch_size(scale, parameters, inference=False)
-    steps = derive.optimizer_steps(n_train, batch, 1, training.epochs)
-    rate = training.learning_rate
-    return RewardHyperparameters(
-        epochs=training.epochs,
-        batch_size=batch,
-        steps=steps,
-        warmup_steps=derive.warmup_steps(steps),
-        learning_rate=derive.learning_rate(trainable) if rate is None else rate,
-        weight_decay=derive.weight_decay(n_train),
-        clip_norm=derive.clip_norm(trainable),
-        lora_rank=lora.r,
-        lora_dropout=lora.lora_dropout,
-        trainable_parameters=trainable,
-        seed=rng.seed(params.root_seed, "reward", member),
-    )
+    training = params.scale.reward_training
+    batch = training_batch_size(params.scale, training, parameters)
+    seed = rng.seed(params.root_seed, "reward", member)
+    return training_hyperparameters(training, n_train, batch, 1, lora, trainable, seed)
 
 
 def train_member(
@@ -117,23 +79,14 @@ def train_member(
     lora = lora_config(params.scale.reward, hidden_size, len(rows), "SEQ_CLS", modules_to_save=[SCORE_HEAD])
     chosen = reward_hyperparameters(params, member, len(rows), parameters, lora, count_trainable(base, lora))
     draw_head(base, rng.seed(params.root_seed, "reward-head", member))
-    trainer = build_trainer(
-        params,
-        chosen,
-        base,
-        tokenizer,
-        reward_dataset(tokenizer, pairs.iloc[rows], params.scale.lengths),
-        lora,
-        directory,
-    )
-    prepare(trainer, f"train_reward_model {member}")
-    trainer.train()
-    check_rows_trained(sharing.total(trainer.pairs_trained), len(rows), chosen.epochs)
+    train = reward_dataset(tokenizer, pairs.iloc[rows], params.scale.lengths)
+    trainer = reward_trainer(params, chosen, base, tokenizer, train, lora, directory)
+    losses = run_trainer(trainer, chosen, len(rows), f"train_reward_model {member}")
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(rows),
         "distinct_pairs": len(np.unique(rows)),
-        "losses": loss_curve(trainer, chosen.steps),
+        "losses": losses,
     }
     return trainer.model.eval(), record
 
@@ -146,30 +99,25 @@ def draw_head(base: PreTrainedModel, seed: int) -> None:
     weight.data.copy_(drawn)
 
 
-def build_trainer(
+def reward_trainer(
     params: Params,
-    chosen: RewardHyperparameters,
+    chosen: TrainingHyperparameters,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train: Dataset,
     lora: LoraConfig,
     directory: Path,
-) -> UnpaddedRewardTrainer:
-    """TRL's trainer with every argument that matters set here."""
-    part, parts = batch_parts(chosen.batch_size, 1, params.scale.reward_training.micro_batch_size, len(train))
-    arguments = RewardConfig(
-        **shared_arguments(directory, chosen.seed),
-        center_rewards_coefficient=None,
-        num_train_epochs=chosen.epochs,
-        per_device_train_batch_size=part,
-        gradient_accumulation_steps=parts,
-        learning_rate=chosen.learning_rate,
+) -> PairTrainer:
+    """The trainer of one member before its first step."""
+    return build_trainer(
+        UnpaddedRewardTrainer,
+        chosen,
+        params.scale.reward_training,
+        base,
+        tokenizer,
+        train,
+        lora,
+        directory,
         lr_scheduler_type="cosine",
-        warmup_steps=chosen.warmup_steps,
-        weight_decay=chosen.weight_decay,
-        max_grad_norm=chosen.clip_norm,
-        activation_checkpointing=params.scale.reward_training.gradient_checkpointing,
-    )
-    return UnpaddedRewardTrainer(
-        model=base, args=arguments, train_dataset=train, processing_class=tokenizer, peft_config=lora
+        center_rewards_coefficient=None,
     )

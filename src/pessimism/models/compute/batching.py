@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pessimism.experiment import layout, records
-from pessimism.experiment.params import Params, Scale
+from pessimism.experiment.params import Params, Scale, TrainingParams
 from pessimism.models import hyperparameters as derive
 
 
@@ -17,6 +17,17 @@ def evaluation_batch_size(params: Params, role: str) -> int:
     if scale.evaluation_batch_size is not None:
         return scale.evaluation_batch_size
     return derived_batch_size(scale, records.read_json(layout.base_record(role))["parameters"], inference=True)
+
+
+def training_batch_size(scale: Scale, training: TrainingParams, parameters: int) -> int:
+    """Pairs of a batch of ``training``: the scale's, else derived.
+
+    Args:
+        parameters: number of the base's parameters.
+    """
+    if training.batch_size is not None:
+        return training.batch_size
+    return derived_batch_size(scale, parameters, inference=False)
 
 
 def derived_batch_size(scale: Scale, parameters: int, inference: bool) -> int:

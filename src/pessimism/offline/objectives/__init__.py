@@ -1,0 +1,1 @@
+"""What the offline phase can minimise, one file per objective, found by its name (``offline.objective``)."""

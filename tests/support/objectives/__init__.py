@@ -1,0 +1,1 @@
+"""Offline objectives that tests put beside those of the package."""
