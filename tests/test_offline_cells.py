@@ -1,0 +1,55 @@
+"""Offline cells that are named by no percentile: what suits an objective is found out before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import CHECKOUT, Edit
+from pessimism.checks import preflight
+from pessimism.errors import ParamsError
+from pessimism.experiment.params import load_params
+from pessimism.offline import objectives
+
+DESIGN = "params.yaml"
+
+
+@pytest.fixture
+def more_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further objectives, among them ``likelihood``, which has no strength."""
+    monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(CHECKOUT / "tests/support/objectives")])
+
+
+def design(edit: Edit, **values: Any) -> None:
+    for key, value in values.items():
+        edit(DESIGN, key.replace("__", "."), value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"offline__objective": "dop"}, r"offline\.objective: found 'dop'; expected one of \['dpo'"),
+        ({"online__objective": "rloo"}, r"online\.objective: found 'rloo'; expected one of \['reinforce'\]"),
+        ({"offline_cells": ["b0.05", "likelihood"]}, r"cells \['likelihood'\]; expected labels such as b0\.05"),
+        ({"offline__objective": "likelihood"}, r"cells \['p20', 'p50', 'p80'\]; expected beta_percentiles: \[\]"),
+        (
+            {"offline__objective": "likelihood", "beta_percentiles": [], "offline_cells": ["likelihood"]},
+            r"arms: found \['proxy', 'placebo'\], whose penalty is coupled",
+        ),
+    ],
+)
+def test_what_does_not_suit_is_refused(
+    project: Path, edit: Edit, more_objectives: None, values: dict[str, Any], message: str
+) -> None:
+    design(edit, **values)
+    with pytest.raises(ParamsError, match=message):
+        preflight.check(load_params())
+
+
+def test_what_suits_is_not(project: Path, edit: Edit, more_objectives: None) -> None:
+    design(edit, offline_cells=["b0.05"])
+    preflight.check(load_params())
+    design(edit, offline__objective="likelihood", beta_percentiles=[], offline_cells=["likelihood"], arms=["uncoupled"])
+    preflight.check(load_params())
