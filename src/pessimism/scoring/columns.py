@@ -21,8 +21,7 @@ from pessimism.scoring.run_columns import MEASURE_COLUMNS
 from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
 LABEL = "label"
-CHECKPOINT = [LABEL, "seed"]
-CELL = [*CHECKPOINT, "arm"]
+CELL = [LABEL, "seed", "arm"]
 IDENTITY = [LABEL, "beta", "beta_label", "seed", "arm"]
 """Columns that say which run a row is about; those of CELL alone tell runs apart."""
 
