@@ -161,6 +161,7 @@ def test_defaults_of_trl_that_would_change_results_are_overridden(referenced_wor
     assert (ours.bf16, ours.fp16, ours.disable_dropout, ours.max_length) == (False, False, False, None)
     assert (ours.loss_type, ours.beta, ours.label_smoothing, ours.use_weighting) == (["sigmoid"], BETA, 0.0, False)
     assert (ours.ld_alpha, ours.f_divergence_type, ours.loss_weights) == (None, "reverse_kl", None)
+    assert (ours.precompute_ref_log_probs, ours.sync_ref_model) == (False, False)
     assert (ours.activation_checkpointing, ours.save_strategy, ours.eval_strategy) == (False, "no", "no")
     assert (ours.lr_scheduler_type, ours.warmup_steps, ours.weight_decay) == ("linear", 2, pytest.approx(48**-0.5))
     assert (ours.max_grad_norm, ours.num_train_epochs) == (0.5, 1)
