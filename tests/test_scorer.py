@@ -122,9 +122,9 @@ def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Pat
 
 
 def test_claims_are_about_columns_and_state_their_units() -> None:
-    for claim in TREND_CLAIMS.values():
-        for quantity in (claim.quantity(measure) for measure in MEASURES):
-            assert quantity.unit == ALL[quantity.column].unit, quantity.column
+    for kind in KINDS.values():
+        for quantity in (kind.quantity(measure) for measure in MEASURES):
+            assert quantity.unit == ALL[quantity.name].unit, quantity.name
 
 
 def test_in_the_unit_of_their_own_start_the_same_runs_have_other_numbers(
