@@ -10,7 +10,9 @@ from pessimism.experiment.cells import DpoCell, OnlineCell, parse_dpo_cell
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.probes.policy import DPO, ONLINE, probe_checkpoint, probe_set
+from pessimism.probes.parts.checkpoint import probe_checkpoint
+from pessimism.probes.parts.declaration import DPO, ONLINE
+from pessimism.probes.parts.readings import probe_set
 from pessimism.reward.ensemble import RewardEnsemble
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 Edit = Callable[..., None]
+AddFile = Callable[[str, str, str], Path]
 
 TINY_WORLD = {
     "embedded.hidden_size": 32,
@@ -86,6 +89,30 @@ def edit(project: Path) -> Edit:
         path.write_text(yaml.safe_dump(content))
 
     return set_key
+
+
+@pytest.fixture
+def add_file(tmp_path: Path) -> Iterator[AddFile]:
+    """Put a file into a room of the package for one test, as who extends the room would."""
+    rooms: dict[str, list[str]] = {}
+
+    def add(room: str, name: str, text: str) -> Path:
+        package, folder = importlib.import_module(room), tmp_path / "rooms" / room
+        if room not in rooms:
+            folder.mkdir(parents=True)
+            rooms[room] = list(package.__path__)
+            package.__path__ = [*rooms[room], str(folder)]
+        (folder / f"{name}.py").write_text(text)
+        sys.modules.pop(f"{room}.{name}", None)
+        importlib.invalidate_caches()
+        return folder / f"{name}.py"
+
+    yield add
+    for room, path in rooms.items():
+        package = sys.modules[room]
+        for file in Path(package.__path__[-1]).glob("*.py"):
+            sys.modules.pop(f"{room}.{file.stem}", None)
+        package.__path__ = path
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.resolving import check_head
 from pessimism.offline.reference import sequence_logps
-from pessimism.probes.entropy import batch_entropy_and_kl
+from pessimism.probes.parts.distributions import batch_entropy_and_kl
 
 VOCABULARY = 5 * logprobs.CHUNK + 7  # the last tile is narrower
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12]]

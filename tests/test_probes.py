@@ -10,21 +10,22 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import save_random_adapter
+from conftest import AddFile, save_random_adapter
 from pessimism.data.prompts import plain_ids
+from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, use_adapter
 from pessimism.models.compute.generation import FULL, sample_responses
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.probes import policy as probes
-from pessimism.probes.entropy import prompt_entropy, response_entropy_and_kl
-from pessimism.probes.representation import (
-    ReferenceStates,
-    cosine_distances,
-    mean_pairwise_cosine_distance,
-    shrunk_covariance,
-)
+from pessimism.probes.ood_distance import cosine_distances, distances
+from pessimism.probes.parts.checkpoint import probe_checkpoint
+from pessimism.probes.parts.declaration import DPO, ONLINE, ROOM, all_columns, all_probes
+from pessimism.probes.parts.distributions import prompt_entropy, response_entropy_and_kl
+from pessimism.probes.parts.readings import ProbeSet, Readings, probe_set
+from pessimism.probes.parts.states import MemberStates, ReferenceStates, shrunk_covariance
+from pessimism.probes.response_diversity import diversities, mean_pairwise_cosine_distance
+from pessimism.scoring import probing
 
 
 def test_cosine_distance_of_parallel_orthogonal_and_opposite_states():
@@ -87,10 +88,10 @@ def test_divergence_from_the_base_is_none_without_an_adapter_and_positive_with_o
     tokenizer = load_tokenizer(tiny_world, "policy")
     model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
     params, seeds = cut_to(tiny_world, 40, 2), range(len(PROMPTS))
-    entropy, kl = response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)
-    assert kl > 0.01 and 0 < entropy < math.log(len(tokenizer))
+    entropy_N, kl_N = response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)
+    assert kl_N.mean() > 0.01 and (entropy_N > 0).all() and (entropy_N < math.log(len(tokenizer))).all()
     with use_adapter(model, None):
-        assert response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)[1] == 0.0
+        assert (response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)[1] == 0.0).all()
 
 
 def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tm
     params = cut_to(tiny_world, 40, 64)
     prompts = [PROMPTS[0]] * 128
     seeds = range(len(prompts))
-    entropy, kl = response_entropy_and_kl(model, tokenizer, prompts, params, seeds)
+    entropy_N, kl_N = response_entropy_and_kl(model, tokenizer, prompts, params, seeds)
     drawn = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
     batch = pad_pairs(drawn.prompt_ids, drawn.response_ids, tokenizer.pad_token_id, model.device)
     with torch.no_grad():
@@ -109,8 +110,8 @@ def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tm
         with use_adapter(model, None):
             base = response_logps(model, batch)
     ratios = policy.sums - base.sums
-    assert kl == pytest.approx(ratios.mean().item(), abs=4 * ratios.std().item() / 128**0.5)
-    assert entropy == pytest.approx(policy.mean_entropy.mean().item(), abs=1e-5)
+    assert kl_N.mean().item() == pytest.approx(ratios.mean().item(), abs=4 * ratios.std().item() / 128**0.5)
+    assert entropy_N.mean().item() == pytest.approx(policy.mean_entropy.mean().item(), abs=1e-5)
 
 
 WIDTH = 3
@@ -127,15 +128,15 @@ class StillEnsemble:
 
 
 def probe(params: Params, dpo: Path, online: Path) -> dict[str, Any]:
-    model = attach(load_policy_base(params), {probes.DPO: dpo, probes.ONLINE: online}, trainable=None)
+    model = attach(load_policy_base(params), {DPO: dpo, ONLINE: online}, trainable=None)
     reference = ReferenceStates(centroid_H=np.ones(WIDTH), precision_H_H=np.eye(WIDTH))
-    asked = probes.ProbeSet(
+    asked = ProbeSet(
         prompts=PROMPTS,
         heldout_prompts=PROMPTS,
         references={member: {"penultimate": reference, "last": reference} for member in StillEnsemble.members},
         reference_count=1,
     )
-    return probes.probe_checkpoint(model, load_tokenizer(params, "policy"), StillEnsemble(), asked, params, seed=0)
+    return probe_checkpoint(model, load_tokenizer(params, "policy"), StillEnsemble(), asked, params, seed=0)
 
 
 def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_path: Path) -> None:
@@ -152,11 +153,81 @@ def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_pa
 def test_distance_and_diversity_across_are_of_first_responses_and_diversity_within_of_all() -> None:
     states_NR_H = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])  # two prompts with two responses
     reference = ReferenceStates(centroid_H=np.array([1.0, 0.0]), precision_H_H=np.diag([1.0, 4.0]))
-    found = probes._representation_probes(states_NR_H, reference, repeats=2)
+    states = MemberStates(states_NR_H, reference, responses_per_prompt=2)
+    found = distances(states) | diversities(states)
     assert found["ood_cosine_distance"] == pytest.approx((0 + 1) / 2)
     assert found["ood_mahalanobis_distance"] == pytest.approx((0 + (1 + 4) ** 0.5) / 2)
     assert found["diversity_across"] == pytest.approx(1.0)
     assert found["diversity_within"] == pytest.approx((2 + 0) / 2)
+
+
+TOYS = {
+    "response_words": """
+from pessimism.probes.parts.declaration import Column, Probe
+
+def words(responses):
+    return {"response_words": sum(len(text.split()) for text in responses) / len(responses)}
+
+WORDS = Probe(
+    reads=("responses",),
+    compute=words,
+    columns=(Column("response_words", "mean words of a response", "words", "≥ 0", "longer", "words"),),
+)
+""",
+    "state_norm": """
+import numpy as np
+from pessimism.probes.parts.declaration import STATES, Column, Probe
+
+def norms(states):
+    return {"state_norm": float(np.linalg.norm(states.states_NR_H, axis=1).mean())}
+
+NORM = Probe(
+    reads=(STATES,),
+    compute=norms,
+    columns=(Column("state_norm", "mean norm of the states", "", "≥ 0", "longer", "norm", loss=True),),
+)
+""",
+}
+
+
+def test_a_file_is_a_probe_and_its_columns_are_known(tiny_world: Params, tmp_path: Path, add_file: AddFile) -> None:
+    before = {name for column in all_columns() for name in column.names}
+    for name, text in TOYS.items():
+        add_file(ROOM, name, text)
+    assert set(TOYS) < set(all_probes())
+    save_random_adapter(tiny_world, tmp_path / "one", seed=1)
+    record = probe(tiny_world, tmp_path / "one", tmp_path / "one")
+    values = probing.probe_columns(record, tiny_world.protocol)
+    state_norm = ["state_norm_dpo", "state_norm_online", "state_norm_collapse"]
+    assert set(values) - before == {"response_words", "response_words_online", *state_norm}
+    assert list(values) == probing.column_names()
+    assert values["response_words"] == record["dpo"]["response_words"] > 0
+    layers = [member["penultimate"] for member in record["dpo"]["members"].values()]
+    assert values["state_norm_dpo"] == pytest.approx(np.mean([layer["state_norm"] for layer in layers])) != 0
+    assert values["state_norm_collapse"] == 0.0
+
+
+def test_two_probes_of_one_name_are_refused(tiny_world: Params, tmp_path: Path, add_file: AddFile) -> None:
+    add_file(ROOM, "again", TOYS["response_words"].replace('"response_words"', '"kl_to_base"'))
+    with pytest.raises(DataError, match=r"found the columns \['kl_to_base', 'kl_to_base_online'\] twice"):
+        all_columns()
+    save_random_adapter(tiny_world, tmp_path / "one", seed=1)
+    with pytest.raises(DataError, match=r"found the values \['kl_to_base'\], which another probe gives"):
+        probe(tiny_world, tmp_path / "one", tmp_path / "one")
+
+
+def test_a_value_that_was_not_probed_names_the_stage(tiny_world: Params) -> None:
+    column = next(column for column in all_columns() if column.name == "kl_to_base")
+    with pytest.raises(DataError, match="found no 'kl_to_base' for column kl_to_base.*dvc repro probe_policy"):
+        column.values({"dpo": {"members": {"0": {"penultimate": {}}}}, "online": {}}, tiny_world.protocol)
+
+
+@pytest.mark.parametrize("name", all_probes())
+def test_a_probe_reads_what_there_is_to_read(name: str) -> None:
+    fields = {field.name for field in dataclasses.fields(Readings)}
+    assert [
+        reading for reading in all_probes()[name].reads if not hasattr(Readings, reading) | (reading in fields)
+    ] == []
 
 
 def test_every_cell_is_probed_on_the_same_rows(tiny_world: Params) -> None:
@@ -166,7 +237,7 @@ def test_every_cell_is_probed_on_the_same_rows(tiny_world: Params) -> None:
         tiny_world.scale, probes=dataclasses.replace(tiny_world.scale.probes, prompts=None, references=9)
     )
     params = dataclasses.replace(tiny_world, scale=scale)
-    first, second = (probes.probe_set(params, tasks, tasks[:2], pairs, StillEnsemble()) for _ in range(2))
+    first, second = (probe_set(params, tasks, tasks[:2], pairs, StillEnsemble()) for _ in range(2))
     assert first.prompts == second.prompts and len(set(first.prompts)) == len(first.prompts) == 5
     assert first.reference_count == 9 and len(first.heldout_prompts) == 2
     assert sorted(first.references) == [0, 1]

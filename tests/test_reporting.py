@@ -21,6 +21,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
 from pessimism.measures.intervals import log_t_interval
+from pessimism.probes.parts.declaration import Column, all_columns
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
@@ -209,13 +210,16 @@ def test_checkpoints_are_those_of_the_primary_arm(marked: pd.DataFrame) -> None:
     assert row[": entropy, prompt tokens"].main == mean(marked, "entropy_dpo", 80, "oracle")
     assert row[": win rate over the base, proxy"].main == mean(marked, "dpo_win_rate", 80, "oracle")
     assert row[": accuracy of the implicit reward"].main == mean(marked, "dpo_reward_accuracy", 80, "oracle")
-    after = entries(measure_tables.representations(primary), "0.4 (p20)", "after the online run")
-    assert after["distance from the reward model's data: Mahalanobis, all members"].main == mean(
-        marked, "ood_mahalanobis_distance_online", 20, "oracle"
-    )
-    assert after["diversity: diversity within a prompt, all members"].main == mean(
-        marked, "within_prompt_diversity_online", 20, "oracle"
-    )
+
+
+@pytest.mark.parametrize("column", all_columns(), ids=lambda column: column.name)
+@pytest.mark.parametrize(("place", "when"), [(0, "DPO checkpoint"), (1, "after the online run")])
+def test_every_probe_is_shown_before_and_after_the_online_run(
+    marked: pd.DataFrame, column: Column, place: int, when: str
+) -> None:
+    row = entries(measure_tables.probes(marked[marked["arm"] == "oracle"]), "0.4 (p20)", when)
+    assert row[f": {column.heading}"].main == mean(marked, column.names[place], 20, "oracle")
+    assert column.formula in measure_tables.probe_legend()
 
 
 def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:

@@ -16,8 +16,9 @@ Declared = TypeVar("Declared")
 
 
 def names(package: str) -> list[str]:
-    """Names of the files of a package, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    """Names of the files of a package, sorted; what they share lies in folders next to them."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in found if not module.ispkg)
 
 
 def check_named(package: str, name: str, asked_by: str) -> None:

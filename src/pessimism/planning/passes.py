@@ -28,7 +28,7 @@ from pessimism.planning.bases import META, resident_tensors, size
 from pessimism.planning.kernels import Target, kernels_of
 from pessimism.planning.lengths import Load
 from pessimism.planning.tracing import ACTIVATIONS, Fill, Trace, Work
-from pessimism.probes.entropy import batch_entropy_and_kl
+from pessimism.probes.parts.distributions import batch_entropy_and_kl
 from pessimism.reward.ensemble import RewardEnsemble
 
 CACHE = "KV cache"
@@ -166,7 +166,7 @@ class Tracer:
         )
 
     def divergence(self, model: PeftModel, rows: int, policy: str) -> Pass:
-        """Entropy of a policy and its divergence from the base, over the whole vocabulary (probes.entropy)."""
+        """Entropy of a policy and its divergence from the base, over the whole vocabulary (probes.parts)."""
         batch = self._response_batch(rows)
         model.eval()
 

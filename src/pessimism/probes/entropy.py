@@ -1,89 +1,46 @@
-"""Token-level entropy of a policy on prompts (Eq. 11) and on its own responses, and its divergence from the base."""
+"""Entropy of a policy, per token: on the prompts it is given (Eq. 11) and on its own responses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+from pessimism.probes.parts.declaration import Probe, ProbeColumn
 
-from pessimism.data.prompts import online_prompt_ids
-from pessimism.experiment.params import Params
-from pessimism.models.adapters import use_adapter
-from pessimism.models.compute.batching import evaluation_tokens, pad_right, token_batches
-from pessimism.models.compute.generation import FULL, sample_responses
-from pessimism.models.compute.logprobs import ROWS, ResponseBatch, hidden_states, score_positions, soft_cap, spread
-from pessimism.online.rollout import sorted_response_batches
-
-REVERSE = 1.0
-"""TRL's name for the direction KL(policy || base)."""
+if TYPE_CHECKING:
+    import torch
 
 
-def prompt_entropy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
-) -> torch.Tensor:
-    """Entropy of the next-token distribution, averaged over each prompt's own tokens (Eq. 11).
-
-    Returns:
-        (N,) nats per token, in [0, ln V]; higher = less certain.
-    """
-    encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
-    means_N = torch.empty(len(encoded))
-    for rows in token_batches([len(ids) for ids in encoded], evaluation_tokens(params, "policy")):
-        means_N[rows] = _batch_entropy(model, [encoded[row] for row in rows], tokenizer.pad_token_id).cpu()
-    return means_N
+def entropies(prompt_entropy_N: torch.Tensor, response_entropy_P: torch.Tensor) -> dict[str, float]:
+    """Mean over prompts and mean over responses, each weighing the same; nats per token, in [0, ln V]."""
+    return {
+        "prompt_entropy": float(prompt_entropy_N.mean()),
+        "response_entropy": float(response_entropy_P.mean()),
+    }
 
 
-@torch.no_grad()
-def _batch_entropy(model: PreTrainedModel, prompt_ids: list[list[int]], pad_id: int) -> torch.Tensor:
-    """(B,) mean over each prompt's tokens of the entropy of what follows them."""
-    input_ids, attention_mask = pad_right(prompt_ids, pad_id, model.device)
-    real_B_T = attention_mask.bool()
-    hidden_N_H = hidden_states(model, input_ids)[real_B_T]
-    # The entropy does not depend on the target.
-    _, entropy_N, *_ = score_positions(model, hidden_N_H, input_ids[real_B_T])
-    return spread(entropy_N, real_B_T).sum(dim=1) / real_B_T.sum(dim=1)
-
-
-def response_entropy_and_kl(
-    model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params, seeds: Sequence[int]
-) -> tuple[float, float]:
-    """Entropy and divergence from the base of the policy that is active on ``model``, over its own responses.
-
-    One response per prompt is drawn from the full distribution, whatever the protocol samples from. At each of its
-    tokens both distributions are compared over the whole vocabulary, which has less noise than log-ratios of the
-    sampled tokens and cannot be negative.
-
-    Args:
-        seeds: one per prompt.
-
-    Returns:
-        Mean entropy per token, nats, each response weighing the same; mean KL(policy || base) per response, nats.
-    """
-    rollouts = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
-    rows, budget = range(len(prompts)), evaluation_tokens(params, "policy")
-    batches = sorted_response_batches(rollouts, rows, tokenizer, model.device, budget)
-    found = [batch_entropy_and_kl(model, batch) for batch in batches]
-    entropy_N, kl_N = (torch.cat(column) for column in zip(*found, strict=True))
-    return float(entropy_N.mean()), float(kl_N.mean())
-
-
-@torch.no_grad()
-def batch_entropy_and_kl(model: PeftModel, batch: ResponseBatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B,) mean entropy per token and (B,) KL to the base summed over tokens."""
-    predicting_B_T = batch.scored_B_T.roll(-1, dims=1)
-    policy_N_H = hidden_states(model, batch.input_ids)[predicting_B_T]
-    with use_adapter(model, None):
-        base_N_H = hidden_states(model, batch.input_ids)[predicting_B_T]
-    head, cap = model.get_output_embeddings(), soft_cap(model)
-    found = [
-        ChunkedDivergenceFunction.apply(
-            policy_R_H, head.weight, head.bias, base_R_H, head.weight, head.bias, REVERSE, 1.0, 1.0, cap, 1.0, cap
-        )
-        for policy_R_H, base_R_H in zip(policy_N_H.split(ROWS), base_N_H.split(ROWS), strict=True)
-    ]
-    kl_N, entropy_N = (torch.cat(column) for column in zip(*found, strict=True))
-    entropy_B = spread(entropy_N, batch.scored_B_T).sum(dim=1) / batch.scored_B_T.sum(dim=1)
-    return entropy_B, spread(kl_N, batch.scored_B_T).sum(dim=1)
+ENTROPY = Probe(
+    reads=("prompt_entropy_N", "response_entropy_P"),
+    compute=entropies,
+    columns=(
+        ProbeColumn(
+            "entropy",
+            formula="Eq. 11 on the tokens that `entropy_tokens` names",
+            unit="nats per token",
+            within="≥ 0",
+            higher="less certain",
+            heading="entropy, paper's probe",
+            choose=lambda probed, protocol: probed[f"{protocol.entropy_tokens}_entropy"],
+            published=True,
+            loss=True,
+        ),
+        ProbeColumn(
+            "response_entropy",
+            formula="Eq. 11 on the tokens of own responses to the held-out problems",
+            unit="nats per response token",
+            within="≥ 0",
+            higher="less certain",
+            heading="entropy, response tokens",
+            loss=True,
+        ),
+    ),
+)

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.experiment.cells import percentile_label
+from pessimism.experiment.cells import percentile_in, percentile_label
 from pessimism.measures.intervals import log_t_interval
+from pessimism.probes.parts.declaration import all_columns
 from pessimism.published import printed
 from pessimism.reporting.claim_tables import BY, CONTROLLED, PAPER
 from pessimism.reporting.curves import Arms, beta_levels
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, over_seeds, step, steps
-from pessimism.scoring.column import CHECKPOINTS, DETAILS, MORE, REPRESENTATIONS, Column
+from pessimism.scoring.column import DETAILS, MORE, Column
 from pessimism.scoring.columns import ALL, LABEL, shown_in
 from pessimism.scoring.scores import beta_label
 
@@ -147,36 +148,41 @@ def _published_row(row: printed.PublishedBeta) -> list[Entry]:
     return [Entry(value) for value in values]
 
 
+CHECKPOINTS = ("kl_to_base", "response_entropy_dpo", "entropy_dpo", "dpo_win_rate", "dpo_reward_accuracy")
+
+
 def checkpoints(primary: pd.DataFrame, entropy_tokens: str) -> Table:
-    """How conservative each DPO checkpoint turned out, beside the beta that was asked for."""
-    same = ALL["entropy_dpo"] if entropy_tokens == "response" else None
-    columns = [column for column in shown_in(CHECKPOINTS) if column is not same]
+    """How conservative each checkpoint turned out, and how good, by the beta that was asked for."""
+    same = "entropy_dpo" if entropy_tokens == "response" else None
+    columns = [ALL[name] for name in CHECKPOINTS if name != same]
     rows = [
         [Entry(label), *(over_seeds(runs[column.name]) for column in columns)]
         for label, _, runs in _runs(primary, primary["arm"].unique().tolist())
     ]
-    return Table([BETA, *(column.heading.format(tokens=entropy_tokens) for column in columns)], rows)
+    return Table([BETA, *(column.heading for column in columns)], rows)
 
 
-def representations(primary: pd.DataFrame) -> Table:
-    """Distances and diversities of the probes, before and after the online run."""
-    columns = shown_in(REPRESENTATIONS)
+def probes(primary: pd.DataFrame) -> Table:
+    """Every probe, before and after the online run."""
+    columns = all_columns()
     rows = []
     for label, _, runs in _runs(primary, primary["arm"].unique().tolist()):
-        for when, suffix in (("DPO checkpoint", ""), ("after the online run", "_online")):
-            entries = (over_seeds(runs[f"{column.name}{suffix}"]) for column in columns)
-            rows.append([Entry(label), Entry(when), *entries])
-    distances = sum("distance" in column.name for column in columns)
-    groups = [("", 2), ("distance from the reward model's data", distances), ("diversity", len(columns) - distances)]
-    return Table([BETA, "", *(column.heading for column in columns)], rows, groups=groups)
+        for place, when in enumerate(("DPO checkpoint", "after the online run")):
+            rows.append([Entry(label), Entry(when), *(over_seeds(runs[column.names[place]]) for column in columns)])
+    return Table([BETA, "", *(column.heading for column in columns)], rows)
+
+
+def probe_legend() -> str:
+    """What every column of :func:`probes` is."""
+    return " ".join(f"{column.heading}: {column.formula}; higher: {column.higher}." for column in all_columns())
 
 
 def variance_table(variance: Mapping[str, Any]) -> Table:
-    """Variance components of the held-out changes, by arm, beta percentile and reward."""
+    """Variance components of the held-out changes, by label, arm and reward."""
     rows = []
-    for percentile in sorted(set().union(*variance.values()), key=lambda key: int(key.removeprefix("p"))):
-        for arm, rewards in ((arm, found[percentile]) for arm, found in variance.items()):
+    for label in sorted(set().union(*variance.values()), key=lambda label: (percentile_in(label) or 100, label)):
+        for arm, rewards in ((arm, found[label]) for arm, found in variance.items()):
             for reward, parts in rewards.items():
                 numbers = (Entry(number(parts[name])) for name in COMPONENTS)
-                rows.append([Entry(percentile), Entry(arm), Entry(WORDS[reward]), *numbers])
-    return Table(["β percentile", "arm", "reward", *COMPONENTS.values()], rows)
+                rows.append([Entry(label), Entry(arm), Entry(WORDS[reward]), *numbers])
+    return Table(["β", "arm", "reward", *COMPONENTS.values()], rows)

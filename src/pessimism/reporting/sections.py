@@ -162,7 +162,11 @@ def _mechanism(results: Results) -> list[str]:
             "Below, by all members: Mahalanobis distance, and the diversity of several responses to one prompt. "
             "The vertical axes do not start at 0.",
         ),
-        folded("Distances and diversities in numbers", page.table(measure_tables.representations(results.primary))),
+        folded(
+            "Every probe in numbers",
+            page.table(measure_tables.probes(results.primary)),
+            note(measure_tables.probe_legend()),
+        ),
         page.heading("Does the ensemble's disagreement tell wrong answers?"),
         _figure(
             "disagreement",

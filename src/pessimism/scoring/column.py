@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LOG, MORE, DETAILS, CHECKPOINTS, REPRESENTATIONS = "log", "more", "details", "checkpoints", "representations"
-"""Tables that show every column which names them: that of ``pessimism score``, and four of the report."""
+LOG, MORE, DETAILS = "log", "more", "details"
+"""Tables that show every column which names them: that of ``pessimism score``, and two of the report."""
 DIRECTIONS = {+1: "more hacking", -1: "less hacking"}
 
 

@@ -21,7 +21,7 @@ from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
 from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
-from pessimism.scoring.probing import Checkpoint, Probed
+from pessimism.scoring.probing import Checkpoint
 from pessimism.scoring.runs import BATCH, HELDOUT, Evidence
 from pessimism.scoring.scorer import score, thresholds, with_excesses
 
@@ -111,10 +111,9 @@ def _checkpoint_scores(evidence: Evidence, cell: OnlineCell) -> dict[str, float 
 
 def checkpoint(evidence: Evidence, cell: OnlineCell) -> Checkpoint:
     """The checkpoint that an online run of the primary arm began with."""
-    probes, protocol = evidence.probes[cell.dpo], evidence.params.protocol
     return Checkpoint(
-        before=Probed(probes["dpo"], protocol),
-        after=Probed(probes["online"], protocol),
+        record=evidence.probes[cell.dpo],
+        protocol=evidence.params.protocol,
         samples=evidence.runs[cell].samples,
         base=evidence.base.samples,
         reward_accuracy=evidence.validation[cell.dpo]["reward_accuracy"],

@@ -1,8 +1,7 @@
-"""Where responses lie in a reward member's representation: distance to its data and diversity (Eq. 12)."""
+"""Where a reward member's representation puts responses, and its own training data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,31 @@ class ReferenceStates:
     @classmethod
     def of(cls, states_N_H: np.ndarray) -> ReferenceStates:
         return cls(states_N_H.mean(axis=0), np.linalg.inv(shrunk_covariance(states_N_H)))
+
+
+@dataclass(frozen=True)
+class MemberStates:
+    """The responses of a policy in one layer of one reward member.
+
+    Attributes:
+        states_NR_H: of N prompts with R responses each, rows in that order.
+        reference: the member's states on its own training data, in the same layer.
+        responses_per_prompt: R.
+    """
+
+    states_NR_H: np.ndarray
+    reference: ReferenceStates
+    responses_per_prompt: int
+
+    @property
+    def first_N_H(self) -> np.ndarray:
+        """Of each prompt's first response."""
+        return self.states_NR_H[:: self.responses_per_prompt]
+
+    @property
+    def by_prompt(self) -> list[np.ndarray]:
+        """N arrays (R, H), the responses to one prompt each."""
+        return np.split(self.states_NR_H, len(self.first_N_H))
 
 
 def shrunk_covariance(states_N_H: np.ndarray) -> np.ndarray:
@@ -46,44 +70,12 @@ def shrunk_covariance(states_N_H: np.ndarray) -> np.ndarray:
     return weight * target_H_H + (1 - weight) * sample_H_H
 
 
-def mahalanobis_distances(states_N_H: np.ndarray, reference: ReferenceStates) -> np.ndarray:
-    """(N,) distance of every state to the reference data in units of its spread; at least 0, higher = farther."""
-    centred_N_H = states_N_H - reference.centroid_H
-    return np.sqrt(np.einsum("nh,hg,ng->n", centred_N_H, reference.precision_H_H, centred_N_H))
-
-
-def cosine_distances(states_N_H: np.ndarray, centroid_H: np.ndarray) -> np.ndarray:
-    """Cosine distance of every state to the centroid, Eq. 12.
-
-    Returns:
-        (N,) in [0, 2]; higher = farther from the reward model's training data.
+def directions(states_N_H: np.ndarray) -> np.ndarray:
+    """(N, H) states scaled to norm 1.
 
     Raises:
-        ValueError: a state or the centroid is the zero vector, which has no direction.
+        ValueError: one is the zero vector, which has no direction.
     """
-    return 1 - _unit(states_N_H) @ _unit(centroid_H[None])[0]
-
-
-def mean_pairwise_cosine_distance(states_N_H: np.ndarray) -> float:
-    """Mean cosine distance over all unordered pairs; in [0, 2], higher = more diverse.
-
-    Raises:
-        ValueError: fewer than two states, or a zero vector among them.
-    """
-    count = len(states_N_H)
-    if count < 2:
-        raise ValueError(f"found {count} state(s); expected 2 or more to form a pair (probes.prompts)")
-    similarities_N_N = _unit(states_N_H) @ _unit(states_N_H).T
-    pairs = np.triu_indices(count, k=1)
-    return float(1 - similarities_N_N[pairs].mean())
-
-
-def mean_diversity_within(groups: Sequence[np.ndarray]) -> float:
-    """Mean over groups, each the (R, H) states of the responses to one prompt, of their mean pairwise distance."""
-    return float(np.mean([mean_pairwise_cosine_distance(states_R_H) for states_R_H in groups]))
-
-
-def _unit(states_N_H: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(states_N_H, axis=1, keepdims=True)
     if not norms.all():
         raise ValueError("found a state of norm 0; expected directions: is the reward model trained?")
