@@ -14,7 +14,6 @@ import torch
 
 from benchmarks import arms, naive, worlds
 from benchmarks.rows import Row, counter_row, ratio_row
-from pessimism.data.prompts import math_prompt
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, trainable_parameters
@@ -26,6 +25,7 @@ from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import find_objective
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.tasks.parts.declaration import find_task
 
 PROMPTS, RESPONSE, BETA = 4, 64, 0.1
 POLICY_SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=64, intermediate=192, layers=4)
@@ -99,8 +99,8 @@ class Theirs:
     @classmethod
     def load(cls, params: Params, vocabulary: int) -> Theirs:
         loop = naive.OnlineLoop.load(params, str(CHECKPOINT), load_tokenizer(params, "policy"), BETA)
-        questions = worlds.task_table(PROMPTS, 1, vocabulary)["question"]
-        return cls(loop, [math_prompt(question, params.scale.tasks.prompt_template) for question in questions])
+        questions, task = worlds.task_table(PROMPTS, 1, vocabulary)["question"], find_task(params.scale.tasks.kind)
+        return cls(loop, [task.pose(question) for question in questions])
 
     def step(self) -> None:
         start = time.perf_counter()

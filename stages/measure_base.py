@@ -12,15 +12,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.reward.ensemble import RewardEnsemble
 
-KEPT = (
-    "prompts",
-    "proxy_reward",
-    "proxy_reward_sd",
-    "true_reward",
-    "true_reward_sd",
-    "true_reward_flexible",
-    "response_length",
-)
+KEPT = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward_sd", "response_length")
 
 
 @stage.main("measure_base")
@@ -31,7 +23,7 @@ def main(params: Params) -> None:
     model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
     scored = roll_out(model, tokenizer, ensemble, heldout, params, seeds)
     summary = reward_summary(scored)
-    records.write_json(layout.BASE_METRICS, {key: summary[key] for key in KEPT})
+    records.write_json(layout.BASE_METRICS, {key: summary[key] for key in (*KEPT, *scored.true_rewards)})
     records.write_table(layout.BASE_SAMPLES, sample_table(scored))
 
 

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from conftest import CHECKOUT
 from pessimism.errors import DataError
-from pessimism.tasks.answers import (
+from pessimism.tasks.parts.answers import (
     MARKER,
-    audit,
     extract_flexible,
     extract_strict,
     true_reward,
@@ -229,23 +228,8 @@ def test_no_answer_is_never_right() -> None:
             reward("no number", "five")
 
 
-def test_audit_counts_by_hand() -> None:
-    responses = ["#### 5", "it is 5", "#### 5\nNext: 6", "none", "#### 4"]
-    assert audit(responses, ["5"] * 5) == {
-        "no_answer_strict": 0.4,
-        "no_answer_flexible": 0.2,
-        "true_reward": 0.4,
-        "true_reward_flexible": 0.4,
-        "disagreement": 0.4,
-    }
-
-
-@pytest.mark.parametrize(("responses", "answers"), [([], []), (["#### 5"], ["5", "6"])])
-def test_audit_wants_one_answer_for_each_response(responses: list[str], answers: list[str]) -> None:
-    with pytest.raises(DataError, match=f"found {len(responses)} responses and {len(answers)} answers"):
-        audit(responses, answers)
-
-
 def test_reading_an_answer_needs_no_library() -> None:
-    code = "import sys, pessimism.tasks.answers; sys.exit(bool({'torch', 'numpy', 'pandas'} & sys.modules.keys()))"
+    code = (
+        "import sys, pessimism.tasks.parts.answers; sys.exit(bool({'torch', 'numpy', 'pandas'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(CHECKOUT / "src")}).returncode == 0

@@ -27,7 +27,7 @@ from pessimism.data.preferences import load_preferences
 from pessimism.errors import DataError, ParamsError, SourceError, ending_on_errors
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.tasks.gsm8k import load_tasks
+from pessimism.tasks.parts.problems import load_problems
 
 
 def failure(*arguments: str) -> str:
@@ -142,6 +142,8 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def use_path(edit: Edit, section: str, name: str) -> None:
+    if section == "tasks":
+        edit("scales/tiny.yaml", "tasks.kind", "gsm8k")
     edit("scales/tiny.yaml", f"{section}.source", "path")
     edit("scales/tiny.yaml", f"{section}.name", name)
 
@@ -245,7 +247,7 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     scale = load_params().scale
     found = {
         "preferences": load_preferences(scale.preferences, 42).record,
-        "tasks": load_tasks(scale.tasks, 42).record,
+        "tasks": load_problems(scale.tasks, 42).record,
     }
     records.write_json(layout.DATA_RECORD, found)
     preflight.check(load_params())

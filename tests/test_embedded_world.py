@@ -10,7 +10,7 @@ import pytest
 
 from pessimism.data import embedded_world
 from pessimism.data.embedded_world import Candidate, Problem, Step
-from pessimism.tasks.answers import extract_strict, true_reward
+from pessimism.tasks.parts.answers import extract_strict, true_reward
 
 EXAMPLE = Problem("", (Step(5, "+", 3), Step(None, "-", 2)))
 

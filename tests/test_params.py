@@ -133,7 +133,6 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (DESIGN, "offline_cells", ["p20"], "'p20'", "such as b0.05"),
         (DESIGN, "offline_cells", [0.05], "0.05", "a text"),
         (DESIGN, "online.objective", ..., "online.objective: missing", "a text"),
-        (SCALE, "tasks.prompt_template", "Solve:", "no {question}", "a text that holds it"),
         (SCALE, "preferences.limit", -5, "-5", "above 0"),
         (PROTOCOL, "top_p", 1.5, "1.5", "(0, 1]"),
         (PROTOCOL, "kl_percentile", 101, "101", "(0, 100]"),

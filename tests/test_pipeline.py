@@ -47,6 +47,22 @@ FOUND_BY_NAME = {
     "src/pessimism/online/loop.py": "src/pessimism/online/objectives/${online.objective}.py",
 }
 
+# Modules that look a file up by its name, and the dependencies of which one must tell DVC of it.
+FINDERS = {
+    "src/pessimism/offline/objective.py": ["src/pessimism/offline/objectives/${offline.objective}.py"],
+    "src/pessimism/online/objective.py": ["src/pessimism/online/objectives/${online.objective}.py"],
+    "src/pessimism/probes/parts/declaration.py": ["src/pessimism/probes"],
+    "src/pessimism/tasks/parts/declaration.py": ["src/pessimism/tasks", str(layout.TASKS)],
+}
+
+# Modules that find the files of a room by name, which no import statement shows: who imports one depends on the room.
+ROOMS = {
+    "src/pessimism/tasks/parts/problems.py": "src/pessimism/tasks",
+    "src/pessimism/probes/parts/declaration.py": "src/pessimism/probes",
+}
+# Who only judges answers depends on the problems instead, beside which lies the hash of the one task's code.
+JUDGE = "src/pessimism/tasks/parts/declaration.py"
+
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
 SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
@@ -184,9 +200,12 @@ def test_deps_cover_the_import_closure(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check_params"}))
 def test_a_file_found_by_name_is_told_to_dvc(stage: str) -> None:
-    """The parameter check alone looks such files up and does nothing with them."""
-    finds = "src/pessimism/experiment/extensions.py" in closure(stage)
-    assert finds == any("${" in path for path in closure(stage)), "see FOUND_BY_NAME"
+    """The parameter check alone looks objectives up and does nothing with them."""
+    modules, told = closure(stage), {*closure(stage), *BODIES[stage]["deps"]}
+    for finder, ways in FINDERS.items():
+        assert finder not in modules or set(ways) & told, f"{finder} finds a file of which dvc.yaml says nothing"
+    finders = {path for path in modules if "extensions.find(" in (CHECKOUT / filled(path)).read_text()}
+    assert finders <= FINDERS.keys()
 
 
 def test_files_found_by_name_are_there_and_their_names_are_tracked() -> None:
@@ -194,6 +213,44 @@ def test_files_found_by_name_are_there_and_their_names_are_tracked() -> None:
         for path in (path for path in closure(stage) if "${" in path):
             assert (CHECKOUT / filled(path)).is_file()
             assert set(re.findall(r"\$\{([\w.]+)\}", path)) <= (param_keys(stage, "params.yaml") or set())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_that_find_files_by_name_depend_on_their_room(stage: str) -> None:
+    found = {room for finder, room in ROOMS.items() if finder in closure(stage)}
+    assert set(BODIES[stage]["deps"]) & set(ROOMS.values()) == found
+
+
+def test_no_model_depends_on_a_whole_room() -> None:
+    """A new task or probe must not train one again."""
+    for stage in (name for name in STAGES if name.startswith(("train", "adapt", "measure", "assess", "prepare_base"))):
+        assert not set(BODIES[stage]["deps"]) & set(ROOMS.values())
+
+
+def test_what_judges_answers_depends_on_the_hash_of_the_judge() -> None:
+    judges = [stage for stage in STAGES if JUDGE in closure(stage) and ROOMS.keys().isdisjoint(closure(stage))]
+    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online"}
+    for stage in (*judges, "probe_policy"):
+        assert str(layout.TASK_CODE.parent) in BODIES[stage]["deps"]
+        assert "tasks.kind" in (param_keys(stage, "scales/${scale}.yaml") or set())
+
+
+@pytest.mark.parametrize(
+    ("room", "stages"),
+    [("tasks", ["check_params", "prepare_data"]), ("probes", ["probe_policy", "score_hacking", "report"])],
+)
+def test_files_found_by_name_import_nothing_that_is_not_tracked(room: str, stages: list[str]) -> None:
+    folder = f"src/pessimism/{room}"
+    for file in sorted((CHECKOUT / folder).glob("*.py")):
+        outside = {path.relative_to(CHECKOUT).as_posix() for path in import_closure.closure(file)} - NOT_TRACKED
+        outside = {path for path in outside if not path.startswith(f"{folder}/")}
+        for stage in stages:
+            assert outside <= set(BODIES[stage]["deps"]), f"{file.name} would not rerun {stage}"
+
+
+@pytest.mark.parametrize("probe", sorted((CHECKOUT / "src/pessimism/probes").glob("*.py")), ids=lambda path: path.stem)
+def test_a_probe_is_read_by_tables_and_needs_no_torch(probe: Path) -> None:
+    assert import_closure.libraries_at_start(probe).isdisjoint({"torch", "transformers", "peft", "trl"})
 
 
 @pytest.mark.parametrize(
@@ -247,7 +304,7 @@ def test_data_flows_down() -> None:
     ]
     for height, packages in enumerate(layers):
         above = {package for layer in layers[:height] for package in layer}
-        for file in (file for package in packages for file in (CHECKOUT / "src/pessimism" / package).glob("*.py")):
+        for file in (file for package in packages for file in (CHECKOUT / "src/pessimism" / package).rglob("*.py")):
             upward = [
                 name for name in import_closure.imports(file) if name.split(".")[1:2] and name.split(".")[1] in above
             ]
@@ -433,6 +490,7 @@ def dvc_md5(path: Path) -> str:
     """The hash that DVC records for a file or a directory."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    inside = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    files = sorted(file.as_posix() for file in inside if "__pycache__" not in file.parts)  # as .dvcignore says
     entries = [{"md5": dvc_md5(path / name), "relpath": name} for name in files]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"

@@ -25,7 +25,6 @@ from pessimism.probes.parts.distributions import prompt_entropy, response_entrop
 from pessimism.probes.parts.readings import ProbeSet, Readings, probe_set
 from pessimism.probes.parts.states import MemberStates, ReferenceStates, shrunk_covariance
 from pessimism.probes.response_diversity import diversities, mean_pairwise_cosine_distance
-from pessimism.scoring import probing
 
 
 def test_cosine_distance_of_parallel_orthogonal_and_opposite_states():
@@ -163,7 +162,7 @@ def test_distance_and_diversity_across_are_of_first_responses_and_diversity_with
 
 TOYS = {
     "response_words": """
-from pessimism.probes.parts.declaration import Column, Probe
+from pessimism.probes.parts.declaration import ProbeColumn, Probe
 
 def words(responses):
     return {"response_words": sum(len(text.split()) for text in responses) / len(responses)}
@@ -171,12 +170,12 @@ def words(responses):
 WORDS = Probe(
     reads=("responses",),
     compute=words,
-    columns=(Column("response_words", "mean words of a response", "words", "≥ 0", "longer", "words"),),
+    columns=(ProbeColumn("response_words", "mean words of a response", "words", "≥ 0", "longer", "words"),),
 )
 """,
     "state_norm": """
 import numpy as np
-from pessimism.probes.parts.declaration import STATES, Column, Probe
+from pessimism.probes.parts.declaration import STATES, ProbeColumn, Probe
 
 def norms(states):
     return {"state_norm": float(np.linalg.norm(states.states_NR_H, axis=1).mean())}
@@ -184,7 +183,7 @@ def norms(states):
 NORM = Probe(
     reads=(STATES,),
     compute=norms,
-    columns=(Column("state_norm", "mean norm of the states", "", "≥ 0", "longer", "norm", loss=True),),
+    columns=(ProbeColumn("state_norm", "mean norm of the states", "", "≥ 0", "longer", "norm", loss=True),),
 )
 """,
 }
@@ -197,10 +196,10 @@ def test_a_file_is_a_probe_and_its_columns_are_known(tiny_world: Params, tmp_pat
     assert set(TOYS) < set(all_probes())
     save_random_adapter(tiny_world, tmp_path / "one", seed=1)
     record = probe(tiny_world, tmp_path / "one", tmp_path / "one")
-    values = probing.probe_columns(record, tiny_world.protocol)
+    found = [column.values(record, tiny_world.protocol) for column in all_columns()]
+    values = {name: value for columns in found for name, value in columns.items()}
     state_norm = ["state_norm_dpo", "state_norm_online", "state_norm_collapse"]
     assert set(values) - before == {"response_words", "response_words_online", *state_norm}
-    assert list(values) == probing.column_names()
     assert values["response_words"] == record["dpo"]["response_words"] > 0
     layers = [member["penultimate"] for member in record["dpo"]["members"].values()]
     assert values["state_norm_dpo"] == pytest.approx(np.mean([layer["state_norm"] for layer in layers])) != 0

@@ -14,7 +14,6 @@ from pessimism.data.prompts import (
     encode_pair,
     encode_reward_text,
     fit_prompt,
-    math_prompt,
     online_prompt_ids,
     plain_ids,
     reward_text,
@@ -50,10 +49,6 @@ def with_bos() -> PreTrainedTokenizerFast:
 
 def text(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
     return tokenizer.decode(ids)
-
-
-def test_math_prompt_fills_the_template_and_leaves_other_braces() -> None:
-    assert math_prompt(" What is {x}? \n", "Solve {y}: {question}\n\n") == "Solve {y}: What is {x}?\n\n"
 
 
 def test_reward_text_is_prompt_blank_line_response() -> None:

@@ -21,7 +21,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
 from pessimism.measures.intervals import log_t_interval
-from pessimism.probes.parts.declaration import Column, all_columns
+from pessimism.probes.parts.declaration import ProbeColumn, all_columns
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
@@ -207,7 +207,7 @@ def test_checkpoints_are_those_of_the_primary_arm(marked: pd.DataFrame) -> None:
     row = entries(measure_tables.checkpoints(primary, "prompt"), "1.6 (p80)")
     assert row[": KL to the base, nats per response"].main == mean(marked, "kl_to_base", 80, "oracle")
     assert row[": entropy, response tokens"].main == mean(marked, "response_entropy_dpo", 80, "oracle")
-    assert row[": entropy, prompt tokens"].main == mean(marked, "entropy_dpo", 80, "oracle")
+    assert row[": entropy, paper's probe"].main == mean(marked, "entropy_dpo", 80, "oracle")
     assert row[": win rate over the base, proxy"].main == mean(marked, "dpo_win_rate", 80, "oracle")
     assert row[": accuracy of the implicit reward"].main == mean(marked, "dpo_reward_accuracy", 80, "oracle")
 
@@ -215,7 +215,7 @@ def test_checkpoints_are_those_of_the_primary_arm(marked: pd.DataFrame) -> None:
 @pytest.mark.parametrize("column", all_columns(), ids=lambda column: column.name)
 @pytest.mark.parametrize(("place", "when"), [(0, "DPO checkpoint"), (1, "after the online run")])
 def test_every_probe_is_shown_before_and_after_the_online_run(
-    marked: pd.DataFrame, column: Column, place: int, when: str
+    marked: pd.DataFrame, column: ProbeColumn, place: int, when: str
 ) -> None:
     row = entries(measure_tables.probes(marked[marked["arm"] == "oracle"]), "0.4 (p20)", when)
     assert row[f": {column.heading}"].main == mean(marked, column.names[place], 20, "oracle")

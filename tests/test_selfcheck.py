@@ -32,7 +32,7 @@ from pessimism.selfcheck.hacking import check_placebo, check_planted_hack
 from pessimism.selfcheck.instrument import Finding, Instrument, load_instrument, needed_outputs
 from pessimism.selfcheck.policy import TRUNCATED, check_kept_mass, check_kl_at_start, check_response_logps
 from pessimism.selfcheck.rewards import check_answers, check_saved_member, check_score_invariance
-from pessimism.tasks import answers, gsm8k
+from pessimism.tasks.parts import answers
 
 Patch = pytest.MonkeyPatch
 CELL = DpoCell("p20", 0)
@@ -60,7 +60,8 @@ def world(tiny_world: Params, edit: Edit) -> Params:
     records.write_json(layout.BETA_GRID, {"p20": 0.4, "p50": 1.0, "p80": 2.0})
     rows = embedded_world.task_rows(rng.generator(0, "selfcheck-test"), 56)
     rows[0] = {"question": "It was 3 degrees and fell by 8.", "answer": "3 - 8 = -5\n#### -5"}
-    table = pd.DataFrame([gsm8k.task_row(row, f"task-{number}", "here") for number, row in enumerate(rows)])
+    table = pd.DataFrame([answers.marked_problem(row, "here") for row in rows])
+    table.insert(0, "task_id", [f"task-{number}" for number in range(len(table))])
     for split, part in (("train", table[:20]), ("heldout", table[20:52]), ("test", table[52:])):
         records.write_table(layout.tasks(split), part)
     return params

@@ -307,7 +307,7 @@ def test_local_rows_that_change_are_accepted_as_the_refusal_says(tmp_path: Path)
     for split, rows in (("train", problems[:140]), ("test", problems[140:])):
         write_jsonl(tmp_path / f"rows/gsm8k_{split}.jsonl", rows)
     scale = yaml.safe_load((project.root / "scales/micro.yaml").read_text())
-    scale["tasks"] |= {"source": "path", "name": str(tmp_path / "rows")}
+    scale["tasks"] |= {"kind": "gsm8k", "source": "path", "name": str(tmp_path / "rows")}
     (project.root / "scales/micro.yaml").write_text(yaml.safe_dump(scale))
     assert project.dvc("repro", "prepare_data") == ["check_params", "prepare_data"]
     kept = (project.root / "data/tasks/train.parquet").read_bytes()

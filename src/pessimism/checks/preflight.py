@@ -22,7 +22,7 @@ from pessimism.experiment.sections import section
 from pessimism.machine import hub, resources
 from pessimism.machine.hub import Kind
 from pessimism.offline.objective import find_objective
-from pessimism.tasks.gsm8k import load_tasks
+from pessimism.tasks.parts.problems import load_problems, usable_task
 
 ROLES = ("policy", "reward")
 
@@ -111,9 +111,10 @@ def _check_rows(params: Params) -> None:
     if scale.preferences.source != "hub":
         with section(params, "preferences"):
             _check_rows_unchanged("preferences", load_preferences(scale.preferences, params.root_seed).record)
-    if scale.tasks.source != "hub":
-        with section(params, "tasks"):
-            _check_rows_unchanged("tasks", load_tasks(scale.tasks, params.root_seed).record)
+    with section(params, "tasks"):
+        usable_task(scale.tasks)
+        if scale.tasks.source != "hub":
+            _check_rows_unchanged("tasks", load_problems(scale.tasks, params.root_seed).record)
 
 
 def _check_model(model: ModelParams) -> None:

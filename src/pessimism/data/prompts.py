@@ -25,16 +25,6 @@ class EncodedPair:
     rejected_ids: list[int]
 
 
-def math_prompt(question: str, template: str) -> str:
-    """Prompt of a verifiable problem, for the online phase and the probes.
-
-    Args:
-        question: the problem.
-        template: text that holds ``{question}`` (``tasks.prompt_template`` of the scale); other braces are left alone.
-    """
-    return template.replace("{question}", question.strip())
-
-
 def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthParams) -> str:
     """A prompt that leaves about half of the sequence to its response: of a longer one, the end.
 

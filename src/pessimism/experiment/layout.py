@@ -21,6 +21,7 @@ DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"
 PREFERENCES = DATA / "preferences"
 TASKS = DATA / "tasks"
+TASK_CODE = TASKS / "code.json"
 DATA_RECORD = DATA / "sources.json"
 BASE_SAMPLES = DATA / "base_samples.parquet"
 REFERENCE = DATA / "reference"

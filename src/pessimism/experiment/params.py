@@ -54,6 +54,7 @@ class PreferenceParams:
 
 @dataclass(frozen=True)
 class TaskParams:
+    kind: str
     source: Source
     name: str
     config: str
@@ -61,7 +62,6 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
-    prompt_template: str
 
 
 @dataclass(frozen=True)
@@ -368,8 +368,6 @@ def _scale_problems(scale: Scale) -> list[str]:
     for role in ("policy", "reward"):
         if not scale.model(role).lora_targets:
             problems.append(f"{role}.lora_targets: found an empty list; expected names of linear layers")
-    if "{question}" not in scale.tasks.prompt_template:
-        problems.append("tasks.prompt_template: found no {question}; expected a text that holds it")
     return problems
 
 

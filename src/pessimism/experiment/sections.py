@@ -13,7 +13,7 @@ LOCAL_COPIES = {
     "policy": "directory of a Hugging Face model",
     "reward": "directory of a Hugging Face model",
     "preferences": ".jsonl file",
-    "tasks": "directory of gsm8k_train.jsonl and gsm8k_test.jsonl",
+    "tasks": "directory of the train and the test .jsonl file",
 }
 
 

@@ -197,8 +197,7 @@ class OnlineRun:
                 "response": scored.rollouts.texts[index],
                 "answer": self.heldout_tasks["answer"].iloc[index],
                 "proxy_reward": float(scored.proxy_reward[index]),
-                "true_reward": float(scored.true_reward[index]),
-                "true_reward_flexible": float(scored.true_reward_flexible[index]),
+                **{column: float(rewards[index]) for column, rewards in scored.true_rewards.items()},
             }
             for index in range(min(ROLLOUTS_KEPT, len(scored.task_ids)))
         ]

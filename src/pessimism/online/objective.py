@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pessimism.experiment.extensions import find
+from pessimism.experiment import extensions
 from pessimism.models.compute.logprobs import TokenLogps
 
 
@@ -39,4 +39,4 @@ def find_objective(name: str) -> OnlineObjective:
     Raises:
         ParamsError: there is no such file.
     """
-    return find("pessimism.online.objectives", name, OnlineObjective, "params.yaml: online.objective")
+    return extensions.find("pessimism.online.objectives", name, OnlineObjective, "params.yaml: online.objective")

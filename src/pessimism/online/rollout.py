@@ -10,20 +10,20 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.prompts import math_prompt
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
 from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
-from pessimism.tasks.answers import true_reward, true_reward_flexible
+from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
 
 
 @dataclass(frozen=True)
 class ScoredRollouts:
     """One response per problem with its rewards, arrays of shape (B,).
 
-    ``true_reward`` is the strict rule's, ``true_reward_flexible`` the other's (``pessimism.tasks.answers``).
+    Attributes:
+        true_rewards: by column (``true_reward``, ``true_reward_flexible``), what the task's verdicts give; in [0, 1].
     """
 
     task_ids: list[str]
@@ -31,8 +31,12 @@ class ScoredRollouts:
     rollouts: Rollouts
     proxy_reward: np.ndarray
     ensemble_std: np.ndarray
-    true_reward: np.ndarray
-    true_reward_flexible: np.ndarray
+    true_rewards: dict[str, np.ndarray]
+
+    @property
+    def true_reward(self) -> np.ndarray:
+        """Reward r*, by the strict verdict."""
+        return self.true_rewards[TRUE_REWARD]
 
     @property
     def response_tokens(self) -> np.ndarray:
@@ -41,19 +45,18 @@ class ScoredRollouts:
     @classmethod
     def joined(cls, parts: Sequence[ScoredRollouts]) -> ScoredRollouts:
         """The responses of all ``parts``, in order."""
+        columns = parts[0].true_rewards
         rollouts = {
             name: [row for part in parts for row in getattr(part.rollouts, name)]
             for name in ("prompt_ids", "response_ids", "texts", "finished")
-        }
-        rewards = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("proxy_reward", "ensemble_std", "true_reward", "true_reward_flexible")
         }
         return cls(
             task_ids=[task for part in parts for task in part.task_ids],
             prompts=[prompt for part in parts for prompt in part.prompts],
             rollouts=Rollouts(**rollouts),
-            **rewards,
+            proxy_reward=np.concatenate([part.proxy_reward for part in parts]),
+            ensemble_std=np.concatenate([part.ensemble_std for part in parts]),
+            true_rewards={column: np.concatenate([part.true_rewards[column] for part in parts]) for column in columns},
         )
 
 
@@ -66,15 +69,15 @@ def roll_out(
     seeds: Sequence[int],
     reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
-    """Sample a response to every problem and score it: ensemble (Eq. 13) and exact match.
+    """Sample a response to every problem and score it: ensemble (Eq. 13) and the task's verdicts.
 
     Args:
         seeds: one per problem.
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    prompts = [math_prompt(question, params.scale.tasks.prompt_template) for question in tasks["question"]]
+    task = find_task(params.scale.tasks.kind)
+    prompts = [task.pose(question) for question in tasks["question"]]
     rollouts = sample_responses(model, tokenizer, prompts, params, seeds)
-    texts_and_answers = list(zip(rollouts.texts, tasks["answer"], strict=True))
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
@@ -82,8 +85,7 @@ def roll_out(
         rollouts=rollouts,
         proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
         ensemble_std=disagreement(scores_K_B),
-        true_reward=np.array([true_reward(*pair) for pair in texts_and_answers]),
-        true_reward_flexible=np.array([true_reward_flexible(*pair) for pair in texts_and_answers]),
+        true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
     )
 
 
@@ -95,7 +97,7 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
         "proxy_reward_sd": float(scored.proxy_reward.std(ddof=1)),
         "true_reward": float(scored.true_reward.mean()),
         "true_reward_sd": float(scored.true_reward.std(ddof=1)),
-        "true_reward_flexible": float(scored.true_reward_flexible.mean()),
+        **{column: float(rewards.mean()) for column, rewards in scored.true_rewards.items() if column != TRUE_REWARD},
         "ensemble_std": float(scored.ensemble_std.mean()),
         "response_length": float(scored.response_tokens.mean()),
         "finished_fraction": float(np.mean(scored.rollouts.finished)),
@@ -109,8 +111,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
         {
             "task_id": scored.task_ids,
             "proxy_reward": scored.proxy_reward,
-            "true_reward": scored.true_reward,
-            "true_reward_flexible": scored.true_reward_flexible,
+            **scored.true_rewards,
             "ensemble_std": scored.ensemble_std,
             "response_tokens": scored.response_tokens,
         }

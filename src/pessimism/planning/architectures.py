@@ -13,7 +13,7 @@ from pessimism.errors import SourceError
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
 from pessimism.models.embedded import make_model, make_tokenizer
-from pessimism.tasks.gsm8k import load_tasks
+from pessimism.tasks.parts.problems import load_problems
 
 _QWEN3 = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960}
 
@@ -142,7 +142,7 @@ def _task_counts(params: Params, scale_file: str) -> tuple[int, int, int]:
     tasks = params.scale.tasks
     if tasks.source != "hub":
         with section(params, "tasks"):
-            rows = load_tasks(tasks, params.root_seed).rows
+            rows = load_problems(tasks, params.root_seed).rows
         return len(rows["train"]), len(rows["heldout"]), len(rows["test"])
     if tasks.name not in TASK_ROWS:
         raise _unknown(f"{scale_file}: tasks", tasks.name, TASK_ROWS)

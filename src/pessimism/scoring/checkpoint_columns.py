@@ -47,9 +47,7 @@ def _of_probe(probe: ProbeColumn) -> list[Column]:
         column(before, probe.formula, probe.higher, probe.within, probe.heading),
         column(after, f"`{before}` after the online run", probe.higher, probe.within),
     ]
-    return columns + [
-        column(name, f"`{before}` minus `{after}`", f"more {probe.name} lost online", "") for name in lost
-    ]
+    return columns + [column(name, f"`{before}` minus `{after}`", "more of it lost online", "") for name in lost]
 
 
 CHECKPOINT_COLUMNS = [*_OFFLINE, *(column for probe in all_columns() for column in _of_probe(probe))]

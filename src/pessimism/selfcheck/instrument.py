@@ -27,7 +27,7 @@ from pessimism.online.rollout import ScoredRollouts, roll_out, sample_table
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.scoring.runs import BaseRewards, Run, read_betas
-from pessimism.tasks.gsm8k import SPLITS
+from pessimism.tasks.parts.problems import SPLITS
 
 HELDOUT_PROBLEMS = 64
 PLACEBO_STEPS = 2

@@ -17,8 +17,8 @@ from pessimism.models.adapters import attach, save_adapter
 from pessimism.models.loading import load_reward_base
 from pessimism.reward.ensemble import RewardEnsemble, member_name
 from pessimism.selfcheck.instrument import Finding, Instrument
-from pessimism.tasks.answers import audit
-from pessimism.tasks.gsm8k import SPLITS
+from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.tasks.parts.problems import SPLITS
 
 RESPONSES = 32
 FLOAT32_TOLERANCE = 1e-4
@@ -85,17 +85,13 @@ def check_saved_member(instrument: Instrument) -> Finding:
 
 
 def check_answers(instrument: Instrument) -> Finding:
-    """Reference solutions of every problem under the strict rule, and both rules on the base's held-out responses."""
+    """Reference solutions of every problem by the strict verdict, and all verdicts on the base's held-out responses."""
+    task = find_task(instrument.params.scale.tasks.kind)
     problems = pd.concat([records.read_table(layout.tasks(split)) for split in SPLITS])
-    references = audit(list(problems["solution"]), list(problems["answer"]))["true_reward"]
-    rates = audit(instrument.base.rollouts.texts, list(instrument.heldout_tasks["answer"]))
+    references = task.judge(list(problems["solution"]), list(problems["answer"]))[TRUE_REWARD].mean()
+    rates = ", ".join(f"{rewards.mean():.1%} {column}" for column, rewards in instrument.base.true_rewards.items())
     return Finding(
-        figure=(
-            f"{references:.2%} of {len(problems)} reference solutions rewarded; responses rewarded "
-            f"{rates['true_reward']:.1%} strict, {rates['true_reward_flexible']:.1%} flexible "
-            f"({rates['disagreement']:.1%} differ); without an answer {rates['no_answer_strict']:.1%} strict, "
-            f"{rates['no_answer_flexible']:.1%} flexible"
-        ),
+        figure=f"{references:.2%} of {len(problems)} reference solutions rewarded; the base's responses: {rates}",
         criterion="every reference solution rewarded",
         passed=references == 1,
     )

@@ -1,4 +1,4 @@
-"""Verifiable problems and how an answer is judged, one file per kind of task.
+"""Verifiable problems, one file per kind of task: where they come from, how they are posed, how an answer is judged.
 
-Knows no model and no reward model.
+A scale names its task's file as ``tasks.kind``. What tasks share lies in ``parts``. Knows no model and no reward model.
 """

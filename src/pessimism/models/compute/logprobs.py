@@ -74,7 +74,7 @@ def pad_pairs(
     if empty:
         raise DataError(
             f"found no prompt token in rows {empty[:5]} of a batch; expected at least 1: check the prompts' texts, "
-            "tasks.prompt_template and lengths.prompt"
+            "the task's prompt and lengths.prompt"
         )
     input_ids, attention_mask = pad_right([[*prompt, *response] for prompt, response in pairs], pad_id, device)
     starts_B_1 = torch.tensor([[len(prompt)] for prompt, _ in pairs], device=device)

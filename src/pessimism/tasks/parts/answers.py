@@ -27,10 +27,12 @@ point: the notebook reads 4 in 3/4, 5 in .5, and -19 in COVID-19.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
+from pessimism.data.sources import check_columns
 from pessimism.errors import DataError
 
 MARKER = "####"
@@ -78,29 +80,30 @@ def true_reward_flexible(response: str | None, answer: str) -> float:
     return float(extract_flexible(response) == _reference(answer))
 
 
-def audit(responses: Sequence[str | None], answers: Sequence[str]) -> dict[str, float]:
-    """How often the two rules find an answer, reward it, and disagree; each a share of the responses, in [0, 1].
+def number_verdicts(response: str | None, answer: str) -> dict[str, float]:
+    """Both rules' rewards."""
+    return {"strict": true_reward(response, answer), "flexible": true_reward_flexible(response, answer)}
+
+
+def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
+    """A row of ``question`` and ``answer`` whose answer ends in a number after ``####``, as GSM8K has them.
 
     Returns:
-        ``no_answer_strict``, ``no_answer_flexible``, ``true_reward``, ``true_reward_flexible`` and ``disagreement``:
-        the share of responses that the two rules reward differently.
+        ``question``, ``solution`` and ``answer``: its number as text, equal for equal numbers ("1000" for 1,000 and
+        "5/2" for 2.50).
 
     Raises:
-        DataError: there are no responses, or not one answer for each.
+        DataError: a column is missing or empty, or the answer has no number after ``####``.
     """
-    if not responses or len(responses) != len(answers):
-        raise DataError(f"found {len(responses)} responses and {len(answers)} answers; expected one of each or more")
-    pairs = list(zip(responses, answers, strict=True))
-    strict = [true_reward(response, answer) for response, answer in pairs]
-    flexible = [true_reward_flexible(response, answer) for response, answer in pairs]
-    counts = {
-        "no_answer_strict": sum(extract_strict(response) is None for response in responses),
-        "no_answer_flexible": sum(extract_flexible(response) is None for response in responses),
-        "true_reward": sum(strict),
-        "true_reward_flexible": sum(flexible),
-        "disagreement": sum(one != other for one, other in zip(strict, flexible, strict=True)),
-    }
-    return {name: count / len(responses) for name, count in counts.items()}
+    check_columns(row, ("question", "answer"), where)
+    for column in ("question", "answer"):
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise DataError(f"{where}: found {row[column]!r} in column {column}; expected a text")
+    solution = row["answer"].strip()
+    answer = extract_strict(solution)
+    if answer is None:
+        raise DataError(f"{where}: found a reference that ends in {solution[-60:]!r}; expected a number after {MARKER}")
+    return {"question": row["question"].strip(), "solution": solution, "answer": str(answer)}
 
 
 def _reference(answer: str) -> Fraction:

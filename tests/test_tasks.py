@@ -1,0 +1,227 @@
+"""What holds for every task: found by its file, rows read and split, verdicts checked, the judge's code recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import AddFile
+from pessimism.data import sources
+from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.experiment import extensions
+from pessimism.experiment.params import TaskParams
+from pessimism.machine import hub
+from pessimism.tasks.parts.declaration import ROOM, Task, find_task
+from pessimism.tasks.parts.problems import code_record, load_problems
+
+EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, train_limit=20, test_limit=10, heldout=5)
+TOY = """
+from pessimism.errors import DataError
+from pessimism.tasks.parts.declaration import Task
+
+
+def draw(generator, n):
+    return [{"word": f"word-{number}"} for number in range(n)]
+
+
+def problem(row, where):
+    if not row["word"]:
+        raise DataError(f"{where}: found no word")
+    return {"question": f"Spell {row['word']}", "solution": row["word"], "answer": row["word"]}
+
+
+def rewards(response, answer):
+    letters = set(response or "") & set(answer)
+    return {"strict": float(response == answer), "partial": len(letters) / len(set(answer))}
+
+
+SPELLING = Task("Please: {question}\\n", problem, rewards, files="{split}.jsonl", splits=("fit", "try"), draw=draw)
+"""
+
+
+def write_rows(directory: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> TaskParams:
+    for split, rows in (("train", train), ("test", test)):
+        (directory / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return TaskParams("gsm8k", "path", str(directory), "main", None, train_limit=None, test_limit=None, heldout=2)
+
+
+def rows(n: int) -> list[dict[str, str]]:
+    return [{"question": f"What is {i} + 1?", "answer": f"{i}+1={i + 1}\n#### {i + 1}"} for i in range(n)]
+
+
+def test_heldout_rows_are_the_last_of_train_and_no_row_is_lost(tmp_path: Path) -> None:
+    problems = load_problems(write_rows(tmp_path, rows(7), rows(3)), 42)
+    assert [row["task_id"] for row in problems.rows["train"]] == [f"train-{i}" for i in range(1, 6)]
+    assert [row["task_id"] for row in problems.rows["heldout"]] == ["train-6", "train-7"]
+    assert [row["answer"] for row in problems.rows["test"]] == ["1", "2", "3"]
+    assert problems.record["rows"] == {"train": 5, "heldout": 2, "test": 3}
+
+
+def test_limits_never_move_the_heldout_rows(tmp_path: Path) -> None:
+    params = replace(write_rows(tmp_path, rows(7), rows(3)), train_limit=4, test_limit=1)
+    problems = load_problems(params, 42)
+    assert [row["task_id"] for row in problems.rows["heldout"]] == ["train-6", "train-7"]
+    assert [row["task_id"] for row in problems.rows["train"]] == ["train-1", "train-2", "train-3", "train-4"]
+    assert len(problems.rows["test"]) == 1
+
+
+def test_drawn_problems_are_shared_by_no_two_splits() -> None:
+    problems = load_problems(EMBEDDED, 42)
+    questions = [row["question"] for split in problems.rows.values() for row in split]
+    assert len(questions) == len(set(questions)) == 35
+    assert {split: len(found) for split, found in problems.rows.items()} == {"train": 20, "heldout": 5, "test": 10}
+    assert problems == load_problems(EMBEDDED, 42)
+    assert problems.rows != load_problems(EMBEDDED, 43).rows
+
+
+def test_bad_row_of_a_file_is_named_with_its_file(tmp_path: Path) -> None:
+    params = write_rows(tmp_path, rows(7), [*rows(1), {"question": "q", "answer": "no marker"}])
+    with pytest.raises(DataError, match=r"gsm8k_test\.jsonl, row 2"):
+        load_problems(params, 42)
+
+
+def test_missing_file_and_missing_limit_say_what_to_change(tmp_path: Path) -> None:
+    params = write_rows(tmp_path, rows(7), rows(3))
+    (tmp_path / "gsm8k_test.jsonl").unlink()
+    with pytest.raises(SourceError, match=r"^found no file .*gsm8k_test\.jsonl"):
+        load_problems(params, 42)
+    with pytest.raises(ParamsError, match="train_limit and test_limit"):
+        load_problems(replace(EMBEDDED, test_limit=None), 42)
+
+
+def test_too_few_rows_for_the_heldout_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"found 2 train problems; expected more than are held out \(2\)"):
+        load_problems(write_rows(tmp_path, rows(2), rows(1)), 42)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "known"), [("arithmetic", "path", "embedded"), ("gsm8k", "embedded", "hub")]
+)
+def test_a_source_that_a_task_has_not_is_refused(kind: str, source: str, known: str) -> None:
+    with pytest.raises(ParamsError, match=f"found the source '{source}'; expected one of .*'{known}'.*`kind`"):
+        load_problems(replace(EMBEDDED, kind=kind, source=source), 42)
+
+
+def test_hub_out_of_reach_names_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **options: object) -> None:
+        assert options["timeout"] == hub.HUB_SECONDS
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", fail)
+    with pytest.raises(SourceError) as caught:
+        load_problems(replace(EMBEDDED, kind="gsm8k", source="hub", name="openai/gsm8k"), 42)
+    message = str(caught.value)
+    assert "openai/gsm8k" in message and "Name or service not known" in message
+
+
+def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pessimism.tasks.parts.problems.hub_revision", lambda *_: "c0ffee")
+    asked = []
+
+    def load(name: str, config: str, split: str, revision: str) -> list[dict[str, str]]:
+        asked.append((name, config, split, revision))
+        return rows(9)
+
+    monkeypatch.setattr(sources, "hub_rows", load)
+    problems = load_problems(replace(EMBEDDED, kind="gsm8k", source="hub", name="openai/gsm8k"), 42)
+    assert asked == [("openai/gsm8k", "main", split, "c0ffee") for split in ("train", "test")]
+    assert problems.record["revision"] == "c0ffee"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in extensions.names(ROOM) if find_task(kind).draw])
+def test_drawn_problems_reward_their_solutions_and_no_empty_response(kind: str) -> None:
+    task = find_task(kind)
+    problems = load_problems(replace(EMBEDDED, kind=kind), 42).rows["train"]
+    answers = [row["answer"] for row in problems]
+    assert task.judge([row["solution"] for row in problems], answers)["true_reward"].all()
+    assert not any(rewards.any() for rewards in task.judge([None] * len(answers), answers).values())
+    assert all(row["question"] in task.pose(row["question"]) for row in problems)
+
+
+def test_a_file_is_a_task(add_file: AddFile, tmp_path: Path) -> None:
+    """Its own rows, splits, prompt, reference and verdicts, known by its name alone."""
+    add_file(ROOM, "spelling", TOY)
+    task = find_task("spelling")
+    assert task.sources == ["hub", "path", "embedded"]
+    judged = task.judge(["word-1", "w", None], ["word-1"] * 3)
+    assert {name: rewards.tolist() for name, rewards in judged.items()} == {
+        "true_reward": [1.0, 0.0, 0.0],
+        "true_reward_partial": [1.0, pytest.approx(1 / 6), 0.0],
+    }
+    drawn = load_problems(replace(EMBEDDED, kind="spelling"), 42)
+    assert drawn.rows["heldout"][0] == {
+        "task_id": "train-21",
+        "question": "Spell word-20",
+        "solution": "word-20",
+        "answer": "word-20",
+    }
+    for split, words in (("fit", ["a", "b", "c"]), ("try", ["d", ""])):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({"word": word}) + "\n" for word in words))
+    with pytest.raises(DataError, match=r"try\.jsonl, row 2: found no word"):
+        load_problems(replace(EMBEDDED, kind="spelling", source="path", name=str(tmp_path), heldout=1), 42)
+
+
+def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'gsm8k'\]"):
+        find_task("parts")
+
+
+def task(rewards: Callable[[str | None, str], dict[str, float]], prompt: str = "{question}") -> Task:
+    return Task(prompt, lambda row, where: dict(row), rewards)
+
+
+def test_a_prompt_is_filled_and_other_braces_stay() -> None:
+    posed = task(lambda *_: {}, "Solve {y}: {question}\n\n").pose(" What is {x}? \n")
+    assert posed == "Solve {y}: What is {x}?\n\n"
+    with pytest.raises(DataError, match="found no {question} in a task's prompt 'Solve:'; expected a text that holds"):
+        task(lambda *_: {}, "Solve:")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        (lambda *_: {"flexible": 1.0}, "expected the same for every one and 'strict' among them"),
+        (lambda text, _: {"strict": 1.0, str(text): 1.0}, "expected the same for every one"),
+        (lambda *_: {"strict": 1.5}, r"found strict rewards of \[1.5 1.5\]; expected all in \[0, 1\]"),
+        (lambda *_: {"strict": 1.0, "partial": float("nan")}, "found partial rewards"),
+    ],
+)
+def test_verdicts_that_are_none_are_refused(rewards: Callable[..., dict[str, float]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        task(rewards).judge(["a", "b"], ["a", "b"])
+
+
+def test_no_response_has_no_verdict() -> None:
+    with pytest.raises(DataError, match=r"found the verdicts \[\] on 0 responses"):
+        find_task("gsm8k").judge([], [])
+    with pytest.raises(ValueError, match="zip"):
+        find_task("gsm8k").judge(["#### 5"], ["5", "6"])
+
+
+def test_verdicts_by_hand() -> None:
+    judged = find_task("gsm8k").judge(["#### 5", "it is 5", "#### 5\nNext: 6", "none", None], ["5"] * 5)
+    assert {name: rewards.tolist() for name, rewards in judged.items()} == {
+        "true_reward": [1.0, 0.0, 1.0, 0.0, 0.0],
+        "true_reward_flexible": [1.0, 1.0, 0.0, 0.0, 0.0],
+    }
+    assert all(rewards.dtype == np.float64 for rewards in judged.values())
+
+
+def test_the_record_of_a_judge_changes_with_its_code_and_with_no_other(add_file: AddFile) -> None:
+    """It is what tells DVC which stages to run again."""
+    add_file(ROOM, "spelling", TOY)
+    add_file(ROOM, "louder", f"from {ROOM}.parts import answers\nfrom {ROOM}.spelling import SPELLING\n")
+    before = {kind: code_record(kind) for kind in ("spelling", "louder", "gsm8k")}
+    assert before["spelling"]["kind"] == "spelling"
+    assert set(before["louder"]["sha256"]) == {
+        f"{ROOM}.{name}" for name in ("louder", "spelling", "parts.answers", "parts.declaration")
+    }
+    add_file(ROOM, "spelling", TOY.replace("response == answer", "response is not None"))
+    add_file(ROOM, "another", TOY)
+    after = {kind: code_record(kind) for kind in before}
+    assert {kind for kind in before if before[kind] != after[kind]} == {"spelling", "louder"}
