@@ -44,7 +44,6 @@ CHANGES = {
     "prompt_split": {"training problems"},
     "paired_seeds": {"random streams of a run", "rewards of a training batch"},  # the latter by their dropout's masks
     "policy_dropout": {"log-ratio before the first update"},
-    "right_padding": {"padding of prompts"},
     "reward_dropout": {"rewards of a training batch"},
     "normalize_rewards": {"rewards of a training batch", "rewards of the held-out problems"},
     "sampling": {"sampled distribution"},
@@ -64,10 +63,9 @@ CHANGES = {
 ALWAYS_THE_SAME = {"controlled gap", "controlled probes"}
 
 
-def test_the_two_protocols_differ_in_every_switch_but_the_ablation() -> None:
+def test_the_two_protocols_differ_in_every_switch() -> None:
     assert PAPER.keys() == CONTROLLED.keys()
-    assert {key for key in PAPER if PAPER[key] != CONTROLLED[key]} == CHANGES.keys() - {"right_padding"}
-    assert not PAPER["right_padding"] and not CONTROLLED["right_padding"]
+    assert {key for key in PAPER if PAPER[key] != CONTROLLED[key]} == CHANGES.keys()
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
@@ -94,7 +92,6 @@ RERUN = {
     "prompt_format": {"measure_base", "adapt_online", "probe_policy"},
     "enable_thinking": {"measure_reference", "measure_base", "adapt_online", "probe_policy"},
     "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
-    "right_padding": {"measure_base", "adapt_online", "probe_policy"},
     "sampling": {"measure_base", "adapt_online", "probe_policy"},
     "normalize_rewards": {"measure_base", "adapt_online"},
     "paired_seeds": {"train_dpo", "adapt_online"},
@@ -180,7 +177,6 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
         "training problems": list(loop.load_training_tasks(params)["task_id"]),
         "random streams of a run": rng.run_stream(protocol, "p20", 0),
         "log-ratio before the first update": (policy.sums - reference.sums).tolist(),
-        "padding of prompts": "left" if asked["attention_mask"][-1, 0] == 0 else "right",
         "sampled distribution": [sampled_from(*asked["logits_processor"])],
         "rewards of a training batch": batch.tolist(),
         "rewards of the held-out problems": heldout.tolist(),
@@ -258,7 +254,7 @@ def grid_facts(protocol: Protocol) -> dict[str, Any]:
 
 
 def turned(params: Params, switch: str) -> Params:
-    value = True if switch == "right_padding" else CONTROLLED[switch]
+    value = CONTROLLED[switch]
     if switch == "arms":
         value = {name: Arm(**{**arm, "reward": str(arm["reward"]).lower()}) for name, arm in value.items()}
     return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **{switch: value}))

@@ -20,8 +20,6 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 
 OTHER = {"paper": "controlled", "controlled": "paper"}
-ABLATIONS = {"right_padding": True}
-"""Switches that are off in both protocols: what an experiment turns them to."""
 SHOWN = {"augc": "AUGC", "controlled_augc_excess": "controlled"}
 
 
@@ -83,12 +81,12 @@ def experiment_name(protocol: str, switch: str) -> str:
 
 
 def turned_values(protocol: str) -> dict[str, Any]:
-    """Each switch in which the two protocols differ, or that only an ablation turns, and the value to turn it to."""
+    """Each switch in which the two protocols differ, and the other's value."""
     if protocol not in OTHER:
         raise ParamsError(f"params.yaml: protocol: found {protocol!r}; expected one of {sorted(OTHER)} to ablate")
     arms = load_params().arms
     here, there = (_switches(_read(layout.protocol_file(name)), arms) for name in (protocol, OTHER[protocol]))
-    return {key: there[key] for key in here if here[key] != there[key]} | ABLATIONS
+    return {key: there[key] for key in here if here[key] != there[key]}
 
 
 def _switches(content: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:

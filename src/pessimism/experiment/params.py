@@ -162,7 +162,6 @@ class Protocol:
     gap_baseline: Literal["first_batch", "heldout"]
     paired_seeds: bool
     policy_dropout: bool
-    right_padding: bool
     reward_dropout: bool
     sampling: Literal["truncated", "full"]
     temperature: float

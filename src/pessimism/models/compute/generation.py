@@ -128,7 +128,6 @@ def sample_responses(
     """
     scale, protocol = params.scale, params.protocol
     chosen = protocol_sampling(protocol) if sampling is None else sampling
-    side = "right" if protocol.right_padding else "left"
     prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
     response_ids: list[list[int]] = [[]] * len(prompts)
     ends = end_ids(model, tokenizer)
@@ -138,7 +137,7 @@ def sample_responses(
             rows = order[start : start + size]
             processors = chosen.processors(model, [seeds[row] for row in rows])
             batch = [prompt_ids[row] for row in rows]
-            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, side)
+            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response)
             for row, ids in zip(rows, drawn, strict=True):
                 response_ids[row] = ids
     return Rollouts(
@@ -166,9 +165,9 @@ def _sample_batch(
     processors: LogitsProcessorList,
     ends: list[int],
     response_length: int,
-    padding_side: str,
 ) -> list[list[int]]:
-    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side=padding_side, return_tensors="pt").to(model.device)
+    # Deviation: the notebook pads on the right, where the first token of a shorter row is drawn after padding.
+    inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
     with torch.inference_mode():
         output = model.generate(
             input_ids=inputs["input_ids"],
