@@ -10,6 +10,7 @@ import pytest
 from pessimism.experiment import layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, stream_name, strength_in
 from pessimism.experiment.params import load_params
+from repository import CHECKOUT, python_files
 
 
 def test_keys() -> None:
@@ -54,12 +55,12 @@ def test_paths_of_a_cell() -> None:
 
 
 @pytest.mark.parametrize("folder", ["src", "stages"])
-def test_only_layout_spells_paths(checkout: Path, folder: str) -> None:
+def test_only_layout_spells_paths(folder: str) -> None:
     """A file name of data/, models/, metrics/ or plots/ spelled elsewhere would drift from the layout."""
     spelled = re.compile(r"""["'](data|models|metrics|plots)/[^"'\s]*["']""")
     offenders = [
-        f"{path.relative_to(checkout)}: {match.group()}"
-        for path in sorted((checkout / folder).rglob("*.py"))
+        f"{path.relative_to(CHECKOUT)}: {match.group()}"
+        for path in python_files(folder)
         if path.name != "layout.py"
         for match in spelled.finditer(path.read_text())
     ]

@@ -16,117 +16,31 @@ import ruamel.yaml
 import yaml
 
 import import_closure
-from conftest import CHECKOUT
-from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment import layout, pipeline
 from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params, Protocol, Scale, load_params
-
-STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
-BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
-MATRIX = [name for name, stage in STAGES.items() if stage.axes]
-
-# Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
-# changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
-# message. An __init__ file says what its room is for, and defines nothing.
-NOT_TRACKED = {
-    "src/pessimism/errors.py",
-    *(
-        f"src/pessimism/experiment/{name}.py"
-        for name in ("cells", "extensions", "layout", "params", "records", "schema", "sections")
-    ),
-    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
-    *(f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")),  # refuse, and compute nothing
-    *(file.relative_to(CHECKOUT).as_posix() for file in (CHECKOUT / "src/pessimism").rglob("__init__.py")),
-}
-REFUSING = {CHECKOUT / f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
-CONSTANTS = {"src/pessimism/measures/epsilon.py"}
-
-# Modules that import a file by the name that a parameter gives, which no import statement shows.
-FOUND_BY_NAME = {
-    "src/pessimism/offline/training.py": "src/pessimism/offline/objectives/${offline.objective}.py",
-    "src/pessimism/online/loop.py": "src/pessimism/online/objectives/${online.objective}.py",
-}
-
-# Modules that look a file up by its name, and the dependencies of which one must tell DVC of it.
-FINDERS = {
-    "src/pessimism/offline/objective.py": ["src/pessimism/offline/objectives/${offline.objective}.py"],
-    "src/pessimism/online/objective.py": ["src/pessimism/online/objectives/${online.objective}.py"],
-    "src/pessimism/probes/parts/declaration.py": ["src/pessimism/probes"],
-    "src/pessimism/tasks/parts/declaration.py": ["src/pessimism/tasks", str(layout.TASKS)],
-}
-
-# Modules that find the files of a room by name, which no import statement shows: who imports one depends on the room.
-ROOMS = {
-    "src/pessimism/tasks/parts/problems.py": "src/pessimism/tasks",
-    "src/pessimism/probes/parts/declaration.py": "src/pessimism/probes",
-}
-# Who only judges answers depends on the problems instead, beside which lies the hash of the one task's code.
-JUDGE = "src/pessimism/tasks/parts/declaration.py"
-
-ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
-TRL_STAGES = ("train_dpo", "train_reward_model")
-SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
-TABLE_STAGES = (
-    "check_params",
-    "prepare_data",
-    "derive_beta_grid",
-    "score_hacking",
-    "fit_power_law",
-    "trace_mechanism",
-    "check_claims",
-    "report",
+from repository import CHECKOUT, python_files
+from stage_code import (
+    BODIES,
+    CONSTANTS,
+    FINDERS,
+    JUDGE,
+    NOT_TRACKED,
+    ROOMS,
+    STAGES,
+    TABLE_STAGES,
+    TRL_STAGES,
+    closure,
+    filled,
+    needs_trl,
+    param_keys,
+    script,
+    touches_adapters,
+    tracked,
 )
 
-
-def script(stage: str) -> Path:
-    return CHECKOUT / "stages" / f"{STAGES[stage].script}.py"
-
-
-@cache
-def closure(stage: str) -> set[str]:
-    """Files of the package that the stage's script imports, relative to the checkout.
-
-    A file that a parameter names is listed as dvc.yaml spells it, and what it imports is as imported as anything else.
-    What only refuses is not followed.
-    """
-    files = followed(script(stage))
-    named = {path for module, path in FOUND_BY_NAME.items() if CHECKOUT / module in files}
-    for path in named:
-        files |= followed(CHECKOUT / filled(path))
-    return {file.relative_to(CHECKOUT).as_posix() for file in files} | named
-
-
-def followed(file: Path) -> set[Path]:
-    return import_closure.closure(file, beyond=lambda found: found not in REFUSING)
-
-
-def filled(path: str) -> str:
-    """A path of dvc.yaml with the values of params.yaml in it."""
-    design = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
-    return re.sub(r"\$\{([\w.]+)\}", lambda key: str(records.get(design, key.group(1))), path)
-
-
-def param_keys(stage: str, file: str) -> set[str] | None:
-    """Keys of a parameter file that the stage tracks; None for the whole file."""
-    keys: set[str] = set()
-    for entry in BODIES[stage].get("params", []):
-        if isinstance(entry, str):
-            keys |= {entry} if file == "params.yaml" else set()
-        elif file in entry:
-            if entry[file] is None:
-                return None
-            keys |= set(entry[file])
-    return keys
-
-
-def touches_adapters(stage: str) -> bool:
-    paths = STAGES[stage].reads + STAGES[stage].writes
-    return any(Path(path).parts[:2] in ADAPTERS for path in paths)
-
-
-def needs_trl(stage: str) -> bool:
-    """Whether it trains with TRL or scores tokens by its kernel."""
-    return stage in TRL_STAGES or "src/pessimism/models/compute/logprobs.py" in closure(stage)
+MATRIX = [name for name, stage in STAGES.items() if stage.axes]
+SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
 
 
 def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
@@ -151,8 +65,22 @@ def test_import_closure_sees_every_kind_of_import(tmp_path: Path) -> None:
     assert "trl" not in import_closure.libraries_at_start(file)
 
 
+def test_what_only_a_refusal_needs_is_not_tracked(tmp_path: Path) -> None:
+    refusing, resources = (
+        import_closure.SOURCE / "pessimism" / name for name in ("checks/startup.py", "machine/resources.py")
+    )
+    file = tmp_path / "script.py"
+    file.write_text("from pessimism.checks import startup\n")
+    assert {refusing, resources} <= import_closure.closure(file)
+    assert refusing in import_closure.closure(file, ends={refusing})
+    assert resources not in import_closure.closure(file, ends={refusing})
+    both = tmp_path / "both.py"
+    both.write_text(file.read_text() + "from pessimism.machine import resources\n")
+    assert resources in import_closure.closure(both, ends={refusing})
+
+
 def test_one_script_per_stage_and_no_other() -> None:
-    assert {path.stem for path in (CHECKOUT / "stages").glob("*.py")} == {stage.script for stage in STAGES.values()}
+    assert {path.stem for path in python_files("stages")} == {stage.script for stage in STAGES.values()}
     assert [name for name, stage in STAGES.items() if stage.script != name.removesuffix("_by_label")] == []
 
 
@@ -191,11 +119,9 @@ def test_every_stage_says_what_it_is_for(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_cover_the_import_closure(stage: str) -> None:
     code = {path for path in BODIES[stage]["deps"] if path.endswith(".py")}
-    needed = {f"stages/{STAGES[stage].script}.py"} | (closure(stage) - NOT_TRACKED)
+    needed = tracked(stage)
     assert sorted(needed - code) == [], "imported but not listed in dvc.yaml: a change would not rerun the stage"
-    assert sorted(code - needed - NOT_TRACKED) == [], (
-        "listed in dvc.yaml but not imported: a change would rerun it for nothing"
-    )
+    assert sorted(code - needed) == [], "listed in dvc.yaml but not imported: a change would rerun it for nothing"
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"check_params"}))
@@ -278,9 +204,7 @@ def test_tables_and_figures_need_no_torch(stage: str) -> None:
     assert import_closure.libraries_at_start(script(stage)).isdisjoint({"torch", "transformers", "peft", "trl"})
 
 
-@pytest.mark.parametrize(
-    "command", sorted((CHECKOUT / "src/pessimism/commands").glob("*.py")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("command", python_files("src/pessimism/commands"), ids=lambda path: path.stem)
 def test_the_console_script_needs_no_torch(command: Path) -> None:
     assert import_closure.libraries_at_start(command).isdisjoint({"torch", "transformers", "peft", "trl"})
 
@@ -290,27 +214,6 @@ def test_dvc_parses_yaml_in_c() -> None:
     assert parser.__name__ == "CParser", f"found {parser}: every dvc command takes twice the time"
 
 
-def test_data_flows_down() -> None:
-    """Each layer imports from itself and from those below it."""
-    layers = [
-        ("commands", "reporting"),
-        ("selfcheck",),
-        ("claims",),
-        ("scoring", "online", "offline", "probes"),
-        ("reward",),
-        ("models",),
-        ("tasks",),
-        ("data", "measures"),
-    ]
-    for height, packages in enumerate(layers):
-        above = {package for layer in layers[:height] for package in layer}
-        for file in (file for package in packages for file in (CHECKOUT / "src/pessimism" / package).rglob("*.py")):
-            upward = [
-                name for name in import_closure.imports(file) if name.split(".")[1:2] and name.split(".")[1] in above
-            ]
-            assert upward == [], f"{file.name} imports from a layer above its own"
-
-
 TABLE_FOLDERS = ("stages", *(f"src/pessimism/{room}" for room in ("scoring", "claims", "reporting")))
 
 
@@ -318,7 +221,7 @@ TABLE_FOLDERS = ("stages", *(f"src/pessimism/{room}" for room in ("scoring", "cl
 def test_cells_are_listed_never_searched_for(folder: str) -> None:
     """A search would find cells that the parameters no longer list, and miss ones that they do."""
     search = re.compile(r"\b(r?glob|iterdir|listdir|scandir|walk)\(")
-    assert [file.name for file in (CHECKOUT / folder).glob("*.py") if search.search(file.read_text())] == []
+    assert [file.name for file in python_files(folder) if search.search(file.read_text())] == []
 
 
 @pytest.mark.parametrize("stage", MATRIX)
@@ -418,7 +321,7 @@ SECTIONS = {
     "key", sorted({*SECTIONS, *leaves(Scale), *leaves(Protocol), *leaves(Params)} - {"scale", "protocol"})
 )
 def test_every_parameter_is_read_somewhere(key: str) -> None:
-    files = [*(CHECKOUT / "src").rglob("*.py"), *(CHECKOUT / "stages").glob("*.py")]
+    files = [*python_files("src"), *python_files("stages")]
     trees = (ast.parse(file.read_text()) for file in files if file.name != "params.py")
     in_commands = any(f"${{{key}}}" in body["cmd"] for body in BODIES.values())
     assert in_commands or any(

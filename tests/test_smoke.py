@@ -19,7 +19,7 @@ from conftest import CHECKOUT
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
 from pessimism.experiment.records import write_jsonl
-from test_pipeline import STAGES, TABLE_STAGES, needs_trl, param_keys, touches_adapters
+from stage_code import STAGES, TABLE_STAGES, needs_trl, param_keys, touches_adapters
 
 DESIGN = {
     "scale": "micro",

@@ -16,7 +16,6 @@ import yaml
 from transformers import TemperatureLogitsWarper
 
 import test_online as online
-from conftest import CHECKOUT
 from pessimism.data.prompts import dpo_prompt_ids, online_prompt_ids
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import Arm, Params, Protocol
@@ -29,6 +28,7 @@ from pessimism.scoring import scores
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.measures import MEASURES
 from pessimism.scoring.runs import Evidence, read_evidence
+from repository import CHECKOUT, python_files
 from synthetic_project import Invented, write_project
 
 PAPER, CONTROLLED = (
@@ -72,7 +72,7 @@ def test_the_two_protocols_differ_in_every_switch() -> None:
 @pytest.mark.parametrize("key", PAPER.keys() - {"arms"})
 def test_a_switch_is_read_at_one_place(key: str) -> None:
     """Where it decides something. Validation, planner, report and self-check repeat what is set and do not count."""
-    files = [*(CHECKOUT / "src").rglob("*.py"), *(CHECKOUT / "stages").glob("*.py")]
+    files = [*python_files("src"), *python_files("stages")]
     reads = Counter(
         file.relative_to(CHECKOUT).as_posix()
         for file in files

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from repository import CHECKOUT
+
 PACKAGE = "pessimism"
-SOURCE = Path(__file__).resolve().parent.parent / "src"
+SOURCE = CHECKOUT / "src"
 
 
-def closure(*scripts: Path, beyond: Callable[[Path], bool] = lambda file: True) -> set[Path]:
-    """Files of the package that ``scripts`` import, directly or through others, ``__init__`` files included.
+def closure(script: Path, ends: Collection[Path] = ()) -> set[Path]:
+    """Files of the package that ``script`` imports, directly or through others, ``__init__`` files included.
 
     Args:
-        beyond: whether to follow what a file imports.
+        ends: files whose own imports do not count.
     """
-    found: set[Path] = set()
-    waiting = list(scripts)
-    while waiting:
-        new = {file for name in imports(waiting.pop()) for file in module_files(name)} - found
-        found |= new
-        waiting += sorted(filter(beyond, new))
-    return found
+    return _reached(script, imports, ends)
 
 
 def libraries(script: Path) -> set[str]:
@@ -33,49 +29,65 @@ def libraries(script: Path) -> set[str]:
 
 def libraries_at_start(script: Path) -> set[str]:
     """As :func:`libraries`, without what functions import when they are called."""
-    found, waiting = {script}, [script]
-    while waiting:
-        new = {file for name in imports_at_start(waiting.pop()) for file in module_files(name)} - found
-        found |= new
-        waiting += sorted(new)
+    found = {script, *_reached(script, imports_at_start, ends=())}
     return _outside(name for file in found for name in imports_at_start(file))
 
 
 @cache
 def imports(file: Path) -> frozenset[str]:
     """Dotted names that ``file`` imports anywhere, except for type checkers only."""
-    return frozenset(_names(ast.parse(file.read_text(encoding="utf-8")), in_functions=True))
+    return frozenset(_names(_parsed(file), in_functions=True, for_types=False))
 
 
 @cache
 def imports_at_start(file: Path) -> frozenset[str]:
     """Dotted names that importing ``file`` imports."""
-    return frozenset(_names(ast.parse(file.read_text(encoding="utf-8")), in_functions=False))
+    return frozenset(_names(_parsed(file), in_functions=False, for_types=False))
+
+
+@cache
+def mentions(file: Path) -> frozenset[str]:
+    """Dotted names that ``file`` imports anywhere and for whatever reason."""
+    return frozenset(_names(_parsed(file), in_functions=True, for_types=True))
+
+
+def module_files(name: str, source: Path = SOURCE) -> list[Path]:
+    """Files that importing the dotted ``name`` runs: packages on the way and the module; none outside the package."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return []
+    ways = [source.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
+    candidates = [file for way in ways for file in (way / "__init__.py", way.with_suffix(".py"))]
+    return [file for file in candidates if file.is_file()]
+
+
+def _reached(script: Path, imported: Callable[[Path], Iterable[str]], ends: Collection[Path]) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        new = {file for name in imported(waiting.pop()) for file in module_files(name)} - found
+        found |= new
+        waiting += sorted(new.difference(ends))
+    return found
 
 
 def _outside(names: Iterable[str]) -> set[str]:
     return {name.partition(".")[0] for name in names} - {PACKAGE}
 
 
-def module_files(name: str) -> list[Path]:
-    """Files that importing the dotted ``name`` runs: packages on the way and the module; none outside the package."""
-    parts = name.split(".")
-    if parts[0] != PACKAGE:
-        return []
-    ways = [SOURCE.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
-    candidates = [file for way in ways for file in (way / "__init__.py", way.with_suffix(".py"))]
-    return [file for file in candidates if file.is_file()]
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def _names(node: ast.AST, in_functions: bool) -> Iterator[str]:
+def _names(node: ast.AST, in_functions: bool, for_types: bool) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            for other in child.orelse:
-                yield from _names(other, in_functions)
+            for other in [*(child.body if for_types else []), *child.orelse]:
+                yield from _names(ast.Module([other], []), in_functions, for_types)
         elif isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0 and child.module, "relative imports are not used in this project"
             yield from (f"{child.module}.{alias.name}" for alias in child.names)
         elif in_functions or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _names(child, in_functions)
+            yield from _names(child, in_functions, for_types)

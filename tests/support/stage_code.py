@@ -1,0 +1,117 @@
+"""The stages of dvc.yaml beside the code and the parameters that they are made of."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import import_closure
+from pessimism.checks import startup
+from pessimism.experiment import layout, pipeline, records
+from repository import CHECKOUT, python_files
+
+STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
+BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
+
+# What these import decides whether a stage runs and what it says, never what it computes.
+REFUSING = {f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
+# Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
+# changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
+# message. An __init__ file says what its room is for, and defines nothing.
+NOT_TRACKED = {
+    "src/pessimism/errors.py",
+    *(
+        f"src/pessimism/experiment/{name}.py"
+        for name in ("cells", "extensions", "layout", "params", "records", "schema", "sections")
+    ),
+    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
+    *REFUSING,
+    *(file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name == "__init__.py"),
+}
+CONSTANTS = {"src/pessimism/measures/epsilon.py"}
+
+# Modules that import a file by the name that a parameter gives, which no import statement shows.
+FOUND_BY_NAME = {
+    "src/pessimism/offline/training.py": "src/pessimism/offline/objectives/${offline.objective}.py",
+    "src/pessimism/online/loop.py": "src/pessimism/online/objectives/${online.objective}.py",
+}
+
+# Modules that look a file up by its name, and the dependencies of which one must tell DVC of it.
+FINDERS = {
+    "src/pessimism/offline/objective.py": ["src/pessimism/offline/objectives/${offline.objective}.py"],
+    "src/pessimism/online/objective.py": ["src/pessimism/online/objectives/${online.objective}.py"],
+    "src/pessimism/probes/parts/declaration.py": ["src/pessimism/probes"],
+    "src/pessimism/tasks/parts/declaration.py": ["src/pessimism/tasks", str(layout.TASKS)],
+}
+
+# Modules that find the files of a room by name, which no import statement shows: who imports one depends on the room.
+ROOMS = {
+    "src/pessimism/tasks/parts/problems.py": "src/pessimism/tasks",
+    "src/pessimism/probes/parts/declaration.py": "src/pessimism/probes",
+}
+# Who only judges answers depends on the problems instead, beside which lies the hash of the one task's code.
+JUDGE = "src/pessimism/tasks/parts/declaration.py"
+
+ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
+TRL_STAGES = ("train_dpo", "train_reward_model")
+MODEL_STAGES = tuple(startup.HELD)
+TABLE_STAGES = tuple(name for name, stage in STAGES.items() if stage.script not in MODEL_STAGES)
+
+
+def script(stage: str) -> Path:
+    return CHECKOUT / "stages" / f"{STAGES[stage].script}.py"
+
+
+@cache
+def closure(stage: str) -> set[str]:
+    """Files of the package that can change what the stage computes, relative to the checkout.
+
+    A file that a parameter names is listed as dvc.yaml spells it, and what it imports is as imported as anything else.
+    """
+    files = _followed(script(stage))
+    named = {path for module, path in FOUND_BY_NAME.items() if CHECKOUT / module in files}
+    for path in named:
+        files |= _followed(CHECKOUT / filled(path))
+    return {file.relative_to(CHECKOUT).as_posix() for file in files} | named
+
+
+def _followed(file: Path) -> set[Path]:
+    return import_closure.closure(file, ends={CHECKOUT / path for path in REFUSING})
+
+
+def filled(path: str) -> str:
+    """A path of dvc.yaml with the values of params.yaml in it."""
+    design = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
+    return re.sub(r"\$\{([\w.]+)\}", lambda key: str(records.get(design, key.group(1))), path)
+
+
+def tracked(stage: str) -> set[str]:
+    """Code that the stage must depend on."""
+    return {f"stages/{STAGES[stage].script}.py"} | (closure(stage) - NOT_TRACKED)
+
+
+def param_keys(stage: str, file: str) -> set[str] | None:
+    """Keys of a parameter file that the stage tracks; None for the whole file."""
+    keys: set[str] = set()
+    for entry in BODIES[stage].get("params", []):
+        if isinstance(entry, str):
+            keys |= {entry} if file == "params.yaml" else set()
+        elif file in entry:
+            if entry[file] is None:
+                return None
+            keys |= set(entry[file])
+    return keys
+
+
+def touches_adapters(stage: str) -> bool:
+    paths = STAGES[stage].reads + STAGES[stage].writes
+    return any(Path(path).parts[:2] in ADAPTERS for path in paths)
+
+
+def needs_trl(stage: str) -> bool:
+    """Whether it trains with TRL or scores tokens by its kernel."""
+    return STAGES[stage].script in TRL_STAGES or "src/pessimism/models/compute/logprobs.py" in closure(stage)
