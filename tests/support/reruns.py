@@ -1,0 +1,170 @@
+"""Which stages a change reruns, by file and by parameter: ``python tests/support/reruns.py`` writes docs/reruns.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pessimism.experiment import layout, pipeline
+from repository import CHECKOUT, python_files
+from stage_code import BODIES, MODEL_STAGES, STAGES, param_keys, tracked
+
+PAGE = CHECKOUT / "docs/reruns.md"
+PACKAGE = "src/pessimism/"
+CONSTANT = "check_params"
+"""It always writes the same, so nothing runs again because of it."""
+
+NOTHING, TABLES, MODELS = "Nothing", "Tables only", "Models"
+Stages = tuple[str, ...]
+Rows = dict[Stages, list[str]]
+"""Stages, and all that makes exactly these run again."""
+
+OPENING = f"""\
+# What a change runs again
+
+Written by `python tests/support/reruns.py` from the imports and `dvc.yaml`; `tests/test_reruns.py` compares. Where a
+file moves to a lower part, or its row gains a stage, a change of it has become dearer.
+
+A stage runs again where something has changed that it depends on. A stage behind it follows only where what it writes
+has changed too. `{CONSTANT}` always writes the same, so nothing follows it. Stages in bold run a model: minutes at the
+tiny scale, hours at the paper's.
+
+## Source files
+
+`stages/<name>.py` runs the stage of its name again. The rest is below `{PACKAGE}`:
+"""
+PARTS = {
+    NOTHING: "Commands, estimates, checks, names and paths: no result depends on them, or on an `__init__.py`.",
+    TABLES: "Scores, claims and the report, in seconds. Neither these stages nor any behind them run a model.",
+    MODELS: "The stages that run a model, and those whose results models are made from. A row without bold runs in\n"
+    "seconds, and models follow where its results have changed.",
+}
+PARAMETERS = """\
+## Parameters
+
+`{whole}` depend on every one and are left out of the rows. Where a list of `params.yaml` gains
+a value, a stage with cells runs those of the new value alone. `scale` and `protocol` name another file: a stage runs
+again where a value that it depends on is not the same in both.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    files = sources()
+    parts = [OPENING]
+    parts += [f"### {title}\n\n{intro}\n\n{_table('file', _folded(files, title))}\n" for title, intro in PARTS.items()]
+    parts.append(PARAMETERS.format(whole="` and `".join(_whole())))
+    parts += [f"### `{title}`\n\n{_table('key', keys)}\n" for title, keys in _parameters()]
+    return "\n".join(parts)
+
+
+@cache
+def part_of(stages: Stages) -> str:
+    """What the change of a file that ``stages`` depend on may cost."""
+    reached = _with_later(set(stages))
+    return NOTHING if not reached else MODELS if reached & set(MODEL_STAGES) else TABLES
+
+
+def sources() -> dict[str, Stages]:
+    """Each module of the package that is more than an ``__init__``, and the stages that depend on it."""
+    needs = {stage: tracked(stage) for stage in STAGES}
+    names = [file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name != "__init__.py"]
+    return {name.removeprefix(PACKAGE): tuple(stage for stage in STAGES if name in needs[stage]) for name in names}
+
+
+def _with_later(stages: set[str]) -> set[str]:
+    pairs = [pair for pair in pipeline.edges(list(STAGES.values())) if pair[0] != CONSTANT]
+    while later := {later for earlier, later in pairs if earlier in stages} - stages:
+        stages = stages | later
+    return stages
+
+
+def _folded(files: Mapping[str, Stages], title: str) -> Rows:
+    """The files of one part; a folder of which all files run the same stands for these."""
+    rows: Rows = {}
+    for file, stages in files.items():
+        folder = f"{Path(file).parent}/"
+        alike = {others for name, others in files.items() if name.startswith(folder)} == {stages}
+        if part_of(stages) == title:
+            rows.setdefault(stages, []).append(folder if alike else file)
+    return {stages: _braced(dict.fromkeys(names)) for stages, names in rows.items()}
+
+
+def _braced(names: Iterable[str]) -> list[str]:
+    """Files of one folder as one name, as a shell would write them: ``folder/{one,other}.py``."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name[: name.rfind("/") + 1], []).append(name)
+    return [
+        f"{folder}{{{','.join(Path(file).stem for file in files)}}}.py" if len(files) > 1 else files[0]
+        for folder, files in folders.items()
+    ]
+
+
+def _parameters() -> Iterator[tuple[str, Rows]]:
+    """Each file of parameters with its keys; a section of which all keys run the same stands for these."""
+    for file, pattern in (
+        (layout.PARAMS, "params.yaml"),
+        (layout.scale_file("tiny"), "scales/${scale}.yaml"),
+        (layout.protocol_file("paper"), "protocols/${protocol}.yaml"),
+    ):
+        rows: Rows = {}
+        for name, value in yaml.safe_load((CHECKOUT / file).read_text()).items():
+            keys = {key: _tracking(pattern, key) for key in _keys(name, value)}
+            for key, stages in keys.items():
+                rows.setdefault(stages, []).append(name if len(set(keys.values())) == 1 else key)
+        yield pattern, {stages: list(dict.fromkeys(names)) for stages, names in rows.items()}
+
+
+def _keys(name: str, value: Any) -> list[str]:
+    return [f"{name}.{key}" for key in value] if isinstance(value, dict) else [name]
+
+
+def _whole() -> Stages:
+    """Stages that track the files of parameters whole."""
+    return tuple(stage for stage in STAGES if param_keys(stage, "params.yaml") is None)
+
+
+def _tracking(file: str, key: str) -> Stages:
+    """The stages that list the key, its section, or (of params.yaml) a path or a command that it is part of."""
+    used = re.compile(rf"\$\{{{key}\b") if file == "params.yaml" else re.compile(r"(?!)")
+    return tuple(
+        stage
+        for stage, body in BODIES.items()
+        if stage not in _whole()
+        and ({key, key.partition(".")[0]} & (param_keys(stage, file) or set()) or used.search(str(body)))
+    )
+
+
+def _table(what: str, rows: Rows) -> str:
+    """Rows that run fewer stages first, and of those the ones that run later ones."""
+    if list(rows) == [()]:
+        return _listed(rows[()])
+    order = sorted(rows, key=lambda stages: (len(stages), [-list(STAGES).index(stage) for stage in stages]))
+    return "\n".join(
+        [
+            f"| {what} | runs again |",
+            "|---|---|",
+            *(f"| {_listed(rows[stages])} | {_named(stages)} |" for stages in order),
+        ]
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _named(stages: Stages) -> str:
+    if set(MODEL_STAGES) <= set(stages):
+        others = [stage for stage in stages if stage not in MODEL_STAGES]
+        return ", ".join(["**every stage that runs a model**", *others])
+    return ", ".join(f"**{stage}**" if stage in MODEL_STAGES else stage for stage in stages) or "no other"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
