@@ -66,7 +66,7 @@ def test_every_column_is_explained(scored: Path, table: Path) -> None:
 def test_every_key_is_explained(scored: Path, file: Path) -> None:
     keys = {
         part
-        for name, _ in records._leaves(records.read_json(scored / file))
+        for name, _ in records.leaves(records.read_json(scored / file))
         for part in re.split(r"[.\[]", name)
         if re.fullmatch(r"[a-z][a-z0-9_]+", part) and not re.fullmatch(r"p\d+", part)
     }

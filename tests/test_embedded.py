@@ -73,7 +73,7 @@ def test_lengths_and_size_fit_the_tiny_scale(checkout: Path) -> None:
 def test_batches_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = [("q" * (number % 7), str(number)) for number in range(320)]
     monkeypatch.setattr(embedded_world, "base_corpus", lambda _, n: corpus[:n])
-    batches = embedded._batches(replace(SMALL, steps=40), np.random.default_rng(0))
+    batches = embedded.corpus_batches(replace(SMALL, steps=40), np.random.default_rng(0))
     assert [len(batch) for batch in batches] == [8] * 40
     assert sorted(int(row[1]) for batch in batches for row in batch) == list(range(320))
 
@@ -88,7 +88,7 @@ def test_loss_is_the_mean_over_all_tokens_but_padding() -> None:
         ids = tokenizer(f"{question}\n\n{answer}")["input_ids"] + [tokenizer.eos_token_id]
         logps_T_V = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         nats += [-logps_T_V[at - 1, ids[at]].item() for at in range(1, len(ids))]
-    assert embedded._loss(model, tokenizer, rows).item() == pytest.approx(np.mean(nats), rel=1e-5)
+    assert embedded.token_loss(model, tokenizer, rows).item() == pytest.approx(np.mean(nats), rel=1e-5)
 
 
 def test_training_repeats_bit_by_bit_and_lowers_the_loss() -> None:
@@ -100,7 +100,7 @@ def test_training_repeats_bit_by_bit_and_lowers_the_loss() -> None:
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
     rows = embedded_world.base_corpus(np.random.default_rng(9), 32)
     longer, _ = embedded.train_base(replace(SMALL, steps=60), 42)
-    assert embedded._loss(longer, tokenizer, rows) < 0.7 * embedded._loss(first, tokenizer, rows)
+    assert embedded.token_loss(longer, tokenizer, rows) < 0.7 * embedded.token_loss(first, tokenizer, rows)
 
 
 def test_saved_base_loads_with_its_tokenizer_and_ends_where_it_should(tmp_path: Path) -> None:

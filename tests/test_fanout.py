@@ -491,7 +491,7 @@ def test_a_driver_takes_no_other_drivers_snapshot_away(plain: Project, tmp_path:
     first, second = snapshot.take(plain.root), snapshot.take(plain.root)
     snapshot.forget(plain.root, first)
     job = CellJob("train_dpo@20-0", (), plain.root, second.ref, "storage", "url", tmp_path, None)
-    worker._clone(job, dict(os.environ))
+    worker.fetch_snapshot(job, dict(os.environ))
     assert (job.clone / "dvc.yaml").read_text() == (plain.root / "dvc.yaml").read_text()
     assert first.ref not in plain.succeed("git", "for-each-ref")
 
@@ -522,7 +522,7 @@ def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
     """What adapt_online pulls: of six adapters the one that it adapts, of prepare_data's outputs the problems."""
     with dvc_project.opened() as repo:
         (stage,) = [stage for stage in repo.index.stages if stage.addressing == "adapt_online@20-0-proxy"]
-        inputs = dvc_project._inputs(repo, stage)
+        inputs = dvc_project.cell_inputs(repo, stage)
     members = ["models/reward/member-0", "models/reward/member-1"]
     assert inputs == ["data/tasks", "models/base", "models/dpo/p20-s0", *members]
 
@@ -531,21 +531,21 @@ def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> Non
     job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
     job.log.write_text("$ dvc push\n" + worker.FINISHED + "\n")
     (tmp_path / "7_0_log.out").write_text("first\nTIME LIMIT\n")
-    report = command._failures([job])
+    report = command.failure_report([job])
     assert "for other inputs than this project holds now" in report and "TIME LIMIT" in report
     job.log.write_text("$ dvc repro\nerror: no memory\n")
-    assert "other inputs" not in command._failures([job]) and "no memory" in command._failures([job])
+    assert "other inputs" not in command.failure_report([job]) and "no memory" in command.failure_report([job])
 
 
 def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:
     order = []
 
     def second() -> None:
-        with worker._alone(tmp_path):
+        with worker.alone(tmp_path):
             order.append("second")
 
     thread = threading.Thread(target=second)
-    with worker._alone(tmp_path):
+    with worker.alone(tmp_path):
         thread.start()
         time.sleep(0.5)
         order.append("first")
@@ -565,7 +565,7 @@ def test_no_training_outlives_its_job(tmp_path: Path) -> None:
     try:
         signal.alarm(2)
         with pytest.raises(TimeoutError):
-            worker._command(job, dict(os.environ), "bash", "-c", "sleep 600 & echo $! > pid; wait")
+            worker.run_command(job, dict(os.environ), "bash", "-c", "sleep 600 & echo $! > pid; wait")
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -577,8 +577,8 @@ def test_a_job_runs_its_clones_code_with_the_drivers_python(tmp_path: Path, monk
     monkeypatch.setenv("PYTHONPATH", "/elsewhere/src")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
-    environment = worker._environment(job, "/site")
+    environment = worker.job_environment(job, "/site")
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "clone/src"), "/elsewhere/src"]
     assert shutil.which("python", path=environment["PATH"]) == str(Path(sys.executable).parent / "python")
     assert environment["CUDA_VISIBLE_DEVICES"] == "7", "SLURM's own assignment must stand"
-    assert worker._environment(replace(job, devices="1"), "/site")["CUDA_VISIBLE_DEVICES"] == "1"
+    assert worker.job_environment(replace(job, devices="1"), "/site")["CUDA_VISIBLE_DEVICES"] == "1"

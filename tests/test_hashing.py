@@ -48,16 +48,16 @@ def test_model_stages_do_not_depend_on_how_rows_are_fetched(stage: str) -> None:
 def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files read by ``content_hash``, where each of 4 bytes or more counts as large."""
     read: list[Path] = []
-    digest = hashing._digest
+    digest = hashing.file_digest
     monkeypatch.setattr(hashing, "REMEMBERED_FROM_BYTES", 4)
-    monkeypatch.setattr(hashing, "_digest", lambda path: read.append(path) or digest(path))
+    monkeypatch.setattr(hashing, "file_digest", lambda path: read.append(path) or digest(path))
     monkeypatch.chdir(tmp_path)
     return read
 
 
 def settle(path: Path) -> None:
     """Wait out the time in which a change might not show."""
-    while not hashing._is_settled(path.stat()):
+    while not hashing.is_settled(path.stat()):
         time.sleep(0.1)
 
 
@@ -99,11 +99,11 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path: Path, counted:
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     tmp_path: Path, counted: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "_is_settled", lambda _: True)
+    monkeypatch.setattr(hashing, "is_settled", lambda _: True)
     weights = tmp_path / "weights"
     weights.write_text("first")
-    digest = hashing._digest
-    monkeypatch.setattr(hashing, "_digest", lambda path: (digest(path), path.write_text("later"))[0])
+    digest = hashing.file_digest
+    monkeypatch.setattr(hashing, "file_digest", lambda path: (digest(path), path.write_text("later"))[0])
     content_hash(weights)
     assert not layout.CONTENT_HASHES.exists()
 

@@ -284,7 +284,7 @@ def test_every_file_a_stage_reads_is_written_or_committed() -> None:
     written = [path for stage in STAGES.values() for path in stage.writes]
     for stage in STAGES.values():
         for path in stage.reads:
-            made = any(pipeline._overlap(output, path) for output in written)
+            made = any(pipeline.overlap(output, path) for output in written)
             assert made or "${" in path or (CHECKOUT / path).exists(), f"{stage.name} reads {path}, which nothing makes"
 
 

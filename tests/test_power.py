@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pessimism.measures.power import Unknown, _residual_sd, seeds_needed
+from pessimism.measures.power import Unknown, residual_sd, seeds_needed
 from pessimism.measures.trends import page_trend
 
 
@@ -21,7 +21,7 @@ def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:
 
 def test_residual_spread_by_hand() -> None:
     """Without the means of rows and columns 2, -1, -1 and -2, 1, 1 remain: 12 over (2 - 1) (3 - 1)."""
-    assert _residual_sd(np.array([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
+    assert residual_sd(np.array([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
 
 
 def test_a_certain_trend_needs_as_many_seeds_as_the_smallest_p_asks_for() -> None:

@@ -176,7 +176,7 @@ def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> Non
 def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
     evidence, cells = scored(finished)
     metrics = scores.hacking_metrics(cells, evidence)
-    leaves = [value for _, value in records._leaves(metrics)]
+    leaves = [value for _, value in records.leaves(metrics)]
     assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
     of_p50 = cells[(cells["label"] == "p50") & (cells["arm"] == "proxy")]
     assert metrics["augc"]["p50"] == pytest.approx(of_p50["augc"].mean())

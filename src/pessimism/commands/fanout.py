@@ -103,7 +103,7 @@ def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -
         _tidy(job)
     yield f"merged {len(done)} of {len(jobs)}"
     if missing:
-        raise FanoutError(_failures([job for job in jobs if job.cell in missing]))
+        raise FanoutError(failure_report([job for job in jobs if job.cell in missing]))
 
 
 def _cells(stages: Sequence[str], params: Params) -> list[str]:
@@ -178,7 +178,8 @@ def _tidy(job: CellJob) -> None:
     shutil.rmtree(job.clone, ignore_errors=True)
 
 
-def _failures(jobs: Sequence[CellJob]) -> str:
+def failure_report(jobs: Sequence[CellJob]) -> str:
+    """What each job without a result printed last, and what its scheduler said of it."""
     return f"{len(jobs)} cell(s) have no result; the same command again runs them and no other.\n\n" + "\n\n".join(
         _failure(job) for job in jobs
     )

@@ -53,13 +53,13 @@ def _visible_files(directory: Path) -> list[str]:
 def _file_hash(path: Path) -> str:
     before = path.stat()
     if before.st_size < REMEMBERED_FROM_BYTES:
-        return _digest(path)
+        return file_digest(path)
     key, identity = str(path.resolve()), _identity(before)
     entry = _remembered().get(key, {})
     if entry.get("identity") == identity:
         return str(entry["sha256"])
-    digest = _digest(path)
-    if _is_settled(before) and _identity(path.stat()) == identity:
+    digest = file_digest(path)
+    if is_settled(before) and _identity(path.stat()) == identity:
         entry = {"identity": identity, "sha256": digest}
         records.write_json(layout.CONTENT_HASHES, _remembered() | {key: entry})
     return digest
@@ -74,12 +74,13 @@ def _identity(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def _is_settled(status: os.stat_result) -> bool:
+def is_settled(status: os.stat_result) -> bool:
     """Whether a later change must show: file systems count time in steps, and one step may hold two changes."""
     return time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_AFTER_SECONDS
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, all of them read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

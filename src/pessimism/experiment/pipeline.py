@@ -80,7 +80,7 @@ def edges(stages: list[Stage]) -> set[tuple[str, str]]:
     return {
         (writer.name, reader.name)
         for writer, reader in itertools.permutations(stages, 2)
-        if any(_overlap(written, read) for written in writer.writes for read in reader.reads)
+        if any(overlap(written, read) for written in writer.writes for read in reader.reads)
     }
 
 
@@ -97,7 +97,7 @@ def _reaches(pairs: set[tuple[str, str]], start: str, end: str) -> bool:
     return start == end or any(_reaches(pairs, later, end) for earlier, later in pairs if earlier == start)
 
 
-def _overlap(written: str, read: str) -> bool:
+def overlap(written: str, read: str) -> bool:
     """Whether one path is the other or lies in it; below a template every cell counts as one."""
     left, right = _fixed_part(written), _fixed_part(read)
     shorter = min(len(left), len(right))

@@ -34,7 +34,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         NonFiniteError: a number is nan or infinite, which JSON cannot hold and DVC's metrics would drop.
     """
-    bad = [name for name, value in _leaves(record) if isinstance(value, float) and not math.isfinite(value)]
+    bad = [name for name, value in leaves(record) if isinstance(value, float) and not math.isfinite(value)]
     if bad:
         raise NonFiniteError(f"{path}: found no finite value for {', '.join(bad)}; expected finite numbers or null")
     write_text(path, json.dumps(record, indent=2, sort_keys=True) + "\n")
@@ -148,12 +148,13 @@ def run_record(stage: str, cell: str = "") -> Iterator[None]:
     write_json(layout.RUN_RECORDS / f"{name}.json", record)
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything in nested mappings and lists that is neither."""
     if isinstance(value, Mapping):
         for key, child in value.items():
-            yield from _leaves(child, f"{name}.{key}" if name else str(key))
+            yield from leaves(child, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)):
         for index, child in enumerate(value):
-            yield from _leaves(child, f"{name}[{index}]")
+            yield from leaves(child, f"{name}[{index}]")
     else:
         yield name, value

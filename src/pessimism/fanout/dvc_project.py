@@ -151,12 +151,12 @@ def _pending(repo: Any, stage: Any) -> PendingCell:
     content = [stage.cmd, [[dependency.def_path, dependency.hash_info.value] for dependency in stage.deps]]
     return PendingCell(
         name=stage.addressing,
-        inputs=tuple(_inputs(repo, stage)),
+        inputs=tuple(cell_inputs(repo, stage)),
         digest=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12],
     )
 
 
-def _inputs(repo: Any, stage: Any) -> list[str]:
+def cell_inputs(repo: Any, stage: Any) -> list[str]:
     """Cached outputs that the stage reads: those it names and those that lie in a directory it names."""
     read = [Path(dependency.fs_path) for dependency in stage.deps]
     outputs = [output for other in repo.index.graph.successors(stage) for output in other.outs if output.use_cache]

@@ -53,28 +53,28 @@ def run(job: CellJob) -> None:
     Raises:
         subprocess.CalledProcessError: a command failed; its output is in the job's log.
     """
-    with _alone(job.folder), tempfile.TemporaryDirectory() as site:
-        environment = _environment(job, site)
-        _clone(job, environment)
+    with alone(job.folder), tempfile.TemporaryDirectory() as site:
+        environment = job_environment(job, site)
+        fetch_snapshot(job, environment)
         dvc = (sys.executable, "-m", "dvc")
         # A relative address in the driver's configuration means another place here.
-        _command(job, environment, *dvc, "remote", "modify", "--local", job.remote, "url", job.remote_url)
+        run_command(job, environment, *dvc, "remote", "modify", "--local", job.remote, "url", job.remote_url)
         if job.inputs:
-            _command(job, environment, *dvc, "pull", *job.inputs)
-        _command(job, environment, *dvc, "repro", "--single-item", job.cell)
-        _command(job, environment, *dvc, "push", "--run-cache", job.cell)
+            run_command(job, environment, *dvc, "pull", *job.inputs)
+        run_command(job, environment, *dvc, "repro", "--single-item", job.cell)
+        run_command(job, environment, *dvc, "push", "--run-cache", job.cell)
         _note(job, FINISHED)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Wait until no other job of the cell is at work; the lock ends with the process that holds it."""
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _environment(job: CellJob, site: str) -> dict[str, str]:
+def job_environment(job: CellJob, site: str) -> dict[str, str]:
     """The clone's code before any other, the driver's Python as ``python``, and a DVC state of the job's own.
 
     DVC keeps that state in a database, which is best not on a network file system nor shared between jobs.
@@ -92,12 +92,12 @@ def _joined(first: str, rest: str | None) -> str:
     return f"{first}{os.pathsep}{rest}" if rest else first
 
 
-def _clone(job: CellJob, environment: dict[str, str]) -> None:
+def fetch_snapshot(job: CellJob, environment: dict[str, str]) -> None:
     """Bring the snapshot into the clone, together with what the driver keeps out of Git: its local DVC settings."""
     job.clone.mkdir(exist_ok=True)
-    _command(job, environment, "git", "init", "--quiet")
-    _command(job, environment, "git", "fetch", "--quiet", "--depth", "1", str(job.project), job.ref)
-    _command(job, environment, "git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    run_command(job, environment, "git", "init", "--quiet")
+    run_command(job, environment, "git", "fetch", "--quiet", "--depth", "1", str(job.project), job.ref)
+    run_command(job, environment, "git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
     # Names processes of the job that was killed, possibly on another machine, where DVC cannot see that they ended.
     (job.clone / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     settings = job.project / ".dvc/config.local"
@@ -105,7 +105,12 @@ def _clone(job: CellJob, environment: dict[str, str]) -> None:
         shutil.copy(settings, job.clone / ".dvc")
 
 
-def _command(job: CellJob, environment: dict[str, str], *command: str) -> None:
+def run_command(job: CellJob, environment: dict[str, str], *command: str) -> None:
+    """Run a command in the clone, with its output in the job's log; it ends with the job at the latest.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
     _note(job, f"$ {' '.join(command)}")
     with job.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(

@@ -44,7 +44,7 @@ def seeds_needed(values_S_K: ArrayLike, alpha: float = 0.05, alternative: Altern
         return Unknown.FEW_VALUES
     if not np.isfinite(values).all():
         return Unknown.NOT_FINITE
-    means, spread = values.mean(axis=0), _residual_sd(values)
+    means, spread = values.mean(axis=0), residual_sd(values)
     if spread <= 1e-12 * np.abs(values).max():
         return Unknown.NO_SPREAD
     noise = np.random.default_rng(_SEED).normal(size=(EXPERIMENTS, MOST_SEEDS, values.shape[1]))
@@ -55,7 +55,8 @@ def seeds_needed(values_S_K: ArrayLike, alpha: float = 0.05, alternative: Altern
     return Unknown.TOO_MANY
 
 
-def _residual_sd(values_S_K: np.ndarray) -> float:
+def residual_sd(values_S_K: np.ndarray) -> float:
+    """Spread that is left when the mean of each seed and of each beta is taken out."""
     seeds, betas = values_S_K.shape
     rest = values_S_K - values_S_K.mean(axis=1, keepdims=True) - values_S_K.mean(axis=0) + values_S_K.mean()
     return float(np.sqrt((rest**2).sum() / ((seeds - 1) * (betas - 1))))

@@ -69,14 +69,14 @@ def train_base(params: EmbeddedParams, root_seed: int) -> tuple[Qwen3ForCausalLM
     tokenizer = make_tokenizer()
     rng.seed_torch(root_seed, "base")
     model = make_model(params, tokenizer).train()
-    batches = _batches(params, rng.generator(root_seed, "base"))
+    batches = corpus_batches(params, rng.generator(root_seed, "base"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=0.01)
     warmup = max(1, round(WARMUP_FRACTION * params.steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (params.steps - step) / (params.steps - warmup + 1))
     )
     for batch in tqdm(batches, desc="training the base"):
-        _loss(model, tokenizer, batch).backward()
+        token_loss(model, tokenizer, batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -84,7 +84,7 @@ def train_base(params: EmbeddedParams, root_seed: int) -> tuple[Qwen3ForCausalLM
     return model.eval(), tokenizer
 
 
-def _batches(params: EmbeddedParams, generator: np.random.Generator) -> list[list[tuple[str, str]]]:
+def corpus_batches(params: EmbeddedParams, generator: np.random.Generator) -> list[list[tuple[str, str]]]:
     """Every training batch; rows of like length share one, drawn from pools of POOL batches, to save padding."""
     size = params.batch_size
     corpus = embedded_world.base_corpus(generator, params.steps * size)
@@ -96,7 +96,7 @@ def _batches(params: EmbeddedParams, generator: np.random.Generator) -> list[lis
     return batches
 
 
-def _loss(
+def token_loss(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, batch: Sequence[tuple[str, str]]
 ) -> torch.Tensor:
     """Mean cross-entropy of every token after the first, in nats; each row is problem, blank line, solution, EOS."""
