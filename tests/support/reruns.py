@@ -12,8 +12,10 @@ import yaml
 
 from pessimism.experiment import layout, pipeline
 from repository import CHECKOUT, python_files
-from stage_code import BODIES, MODEL_STAGES, STAGES, param_keys, tracked
+from stage_code import BODIES, MODEL_STAGES, param_keys, tracked
+from stage_code import STAGES as ALL_STAGES
 
+STAGES = {name: stage for name, stage in ALL_STAGES.items() if name == stage.script}
 PAGE = CHECKOUT / "docs/reruns.md"
 PACKAGE = "src/pessimism/"
 CONSTANT = "check_params"
@@ -32,7 +34,8 @@ file moves to a lower part, or its row gains a stage, a change of it has become 
 
 A stage runs again where something has changed that it depends on. A stage behind it follows only where what it writes
 has changed too. `{CONSTANT}` always writes the same, so nothing follows it. Stages in bold run a model: minutes at the
-tiny scale, hours at the paper's.
+tiny scale, hours at the paper's. Stages named `..._by_label` run what their first parts run, for other cells; they have
+no rows of their own. A file of `objectives/` reruns what its row says where a parameter names it, and else nothing.
 
 ## Source files
 
@@ -72,9 +75,21 @@ def part_of(stages: Stages) -> str:
 
 def sources() -> dict[str, Stages]:
     """Each module of the package that is more than an ``__init__``, and the stages that depend on it."""
-    needs = {stage: tracked(stage) for stage in STAGES}
+    needs = {stage: re.compile("|".join(map(_covering, {*tracked(stage), *_rooms(stage)}))) for stage in STAGES}
     names = [file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name != "__init__.py"]
-    return {name.removeprefix(PACKAGE): tuple(stage for stage in STAGES if name in needs[stage]) for name in names}
+    return {
+        name.removeprefix(PACKAGE): tuple(stage for stage in STAGES if needs[stage].fullmatch(name)) for name in names
+    }
+
+
+def _rooms(stage: str) -> list[str]:
+    """Folders of the package that the stage depends on whole."""
+    return [f"{path}/" for path in BODIES[stage]["deps"] if path.startswith("src/") and not path.endswith(".py")]
+
+
+def _covering(path: str) -> str:
+    """Pattern of the files that a dependency covers: a file, a folder's, or those that a parameter may name."""
+    return re.sub(r"\\\$\\{.*?\\}", r"\\w+", re.escape(path)) + (".*" if path.endswith("/") else "")
 
 
 def _with_later(stages: set[str]) -> set[str]:
@@ -135,10 +150,15 @@ def _tracking(file: str, key: str) -> Stages:
     used = re.compile(rf"\$\{{{key}\b") if file == "params.yaml" else re.compile(r"(?!)")
     return tuple(
         stage
-        for stage, body in BODIES.items()
+        for stage in STAGES
         if stage not in _whole()
-        and ({key, key.partition(".")[0]} & (param_keys(stage, file) or set()) or used.search(str(body)))
+        and ({key, key.partition(".")[0]} & _tracked_keys(stage, file) or used.search(str(BODIES[stage])))
     )
+
+
+def _tracked_keys(stage: str, file: str) -> set[str]:
+    """Keys as a stage lists them; of one that names a part by the cell, the section."""
+    return {key.partition(".${")[0] for key in param_keys(stage, file) or set()}
 
 
 def _table(what: str, rows: Rows) -> str:

@@ -90,15 +90,19 @@ def roll_out(
 
 
 def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
-    """Means and spreads (ddof 1) over the prompts of one batch or evaluation."""
+    """Means and spreads (ddof 1) over the prompts of one batch or evaluation, taken in double precision.
+
+    So whoever averages the samples finds the same numbers.
+    """
+    proxy, ensemble_std = (values.astype(np.float64) for values in (scored.proxy_reward, scored.ensemble_std))
     return {
         "prompts": len(scored.task_ids),
-        "proxy_reward": float(scored.proxy_reward.mean()),
-        "proxy_reward_sd": float(scored.proxy_reward.std(ddof=1)),
+        "proxy_reward": float(proxy.mean()),
+        "proxy_reward_sd": float(proxy.std(ddof=1)),
         "true_reward": float(scored.true_reward.mean()),
         "true_reward_sd": float(scored.true_reward.std(ddof=1)),
         **{column: float(rewards.mean()) for column, rewards in scored.true_rewards.items() if column != TRUE_REWARD},
-        "ensemble_std": float(scored.ensemble_std.mean()),
+        "ensemble_std": float(ensemble_std.mean()),
         "response_length": float(scored.response_tokens.mean()),
         "finished_fraction": float(np.mean(scored.rollouts.finished)),
         "tokens": int(scored.response_tokens.sum()),
