@@ -21,7 +21,7 @@ from pessimism.experiment import layout
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import lora_config, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_reward_base
-from pessimism.online.objectives.reinforce import kl_coefficient, normalized_advantages, online_loss
+from pessimism.online.terms import kl_coefficient, normalized_advantages, online_loss
 
 GENERATED_TOGETHER = 4
 

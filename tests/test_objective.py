@@ -7,7 +7,7 @@ import torch
 
 from pessimism.measures.epsilon import EPS
 from pessimism.online.divergence import kl_k1, kl_k3
-from pessimism.online.objectives.reinforce import (
+from pessimism.online.terms import (
     kl_coefficient,
     normalized_advantages,
     online_loss,

@@ -23,8 +23,8 @@ from pessimism.models.loading import load_policy_base, load_reward_base, load_to
 from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import find_objective
-from pessimism.online.objectives.reinforce import normalized_advantages
 from pessimism.online.rollout import trained_response_ids
+from pessimism.online.terms import normalized_advantages
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
 

@@ -24,6 +24,7 @@ from stage_code import (
     BODIES,
     CONSTANTS,
     FINDERS,
+    FOUND_BY_NAME,
     JUDGE,
     NOT_TRACKED,
     ROOMS,
@@ -172,6 +173,19 @@ def test_files_found_by_name_import_nothing_that_is_not_tracked(room: str, stage
         outside = {path for path in outside if not path.startswith(f"{folder}/")}
         for stage in stages:
             assert outside <= set(BODIES[stage]["deps"]), f"{file.name} would not rerun {stage}"
+
+
+@pytest.mark.parametrize("template", FOUND_BY_NAME.values())
+def test_every_file_that_a_parameter_may_name_imports_what_is_tracked(template: str) -> None:
+    """Named instead of the committed one, it must not bring imports of which DVC knows nothing."""
+    stages = [stage for stage in STAGES if template in BODIES[stage]["deps"]]
+    assert stages
+    for file in python_files(str(Path(template).parent)):
+        imported = {path.relative_to(CHECKOUT).as_posix() for path in import_closure.closure(file)} - NOT_TRACKED
+        for stage in stages:
+            assert imported <= set(BODIES[stage]["deps"]), (
+                f"{file.name} would not rerun {stage} for all that it imports"
+            )
 
 
 @pytest.mark.parametrize("probe", sorted((CHECKOUT / "src/pessimism/probes").glob("*.py")), ids=lambda path: path.stem)

@@ -23,7 +23,7 @@ from pessimism.models.compute.generation import Rollouts, RowDraw
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
 from pessimism.online import loop, rollout
-from pessimism.online.objectives.reinforce import kl_coefficient
+from pessimism.online.terms import kl_coefficient
 from pessimism.scoring import scores
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.measures import MEASURES
