@@ -156,6 +156,24 @@ def test_checkpoint_scores_stand_with_the_arm_that_was_probed(finished: Path) ->
         assert cells.loc[cells["arm"] == "placebo", column.name].isna().all()
 
 
+def test_verdicts_are_those_that_the_task_gave(finished: Path) -> None:
+    """One that no task here has is kept as any other; one that the task lacks leaves its columns empty."""
+    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
+    before = scores.cell_table(evidence)
+    for cell in evidence.runs:
+        path = layout.trajectory(cell)
+        renamed = records.read_table(path).rename(columns={"true_reward_flexible": "true_reward_partial"})
+        records.write_table(path, renamed)
+    evidence = read_evidence(evidence.params)
+    after = scores.cell_table(evidence)
+    changes = [f"heldout_true_reward_{name}_change" for name in ("flexible", "partial")]
+    assert after[changes[1]].tolist() == before[changes[0]].tolist() != [0.0] * len(before)
+    assert after[changes[0]].isna().all() and changes[1] not in before
+    steps = scores.heldout_table(evidence)
+    assert "true_reward_flexible" not in steps and steps["true_reward_partial"].notna().all()
+    assert scores.gap_table(evidence)["true_reward_partial"].notna().all()
+
+
 def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> None:
     evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
     cell = OnlineCell("p20", 0, "proxy")

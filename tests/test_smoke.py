@@ -273,6 +273,42 @@ def test_ablation_turns_one_switch_and_leaves_the_project_as_it_is(copy: Project
 
 
 @pytest.mark.slow
+def test_a_new_task_runs_no_model_and_a_changed_one_all_that_judges(copy: Project) -> None:
+    """DVC knows neither from the scale file: the hash beside the problems tells it."""
+    room = copy.root / "src/pessimism/tasks"
+    shutil.copy(room / "arithmetic.py", room / "another.py")
+    assert sorted(copy.dvc("repro")) == ["check_params", "prepare_data"]
+    with (room / "arithmetic.py").open("a") as task:
+        task.write("# judges as before\n")
+    ran = {name.partition("@")[0] for name in copy.dvc("repro")}
+    assert ran == {"check_params", "prepare_data", "measure_base", "adapt_online", "probe_policy"}
+
+
+PROBE = """
+from pessimism.probes.parts.declaration import Probe, ProbeColumn
+
+
+def words(responses):
+    return {"response_words": sum(len(text.split()) for text in responses) / len(responses)}
+
+
+RESPONSE_WORDS = Probe(
+    reads=("responses",),
+    compute=words,
+    columns=(ProbeColumn("response_words", "mean words of a response", "words", "≥ 0", "longer", "words"),),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_new_probe_runs_on_every_checkpoint_and_reaches_table_and_page(copy: Project) -> None:
+    (copy.root / "src/pessimism/probes/response_words.py").write_text(PROBE)
+    assert {name.partition("@")[0] for name in copy.dvc("repro")} == {"probe_policy", *FAN_IN}
+    assert ",response_words,response_words_online," in (copy.root / "plots/cells.csv").read_text()
+    assert "words: mean words of a response" in (copy.root / "plots/report/index.html").read_text()
+
+
+@pytest.mark.slow
 def test_bad_parameters_lose_nothing(copy: Project) -> None:
     before = copy.succeed("git", "status", "--porcelain", "--ignored"), copy.results()
     outputs = sorted(path for folder in ("data", "models") for path in (copy.root / folder).rglob("*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pessimism.scoring.column import DETAILS, LOG, MORE, Column
 from pessimism.scoring.measures import CONTROLLED, PAPER
 
@@ -24,6 +26,7 @@ def _start_and_change(quantity: str, unit: str, start: str, change: str, places:
             unit=unit,
             heading=start,
             shown=first,
+            needs=(quantity,),
             compute=lambda run: run.controlled.mean_T[quantity][0],
         ),
         Column(
@@ -33,15 +36,18 @@ def _start_and_change(quantity: str, unit: str, start: str, change: str, places:
             heading=change,
             shown=second,
             signed=True,
+            needs=(quantity,),
             compute=lambda run: run.controlled.change(quantity),
         ),
     ]
 
 
+FLEXIBLE = "true_reward_flexible"
+
 HELDOUT_COLUMNS = [
     *_start_and_change("proxy_reward", "reward", "proxy at step 0", "change", (1, 0)),
     *_start_and_change("true_reward", "accuracy", "true at step 0", "change", (2, 0)),
-    *_start_and_change("true_reward_flexible", "accuracy", "", "flexible true reward, change", (0, 3)),
+    *_start_and_change(FLEXIBLE, "accuracy", "", "flexible true reward, change", (0, 3)),
     *_start_and_change("ensemble_std", "reward", "ensemble std at step 0", "ensemble std, change", (4, 5)),
     *_start_and_change("response_length", "tokens", "", "length change, tokens", (0, 6)),
     Column(
@@ -62,6 +68,12 @@ HELDOUT_COLUMNS = [
         compute=lambda run: run.controlled.mean_T["kl_k3"][-1],
     ),
 ]
+
+
+def further_verdict_columns(verdicts: Iterable[str]) -> list[Column]:
+    """Start and change of verdicts that a task has and HELDOUT_COLUMNS do not name."""
+    further = [verdict for verdict in verdicts if verdict != FLEXIBLE]
+    return [column for verdict in further for column in _start_and_change(verdict, "true reward", "", "", (0, 0))]
 
 
 def _excess(name: str, unit: str, measure: str, heading: str, shown: dict[str, int]) -> Column:

@@ -18,11 +18,12 @@ from pessimism.measures.goodhart import smoothed_sd
 from pessimism.scoring.measured import REWARDS, Curves, Unit
 from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
-SAMPLED = ["step", "task_id", "proxy_reward", "true_reward", "true_reward_flexible", "ensemble_std"]
+SAMPLED = ["step", "task_id", "proxy_reward", "true_reward", "ensemble_std"]
 BATCH, HELDOUT = "batch", "heldout"
 _MEASURED = [column.name for column in MEASURED_COLUMNS]
 QUANTITIES = {BATCH: [*_MEASURED, *(column.name for column in UPDATED_COLUMNS)], HELDOUT: _MEASURED}
-"""Columns of a run's table that have a value, by set of prompts."""
+"""Columns of every run's table that have a value, by set of prompts; verdicts of the task come in addition."""
+_BEFORE_VERDICTS = "true_reward_sd"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,18 @@ class Run:
         """Measurements on ``prompt_set``: batch or heldout."""
         return self.trajectory[self.trajectory["prompt_set"] == prompt_set].reset_index(drop=True)
 
+    @property
+    def verdicts(self) -> list[str]:
+        """Columns of the task's verdicts other than the strict one."""
+        columns = [str(name) for name in self.trajectory.columns if str(name).startswith("true_reward_")]
+        return [name for name in columns if name != _BEFORE_VERDICTS]
+
+    def quantities(self, prompt_set: str) -> list[str]:
+        """Columns that have a value on ``prompt_set``."""
+        always = QUANTITIES[prompt_set]
+        place = always.index(_BEFORE_VERDICTS) + 1
+        return [*always[:place], *self.verdicts, *always[place:]]
+
     def heldout(self, column: str) -> np.ndarray:
         """(T, N) one value per evaluation and held-out problem."""
         return self.samples.pivot(index="step", columns="task_id", values=column).to_numpy(dtype=float)
@@ -75,7 +88,7 @@ class Run:
         rows = self.rows(prompt_set)
         return Curves(
             steps_T=rows["step"].to_numpy(),
-            mean_T={name: rows[name].to_numpy() for name in QUANTITIES[prompt_set]},
+            mean_T={name: rows[name].to_numpy() for name in self.quantities(prompt_set)},
             prompt_T_N={name: self.heldout(name) for name in REWARDS} if prompt_set == HELDOUT else {},
         )
 
@@ -143,8 +156,8 @@ def _read_run(cell: OnlineCell) -> Run:
         trajectory=records.read_table(path, ["step", "prompt_set", *QUANTITIES[BATCH]]),
         samples=records.read_table(layout.heldout_samples(cell), SAMPLED),
     )
-    for prompt_set, columns in QUANTITIES.items():
-        rows = run.rows(prompt_set)
+    for prompt_set in QUANTITIES:
+        rows, columns = run.rows(prompt_set), run.quantities(prompt_set)
         if rows.empty or rows["step"].iloc[0] != 0:
             raise DataError(f"{path}: found no {prompt_set} row of step 0 at the start; expected the untouched policy")
         bad = [column for column in columns if not np.isfinite(rows[column].to_numpy(dtype=float)).all()]

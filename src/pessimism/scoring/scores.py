@@ -19,6 +19,7 @@ from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
+from pessimism.scoring.heldout_columns import further_verdict_columns
 from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.probing import Checkpoint
@@ -86,10 +87,11 @@ def cell_table(evidence: Evidence) -> pd.DataFrame:
     A score that a run does not determine is empty. Scores of the checkpoint stand in the primary arm's rows only.
     """
     threshold = primary_thresholds(evidence)
+    columns = [*CELL_COLUMNS, *further_verdict_columns(next(iter(evidence.runs.values())).verdicts)]
     rows = [
         {
             **_identity(cell, evidence.betas),
-            **score(measured(evidence, cell), threshold, CELL_COLUMNS),
+            **score(measured(evidence, cell), threshold, columns),
             **_checkpoint_scores(evidence, cell),
         }
         for cell in evidence.runs

@@ -11,9 +11,8 @@ MEASURED_COLUMNS = [
         unit="reward",
     ),
     Column("proxy_reward_sd", "its standard deviation over prompts", unit="reward", within="≥ 0"),
-    Column("true_reward", "exact match by the strict rule", within="0 to 1"),
+    Column("true_reward", "the task's strict verdict: exact match of the number after `####`", within="0 to 1"),
     Column("true_reward_sd", "its standard deviation over prompts", within="≥ 0"),
-    Column("true_reward_flexible", "exact match by the flexible rule", within="0 to 1"),
     Column("ensemble_std", "û of Eq. 13, mean over prompts", unit="reward", within="≥ 0", higher="more disagreement"),
     Column(
         "kl_k1",
@@ -26,6 +25,11 @@ MEASURED_COLUMNS = [
     Column("finished_fraction", "share of the responses that ended by themselves", within="0 to 1"),
 ]
 """Of every batch and of every evaluation on the held-out problems."""
+
+VERDICT_COLUMNS = [
+    Column("true_reward_flexible", "the task's verdict of that name: exact match of the last number", within="0 to 1"),
+]
+"""Likewise, where the task has the verdict; one of another name has a column ``true_reward_<name>``."""
 
 UPDATED_COLUMNS = [
     Column("kappa", "κ of Eq. 10", unit="1/nats"),
