@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag prune check format test test-all bench
+.PHONY: help setup reproduce summary verify dag prune reruns check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ dag: $(READY)  ## Draw the pipeline, one node per stage
 
 prune: $(READY)  ## Remove files and dvc.lock entries of cells that params.yaml no longer lists
 	@$(BIN)/pessimism prune
+
+reruns: $(READY)  ## Write docs/reruns.md: which stages a change of each file and parameter runs again
+	PYTHONPATH=tests $(BIN)/python -m support.reruns
 
 check: $(READY)  ## Lint, formatting and types
 	$(BIN)/ruff check

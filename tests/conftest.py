@@ -6,7 +6,7 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,12 @@ import pytest
 import yaml
 
 from pessimism.experiment.params import Params, load_params
+from support.repository import CHECKOUT, AddFile, Edit
 
 # Before torch is imported: models as small as the tests' run fastest on one thread, and test processes side by side
 # do not get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-
-Edit = Callable[..., None]
-AddFile = Callable[[str, str, str], Path]
 
 TINY_WORLD = {
     "embedded.hidden_size": 32,
@@ -157,19 +154,10 @@ def referenced_world(tiny_world: Params) -> Params:
     return tiny_world
 
 
-def save_random_adapter(params: Params, directory: Path, seed: int, role: str = "policy") -> None:
-    """Write an adapter with every weight drawn at random, as if it had been trained on the tiny world's base."""
-    import torch
-    from peft import get_peft_model
+@pytest.fixture
+def trained_world(tiny_world: Params) -> Params:
+    """The tiny world with a random DPO adapter and random reward members."""
+    from support.online_world import write_random_models
 
-    from pessimism.models.adapters import DEFAULT, lora_config, save_adapter, trainable_parameters
-    from pessimism.models.loading import load_policy_base, load_reward_base
-
-    base = load_policy_base(params) if role == "policy" else load_reward_base(params)
-    heads = None if role == "policy" else ["score"]
-    task = "CAUSAL_LM" if role == "policy" else "SEQ_CLS"
-    model = get_peft_model(base, lora_config(params.scale.model(role), 32, 100, task, heads))
-    torch.manual_seed(seed)
-    for parameter in trainable_parameters(model):
-        torch.nn.init.normal_(parameter, std=0.2)
-    save_adapter(model, DEFAULT, directory)
+    write_random_models(tiny_world)
+    return tiny_world

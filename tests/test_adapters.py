@@ -8,13 +8,13 @@ import torch
 from peft import PeftModel, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen3Config
 
-from conftest import save_random_adapter
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, load_params
 from pessimism.models import adapters
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
 from pessimism.models.loading import load_policy_base, load_reward_base
+from support.random_models import save_random_adapter
 
 IDS = torch.tensor([[5, 9, 11, 7, 8]])
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import CHECKOUT
 from pessimism.errors import DataError
 from pessimism.tasks.parts.answers import (
     MARKER,
@@ -21,6 +20,7 @@ from pessimism.tasks.parts.answers import (
     true_reward,
     true_reward_flexible,
 )
+from support.repository import CHECKOUT
 
 # One number per text; both rules must read it after the marker.
 SPELLINGS = [

@@ -10,7 +10,7 @@ import pytest
 from pessimism.experiment import layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, stream_name, strength_in
 from pessimism.experiment.params import load_params
-from repository import CHECKOUT, python_files
+from support.repository import CHECKOUT, python_files
 
 
 def test_keys() -> None:

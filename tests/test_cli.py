@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import CHECKOUT, Edit
 from pessimism import cli, commands
 from pessimism.checks import preflight
 from pessimism.commands import prune, verify
@@ -28,6 +27,7 @@ from pessimism.errors import DataError, ParamsError, SourceError, ending_on_erro
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.tasks.parts.problems import load_problems
+from support.repository import CHECKOUT, Edit
 
 
 def failure(*arguments: str) -> str:

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import CHECKOUT
 from pessimism.experiment import layout, records
 from pessimism.scoring import columns
-from synthetic_project import Invented, write_project
+from support.repository import CHECKOUT
+from support.synthetic_project import Invented, write_project
 
 METRICS = (CHECKOUT / "docs/metrics.md").read_text()
 NAMED = set(re.findall(r"`([a-z0-9_]+)`", METRICS))

@@ -15,7 +15,6 @@ from hypothesis.extra import numpy as hnp
 from transformers import PreTrainedModel
 from trl import RewardConfig
 
-from conftest import save_random_adapter
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
@@ -28,6 +27,7 @@ from pessimism.reward import assessment, bradley_terry
 from pessimism.reward.bootstrap import bootstrap_rows
 from pessimism.reward.ensemble import LAYERS, RewardEnsemble, aggregate, disagreement, normalize
 from support.pair_training import reward_trainer, with_reward_training
+from support.random_models import save_random_adapter
 
 SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
 

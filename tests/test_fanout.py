@@ -27,8 +27,17 @@ from pessimism.fanout import dvc_project, scheduling, snapshot, worker
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.scheduling import Resources, parse_settings
 from pessimism.fanout.worker import CellJob
-from remote_project import DVC, Project, add_directory_remote, add_s3_remote, copied, prepared_project, s3_server, start
-from test_smoke import new_project
+from support.project_copy import new_project
+from support.remote_project import (
+    DVC,
+    Project,
+    add_directory_remote,
+    add_s3_remote,
+    copied,
+    prepared_project,
+    s3_server,
+    start,
+)
 
 MEMBERS = [f"train_reward_model@{member}" for member in range(3)]
 FANOUT = (sys.executable, "-m", "pessimism.cli", "fanout")

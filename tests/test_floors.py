@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from floors import DEPTH, FLOORS, SCRIPTS, circle, climbing, room_of
-from import_closure import SOURCE, imports, libraries
-from repository import CHECKOUT, python_files
+from support.floors import DEPTH, FLOORS, SCRIPTS, circle, climbing, room_of
+from support.import_closure import SOURCE, imports, libraries
+from support.repository import CHECKOUT, python_files
 
 FILES = [file for folder in ("src", *SCRIPTS) for file in python_files(folder)]
 FORMS = [

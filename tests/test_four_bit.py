@@ -35,7 +35,7 @@ from pessimism.offline.reference import dpo_reference
 from pessimism.offline.training import ReferencedPairs, train_offline
 from pessimism.reward import bradley_terry
 from pessimism.reward.ensemble import RewardEnsemble
-from random_models import ARCHITECTURES, save_model, small_config
+from support.random_models import ARCHITECTURES, save_model, small_config
 
 CELL = DpoCell("p50", 0)
 MODEL = Path("model")

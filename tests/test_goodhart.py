@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from import_closure import SOURCE, imports_at_start
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import (
     EPS,
@@ -26,6 +25,7 @@ from pessimism.measures.goodhart import (
     smoothed_sd,
     true_regret,
 )
+from support.import_closure import SOURCE, imports_at_start
 
 
 def test_gap_by_hand() -> None:

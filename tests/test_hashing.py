@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import import_closure
-from conftest import CHECKOUT
 from pessimism.data import hashing
 from pessimism.data.hashing import content_hash, rows_hash
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
+from support import import_closure
+from support.repository import CHECKOUT
 
 
 def test_content_hash_sees_names_and_bytes_but_not_caches(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import CHECKOUT, Edit
-from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
 from pessimism.errors import SourceError
 from pessimism.experiment import layout, records
 from pessimism.machine import hub
+from support.fake_hub import COMMIT, FakeHub, serving, stopwatch, use
+from support.repository import CHECKOUT, Edit
 
 MODEL = {
     "config.json": b'{"hidden_size": 8}',

@@ -20,7 +20,6 @@ from pessimism.models.adapters import trainable_parameters
 from pessimism.models.compute.length_groups import SAVING, SortedBatches, group_by_length, length_groups
 from pessimism.models.compute.prefix_sharing import rows_of
 from pessimism.offline import trainer as offline_trainer
-from random_models import small_config
 from support.pair_batches import random_batch, watch_widths
 from support.pair_training import (
     policy_trainer,
@@ -29,6 +28,7 @@ from support.pair_training import (
     with_dpo,
     with_reward_training,
 )
+from support.random_models import small_config
 
 LENGTHS = np.random.default_rng(0).integers(5, 90, size=50)
 

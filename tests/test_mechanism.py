@@ -15,7 +15,7 @@ from pessimism.claims.mechanism import disagreement_table, link
 from pessimism.experiment import records
 from pessimism.scoring import scores
 from pessimism.scoring.runs import read_evidence
-from synthetic_project import Invented, write_project
+from support.synthetic_project import Invented, write_project
 
 
 def runs(x_S_K: np.ndarray, y_S_K: np.ndarray) -> pd.DataFrame:

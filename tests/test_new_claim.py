@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import CHECKOUT
 from pessimism.claims import invented, simulation, statements
 from pessimism.claims.curve_kinds import Exponent, Identified
 from pessimism.claims.kinds import Kind, Quantity
@@ -24,7 +23,8 @@ from pessimism.commands.summary import summary
 from pessimism.experiment import layout, records
 from pessimism.measures.beta_star import EQ_15_OVER_OBSERVED
 from pessimism.scoring.measures import MEASURES
-from synthetic_project import write_project
+from support.repository import CHECKOUT
+from support.synthetic_project import write_project
 
 STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
 FAMILY = list(invented.family())

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from conftest import CHECKOUT, Edit
 from pessimism.checks import preflight
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
 from pessimism.offline import objectives
+from support.repository import CHECKOUT, Edit
 
 DESIGN = "params.yaml"
 

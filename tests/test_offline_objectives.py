@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import CHECKOUT, Edit
 from pessimism.checks import preflight
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions
@@ -24,6 +23,7 @@ from pessimism.offline.objective import OBJECTIVES, OfflineObjective, PairScores
 from pessimism.offline.reference import pair_logps
 from pessimism.offline.training import ReferencedPairs
 from support.pair_training import BETA, policy_trainer, referenced, train_policy, with_dpo
+from support.repository import CHECKOUT, Edit
 
 FOLDER = CHECKOUT / "tests/support/objectives"
 OURS = extensions.names(OBJECTIVES)

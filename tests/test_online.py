@@ -10,86 +10,21 @@ import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from pessimism.data import embedded_world
 from pessimism.errors import ParamsError
-from pessimism.experiment import layout, rng
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment import rng
 from pessimism.experiment.params import Params
 from pessimism.measures.epsilon import EPS
-from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
+from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
-from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
-from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
-from pessimism.online.objective import find_objective
 from pessimism.online.rollout import trained_response_ids
 from pessimism.online.terms import normalized_advantages
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
-
-HYPERPARAMETERS = OnlineHyperparameters(
-    batch_size=6, steps=3, measure_every=1, learning_rate=1e-2, weight_decay=0.01, clip_norm=1.0
-)
-QUIET = {"policy_dropout": False, "reward_dropout": False}
-
-
-def random_adapter(base: torch.nn.Module, params: Params, task_type: str, directory: Path, name: str) -> None:
-    """Write an adapter whose every weight is random: a fresh one would be the base."""
-    from peft import get_peft_model
-
-    rng.seed_torch(0, name)
-    heads = ["score"] if task_type == "SEQ_CLS" else None
-    config = lora_config(params.scale.policy, base.config.hidden_size, 48, task_type, heads)
-    model = get_peft_model(base, config)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1)
-    save_adapter(model, "default", directory)
-
-
-@pytest.fixture
-def trained_world(tiny_world: Params) -> Params:
-    """The tiny world with a random DPO adapter, random reward members and problems."""
-    random_adapter(load_policy_base(tiny_world), tiny_world, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
-    for member in tiny_world.ensemble_members:
-        directory = layout.reward_member(member)
-        random_adapter(load_reward_base(tiny_world), tiny_world, "SEQ_CLS", directory, f"member-{member}")
-    return tiny_world
-
-
-def tasks(n: int) -> pd.DataFrame:
-    rows = embedded_world.task_rows(rng.generator(0, "online-test"), n)
-    answers = [row["answer"].split("#### ")[1] for row in rows]
-    return pd.DataFrame(
-        {
-            "task_id": [f"task-{row}" for row in range(n)],
-            "question": [row["question"] for row in rows],
-            "answer": answers,
-        }
-    )
-
-
-def with_protocol(params: Params, **switches: object) -> Params:
-    return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **switches))
-
-
-def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes: object) -> OnlineRun:
-    checkpoint = Path("models/dpo/checkpoint")
-    problems = tasks(24)
-    learning_rate = params.arm(arm).learning_rate_factor * HYPERPARAMETERS.learning_rate
-    return OnlineRun(
-        params=params,
-        cell=OnlineCell(f"p{percentile}", 0, arm),
-        beta=1.0,
-        model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
-        tokenizer=load_tokenizer(params, "policy"),
-        ensemble=RewardEnsemble.load(params),
-        training_tasks=problems.iloc[:16],
-        heldout_tasks=problems.iloc[16:],
-        hyperparameters=dataclasses.replace(HYPERPARAMETERS, learning_rate=learning_rate, **changes),
-        objective=find_objective(params.online.objective),
-    )
+from support.online_world import QUIET, make_run, random_adapter, tasks, with_protocol
 
 
 def finished(run: OnlineRun) -> pd.DataFrame:

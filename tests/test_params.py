@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import CHECKOUT, Edit
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
+from support.repository import CHECKOUT, Edit
 
 DESIGN, SCALE, PROTOCOL = "params.yaml", "scales/tiny.yaml", "protocols/paper.yaml"
 

@@ -15,12 +15,12 @@ import pytest
 import ruamel.yaml
 import yaml
 
-import import_closure
 from pessimism.experiment import layout, pipeline
 from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params, Protocol, Scale, load_params
-from repository import CHECKOUT, python_files
-from stage_code import (
+from support import import_closure
+from support.repository import CHECKOUT, python_files
+from support.stage_code import (
     BODIES,
     CONSTANTS,
     FINDERS,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from conftest import CHECKOUT
 from pessimism import cli
 from pessimism.commands import plan
 from pessimism.planning.hardware import like_known
+from support.repository import CHECKOUT
 
 Printed = dict[str, Any]
 

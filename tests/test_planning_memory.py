@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import memory_probe
 from pessimism.planning.hardware import Assumptions
 from pessimism.planning.workload import Workload
+from support import memory_probe
 
 TOLERANCE = 0.2
 ENVIRONMENT = {

@@ -21,7 +21,7 @@ from transformers import (
 from pessimism.models.adapters import fuse_adapters, rounded_adapters, trainable_parameters
 from pessimism.models.compute.logprobs import token_logps
 from pessimism.models.precision import PLAIN_NORMS, compute_blocks_in_bfloat16, fuse_norms, has_blocks
-from random_models import ARCHITECTURES, small_config
+from support.random_models import ARCHITECTURES, small_config
 
 IDS = torch.tensor([[5, 9, 17, 4, 8, 21, 6, 13], [7, 7, 30, 11, 5, 6, 9, 12]])
 SCORED = torch.arange(8).expand(2, 8) > 2

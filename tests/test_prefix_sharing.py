@@ -16,8 +16,8 @@ from pessimism.errors import DataError
 from pessimism.models.compute.batching import pad_right
 from pessimism.models.compute.length_groups import group_by_length
 from pessimism.models.compute.prefix_sharing import rows_of, shares_prefixes
-from random_models import ARCHITECTURES, small_config
 from support.pair_batches import random_batch, watch_widths
+from support.random_models import ARCHITECTURES, small_config
 
 # (shared, chosen alone, rejected alone) tokens of pairs: of all kinds, and in an order that groups change.
 PAIRS = [(20, 50, 11), (5, 4, 61), (0, 13, 31), (30, 3, 2), (25, 0, 0), (20, 5, 0), (20, 0, 5)]

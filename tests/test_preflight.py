@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-import import_closure
-from conftest import CHECKOUT, Edit
-from fake_hub import COMMIT, FakeHub, serving, stopwatch, use
 from pessimism.checks import preflight, startup
 from pessimism.errors import ResourceError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 from pessimism.machine import hub, resources
 from pessimism.machine.resources import GIB
+from support import import_closure
+from support.fake_hub import COMMIT, FakeHub, serving, stopwatch, use
+from support.repository import CHECKOUT, Edit
 
 Usage = namedtuple("Usage", "total used free")
 Free = Callable[[float], None]

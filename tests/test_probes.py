@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import AddFile, save_random_adapter
 from pessimism.data.prompts import plain_ids
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
@@ -25,6 +24,8 @@ from pessimism.probes.parts.distributions import prompt_entropy, response_entrop
 from pessimism.probes.parts.readings import ProbeSet, Readings, probe_set
 from pessimism.probes.parts.states import MemberStates, ReferenceStates, shrunk_covariance
 from pessimism.probes.response_diversity import diversities, mean_pairwise_cosine_distance
+from support.random_models import save_random_adapter
+from support.repository import AddFile
 
 
 def test_cosine_distance_of_parallel_orthogonal_and_opposite_states():

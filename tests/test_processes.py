@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import CHECKOUT, Edit
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, OnlineCell
@@ -25,8 +24,9 @@ from pessimism.models.loading import hash_once, load_policy_base, load_reward_ba
 from pessimism.models.resolving import record_base
 from pessimism.models.training import batch_parts
 from pessimism.offline.reference import dpo_reference
-from random_models import save_model, small_config
-from test_online import random_adapter, tasks
+from support.online_world import random_adapter, tasks
+from support.random_models import save_model, small_config
+from support.repository import CHECKOUT, Edit
 
 CELL = DpoCell("p50", 0)
 CHECKPOINT = Path("models/dpo/checkpoint")  # of test_online's runs

@@ -8,7 +8,6 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from conftest import CHECKOUT
 from pessimism.data.prompts import (
     dpo_prompt_ids,
     encode_pair,
@@ -21,6 +20,7 @@ from pessimism.data.prompts import (
 from pessimism.errors import SourceError
 from pessimism.experiment.params import LengthParams, load_params
 from pessimism.models.embedded import make_tokenizer
+from support.repository import CHECKOUT
 
 LONG = LengthParams(prompt=20, response=20, sequence=40)
 PROTOCOL = load_params(CHECKOUT).protocol

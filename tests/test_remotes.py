@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from remote_project import DVC, Project, add_directory_remote, add_s3_remote, commit, s3_server
-from test_smoke import new_project
+from support.project_copy import new_project
+from support.remote_project import DVC, Project, add_directory_remote, add_s3_remote, commit, s3_server
 
 STAGES = ["check_params", "prepare_data", "prepare_base", "measure_reference", "derive_beta_grid"]
 

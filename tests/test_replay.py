@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from conftest import CHECKOUT
 from pessimism import cli
 from pessimism.measures.epsilon import EPS
 from pessimism.published import printed, replay
 from pessimism.published.frozen import FrozenPolicy, frozen_augc, measured_steps, notebook_gap, null_distribution
+from support.repository import CHECKOUT
 
 QUICK = ["--draws", "50", "--proxy-mean", "3", "--accuracy", "0.5"]
 STEPS = measured_steps(164, 3)

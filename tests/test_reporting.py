@@ -16,7 +16,6 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
-from conftest import CHECKOUT
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
@@ -39,7 +38,8 @@ from pessimism.reporting.curves import Arms
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
 from pessimism.scoring import columns
-from synthetic_project import Invented, write_project
+from support.repository import CHECKOUT
+from support.synthetic_project import Invented, write_project
 
 STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
 FIGURES = (

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import reruns
-from reruns import MODELS, NOTHING, TABLES, part_of, sources
+from support import reruns
+from support.reruns import MODELS, NOTHING, TABLES, part_of, sources
 
 
 def test_the_page_is_what_the_code_says() -> None:
     """A module that gains an import may rerun more than it did, up to every model."""
     assert reruns.PAGE.read_text() == reruns.page(), (
-        "docs/reruns.md is not what imports and dvc.yaml say; look at what has grown, and if it should: "
-        "python tests/support/reruns.py"
+        "docs/reruns.md is not what imports and dvc.yaml say; look at what has grown, and if it should: make reruns"
     )
 
 

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import CHECKOUT
 from pessimism import cli
 from pessimism.claims.log_trends import trend
 from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
@@ -26,6 +25,7 @@ from pessimism.scoring.columns import ALL
 from pessimism.scoring.log_scores import LogDesign, score_log
 from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.run_log import LogColumns, read_log
+from support.repository import CHECKOUT
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
 Score = Callable[..., dict[str, Any]]

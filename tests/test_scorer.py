@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import CHECKOUT
 from pessimism import cli
 from pessimism.claims.statements import CLAIMS
 from pessimism.claims.trend_kinds import OverBeta
@@ -23,7 +22,8 @@ from pessimism.experiment.params import load_params
 from pessimism.scoring.columns import ALL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.scoring.runs import read_evidence
-from synthetic_project import Invented, write_project
+from support.repository import CHECKOUT
+from support.synthetic_project import Invented, write_project
 
 GROUPS = ["--arm", "arm", "--placebo", "placebo", "--beta", "beta", "--seed", "seed"]
 SHARED = [

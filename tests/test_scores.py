@@ -23,7 +23,7 @@ from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.runs import BaseRewards, Evidence, read_evidence, read_runs
 from pessimism.scoring.variance import variance_record
-from synthetic_project import Invented, run, write_project, write_run
+from support.synthetic_project import Invented, run, write_project, write_run
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import Edit, save_random_adapter
 from pessimism.cli import main
 from pessimism.commands import selfcheck
 from pessimism.data import embedded_world
@@ -33,6 +32,8 @@ from pessimism.selfcheck.instrument import Finding, Instrument, load_instrument,
 from pessimism.selfcheck.policy import TRUNCATED, check_kept_mass, check_kl_at_start, check_response_logps
 from pessimism.selfcheck.rewards import check_answers, check_saved_member, check_score_invariance
 from pessimism.tasks.parts import answers
+from support.random_models import save_random_adapter
+from support.repository import Edit
 
 Patch = pytest.MonkeyPatch
 CELL = DpoCell("p20", 0)

@@ -13,15 +13,15 @@ from dvc.repo import Repo
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from conftest import CHECKOUT, Edit
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
 from pessimism.experiment.params import load_params
 from pessimism.experiment.pipeline import expected_lock_names
 from pessimism.experiment.records import write_jsonl
 from pessimism.models import hyperparameters as derive
-from random_models import save_model, small_config
-from test_smoke import FAN_IN, Project, new_project
+from support.project_copy import FAN_IN, Project, new_project
+from support.random_models import save_model, small_config
+from support.repository import CHECKOUT, Edit
 
 DESIGN = {
     "scale": "shrunk",

@@ -11,7 +11,6 @@ import torch
 from peft import PeftModel
 from transformers import Trainer
 
-from conftest import save_random_adapter
 from pessimism.experiment.params import Params
 from pessimism.models import training
 from pessimism.models.adapters import DEFAULT, attach, lora_config
@@ -21,6 +20,7 @@ from pessimism.online.update import POLICY, REFERENCE
 from pessimism.planning import bases
 from pessimism.reward.ensemble import member_name
 from support.pair_training import policy_trainer, reward_trainer
+from support.random_models import save_random_adapter
 
 MEMBERS = [member_name(0), member_name(1)]
 

@@ -29,7 +29,6 @@ from transformers import (
     RwkvConfig,
 )
 
-from conftest import Edit
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
 from pessimism.experiment.params import Params, load_params
@@ -37,7 +36,8 @@ from pessimism.models import support
 from pessimism.models.loading import hash_once, quantization_config
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
-from random_models import ARCHITECTURES, SIZE, chat_tokenizer, save_config, save_model, small_config
+from support.random_models import ARCHITECTURES, SIZE, chat_tokenizer, save_config, save_model, small_config
+from support.repository import Edit
 
 MODEL = Path("model")
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from transformers import TemperatureLogitsWarper
 
-import test_online as online
 from pessimism.data.prompts import dpo_prompt_ids, online_prompt_ids
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import Arm, Params, Protocol
 from pessimism.models.compute.generation import Rollouts, RowDraw
-from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.offline.beta_grid import grid_record
 from pessimism.online import loop, rollout
 from pessimism.online.terms import kl_coefficient
@@ -28,8 +28,9 @@ from pessimism.scoring import scores
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.measures import MEASURES
 from pessimism.scoring.runs import Evidence, read_evidence
-from repository import CHECKOUT, python_files
-from synthetic_project import Invented, write_project
+from support import online_world as online
+from support.repository import CHECKOUT, python_files
+from support.synthetic_project import Invented, write_project
 
 PAPER, CONTROLLED = (
     yaml.safe_load((CHECKOUT / f"protocols/{name}.yaml").read_text()) for name in ("paper", "controlled")
@@ -137,7 +138,7 @@ def world(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
     online.random_adapter(load_policy_base(params), params, "CAUSAL_LM", checkpoint, "dpo")
     for member in params.ensemble_members:
         directory = layout.reward_member(member)
-        base = online.load_reward_base(params)
+        base = load_reward_base(params)
         online.random_adapter(base, params, "SEQ_CLS", directory, f"member-{member}")
     for split in ("train", "test"):
         problems = online.tasks(4)
@@ -147,7 +148,6 @@ def world(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> Params:
     return params
 
 
-trained_world = online.trained_world
 SHORT, LONG = "Tom had 5", "Mia had 5 apples. She found 3 more. How many apples does she have now?"
 
 
@@ -249,7 +249,7 @@ def grid_facts(protocol: Protocol) -> dict[str, Any]:
         for side, offset in (("chosen", np.array([1.0, 2.0, 3.0])), ("rejected", np.array([8.0, 4.0, 16.0])))
         for precision in ("float32", "bfloat16")
     }
-    record = grid_record(online.pd.DataFrame(table), [20, 50, 80], protocol.grid_precision)
+    record = grid_record(pd.DataFrame(table), [20, 50, 80], protocol.grid_precision)
     return {"beta grid": [record["p20"], record["p80"]]}
 
 

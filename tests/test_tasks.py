@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import AddFile
 from pessimism.data import sources
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.experiment import extensions
@@ -18,6 +17,7 @@ from pessimism.experiment.params import TaskParams
 from pessimism.machine import hub
 from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
+from support.repository import AddFile
 
 EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, train_limit=20, test_limit=10, heldout=5)
 TOY = """

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import page_trend_test, pearsonr, rankdata, spearmanr
 
-from import_closure import SOURCE, libraries_at_start
 from pessimism.errors import DataError
 from pessimism.measures.trends import (
     Alternative,
@@ -27,6 +26,7 @@ from pessimism.measures.trends import (
     spearman_exact_p,
     trend_correlation,
 )
+from support.import_closure import SOURCE, libraries_at_start
 
 INF = math.inf
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from import_closure import PACKAGE, mentions, module_files
-from repository import CHECKOUT
+from support.import_closure import PACKAGE, mentions, module_files
+from support.repository import CHECKOUT
 
 DRAWN = re.search(r"```floors\n(.*?)```", (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.S)
 FLOORS: list[list[str]] = [line.split() for line in DRAWN[1].splitlines()] if DRAWN else []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from repository import CHECKOUT
+from support.repository import CHECKOUT
 
 PACKAGE = "pessimism"
 SOURCE = CHECKOUT / "src"

@@ -1,4 +1,4 @@
-"""Which stages a change reruns, by file and by parameter: ``python tests/support/reruns.py`` writes docs/reruns.md."""
+"""Which stages a change reruns, by file and by parameter: ``make reruns`` writes docs/reruns.md."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from pessimism.experiment import layout, pipeline
-from repository import CHECKOUT, python_files
-from stage_code import BODIES, MODEL_STAGES, param_keys, tracked
-from stage_code import STAGES as ALL_STAGES
+from support.repository import CHECKOUT, python_files
+from support.stage_code import BODIES, MODEL_STAGES, param_keys, tracked
+from support.stage_code import STAGES as ALL_STAGES
 
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name == stage.script}
 PAGE = CHECKOUT / "docs/reruns.md"
@@ -29,7 +29,7 @@ Rows = dict[Stages, list[str]]
 OPENING = f"""\
 # What a change runs again
 
-Written by `python tests/support/reruns.py` from the imports and `dvc.yaml`; `tests/test_reruns.py` compares. Where a
+Written by `make reruns` from the imports and `dvc.yaml`; `tests/test_reruns.py` compares. Where a
 file moves to a lower part, or its row gains a stage, a change of it has become dearer.
 
 A stage runs again where something has changed that it depends on. A stage behind it follows only where what it writes

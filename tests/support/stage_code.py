@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-import import_closure
 from pessimism.checks import startup
 from pessimism.experiment import layout, pipeline, records
-from repository import CHECKOUT, python_files
+from support import import_closure
+from support.repository import CHECKOUT, python_files
 
 STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
 BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]

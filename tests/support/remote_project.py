@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from test_smoke import Project, commit, new_project
+from support.project_copy import Project, commit, new_project
 
 DVC = (sys.executable, "-m", "dvc")
 BUCKET = "pessimism"
@@ -68,7 +68,7 @@ def s3_server() -> Iterator[str]:
 
 
 def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
-    """Like ``Project.run``, in the background, without the traces of tests/traced, and with ``variables``."""
+    """Like ``Project.run``, in the background, without the traces of tests/support/traced, and with ``variables``."""
     home = project.root.parent
     environment = {
         **os.environ,

@@ -15,7 +15,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Params, load_params
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

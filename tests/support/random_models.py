@@ -17,6 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from pessimism.experiment.params import Params
 from pessimism.models.embedded import make_tokenizer
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
@@ -83,3 +84,21 @@ def save_model(config: PreTrainedConfig, directory: Path, seed: int = 0) -> None
     torch.manual_seed(seed)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(directory)
     chat_tokenizer().save_pretrained(directory)
+
+
+def save_random_adapter(params: Params, directory: Path, seed: int, role: str = "policy") -> None:
+    """Write an adapter with every weight drawn at random, as if it had been trained on the tiny world's base."""
+    import torch
+    from peft import get_peft_model
+
+    from pessimism.models.adapters import DEFAULT, lora_config, save_adapter, trainable_parameters
+    from pessimism.models.loading import load_policy_base, load_reward_base
+
+    base = load_policy_base(params) if role == "policy" else load_reward_base(params)
+    heads = None if role == "policy" else ["score"]
+    task = "CAUSAL_LM" if role == "policy" else "SEQ_CLS"
+    model = get_peft_model(base, lora_config(params.scale.model(role), 32, 100, task, heads))
+    torch.manual_seed(seed)
+    for parameter in trainable_parameters(model):
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_adapter(model, DEFAULT, directory)

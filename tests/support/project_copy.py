@@ -1,0 +1,106 @@
+"""A copy of the checkout with its own Git history and its own cache, in which the pipeline is small."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.repository import CHECKOUT
+
+DESIGN = {
+    "scale": "micro",
+    "beta_percentiles": [20, 90],  # 90: not a percentile of the paper, whose own table stands in the report
+    "seeds": [0],
+    "ensemble_members": [0, 1],
+    "arms": ["proxy", "placebo"],
+}
+
+MICRO: dict[str, dict[str, Any]] = {
+    "embedded": {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "steps": 40, "batch_size": 16},
+    "preferences": {"limit": 160},
+    "tasks": {"train_limit": 64, "test_limit": 32, "heldout": 16},
+    "lengths": {"response": 24},
+    "dpo": {"batch_size": 16},
+    "reward_training": {"batch_size": 16},
+    "online": {"batch_size": 8, "steps": 3, "heldout_every": 2},
+}
+
+FAN_IN = ["score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report"]
+
+
+@dataclass
+class Project:
+    """A copy of the checkout with its own Git history and its own cache."""
+
+    root: Path
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        home = self.root.parent
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{CHECKOUT / 'tests' / 'support' / 'traced'}",
+            "TRACED_PARAMS": str(home),
+            "DVC_SITE_CACHE_DIR": str(home / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(home / "global"),
+            "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        }
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
+
+    def succeed(self, *command: str) -> str:
+        done = self.run(*command)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def dvc(self, *arguments: str) -> list[str]:
+        """Run a DVC command that must succeed; return the stages it ran."""
+        return re.findall(r"^Running stage '([^']+)'", self.succeed(sys.executable, "-m", "dvc", *arguments), re.M)
+
+    def pessimism(self, *arguments: str) -> str:
+        return self.succeed(sys.executable, "-m", "pessimism.cli", *arguments)
+
+    def design(self, **changes: Any) -> None:
+        path = self.root / "params.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+
+    def results(self) -> dict[str, bytes]:
+        """Content of every file under metrics/ and plots/."""
+        files = [path for folder in ("metrics", "plots") for path in (self.root / folder).rglob("*") if path.is_file()]
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+
+
+def new_project(root: Path) -> Project:
+    """Copy what Git would hold of the checkout, without results, and commit it at micro size."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (CHECKOUT / name).is_file() and not name.startswith(("metrics/", "plots/", "docs/", "dvc.lock")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, root / name)
+    scale = yaml.safe_load((root / "scales/tiny.yaml").read_text())
+    for section, values in MICRO.items():
+        scale[section] |= values
+    (root / "scales/micro.yaml").write_text(yaml.safe_dump(scale))
+    (root.parent / "gitconfig").write_text("[user]\n\tname = test\n\temail = test@example.invalid\n")
+    project = Project(root)
+    project.design(**DESIGN)
+    project.succeed("git", "init", "-q")
+    commit(project, "design")
+    return project
+
+
+def commit(project: Project, message: str) -> None:
+    project.succeed("git", "add", "--all")
+    project.succeed("git", "commit", "-q", "-m", message)
