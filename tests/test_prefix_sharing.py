@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from pessimism.errors import DataError
-from pessimism.models.compute.batching import pad_right
 from pessimism.models.compute.length_groups import group_by_length
+from pessimism.models.compute.padding import pad_right
 from pessimism.models.compute.prefix_sharing import rows_of, shares_prefixes
 from support.pair_batches import random_batch, watch_widths
 from support.random_models import ARCHITECTURES, small_config

@@ -14,9 +14,10 @@ from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
 from pessimism.experiment import rng
 from pessimism.experiment.params import Params
-from pessimism.models.compute.batching import evaluation_tokens, pad_right, token_batches
+from pessimism.models.compute.batching import evaluation_tokens, token_batches
 from pessimism.models.compute.length_groups import pair_states
 from pessimism.models.compute.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
+from pessimism.models.compute.padding import pad_right
 from pessimism.models.compute.prefix_sharing import shares_prefixes
 from pessimism.models.hyperparameters import beta_grid_pairs
 

@@ -12,9 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from pessimism.experiment.params import LengthParams
-from pessimism.models.compute.batching import token_batches
-from pessimism.models.compute.length_groups import SortedBatches, length_groups
-from pessimism.models.compute.prefix_sharing import unmasked_queries
+from pessimism.models.compute.batching import length_groups, token_batches, unmasked_queries
+from pessimism.models.compute.length_groups import SortedBatches
 
 _PAIRS = """
     22/340/115 527/237/273 15/570/236 10/418/145 438/432/273 165/62/146 24/522/444 63/908/498 54/872/765 554/471/291

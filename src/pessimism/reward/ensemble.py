@@ -20,7 +20,8 @@ from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Aggregation, LengthParams, Params
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.compute.batching import evaluation_tokens, pad_right, token_batches
+from pessimism.models.compute.batching import evaluation_tokens, token_batches
+from pessimism.models.compute.padding import pad_right
 from pessimism.models.loading import load_reward_base, load_tokenizer
 
 

@@ -18,14 +18,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from pessimism.errors import DataError
 from pessimism.experiment import rng
-from pessimism.models.compute.batching import length_order
+from pessimism.models.compute.batching import length_groups, longest_first
 from pessimism.models.compute.prefix_sharing import TextRows, rows_of, shares_prefixes
-
-SAVING = 1 / 14
-"""Share of a batch's real tokens that a further forward pass must save in padding.
-
-Of a 24th, a 16th, a 14th, a 12th and an 8th, the one for which the planner counts the fewest hours (scale: paper).
-"""
 
 FURTHER_OUTPUTS = ("output_hidden_states", "output_attentions", "output_router_logits")
 """What a backbone may be asked for beside its last states."""
@@ -53,29 +47,8 @@ class SortedBatches(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = rng.generator(self.seed, "epoch", self.epoch).permutation(len(self))
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
-            yield from rows[np.argsort(-self.lengths[rows], kind="stable")].tolist()
-
-
-def length_groups(lengths: Sequence[int]) -> list[list[int]]:
-    """Row numbers in groups of neighbours by length, longest first: cut where a cut saves enough padding.
-
-    Args:
-        lengths: real tokens of each row.
-    """
-    order = length_order(lengths)
-    ordered = np.array([lengths[row] for row in order])
-    enough = SAVING * ordered.sum()
-
-    def cut(start: int, stop: int) -> list[list[int]]:
-        saved = (ordered[start] - ordered[start:stop]) * np.arange(stop - start, 0, -1)
-        best = int(saved.argmax())
-        if saved[best] <= enough:
-            return [order[start:stop]]
-        return cut(start, start + best) + cut(start + best, stop)
-
-    return cut(0, len(order))
+        for rows in longest_first(self.lengths, order, self.batch):
+            yield from rows.tolist()
 
 
 def group_by_length(model: PreTrainedModel) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from pessimism.errors import DataError
-from pessimism.models.compute.batching import pad_right
+from pessimism.models.compute.padding import pad_right
 
 CHUNK = 1024
 """Vocabulary columns of one tile; TRL takes at most 4,096 rows at a time."""

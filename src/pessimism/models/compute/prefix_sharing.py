@@ -16,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pessimism.errors import DataError
+from pessimism.models.compute.batching import unmasked_queries
 
 SDPA = "sdpa"
 OTHER_PATTERNS = ("sliding_window", "attention_chunk_size", "alibi")
@@ -130,18 +131,6 @@ class PairRows(TextRows):
         after_P_T = (columns_T >= shared_P_1) * (longer_P_1 - shared_P_1)
         behind_2P_T = torch.cat([after_P_T * rejected_first_P_1, after_P_T * ~rejected_first_P_1])
         return columns_T + behind_2P_T + self._column([*starts, *starts])
-
-
-def unmasked_queries(longer: Sequence[int], lengths: Sequence[int], rows: Sequence[int]) -> int:
-    """Number of leading queries that need no mask, in all ``rows`` alike: those in the longer texts.
-
-    At least two are left to the mask, since a mask of one query would look like one that holds for all.
-
-    Args:
-        longer: tokens of the longer text of every pair.
-        lengths: tokens of every row; that of ``rows[0]`` is the width of the batch.
-    """
-    return max(0, min(*(longer[row] for row in rows), lengths[rows[0]] - 2))
 
 
 def attention_in_parts(
