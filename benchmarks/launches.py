@@ -23,7 +23,6 @@ from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
 
 from pessimism.models.adapters import fuse_adapters
 from pessimism.models.precision import fuse_norms
-from pessimism.planning.tracing import _is_view
 
 LAYERS, ROWS, WARM, REPEATS = 12, 4, 20, 300
 CONFIG = Qwen3Config(
@@ -38,6 +37,15 @@ CONFIG = Qwen3Config(
 )
 
 
+RESHAPED = torch.ops.aten._unsafe_view.default
+
+
+def is_view(operation: Any) -> bool:
+    """Whether what comes out shares memory with an argument that is not written to: nothing is computed then."""
+    aliases = [result.alias_info for result in operation._schema.returns]
+    return operation is RESHAPED or any(alias is not None and not alias.is_write for alias in aliases)
+
+
 class Kernels(TorchDispatchMode):
     """Counts operations that compute, those of Python and those of autograd apart."""
 
@@ -46,7 +54,7 @@ class Kernels(TorchDispatchMode):
         self.forward = self.backward = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not _is_view(func):
+        if not is_view(func):
             started_by_autograd = torch._C._current_autograd_node() is not None
             self.backward += started_by_autograd
             self.forward += not started_by_autograd

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import runpy
 import tomllib
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pessimism.commands import plan
 from pessimism.experiment import layout, records
 from pessimism.scoring import columns
 from support.repository import CHECKOUT
@@ -200,3 +203,45 @@ def test_a_release_has_one_version() -> None:
     latest = re.search(r"^## (\S+) \((\S+)\)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.M)
     assert latest and latest.groups() == (version, str(citation["date-released"]))
     assert citation["version"] == version
+
+
+def grid_hours(found: dict[str, Any]) -> float:
+    """Of the paper's own grid: 3 betas, 1 seed and the proxy arm."""
+    cells = {"train_reward_model": 3, "train_dpo": 3, "adapt_online": 3, "probe_policy": 3}
+    return sum(stage["hours"] * cells.get(stage["name"], 1) for stage in found["stages"])
+
+
+def rows_below(header: str) -> list[list[str]]:
+    """Cells of the table in docs/paper-scale.md whose first line starts with ``header``."""
+    lines = (CHECKOUT / "docs/paper-scale.md").read_text().splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith(header)]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def rounded_like(written: str, value: float) -> str:
+    """``value`` with as many decimals as the number in ``written``, and what stands around that."""
+    before, number, after = re.fullmatch(r"(\D*)([\d.]+)(.*)", written).groups()
+    return f"{before}{value:.{len(number.partition('.')[2])}f}{after}"
+
+
+def planned(scale: str, gpu: str) -> dict[str, Any]:
+    return json.loads(plan.plan(scale, gpu, 1, None, as_json=True))
+
+
+def test_the_documents_say_what_is_planned_of_stages_and_whole_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    paper, small = planned("paper", "H100 80GB"), planned("24gb", "RTX 4090")
+    rows = rows_below("| stage | memory needed, H100 80GB |")
+    names = [re.match(r"`(\w+)`", name).group(1) for name, *_ in rows]
+    assert names == [stage["name"] for stage in paper["stages"]]
+    expected = [
+        [number for stage in pair for number in (stage["needed_bytes"] / 1e9, stage["hours"])]
+        for pair in zip(paper["stages"], small["stages"], strict=True)
+    ]
+    rows += [[name, *written] for name, _, *written in rows_below("| design | DPO + online cells |")]
+    own, price = grid_hours(paper), paper["gpu"]["usd_per_hour"]
+    expected.append([own, own * price, grid_hours(small)])
+    expected.append([paper["total_hours"], paper["total_cost_usd"], small["total_hours"]])
+    for (name, *written), values in zip(rows, expected, strict=True):
+        assert written == [rounded_like(*pair) for pair in zip(written, values, strict=True)], name

@@ -19,7 +19,6 @@ from pessimism.models import pair_trainer, training
 from pessimism.models.adapters import trainable_parameters
 from pessimism.models.compute.batching import SAVING, length_groups
 from pessimism.models.compute.length_groups import SortedBatches, group_by_length
-from pessimism.models.compute.padding import pad_right
 from pessimism.models.compute.prefix_sharing import rows_of
 from pessimism.offline import trainer as offline_trainer
 from support.pair_batches import random_batch, watch_widths

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from pessimism.models.compute.batching import pad_right
+from pessimism.models.compute.padding import pad_right
 
 
 def random_batch(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

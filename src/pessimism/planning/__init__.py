@@ -1,1 +1,1 @@
-"""What a scale will take in memory, hours and money, counted without loading a model."""
+"""What a scale will take in memory, hours and money, counted from sizes alone: no model, no torch, no GPU."""

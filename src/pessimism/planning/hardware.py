@@ -1,32 +1,63 @@
-"""GPUs by name or as this machine has them, what is assumed of them, and how long a piece of work takes there."""
+"""Kernels as numbers, GPUs by name or as this machine has them, and how long kernels take there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from pessimism.errors import ParamsError
 
-if TYPE_CHECKING:
-    from pessimism.planning.tracing import Operation, Work
+PRODUCT, FLASH, ATTENTION = "product", "flash attention", "attention"
+"""What a kernel computes: products, attention to all that came before in bfloat16, other attention."""
 
-ATTENTION, FLASH = "attention", "flash attention"
 ATTENTION_PRODUCTS = 3
 """TF32 products of one float32 product in PyTorch's memory-efficient attention, whatever the allowed precision."""
+
+PLAIN, RECORDED, BACKWARD = "plain", "recorded", "backward"
+"""Started by Python without autograd, or inside one of its functions; recorded by autograd; started by autograd."""
+
+
+class Kernel(NamedTuple):
+    """One or several kernels of one kind.
+
+    Attributes:
+        flops: floating-point operations of all.
+        moved: bytes read and written by all.
+        kind: what they compute.
+        size: bytes per number.
+        kernels: how many there are.
+        start: who starts them.
+    """
+
+    flops: float
+    moved: float
+    kind: str
+    size: int
+    kernels: float = 1
+    start: str = PLAIN
+
+    def times(self, factor: float) -> Kernel:
+        return self._replace(flops=factor * self.flops, moved=factor * self.moved, kernels=factor * self.kernels)
+
+
+def moving(moved: float, kernels: float = 1) -> Kernel:
+    """Kernels that compute nothing worth counting."""
+    return Kernel(0.0, moved, PRODUCT, 2, kernels)
+
+
+def started(kernels: Iterable[Kernel], start: str) -> list[Kernel]:
+    """The same kernels, started otherwise."""
+    return [kernel._replace(start=start) for kernel in kernels]
+
+
+def repeated(kernels: Iterable[Kernel], times: float) -> list[Kernel]:
+    return [kernel.times(times) for kernel in kernels]
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Published peak numbers, dense, without sparsity.
-
-    Attributes:
-        memory_bytes: what PyTorch reports as the device's total.
-        bfloat16_flops: per second, on tensor cores with float32 accumulation.
-        tf32_flops: per second, float32 products on tensor cores: what ``matmul_precision: high`` allows.
-        float32_flops: per second, without TF32.
-        bandwidth: bytes per second to and from its memory.
-        usd_per_hour: an assumption about renting one.
-    """
+    """Published peaks, dense, per second; TF32 is what ``matmul_precision: high`` allows; the price is assumed."""
 
     name: str
     memory_bytes: float
@@ -68,12 +99,7 @@ def gpu_here() -> Gpu | None:
 
 
 def like_known(name: str, memory_bytes: float) -> Gpu:
-    """A device with its own memory, and the speed and the price of the GPU it is, else of that closest in memory.
-
-    Args:
-        name: as the driver gives it, e.g. "NVIDIA A100-SXM4-40GB".
-        memory_bytes: the device's total.
-    """
+    """A device with its own memory, and the speed and the price of the GPU it is, else of that closest in memory."""
     named = [gpu for gpu in GPUS if _letters(gpu.name.rpartition(" ")[0]) in _letters(name)]
     known = min(named or GPUS, key=lambda gpu: abs(gpu.memory_bytes - memory_bytes))
     return replace(known, name=f"{name} (taken for {known.name})", memory_bytes=memory_bytes)
@@ -91,18 +117,12 @@ def _assumed(value: float, means: str) -> float:
 class Assumptions:
     """Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
 
-    product_utilisation: float = _assumed(
-        0.70, "share of a peak that large products reach; the best on an H100 reach 0.80 (MAMF)"
-    )
+    product_utilisation: float = _assumed(0.70, "share of a peak that large products reach; the best reach 0.80 (MAMF)")
     flash_utilisation: float = _assumed(0.23, "the same of causal attention in bfloat16")
     attention_utilisation: float = _assumed(0.15, "the same of attention under a mask, or in float32, of TF32 / 3")
-    bandwidth_utilisation: float = _assumed(
-        0.80, "share of the memory bandwidth that all else reaches; copies reach 0.90"
-    )
+    bandwidth_utilisation: float = _assumed(0.80, "share of the memory bandwidth that all else reaches; copies 0.90")
     launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
-    recorded_launch_seconds: float = _assumed(
-        3.5e-5, "the same of a kernel that autograd records for the backward pass"
-    )
+    recorded_launch_seconds: float = _assumed(3.5e-5, "the same of a kernel that autograd records")
     backward_launch_seconds: float = _assumed(1.3e-5, "the same of a kernel that autograd starts")
     memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
     context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
@@ -116,43 +136,39 @@ class Assumptions:
         return [(entry.name, getattr(self, entry.name), entry.metadata["means"]) for entry in fields(self)]
 
 
-def seconds(work: Work, gpu: Gpu, assumed: Assumptions, precision: str) -> float:
-    """Seconds of ``work``: of each operation the arithmetic or the memory, whichever takes longer.
+ASSUMED = Assumptions()
 
-    Where launching the operations takes longer than running them, that time counts instead.
+
+def seconds(kernels: Sequence[Kernel], gpu: Gpu, precision: str) -> float:
+    """Seconds that kernels take: of each its arithmetic or its memory, whichever takes longer.
+
+    Where starting all of them takes longer than running them, that time counts instead.
 
     Args:
         precision: of float32 products, "highest" or "high" (``matmul_precision`` of the scale).
     """
-    bandwidth = gpu.bandwidth * assumed.bandwidth_utilisation
-    running = sum(
-        count * max(operation.flops / _rate(operation, gpu, assumed, precision), operation.moved / bandwidth)
-        for operation, count in work.operations.items()
-    )
-    return max(running, _launching_seconds(work, assumed))
+    rates, bandwidth = _rates(gpu, precision), gpu.bandwidth * ASSUMED.bandwidth_utilisation
+    starts = {
+        PLAIN: ASSUMED.launch_seconds,
+        RECORDED: ASSUMED.recorded_launch_seconds,
+        BACKWARD: ASSUMED.backward_launch_seconds,
+    }
+    running = sum(max(kernel.flops / rates[kernel.kind, kernel.size], kernel.moved / bandwidth) for kernel in kernels)
+    return max(running, sum(kernel.kernels * starts[kernel.start] for kernel in kernels))
 
 
-def _launching_seconds(work: Work, assumed: Assumptions) -> float:
-    """Seconds that Python and autograd take to start the kernels of ``work``."""
-    return (
-        work.kernels * assumed.launch_seconds
-        + work.recorded_kernels * assumed.recorded_launch_seconds
-        + work.backward_kernels * assumed.backward_launch_seconds
-    )
-
-
-def needed_bytes(peak: float, assumed: Assumptions) -> float:
+def needed_bytes(peak: float) -> float:
     """Memory that a GPU must have for a predicted ``peak`` of live tensors."""
-    return peak * (1 + assumed.memory_overhead) + assumed.context_bytes
+    return peak * (1 + ASSUMED.memory_overhead) + ASSUMED.context_bytes
 
 
-def _rate(operation: Operation, gpu: Gpu, assumed: Assumptions, precision: str) -> float:
-    """Floating-point operations per second."""
-    if operation.kind == FLASH:
-        return gpu.bfloat16_flops * assumed.flash_utilisation
-    if operation.kind == ATTENTION:
-        peak = gpu.bfloat16_flops if operation.dtype == "bfloat16" else gpu.tf32_flops / ATTENTION_PRODUCTS
-        return peak * assumed.attention_utilisation
-    float32_flops = gpu.tf32_flops if precision == "high" else gpu.float32_flops
-    peak = gpu.bfloat16_flops if operation.dtype == "bfloat16" else float32_flops
-    return peak * assumed.product_utilisation
+def _rates(gpu: Gpu, precision: str) -> dict[tuple[str, int], float]:
+    """Floating-point operations per second by kind and bytes per number."""
+    float32 = gpu.tf32_flops if precision == "high" else gpu.float32_flops
+    return {
+        (PRODUCT, 2): gpu.bfloat16_flops * ASSUMED.product_utilisation,
+        (PRODUCT, 4): float32 * ASSUMED.product_utilisation,
+        (FLASH, 2): gpu.bfloat16_flops * ASSUMED.flash_utilisation,
+        (ATTENTION, 2): gpu.bfloat16_flops * ASSUMED.attention_utilisation,
+        (ATTENTION, 4): gpu.tf32_flops / ATTENTION_PRODUCTS * ASSUMED.attention_utilisation,
+    }

@@ -13,7 +13,7 @@ from pessimism.models import hyperparameters as derive
 SAVING = 1 / 14
 """Share of a batch's real tokens that a further forward pass must save in padding.
 
-Of a 24th, a 16th, a 14th, a 12th and an 8th, the one for which the planner counts the fewest hours (scale: paper).
+From a 16th to a 12th the planner counts the same hours (scale: paper); a 24th and an 8th take more.
 """
 
 

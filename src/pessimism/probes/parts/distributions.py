@@ -13,9 +13,9 @@ from pessimism.data.prompts import online_prompt_ids
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import use_adapter
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
-from pessimism.models.compute.padding import pad_right
 from pessimism.models.compute.generation import FULL, sample_responses
 from pessimism.models.compute.logprobs import ROWS, ResponseBatch, hidden_states, score_positions, soft_cap, spread
+from pessimism.models.compute.padding import pad_right
 from pessimism.online.rollout import sorted_response_batches
 
 REVERSE = 1.0

@@ -1,0 +1,182 @@
+"""What each stage holds in memory and which passes it makes: the stages' loops, counted for one cell."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from pessimism.experiment.params import DpoParams, TrainingParams
+from pessimism.models import hyperparameters as derive
+from pessimism.models.compute.batching import derived_batch_size
+from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
+from pessimism.planning.role import Role
+from pessimism.planning.setting import Pass, Setting
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """One cell of a stage.
+
+    Attributes:
+        roles: models that it loads.
+        resident: bytes in memory all the time, by component.
+        values: hyperparameters and sizes of batches, as set or derived.
+        trained: whose adapter it trains.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    resident: dict[str, float]
+    passes: list[Pass] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    trained: Role | None = None
+
+
+def prepare_base(setting: Setting) -> StageWork:
+    roles = (setting.policy, setting.reward)
+    return StageWork("prepare_base", roles, {"weights": max(role.weight_bytes for role in roles)})
+
+
+def measure_reference(setting: Setting) -> StageWork:
+    role, rows, texts = setting.policy, setting.rows, setting.texts
+    drawn, alone = max(1, derive.beta_grid_pairs(rows.train_pairs)), texts.sides._replace(scored=texts.sides.whole - 1)
+    passes = [
+        setting.reading("log-probabilities", role, texts.pairs, rows.train_pairs + rows.val_pairs, adapted=False),
+        setting.reading("beta grid", role, alone, 2 * drawn, adapted=False),
+    ]
+    return StageWork("measure_reference", (role,), {"weights": role.weight_bytes}, passes, {"beta_grid_pairs": drawn})
+
+
+def train_reward_model(setting: Setting) -> StageWork:
+    return _training("train_reward_model", setting, setting.reward, setting.scale.reward_training)
+
+
+def assess_ensemble(setting: Setting) -> StageWork:
+    texts = 2 * setting.rows.val_pairs * len(setting.params.ensemble_members)
+    passes = [setting.reading("reward scores", setting.reward, setting.texts.sides, texts)]
+    return StageWork("assess_ensemble", (setting.reward,), _ensemble(setting), passes)
+
+
+def measure_base(setting: Setting) -> StageWork:
+    heldout, sampling = setting.rows.heldout_tasks, setting.params.protocol.sampling
+    passes = setting.generation([heldout], sampling, adapted=False) + [setting.scoring(heldout)]
+    roles, values = (setting.policy, setting.reward), {"generation_batch_size": setting.generation_batch}
+    return StageWork("measure_base", roles, _both(setting, adapters=0), passes, values)
+
+
+def train_dpo(setting: Setting) -> StageWork:
+    role, work = setting.policy, _training("train_dpo", setting, setting.policy, setting.scale.dpo)
+    validation = setting.reading("log-probabilities", role, setting.texts.pairs, setting.rows.val_pairs)
+    return replace(work, passes=[*work.passes, validation])
+
+
+def adapt_online(setting: Setting) -> StageWork:
+    role, online, heldout = setting.policy, setting.scale.online, setting.rows.heldout_tasks
+    chosen, answered = online_values(setting), setting.texts.answered
+    batch, steps = chosen.batch_size, chosen.steps
+    part, evaluations = min(online.micro_batch_size or batch, batch), len(range(0, steps, online.heldout_every)) + 1
+    passes = [
+        *setting.generation([batch] * steps + [heldout] * evaluations, setting.params.protocol.sampling),
+        setting.scoring(heldout, evaluations),
+        setting.scoring(batch, steps),
+        setting.online_training(batch, steps, part),
+        setting.reading("held-out log-probabilities", role, answered, evaluations * heldout, forwards=2),
+    ]
+    resident = _both(setting, adapters=2) | {"optimiser": role.optimiser_bytes}
+    values = asdict(chosen) | {"micro_batch_size": part, "evaluations": evaluations}
+    return StageWork("adapt_online", (role, setting.reward), resident, passes, values, role)
+
+
+def probe_policy(setting: Setting) -> StageWork:
+    rows, probes, policies, (policy, reward) = setting.rows, setting.scale.probes, 2, (setting.policy, setting.reward)
+    prompts = min(rows.test_tasks, probes.prompts or derive.probe_size(rows.test_tasks))
+    references = min(rows.train_pairs, probes.references or derive.probe_size(rows.train_pairs))
+    drawn, heldout, texts = prompts * probes.responses, rows.heldout_tasks, setting.texts.answered
+    read = len(setting.params.ensemble_members) * (policies * drawn + references)
+    # The policy's states wait for the base's; of a reward model, those of every layer are read.
+    passes = [
+        *setting.generation(policies * [drawn], setting.params.protocol.sampling),
+        *setting.generation(policies * [heldout], "full"),
+        setting.reading("divergence", policy, texts, policies * heldout, forwards=2, waiting=1),
+        setting.reading("representations", reward, texts, read, waiting=reward.architecture.layers - 2),
+    ]
+    values = {"prompts": prompts, "references": references, "responses": probes.responses}
+    return StageWork("probe_policy", (policy, reward), _both(setting, adapters=2), passes, values)
+
+
+STAGES = (
+    prepare_base,
+    measure_reference,
+    train_reward_model,
+    assess_ensemble,
+    measure_base,
+    train_dpo,
+    adapt_online,
+    probe_policy,
+)
+"""Every stage that runs a model, in the order of dvc.yaml."""
+
+
+def online_values(setting: Setting) -> OnlineHyperparameters:
+    """Of the arm that claims are about; another arm's differ in the learning rate at most."""
+    role, arm = setting.policy, setting.params.arm(setting.params.primary_arm)
+    return online_hyperparameters(setting.scale, arm, role.parameters, role.trainable, setting.rows.test_tasks)
+
+
+def _training(name: str, setting: Setting, role: Role, training: TrainingParams) -> StageWork:
+    """A stage that trains an adapter on pairs."""
+    values = training_values(setting, role, training)
+    whole = values["batch_size"] * values.get("accumulation", 1)
+    part = micro_batch_size(training, values["batch_size"], whole)
+    load, forwards = setting.texts.trained_pairs(whole, part)
+    steps = setting.training(role, load, training.epochs, part, training.gradient_checkpointing)
+    values |= {"micro_batch_size": part, "padded_over_real": load.padding, "forward_passes_per_micro_batch": forwards}
+    resident = {"weights": role.weight_bytes, "adapters": role.adapter_bytes, "optimiser": role.optimiser_bytes}
+    return StageWork(name, (role,), resident, [steps], values, role)
+
+
+def training_values(setting: Setting, role: Role, training: TrainingParams) -> dict[str, Any]:
+    """Hyperparameters that all cells share: the scale's where it sets them, else by the paper's formulas (App. C)."""
+    pairs, batch, rate = setting.rows.train_pairs, training.batch_size, training.learning_rate
+    if batch is None:
+        batch = derived_batch_size(setting.scale, role.parameters, inference=False)
+    values: dict[str, Any] = {"epochs": training.epochs, "batch_size": batch}
+    if isinstance(training, DpoParams):
+        given = training.accumulation
+        values["accumulation"] = derive.accumulation(pairs, batch) if given is None else given
+    steps = derive.optimizer_steps(pairs, batch, values.get("accumulation", 1), training.epochs)
+    return values | {
+        "steps": steps,
+        "warmup_steps": derive.warmup_steps(steps),
+        "learning_rate": derive.learning_rate(role.trainable) if rate is None else rate,
+        "weight_decay": derive.weight_decay(pairs),
+        "clip_norm": derive.clip_norm(role.trainable),
+        "lora_rank": role.rank,
+        "lora_alpha": derive.lora_alpha(role.rank),
+        "lora_dropout": role.dropout,
+        "trainable_parameters": role.trainable,
+    }
+
+
+def micro_batch_size(training: TrainingParams, batch: int, whole: int) -> int:
+    """Pairs that one process computes at once (models.training.batch_parts).
+
+    Args:
+        batch, whole: pairs of a batch and of an optimiser step.
+    """
+    largest = batch if training.micro_batch_size is None else min(training.micro_batch_size, batch)
+    return max(part for part in range(1, largest + 1) if whole % part == 0)
+
+
+def _ensemble(setting: Setting) -> dict[str, float]:
+    """The reward base with every member's adapter."""
+    adapters = len(setting.params.ensemble_members) * setting.reward.adapter_bytes
+    return {"weights": setting.reward.weight_bytes, "adapters": adapters}
+
+
+def _both(setting: Setting, adapters: int) -> dict[str, float]:
+    """The ensemble beside a policy with so many adapters."""
+    found, policy = _ensemble(setting), setting.policy
+    found["weights"] += policy.weight_bytes
+    found["adapters"] += adapters * policy.adapter_bytes
+    return found
