@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from pessimism.commands.selfcheck import params_of
 from pessimism.errors import ParamsError, SourceError
-from pessimism.experiment.params import LengthParams
+from pessimism.experiment.params import LengthParams, load_params
 from pessimism.models.compute.logprobs import CHUNK
 from pessimism.planning import architecture, hardware, passes
 from pessimism.planning.hardware import ATTENTION, BACKWARD, FLASH, PRODUCT, RECORDED, Kernel, find_gpu, moving, seconds
@@ -104,7 +103,7 @@ def test_what_is_not_counted_is_refused(
 ) -> None:
     changed = architecture.PUBLISHED["Qwen/Qwen3-1.7B"] | config
     Path("config.json").write_text(json.dumps({key: value for key, value in changed.items() if value is not ...}))
-    params = params_of("paper")
+    params = load_params(scale="paper")
     policy = dataclasses.replace(params.scale.policy, **{"source": "path", "name": "."} | model)
     params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, policy=policy))
     with pytest.raises(SourceError, match=message):

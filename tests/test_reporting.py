@@ -96,7 +96,7 @@ def test_the_page_needs_nothing_else(default: Path) -> None:
 
 def test_the_page_says_where_its_numbers_come_from(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
-    assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper" in html
+    assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper, offline objective dpo, " in html
     assert printed.SOURCE.replace("'", "&#x27;") in html
     for row in printed.BETAS:
         assert number(row.augc) in html

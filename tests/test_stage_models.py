@@ -35,6 +35,7 @@ from pessimism.models.compute.logprobs import hidden_states
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.precision import BLOCK_DTYPES, LOADED_DTYPES
 from pessimism.models.training import batch_parts
+from pessimism.offline.training import offline_hyperparameters
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.planning import passes, stages
 from pessimism.planning.hardware import BACKWARD, PLAIN, PRODUCT, RECORDED, Kernel
@@ -44,6 +45,7 @@ from pessimism.planning.rows import row_counts
 from pessimism.planning.setting import FEWEST_PROMPT_TOKENS, Setting, longest_pairs
 from pessimism.reward.bradley_terry import reward_hyperparameters
 from pessimism.reward.ensemble import member_name
+from support.pair_training import policy_trainer, reward_trainer
 from support.random_models import save_random_adapter, small_config
 
 MEMBERS = [member_name(0), member_name(1)]
@@ -72,7 +74,7 @@ def resident_tensors(model: torch.nn.Module) -> Iterable[torch.Tensor]:
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize(("role", "load"), [("policy", load_policy_base), ("reward", load_reward_base)])
 def test_the_planner_counts_the_parameters_and_bytes_of_a_loaded_base(
-    referenced_referenced_world: Params,
+    referenced_world: Params,
     quantization: str,
     role: str,
     load: Callable[[Params], PreTrainedModel],
@@ -87,7 +89,7 @@ def test_the_planner_counts_the_parameters_and_bytes_of_a_loaded_base(
 @pytest.mark.parametrize("scale", ["paper", "24gb", "laptop", "tiny"])
 def test_values_are_those_that_the_stages_train_with(project: Path, scale: str) -> None:
     params = load_params(scale=scale)
-    setting = Setting(params, row_counts(params, f"scales/{scale}.yaml"))
+    setting = Setting(params, row_counts(params))
     pairs, cell = setting.rows.train_pairs, params.dpo_cells()[0]
     for sizes, trained in ((setting.policy, setting.scale.dpo), (setting.reward, setting.scale.reward_training)):
         lora = lora_config(params.scale.model(sizes.name), sizes.architecture.hidden, pairs, "CAUSAL_LM")
@@ -124,7 +126,7 @@ def attached(params: Params, role: str, names: Sequence[str], trainable: str | N
     ids=["DPO", "online", "reward training", "ensemble"],
 )
 def test_stages_compute_with_the_layers_and_adapters_that_the_planner_counts(
-    referenced_referenced_world: Params,
+    referenced_world: Params,
     quantization: str,
     role: str,
     make: Callable[..., PeftModel],
@@ -343,7 +345,7 @@ def params(project: Path) -> Params:
 
 
 def test_responses_are_drawn_with_adapters_that_are_rounded_once(
-    referenced_referenced_world: Params,
+    referenced_world: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params = as_planned(referenced_world, "none")

@@ -20,9 +20,10 @@ def write_report(results: Results) -> None:
 def _lead(results: Results) -> str:
     params = results.params
     return (
-        f"{count(len(params.beta_percentiles), 'beta')} × {count(len(params.seeds), 'seed')} × "
+        f"{count(len(params.labels), 'beta')} × {count(len(params.seeds), 'seed')} × "
         f"{count(len(params.arms), 'arm')} ({', '.join(params.arms)}), scale {params.scale_name}, "
-        f"protocol {params.protocol_name}."
+        f"protocol {params.protocol_name}, offline objective {params.offline.objective}, online objective "
+        f"{params.online.objective}."
     )
 
 
