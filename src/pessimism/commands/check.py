@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
 def _design(params: Params) -> str:
     return (
         f"parameters are usable: scale {params.scale_name}, protocol {params.protocol_name}, "
-        f"{len(params.beta_percentiles)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
+        f"{len(params.labels)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
         f"{len(params.ensemble_members)} reward models, aggregation {params.aggregation}"
     )
 

@@ -12,7 +12,7 @@ from pessimism.experiment.params import ModelParams
 from pessimism.offline.objective import OfflineObjective, PairScores
 
 # Standard deviation, nats, of a pair's log-ratio between two layouts of its batch that rounding alone is granted, by
-# what the policy computes in: four times what docs/log.md measured, for responses of 99 tokens.
+# what the policy computes in: four times what docs/decisions.md names, for responses of 99 tokens.
 ROUNDING = {"float32": 3e-3, "nf4": 0.3, "mixed": 0.3, "bfloat16": 0.9}
 
 

@@ -112,7 +112,7 @@ def _measures(results: Results) -> list[str]:
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),
         note(
-            f"{captions.trend_caption(results.hacking, len(results.params.beta_percentiles), claims)} "
+            f"{captions.trend_caption(results.hacking, len(results.params.labels), claims)} "
             f"Published rows: {printed.SOURCE}; threshold {tables.number(printed.HACKING_THRESHOLD)}."
         ),
     ]
