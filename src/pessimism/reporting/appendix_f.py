@@ -128,11 +128,12 @@ def _stated(results: Results) -> list[Point]:
 
 
 def _betas(results: Results) -> str:
-    grid, percentiles = results.beta_grid, results.params.beta_percentiles
+    grid, params = results.beta_grid, results.params
+    named = f" Cells by their labels: {', '.join(params.offline_cells)}." if params.offline_cells else ""
     return (
-        f"Percentiles {', '.join(map(str, percentiles))} of the absolute log-ratio of chosen over rejected response "
-        f"under the base, over its median (Eq. 6, 7), from {grid['pairs']:,} training pairs, log-probs summed in "
-        f"{grid['precision']}."
+        f"Percentiles {', '.join(map(str, params.beta_percentiles))} of the absolute log-ratio of chosen over rejected "
+        f"response under the base, over its median (Eq. 6, 7), from {grid['pairs']:,} training pairs, log-probs summed "
+        f"in {grid['precision']}.{named}"
     )
 
 
