@@ -8,19 +8,19 @@ from pessimism.checks import stage
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.scoring import scores
-from pessimism.scoring.runs import read_evidence
+from pessimism.scoring.runs import read_measurements
 from pessimism.scoring.variance import variance_record
 
 
 @stage.main("score_hacking")
 def main(params: Params) -> None:
-    evidence = read_evidence(params)
-    cells = scores.cell_table(evidence)
-    records.write_table(layout.GOODHART_GAP, scores.gap_table(evidence))
-    records.write_table(layout.HELDOUT_REWARDS, scores.heldout_table(evidence))
+    measurements = read_measurements(params)
+    cells = scores.cell_table(measurements)
+    records.write_table(layout.GOODHART_GAP, scores.gap_table(measurements))
+    records.write_table(layout.HELDOUT_REWARDS, scores.heldout_table(measurements))
     records.write_table(layout.CELL_SCORES, cells)
-    records.write_json(layout.VARIANCE, variance_record(evidence))
-    records.write_json(layout.HACKING, scores.hacking_metrics(cells, evidence))
+    records.write_json(layout.VARIANCE, variance_record(measurements))
+    records.write_json(layout.HACKING, scores.hacking_metrics(cells, measurements))
 
 
 if __name__ == "__main__":

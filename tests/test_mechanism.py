@@ -14,7 +14,7 @@ from pessimism.claims.conservatism import beta_star_record
 from pessimism.claims.mechanism import disagreement_table, link
 from pessimism.experiment import records
 from pessimism.scoring import scores
-from pessimism.scoring.runs import read_evidence
+from pessimism.scoring.runs import read_measurements
 from support.synthetic_project import Invented, write_project
 
 
@@ -80,11 +80,11 @@ def test_a_constant_or_missing_series_has_no_link() -> None:
 
 def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    evidence = read_evidence(write_project(tmp_path))
-    cells = scores.cell_table(evidence)
-    table = disagreement_table(evidence.runs, evidence.betas)
+    measurements = read_measurements(write_project(tmp_path))
+    cells = scores.cell_table(measurements)
+    table = disagreement_table(measurements.runs, measurements.betas)
     assert len(table) == 18 * 5
-    record = mechanism.mechanism_record(cells, table, evidence.params)
+    record = mechanism.mechanism_record(cells, table, measurements.params)
     assert record["smallest_p"] == pytest.approx(2 / 216)
     conservatism = record["controlled"]["conservatism"]
     assert [(found["to"], found["correlation"]) for found in conservatism] == [
@@ -116,8 +116,8 @@ def test_calibration_leaves_out_runs_without_both_kinds_of_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evidence = read_evidence(write_project(tmp_path, Invented(true_start=0.0, seeds=(0, 1))))
-    table = disagreement_table(evidence.runs, evidence.betas)
+    measurements = read_measurements(write_project(tmp_path, Invented(true_start=0.0, seeds=(0, 1))))
+    table = disagreement_table(measurements.runs, measurements.betas)
     first = table[table["step"] == 0]
     assert first["auroc"].isna().all() and (first["wrong_fraction"] == 1).all()
     assert mechanism._calibration(table, "proxy")[0] == {"step": 0, "runs": 0, "auroc": None, "interval": None}
@@ -125,8 +125,8 @@ def test_calibration_leaves_out_runs_without_both_kinds_of_answers(
 
 def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    evidence = read_evidence(write_project(tmp_path))
-    cells = scores.cell_table(evidence)
+    measurements = read_measurements(write_project(tmp_path))
+    cells = scores.cell_table(measurements)
     record = beta_star_record(cells, "proxy", "placebo")
     assert record.keys() == {"paper", "controlled"}
     placebo = cells[cells["arm"] == "placebo"]

@@ -21,7 +21,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 from pessimism.scoring.columns import ALL, CELL_COLUMNS, EXCESS_COLUMNS, LOG_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
-from pessimism.scoring.runs import read_evidence
+from pessimism.scoring.runs import read_measurements
 from support.repository import CHECKOUT
 from support.synthetic_project import Invented, write_project
 
@@ -52,11 +52,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def samples_of_the_pipeline() -> pd.DataFrame:
     """Every held-out sample of every run, with the KL of its evaluation."""
-    evidence = read_evidence(load_params())
+    measurements = read_measurements(load_params())
     tables = []
-    for cell, run in evidence.runs.items():
+    for cell, run in measurements.runs.items():
         kl = run.rows("heldout")[["step", "kl_k3"]]
-        identity = {"arm": cell.arm, "beta": evidence.betas[cell.label], "seed": cell.seed}
+        identity = {"arm": cell.arm, "beta": measurements.betas[cell.label], "seed": cell.seed}
         tables.append(run.samples.merge(kl, on="step").assign(**identity))
     return pd.concat(tables)
 
@@ -71,7 +71,7 @@ def log(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """What `pessimism score` says of the pipeline's samples, told the base's spread."""
     monkeypatch.chdir(project)
     samples_of_the_pipeline().to_parquet("log.parquet")
-    unit = read_evidence(load_params()).base.unit
+    unit = read_measurements(load_params()).base.unit
     spread = ["--proxy-sd", repr(unit.proxy_sd), "--true-sd", repr(unit.true_sd)]
     return scored_log(Path("log.parquet"), capsys, "--prompt", "task_id", *spread)
 
@@ -108,7 +108,7 @@ def test_a_log_of_the_pipelines_samples_gets_the_pipelines_numbers(project: Path
 
 
 def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Path, log: dict[str, Any]) -> None:
-    """Exactly; the corrected ones are never below, because the pipeline's family has evidence for more claims."""
+    """Exactly; the corrected ones are never below, because the pipeline's family has measurements for more claims."""
     claims = records.read_json(layout.CLAIMS)["claims"]
     rows = {(row["measure"], row["claim"]): row for row in log["trends"] if row["claim"]}
     assert set(rows) == {(measure, claim) for measure in MEASURES for claim in ("C1", "C7")}
@@ -196,9 +196,9 @@ from pessimism.reporting.tables import over_seeds
 from pessimism.scoring import columns, scores
 from pessimism.scoring.log_scores import LogDesign
 from pessimism.scoring.run_log import LogColumns
-from pessimism.scoring.runs import read_evidence
+from pessimism.scoring.runs import read_measurements
 
-cells = scores.cell_table(read_evidence(load_params()))
+cells = scores.cell_table(read_measurements(load_params()))
 table = measure_tables.more_of_the_controlled_measure(cells, Arms(("proxy", "placebo"), "placebo"))
 lowest = cells[(cells["beta"] == cells["beta"].min()) & (cells["arm"] == "proxy")]["controlled_widest_gap"]
 assert table.headers[-1] == "widest gap" and table.rows[0][-1] == over_seeds(lowest)

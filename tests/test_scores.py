@@ -21,7 +21,7 @@ from pessimism.scoring import scores
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, PAPER
-from pessimism.scoring.runs import BaseRewards, Evidence, read_evidence, read_runs
+from pessimism.scoring.runs import BaseRewards, Measurements, read_measurements, read_runs
 from pessimism.scoring.variance import variance_record
 from support.synthetic_project import Invented, run, write_project, write_run
 
@@ -32,9 +32,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def scored(root: Path, invented: Invented | None = None) -> tuple[Evidence, pd.DataFrame]:
-    evidence = read_evidence(write_project(root, invented))
-    return evidence, scores.cell_table(evidence)
+def scored(root: Path, invented: Invented | None = None) -> tuple[Measurements, pd.DataFrame]:
+    measurements = read_measurements(write_project(root, invented))
+    return measurements, scores.cell_table(measurements)
 
 
 def row_of(cells: pd.DataFrame, cell: OnlineCell) -> pd.Series:
@@ -42,14 +42,14 @@ def row_of(cells: pd.DataFrame, cell: OnlineCell) -> pd.Series:
     return cells[chosen & (cells["arm"] == cell.arm)].iloc[0]
 
 
-def with_protocol(evidence: Evidence, **switches: Any) -> Evidence:
-    protocol = dataclasses.replace(evidence.params.protocol, **switches)
-    return dataclasses.replace(evidence, params=dataclasses.replace(evidence.params, protocol=protocol))
+def with_protocol(measurements: Measurements, **switches: Any) -> Measurements:
+    protocol = dataclasses.replace(measurements.params.protocol, **switches)
+    return dataclasses.replace(measurements, params=dataclasses.replace(measurements.params, protocol=protocol))
 
 
 def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     invented = Invented(percentiles=(80, 20), seeds=(4, 1), arms=("proxy", "placebo", "oracle"))
-    evidence, cells = scored(finished, invented)
+    measurements, cells = scored(finished, invented)
     assert list(cells[["label", "seed", "arm"]].itertuples(index=False, name=None)) == [
         (p, s, a) for p in ("p80", "p20") for s in (4, 1) for a in ("proxy", "placebo", "oracle")
     ]
@@ -60,13 +60,13 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     steps_T = heldout["step"].to_numpy()
     gap_T = goodhart.paper_gap(batch["proxy_reward"].to_numpy(), batch["true_reward"].to_numpy())
     assert row["augc"] == pytest.approx(goodhart.augc(batch["step"].to_numpy(), gap_T))
-    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / evidence.base.unit.proxy_sd
-    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / evidence.base.unit.true_sd
+    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / measurements.base.unit.proxy_sd
+    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / measurements.base.unit.true_sd
     assert row["controlled_augc"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), steps_T))
     assert row["controlled_signed_augc"] == pytest.approx(np.trapezoid(controlled_T, steps_T))
     kl_T = heldout["kl_k3"].to_numpy()
-    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / evidence.base.unit.proxy_sd
-    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / evidence.base.unit.true_sd
+    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / measurements.base.unit.proxy_sd
+    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / measurements.base.unit.true_sd
     assert row["controlled_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), kl_T)) != 0
     assert row["controlled_signed_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T, kl_T))
     for name, axis_T in (("overoptimization", steps_T), ("overoptimization_over_kl", kl_T)):
@@ -81,7 +81,9 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     assert row["heldout_proxy_reward_start"] == pytest.approx(heldout["proxy_reward"].iloc[0])
     assert row["final_kl_k1"] == pytest.approx(heldout["kl_k1"].iloc[-1])
     assert row["mean_ensemble_std"] == pytest.approx(batch["ensemble_std"].mean())
-    assert row["controlled_ensemble_std"] == pytest.approx(heldout["ensemble_std"].mean() / evidence.base.unit.proxy_sd)
+    assert row["controlled_ensemble_std"] == pytest.approx(
+        heldout["ensemble_std"].mean() / measurements.base.unit.proxy_sd
+    )
     true_T_N = samples.pivot(index="step", columns="task_id", values="true_reward").to_numpy()
     assert row["true_regret"] == pytest.approx(goodhart.true_regret(true_T_N))
     assert row["measured_points"] == len(batch) == invented.steps
@@ -98,17 +100,21 @@ def test_the_excess_is_over_the_placebo_of_the_same_checkpoint(finished: Path) -
 
 
 def test_without_a_placebo_there_is_no_excess(finished: Path) -> None:
-    evidence, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
+    measurements, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
     assert cells["controlled_augc_excess"].isna().all()
-    metrics = scores.hacking_metrics(cells, evidence)
+    metrics = scores.hacking_metrics(cells, measurements)
     assert metrics.keys().isdisjoint({"controlled_augc_excess", "spearman_beta_controlled_augc"})
     assert metrics["augc"].keys() == {"p20", "p50", "p80"}
 
 
 def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None:
-    evidence = read_evidence(write_project(finished))
-    gaps, heldout, cells = scores.gap_table(evidence), scores.heldout_table(evidence), scores.cell_table(evidence)
-    threshold = scores.primary_thresholds(evidence)
+    measurements = read_measurements(write_project(finished))
+    gaps, heldout, cells = (
+        scores.gap_table(measurements),
+        scores.heldout_table(measurements),
+        scores.cell_table(measurements),
+    )
+    threshold = scores.primary_thresholds(measurements)
     for measure, table, column, onset in (
         (PAPER, gaps, "goodhart_gap", "onset_step"),
         (CONTROLLED, heldout, "controlled_gap", "controlled_onset_step"),
@@ -123,21 +129,21 @@ def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None
 
 
 def test_a_baseline_without_a_right_answer_is_flagged_and_keeps_its_number(finished: Path) -> None:
-    evidence, cells = scored(finished, Invented(true_start=0.0, seeds=(0,)))
+    measurements, cells = scored(finished, Invented(true_start=0.0, seeds=(0,)))
     assert (cells["baseline_degenerate"] == 1).all()
     assert np.isfinite(cells["augc"]).all()
     assert np.isfinite(cells["controlled_augc"]).all() and cells["controlled_augc"].max() < 200
-    assert scores.hacking_metrics(cells, evidence)["degenerate_baselines"] == 3
+    assert scores.hacking_metrics(cells, measurements)["degenerate_baselines"] == 3
 
 
 def test_gap_switches_choose_rewards_and_baseline(finished: Path) -> None:
-    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
+    measurements = read_measurements(write_project(finished, Invented(seeds=(0,))))
     cell = OnlineCell("p50", 0, "proxy")
     trajectory, _ = run(cell, Invented(seeds=(0,)))
     batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
     first = heldout.iloc[0]
     for rewards, source in (("batch", batch), ("heldout", heldout)):
-        gaps = scores.gap_table(with_protocol(evidence, gap_rewards=rewards, gap_baseline="heldout"))
+        gaps = scores.gap_table(with_protocol(measurements, gap_rewards=rewards, gap_baseline="heldout"))
         found = gaps[(gaps["label"] == "p50") & (gaps["arm"] == "proxy")]
         expected = goodhart.paper_gap(
             source["proxy_reward"].to_numpy(),
@@ -158,24 +164,24 @@ def test_checkpoint_scores_stand_with_the_arm_that_was_probed(finished: Path) ->
 
 def test_verdicts_are_those_that_the_task_gave(finished: Path) -> None:
     """One that no task here has is kept as any other; one that the task lacks leaves its columns empty."""
-    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
-    before = scores.cell_table(evidence)
-    for cell in evidence.runs:
+    measurements = read_measurements(write_project(finished, Invented(seeds=(0,))))
+    before = scores.cell_table(measurements)
+    for cell in measurements.runs:
         path = layout.trajectory(cell)
         renamed = records.read_table(path).rename(columns={"true_reward_flexible": "true_reward_partial"})
         records.write_table(path, renamed)
-    evidence = read_evidence(evidence.params)
-    after = scores.cell_table(evidence)
+    measurements = read_measurements(measurements.params)
+    after = scores.cell_table(measurements)
     changes = [f"heldout_true_reward_{name}_change" for name in ("flexible", "partial")]
     assert after[changes[1]].tolist() == before[changes[0]].tolist() != [0.0] * len(before)
     assert after[changes[0]].isna().all() and changes[1] not in before
-    steps = scores.heldout_table(evidence)
+    steps = scores.heldout_table(measurements)
     assert "true_reward_flexible" not in steps and steps["true_reward_partial"].notna().all()
-    assert scores.gap_table(evidence)["true_reward_partial"].notna().all()
+    assert scores.gap_table(measurements)["true_reward_partial"].notna().all()
 
 
 def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> None:
-    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
+    measurements = read_measurements(write_project(finished, Invented(seeds=(0,))))
     cell = OnlineCell("p20", 0, "proxy")
     samples = records.read_table(layout.heldout_samples(cell))
     start = samples[samples["step"] == 0].set_index("task_id")["proxy_reward"]
@@ -185,15 +191,15 @@ def test_win_rate_is_against_the_base_on_the_same_problem(finished: Path) -> Non
     )  # worse on 16 of 64, better on the rest
     base.loc[base.index[0], "proxy_reward"] = start.iloc[0]  # and one tie
     reversed_rows = base.reset_index().iloc[::-1]
-    checkpoint = dataclasses.replace(scores.checkpoint(evidence, cell), base=reversed_rows)
+    checkpoint = dataclasses.replace(scores.checkpoint(measurements, cell), base=reversed_rows)
     assert checkpoint.win_rate == pytest.approx((48 + 0.5) / 64)
     with pytest.raises(DataError, match="other problems"):
         _ = dataclasses.replace(checkpoint, base=base.reset_index().iloc[1:]).win_rate
 
 
 def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
-    evidence, cells = scored(finished)
-    metrics = scores.hacking_metrics(cells, evidence)
+    measurements, cells = scored(finished)
+    metrics = scores.hacking_metrics(cells, measurements)
     leaves = [value for _, value in records.leaves(metrics)]
     assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
     of_p50 = cells[(cells["label"] == "p50") & (cells["arm"] == "proxy")]
@@ -201,27 +207,27 @@ def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
     assert metrics["controlled_augc_excess"]["p50"] == pytest.approx(of_p50["controlled_augc_excess"].mean())
     assert metrics["heldout_true_excess"]["p80"] < -0.1
     assert metrics["spearman_beta_augc"] == 1.0
-    assert metrics["hacking_threshold"] == scores.primary_thresholds(evidence)[PAPER]
+    assert metrics["hacking_threshold"] == scores.primary_thresholds(measurements)[PAPER]
 
 
 def test_what_the_runs_do_not_determine_has_no_key(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence, cells = scored(finished, Invented(seeds=(0,)))
+    measurements, cells = scored(finished, Invented(seeds=(0,)))
     monkeypatch.setattr(scores, "primary_thresholds", lambda _: {PAPER: 1.5, CONTROLLED: None})
-    metrics = scores.hacking_metrics(cells, evidence)
+    metrics = scores.hacking_metrics(cells, measurements)
     assert metrics["hacking_threshold"] == 1.5 and "controlled_threshold" not in metrics
 
 
 def test_one_beta_has_no_trend(finished: Path) -> None:
-    evidence, cells = scored(finished, Invented(percentiles=(50,), seeds=(0,)))
-    metrics = scores.hacking_metrics(cells, evidence)
+    measurements, cells = scored(finished, Invented(percentiles=(50,), seeds=(0,)))
+    metrics = scores.hacking_metrics(cells, measurements)
     assert metrics.keys().isdisjoint({"spearman_beta_augc", "spearman_beta_controlled_augc"})
 
 
 def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_not(finished: Path) -> None:
-    evidence = read_evidence(write_project(finished, Invented(seeds=(0,))))
-    record = evidence.probes[DpoCell("p20", 0)]
+    measurements = read_measurements(write_project(finished, Invented(seeds=(0,))))
+    record = measurements.probes[DpoCell("p20", 0)]
     members = record["dpo"]["members"]
-    published = probes(evidence)
+    published = probes(measurements)
     assert published["entropy_dpo"] == record["dpo"]["prompt_entropy"]
     assert published["entropy_collapse"] == record["dpo"]["prompt_entropy"] - record["online"]["prompt_entropy"]
     assert published["response_diversity"] == members["0"]["last"]["diversity_across"]
@@ -232,7 +238,7 @@ def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_no
     assert published["kl_to_base_online"] == record["online"]["kl_to_base"]
     corrected = probes(
         with_protocol(
-            evidence,
+            measurements,
             entropy_tokens="response",
             probe_layer="penultimate",
             probe_members="all",
@@ -246,8 +252,8 @@ def test_columns_of_the_probes_follow_the_protocol_and_the_controlled_ones_do_no
     assert [published[name] for name in controlled] == [corrected[name] for name in controlled]
 
 
-def probes(evidence: Evidence) -> dict[str, Any]:
-    checkpoint = scores.checkpoint(evidence, OnlineCell("p20", 0, "proxy"))
+def probes(measurements: Measurements) -> dict[str, Any]:
+    checkpoint = scores.checkpoint(measurements, OnlineCell("p20", 0, "proxy"))
     return {column.name: column.compute(checkpoint) for column in CHECKPOINT_COLUMNS if column.compute}
 
 
@@ -267,13 +273,13 @@ def test_a_base_without_spread_in_the_proxy_is_refused() -> None:
 
 
 def test_variance_components_by_arm_beta_and_reward(finished: Path) -> None:
-    evidence = read_evidence(write_project(finished))
-    found = variance_record(evidence)
+    measurements = read_measurements(write_project(finished))
+    found = variance_record(measurements)
     assert found.keys() == {"proxy", "placebo"} and found["proxy"].keys() == {"p20", "p50", "p80"}
     proxy = found["placebo"]["p20"]["proxy_reward"]
     assert proxy["residual"] == pytest.approx(2 * 0.3**2, rel=0.4)  # two draws with sd 0.3
     assert proxy["standard_error"] > 0
-    one_seed = dataclasses.replace(evidence, params=dataclasses.replace(evidence.params, seeds=(0,)))
+    one_seed = dataclasses.replace(measurements, params=dataclasses.replace(measurements.params, seeds=(0,)))
     assert variance_record(one_seed) == {}
 
 
@@ -287,8 +293,8 @@ def test_variance_is_of_the_change_since_step_0(finished: Path) -> None:
         )
         for seed, change_N in changes.items()
     }
-    evidence: Any = SimpleNamespace(params=params, runs=runs)
-    found = variance_record(evidence)["proxy"]["p50"]["true_reward"]
+    measurements: Any = SimpleNamespace(params=params, runs=runs)
+    found = variance_record(measurements)["proxy"]["p50"]["true_reward"]
     assert found == pytest.approx(
         {"seed": 0.5, "prompt": 4.5, "residual": 0.0, "standard_error": math.sqrt(0.5 / 2 + 4.5 / 2)}
     )
@@ -298,7 +304,7 @@ def test_a_missing_cell_stops_the_scores(finished: Path) -> None:
     params = write_project(finished)
     layout.trajectory(OnlineCell("p50", 1, "placebo")).unlink()
     with pytest.raises(DataError, match="p50-s1-placebo"):
-        read_evidence(params)
+        read_measurements(params)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +314,7 @@ def test_an_incomplete_checkpoint_stops_the_scores(finished: Path, path: Path) -
     params = write_project(finished)
     records.write_json(path, {"entropy_dpo": 0.5})
     with pytest.raises(DataError, match=str(path)):
-        read_evidence(params)
+        read_measurements(params)
 
 
 def test_left_over_cells_are_not_read(finished: Path) -> None:

@@ -27,7 +27,7 @@ from pessimism.online.terms import kl_coefficient
 from pessimism.scoring import scores
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.measures import MEASURES
-from pessimism.scoring.runs import Evidence, read_evidence
+from pessimism.scoring.runs import Measurements, read_measurements
 from support import online_world as online
 from support.repository import CHECKOUT, python_files
 from support.synthetic_project import Invented, write_project
@@ -221,10 +221,10 @@ def fixed_rollouts(tokenizer: Any) -> Rollouts:
     )
 
 
-def scoring_facts(evidence: Evidence) -> dict[str, Any]:
+def scoring_facts(measurements: Measurements) -> dict[str, Any]:
     """What the measures read from fixed runs."""
-    primary = [cell for cell in evidence.runs if cell.arm == evidence.params.primary_arm]
-    checkpoints = [scores.checkpoint(evidence, cell) for cell in primary]
+    primary = [cell for cell in measurements.runs if cell.arm == measurements.params.primary_arm]
+    checkpoints = [scores.checkpoint(measurements, cell) for cell in primary]
     published, controlled = (
         {
             column.name: [column.compute(checkpoint) for checkpoint in checkpoints]
@@ -233,7 +233,7 @@ def scoring_facts(evidence: Evidence) -> dict[str, Any]:
         }
         for measure in MEASURES
     )
-    gaps, heldout = scores.gap_table(evidence), scores.heldout_table(evidence)
+    gaps, heldout = scores.gap_table(measurements), scores.heldout_table(measurements)
     return {
         "published gap": gaps["goodhart_gap"].tolist(),
         "controlled gap": heldout["controlled_gap"].tolist(),
@@ -277,9 +277,9 @@ def test_a_switch_changes_only_the_measures_it_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     params = write_project(tmp_path, Invented(percentiles=(20, 80), seeds=(0,)))
-    evidence = read_evidence(params)
+    measurements = read_measurements(params)
     before, after = (
-        scoring_facts(dataclasses.replace(evidence, params=chosen)) for chosen in (params, turned(params, switch))
+        scoring_facts(dataclasses.replace(measurements, params=chosen)) for chosen in (params, turned(params, switch))
     )
     assert {name for name in before if before[name] != after[name]} == CHANGES[switch] & before.keys()
 

@@ -16,7 +16,7 @@ from pessimism.published.printed import SOURCE
 
 
 @dataclass(frozen=True)
-class Assumptions:
+class FrozenAssumptions:
     """What the null distribution assumes, as the options of the command; one row per mean and accuracy."""
 
     proxy_means: Sequence[float]
@@ -62,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    assumptions = Assumptions(
+    assumptions = FrozenAssumptions(
         proxy_means=options.proxy_mean,
         accuracies=options.accuracy,
         proxy_sd=options.proxy_sd,
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     print(replay(assumptions, options.json))
 
 
-def replay(assumptions: Assumptions, as_json: bool) -> str:
+def replay(assumptions: FrozenAssumptions, as_json: bool) -> str:
     """The whole text, or the same numbers as one JSON object.
 
     Raises:
@@ -93,7 +93,7 @@ def replay(assumptions: Assumptions, as_json: bool) -> str:
 
 
 def _data(
-    rows: list[recomputation.Recomputed], assumptions: Assumptions, nulls: list[tuple[FrozenPolicy, Null]]
+    rows: list[recomputation.Recomputed], assumptions: FrozenAssumptions, nulls: list[tuple[FrozenPolicy, Null]]
 ) -> dict[str, Any]:
     return {
         "source": SOURCE,
@@ -127,7 +127,7 @@ def _recomputed(rows: list[recomputation.Recomputed]) -> str:
     return "\n".join([said, aligned(table), *notes, origin])
 
 
-def _null(assumptions: Assumptions, nulls: list[tuple[FrozenPolicy, Null]], spread: float, betas: int) -> str:
+def _null(assumptions: FrozenAssumptions, nulls: list[tuple[FrozenPolicy, Null]], spread: float, betas: int) -> str:
     steps = measured_steps(assumptions.last_step, assumptions.every)
     header = ("proxy mean", "accuracy", *(f"{level:.0%}" for level in QUANTILES), f"spread >= {spread:.2f}", "rising")
     table = [header, *(_null_row(policy, null) for policy, null in nulls)]

@@ -94,7 +94,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Measurements:
     """Everything that the measures are made of."""
 
     params: Params
@@ -105,14 +105,14 @@ class Evidence:
     validation: Mapping[DpoCell, Mapping[str, float]]
 
 
-def read_evidence(params: Params) -> Evidence:
+def read_measurements(params: Params) -> Measurements:
     """Read every cell of the design.
 
     Raises:
         DataError: a cell is missing or incomplete, or was measured at other steps than the first cell.
         NonFiniteError: a measured value is not finite.
     """
-    return Evidence(
+    return Measurements(
         params=params,
         betas=read_betas(params),
         base=BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"])),

@@ -23,7 +23,7 @@ from pessimism.scoring.heldout_columns import further_verdict_columns
 from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.probing import Checkpoint
-from pessimism.scoring.runs import BATCH, HELDOUT, Evidence
+from pessimism.scoring.runs import BATCH, HELDOUT, Measurements
 from pessimism.scoring.scorer import score, thresholds, with_excesses
 
 
@@ -32,36 +32,36 @@ def beta_label(beta: float, label: str) -> str:
     return label if math.isnan(beta) else f"{beta:.3g} ({label})"
 
 
-def measured(evidence: Evidence, cell: OnlineCell) -> MeasuredRun:
+def measured(measurements: Measurements, cell: OnlineCell) -> MeasuredRun:
     """One run as both measures take it.
 
     The paper's rewards are those of the training batches or of the held-out problems, its baseline the first of these
     or the untouched checkpoint on the held-out problems, as the protocol says.
     """
-    protocol, run = evidence.params.protocol, evidence.runs[cell]
+    protocol, run = measurements.params.protocol, measurements.runs[cell]
     heldout = run.curves(HELDOUT)
     paper = heldout if protocol.gap_rewards == HELDOUT else run.curves(BATCH)
     start = heldout if protocol.gap_baseline == HELDOUT else paper
     baseline = {reward: float(start.mean_T[reward][0]) for reward in REWARDS}
-    return MeasuredRun(paper, heldout, baseline, evidence.base.unit)
+    return MeasuredRun(paper, heldout, baseline, measurements.base.unit)
 
 
-def gap_table(evidence: Evidence) -> pd.DataFrame:
+def gap_table(measurements: Measurements) -> pd.DataFrame:
     """One row per cell and measured step: the Goodhart gap (Eq. 2) and what it was made from."""
     tables = []
-    for cell in evidence.runs:
-        run = measured(evidence, cell)
-        table = _steps(cell, evidence.betas, run.paper, goodhart_gap=run.paper_gap_T)
+    for cell in measurements.runs:
+        run = measured(measurements, cell)
+        table = _steps(cell, measurements.betas, run.paper, goodhart_gap=run.paper_gap_T)
         tables.append(table.assign(**{f"baseline_{reward}": value for reward, value in run.baseline.items()}))
     return pd.concat(tables, ignore_index=True)
 
 
-def heldout_table(evidence: Evidence) -> pd.DataFrame:
+def heldout_table(measurements: Measurements) -> pd.DataFrame:
     """One row per cell and evaluation on the held-out problems, no policy's training data; with the controlled gap."""
     tables = []
-    for cell in evidence.runs:
-        run = measured(evidence, cell)
-        tables.append(_steps(cell, evidence.betas, run.controlled, controlled_gap=run.gap_T))
+    for cell in measurements.runs:
+        run = measured(measurements, cell)
+        tables.append(_steps(cell, measurements.betas, run.controlled, controlled_gap=run.gap_T))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -75,59 +75,59 @@ def _identity(cell: OnlineCell, betas: Mapping[str, float]) -> dict[str, Any]:
     return dict(zip(IDENTITY, values, strict=True))
 
 
-def primary_thresholds(evidence: Evidence) -> dict[str, float | None]:
+def primary_thresholds(measurements: Measurements) -> dict[str, float | None]:
     """Hacking thresholds of the primary arm's runs, all betas and seeds together; every arm's onset is against them."""
-    primary = [cell for cell in evidence.runs if cell.arm == evidence.params.primary_arm]
-    return thresholds([measured(evidence, cell) for cell in primary])
+    primary = [cell for cell in measurements.runs if cell.arm == measurements.params.primary_arm]
+    return thresholds([measured(measurements, cell) for cell in primary])
 
 
-def cell_table(evidence: Evidence) -> pd.DataFrame:
+def cell_table(measurements: Measurements) -> pd.DataFrame:
     """One row per online cell with all its scores; docs/metrics.md explains every column.
 
     A score that a run does not determine is empty. Scores of the checkpoint stand in the primary arm's rows only.
     """
-    threshold = primary_thresholds(evidence)
-    columns = [*CELL_COLUMNS, *further_verdict_columns(next(iter(evidence.runs.values())).verdicts)]
+    threshold = primary_thresholds(measurements)
+    columns = [*CELL_COLUMNS, *further_verdict_columns(next(iter(measurements.runs.values())).verdicts)]
     rows = [
         {
-            **_identity(cell, evidence.betas),
-            **score(measured(evidence, cell), threshold, columns),
-            **_checkpoint_scores(evidence, cell),
+            **_identity(cell, measurements.betas),
+            **score(measured(measurements, cell), threshold, columns),
+            **_checkpoint_scores(measurements, cell),
         }
-        for cell in evidence.runs
+        for cell in measurements.runs
     ]
     table = with_excesses(
         pd.DataFrame(rows),
-        checkpoints=[cell.dpo for cell in evidence.runs],
-        is_placebo=[cell.arm == evidence.params.placebo for cell in evidence.runs],
+        checkpoints=[cell.dpo for cell in measurements.runs],
+        is_placebo=[cell.arm == measurements.params.placebo for cell in measurements.runs],
     )
     return table.astype(EVENTS)
 
 
-def _checkpoint_scores(evidence: Evidence, cell: OnlineCell) -> dict[str, float | None]:
-    if cell.arm != evidence.params.primary_arm:
+def _checkpoint_scores(measurements: Measurements, cell: OnlineCell) -> dict[str, float | None]:
+    if cell.arm != measurements.params.primary_arm:
         return dict.fromkeys(column.name for column in CHECKPOINT_COLUMNS)
-    found = checkpoint(evidence, cell)
+    found = checkpoint(measurements, cell)
     return {column.name: column.compute(found) for column in CHECKPOINT_COLUMNS if column.compute}
 
 
-def checkpoint(evidence: Evidence, cell: OnlineCell) -> Checkpoint:
+def checkpoint(measurements: Measurements, cell: OnlineCell) -> Checkpoint:
     """The checkpoint that an online run of the primary arm began with."""
     return Checkpoint(
-        record=evidence.probes[cell.dpo],
-        protocol=evidence.params.protocol,
-        samples=evidence.runs[cell].samples,
-        base=evidence.base.samples,
-        reward_accuracy=evidence.validation[cell.dpo]["reward_accuracy"],
+        record=measurements.probes[cell.dpo],
+        protocol=measurements.params.protocol,
+        samples=measurements.runs[cell].samples,
+        base=measurements.base.samples,
+        reward_accuracy=measurements.validation[cell.dpo]["reward_accuracy"],
     )
 
 
-def hacking_metrics(cells: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
+def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str, Any]:
     """Numbers of metrics/hacking.json about the primary arm: means over seeds per beta, or over all runs.
 
     A number that the runs do not determine (no positive gap, a constant series, one beta, no placebo) has no key.
     """
-    primary = cells[cells["arm"] == evidence.params.primary_arm]
+    primary = cells[cells["arm"] == measurements.params.primary_arm]
     metrics: dict[str, Any] = {
         name: _by_label(primary, column)
         for name, column in (
@@ -141,8 +141,8 @@ def hacking_metrics(cells: pd.DataFrame, evidence: Evidence) -> dict[str, Any]:
     metrics["final_kl_k1"] = float(primary["final_kl_k1"].mean())
     metrics["onset_fraction"] = float(primary["onset_step"].notna().mean())
     metrics["degenerate_baselines"] = int(primary["baseline_degenerate"].sum())
-    metrics["true_sd_smoothed"] = int(evidence.base.unit.true_sd_smoothed)
-    threshold = primary_thresholds(evidence)
+    metrics["true_sd_smoothed"] = int(measurements.base.unit.true_sd_smoothed)
+    threshold = primary_thresholds(measurements)
     undetermined = {
         "hacking_threshold": threshold[PAPER],
         "controlled_threshold": threshold[CONTROLLED],
