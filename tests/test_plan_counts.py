@@ -74,6 +74,8 @@ def test_memory_of_one_layer() -> None:
     assert Layer(role(), Batch(6, causal=12), adapted=True, dropout=True).kept() == 6 * kept
     decoding = passes.decode_memory(role(), rows=3, length=5, sampling="full")
     assert decoding == {"logits": 6 * 4 * 3 * 10, "KV cache": 3 * 5 * 2 * 4 * 2}
+    (attention,) = Layer(role(block=2), Batch(3, masked=3 * 7), adapted=False, cached=7)._attention()
+    assert attention.moved == 2 * 2 * 2 * 3 * 7  # keys and values alone
 
 
 def test_shipped_sizes_are_those_of_the_models() -> None:

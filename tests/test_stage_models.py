@@ -71,6 +71,11 @@ def resident_tensors(model: torch.nn.Module) -> Iterable[torch.Tensor]:
             yield from (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
 
 
+def resident_bytes(model: torch.nn.Module) -> int:
+    storages = [tensor.untyped_storage() for tensor in resident_tensors(model)]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
 @pytest.mark.parametrize(("role", "load"), [("policy", load_policy_base), ("reward", load_reward_base)])
 def test_the_planner_counts_the_parameters_and_bytes_of_a_loaded_base(
@@ -82,8 +87,7 @@ def test_the_planner_counts_the_parameters_and_bytes_of_a_loaded_base(
     params = as_planned(referenced_world, quantization)
     base, planned = load(params), find_role(params, role, train_pairs=48)
     assert planned.parameters == base.num_parameters()
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in resident_tensors(base)}
-    assert planned.weight_bytes == sum(storages.values())
+    assert planned.weight_bytes == resident_bytes(base)
 
 
 @pytest.mark.parametrize("scale", ["paper", "24gb", "laptop", "tiny"])
@@ -101,6 +105,9 @@ def test_values_are_those_that_the_stages_train_with(project: Path, scale: str) 
         batch, accumulation = values["batch_size"], values.get("accumulation", 1)
         part, _ = batch_parts(batch, accumulation, trained.micro_batch_size, pairs)
         assert stages.micro_batch_size(trained, batch, batch * accumulation) == part
+        uneven = dataclasses.replace(trained, micro_batch_size=3)
+        part, _ = batch_parts(batch, accumulation, 3, pairs)
+        assert stages.micro_batch_size(uneven, batch, batch * accumulation) == part
 
 
 def prepared(trainer: Trainer) -> PeftModel:
@@ -195,6 +202,7 @@ class Small:
 
     model: PeftModel
     role: Role
+    base_bytes: int
 
     @classmethod
     def make(cls, params: Params, kind: str, **changes: Any) -> Small:
@@ -212,12 +220,13 @@ class Small:
         loading._keep_gradients_on_cpu(base)
         loading.unpack_into_compute_dtype(base)
         loading.set_precision(base, chosen)
+        base_bytes = resident_bytes(base)
         model = get_peft_model(base.requires_grad_(False).eval(), lora_config(chosen, 128, 48, "CAUSAL_LM"))
         for parameter in trainable_parameters(model):
             parameter.data = parameter.data.float()
             parameter.grad = torch.zeros_like(parameter)
         fuse_adapters(model)
-        return cls(model, find_role(params, "policy", 48))
+        return cls(model, find_role(params, "policy", 48), base_bytes)
 
     @property
     def ids(self) -> torch.Tensor:
@@ -275,6 +284,7 @@ def test_a_training_step_takes_the_memory_the_kernels_and_the_flops_that_are_cou
     found, flops = small.measured(small.train(checkpointing))
     batch, modes = longest_pairs(PAIRS, SEQUENCE), {"dropout": dropout > 0, "checkpointing": checkpointing}
     planned = passes.training_step(small.role, batch, **modes)
+    assert small.role.weight_bytes == small.base_bytes
     assert passes.training_memory(small.role, batch, **modes) == pytest.approx(found.peak, rel=0.035)
     if quantization == "none":  # else products are bitsandbytes' own, by other kernels on a CPU
         assert product_flops(planned) == pytest.approx(flops, rel=0.002)
@@ -292,6 +302,16 @@ def test_adapters_on_other_layers_are_counted_too(project: Path, params: Params,
         memory = passes.training_memory(small.role, batch, dropout > 0, checkpointing=False)
         assert memory == pytest.approx(found.peak, rel=0.04)
         assert product_flops(planned) == pytest.approx(flops, rel=0.002)
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.0])
+def test_a_step_on_single_texts_takes_what_is_counted(project: Path, params: Params, dropout: float) -> None:
+    small = Small.make(params, "qwen3", dtype="bfloat16", lora_dropout=dropout)
+    small.model.train()
+    found, flops = small.measured(lambda: hidden_states(small.model.get_base_model(), small.ids).sum().backward())
+    batch, modes = Batch(2 * PAIRS * SEQUENCE, causal=2 * PAIRS * SEQUENCE**2), (dropout > 0, False)
+    assert product_flops(passes.training_step(small.role, batch, *modes)) == pytest.approx(flops, rel=0.002)
+    assert passes.training_memory(small.role, batch, *modes) == pytest.approx(found.peak, rel=0.035)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
