@@ -21,7 +21,7 @@ from pessimism.offline.objective import find_objective
 from pessimism.offline.reference import dpo_reference
 from pessimism.reward import bradley_terry
 
-CELL = DpoCell(50, 0)
+CELL = DpoCell("p50", 0)
 BETA = 0.7
 
 

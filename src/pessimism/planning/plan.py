@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,8 +83,9 @@ def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = Non
     gpu = gpu if price is None else replace(gpu, usd_per_hour=price)
     setting = Setting(params, row_counts(params))
     work = [stage(setting) for stage in STAGES]
-    axes = {stage.name: stage.axes.values() for stage in pipeline.load_stages()}
-    cells = {name: math.prod(len(getattr(params, key)) for key in keys) for name, keys in axes.items()}
+    cells: Counter[str] = Counter()
+    for stage in pipeline.load_stages():
+        cells[stage.script] += math.prod(len(getattr(params, key)) for key in stage.axes.values())
     stages = tuple(_stage(entry, setting, cells[entry.name], gpu) for entry in work)
     hours = dict.fromkeys(cells, ASSUMED.other_stage_hours) | {stage.name: stage.hours for stage in stages}
     total = sum(stage.hours * stage.cells for stage in stages)
