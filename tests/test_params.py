@@ -128,6 +128,7 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (SCALE, "online.batch_size", 1, "online.batch_size: found 1", "2 or more"),
         (DESIGN, "arms", ["placebo", "proxy"], "placebo first", "one of ['proxy', 'uncoupled', 'oracle']"),
         (DESIGN, "offline_cells", ["b0.05", "b0.05"], "duplicates", "each value once"),
+        (DESIGN, "offline_cells", ["b0.05", "b0.050"], "a strength twice", "each once"),
         (DESIGN, "offline_cells", ["b5"], "'b5'", "with a decimal point"),
         (DESIGN, "offline_cells", ["b0.0"], "'b0.0'", "above 0"),
         (DESIGN, "offline_cells", ["p20"], "'p20'", "such as b0.05"),

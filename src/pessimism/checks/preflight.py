@@ -7,6 +7,7 @@ project: local rows and models are compared here with what prepare_data and prep
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _check_objectives(params: Params) -> None:
         expected = f"beta_percentiles: [] and offline_cells: [{name}], for {name} has no strength"
     else:
         unfit = [label for label in params.offline_cells if strength_in(label) is None]
-        expected = f"labels such as b0.05, for {name} has a strength"
+        expected = (
+            f"labels such as b0.05, for {name} has a strength; a label without one is the name of "
+            "offline.objective, and its file is in src/pessimism/offline/objectives"
+        )
     if unfit:
         raise ParamsError(f"params.yaml: found the offline cells {unfit}; expected {expected}")
     coupled = [arm for arm in params.arms if params.arm(arm).kappa == "coupled"]
@@ -70,7 +74,12 @@ def _check_objectives(params: Params) -> None:
 
 
 def _check_machine(params: Params) -> None:
-    """Check disk and device; the memory too where the scale requires a GPU, as that is then what decides."""
+    """Check launcher, disk and device; the memory too where the scale requires a GPU, as that is then what decides."""
+    launcher = params.launcher.split()[:1]
+    if not launcher or not shutil.which(launcher[0]):
+        raise ParamsError(
+            f"params.yaml: launcher: found {params.launcher!r}; expected a command on the PATH, such as python"
+        )
     resources.check_disk([startup.outputs_need()])
     resources.check_device(params.scale.device)
     if params.scale.device == "cuda":

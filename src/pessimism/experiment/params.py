@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, percentile_label
+from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, percentile_label, strength_in
 from pessimism.experiment.schema import read_yaml
 
 Source = Literal["embedded", "hub", "path"]
@@ -326,6 +326,9 @@ def _design_problems(design: Design) -> list[str]:
         for label in design.offline_cells
         if not is_offline_cell(label)
     ]
+    strengths = [strength for label in dict.fromkeys(design.offline_cells) if (strength := strength_in(label))]
+    if len(set(strengths)) < len(strengths):
+        problems.append(f"offline_cells: found a strength twice in {list(design.offline_cells)}; expected each once")
     for key in ("seeds", "ensemble_members"):
         negative = [value for value in getattr(design, key) if value < 0]
         if negative:
