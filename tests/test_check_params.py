@@ -1,17 +1,21 @@
-"""stages/check_params.py: what it prints of the plan before anything is spent."""
+"""What is said and refused before anything is spent: the plan of the first stage, batches that cannot be shared."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from conftest import Edit
-from pessimism.checks import preflight
-from pessimism.experiment import layout
+from pessimism.checks import launch, preflight
+from pessimism.errors import ParamsError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.online.objective import find_objective
 
 
 @pytest.fixture
@@ -29,12 +33,7 @@ def first_stage(checkout: Path, project: Path, monkeypatch: pytest.MonkeyPatch) 
     ("scale", "name", "expected"),
     [
         ("paper", None, r"(no CUDA device here; )?planned on one .*: \d+ hours \(reward models \d.*\n.*\n"),
-        # A plan that fails ends nothing.
-        (
-            "paper",
-            "someone/pairs",
-            r"no plan of the hours, and the run goes on without one: error: scales/paper\.yaml.*\n",
-        ),
+        ("paper", "someone/pairs", ""),  # a plan that fails ends nothing
         ("tiny", None, ""),
     ],
 )
@@ -51,5 +50,17 @@ def test_the_first_stage_prints_the_hours_of_a_scale_for_gpus(
         edit(f"scales/{scale}.yaml", "preferences.name", name)
     first_stage.main()
     printed = capfd.readouterr()
-    assert re.fullmatch(expected, printed.out) and printed.err == ""
+    assert re.fullmatch(expected, printed.out)
+    assert printed.err.startswith("error: scales/paper.yaml") if name else printed.err == ""
     assert layout.PARAMS_CHECKED.is_file()
+
+
+def test_a_batch_holds_whole_prompts(project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Responses that are left over would be dropped from every step without a word."""
+    records.write_json(layout.base_record("policy"), {"parameters": 1000})
+    monkeypatch.setattr(launch, "find_objective", lambda name: replace(find_objective(name), samples_per_prompt=4))
+    edit("scales/tiny.yaml", "online.batch_size", 8)
+    launch.check_processes(load_params())
+    edit("scales/tiny.yaml", "online.batch_size", 6)
+    with pytest.raises(ParamsError, match=r"online\.batch_size: found 6 responses; expected a multiple of 4"):
+        launch.check_processes(load_params())

@@ -23,6 +23,7 @@ from pessimism.machine.resources import GIB
 from support import import_closure
 from support.fake_hub import COMMIT, FakeHub, serving, stopwatch, use
 from support.repository import CHECKOUT, Edit
+from support.stage_code import STAGES
 
 Usage = namedtuple("Usage", "total used free")
 Free = Callable[[float], None]
@@ -62,7 +63,7 @@ def test_the_models_of_a_stage_are_those_whose_parameters_it_tracks() -> None:
     for name, body in stages.items():
         sections = [keys for entry in body.get("params", []) if isinstance(entry, dict) for keys in entry.values()]
         tracked = {key.partition(".")[0] for keys in sections for key in keys or []}
-        assert tracked & {"policy", "reward"} == set(startup.HELD.get(name, ())), name
+        assert tracked & {"policy", "reward"} == set(startup.HELD.get(STAGES[name].script, ())), name
     assert set(startup.HELD) <= set(stages)
 
 

@@ -34,10 +34,10 @@ file moves to a lower part, or its row gains a stage, a change of it has become 
 
 A stage runs again where something has changed that it depends on. A stage behind it follows only where what it writes
 has changed too. `{CONSTANT}` always writes the same, so nothing follows it. Stages in bold run a model: minutes at the
-tiny scale, hours at the paper's. Stages named `..._by_label` run what their first parts run, for other cells; they have
-no rows of their own; where `offline_cells` gains a value, they train, adapt and probe its cells. A file of `objectives/`
-reruns what its row says where a parameter names it, and else nothing. Of the table `arms` of a protocol, a cell depends
-on the entry of its own arm alone.
+tiny scale, hours at the paper's. Stages named `..._by_label` run what their first parts run, for the cells of
+`offline_cells`: they have no rows of their own, and run again where their first parts do or the list gains a value. A
+file of `objectives/` reruns what its row says where a parameter names it, and else nothing. Of the table `arms` of a
+protocol, a cell depends on the entry of its own arm alone.
 
 ## Source files
 
