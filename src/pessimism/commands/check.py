@@ -33,6 +33,6 @@ def _design(params: Params) -> str:
 def _hours(params: Params) -> str:
     """The planned hours, which are many where the scale needs a GPU. They decide nothing, so a run goes on without."""
     try:
-        return plan.brief(params.scale_name, gpu=None, gpus=1, price=None)
+        return plan.brief(params.scale_name)
     except PessimismError as error:
         return f"no plan of the hours, and a run goes on without one: {error}"

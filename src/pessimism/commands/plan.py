@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
-from pessimism.planning.hardware import Gpu, find_gpu, gpu_here
+from pessimism.planning.hardware import find_gpu, gpu_here
 from pessimism.planning.plan import Plan, make_plan
 
 DEFAULT_GPU = "H100 80GB"
@@ -28,23 +28,14 @@ BRIEF_GROUPS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scale", metavar="S", help="plan this scale (default: that of params.yaml)")
-    add(
-        "--gpu",
-        metavar="NAME",
-        help="GPU by its name or a part of it (default: H100 80GB; with --brief the one of this machine)",
-    )
+    add("--gpu", default=DEFAULT_GPU, metavar="NAME", help="GPU by its name or a part of it (default: %(default)s)")
     add("--gpus", type=int, default=1, metavar="N", help="how many run cells side by side (default: 1)")
     add("--price", type=float, metavar="USD", help="US dollars per GPU and hour (default: assumed by name)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    form.add_argument("--brief", action="store_true", help="print the hours and whether the memory is enough, no more")
+    add("--json", action="store_true", help="print everything as one JSON object")
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.brief:
-        print(brief(options.scale, options.gpu, options.gpus, options.price))
-        return
-    print(plan(options.scale, options.gpu or DEFAULT_GPU, options.gpus, options.price, options.json))
+    print(plan(options.scale, options.gpu, options.gpus, options.price, options.json))
 
 
 def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: bool) -> str:
@@ -54,41 +45,33 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
         ParamsError: the parameters, the GPU's name or a number is not usable.
         SourceError: a model or a data set is not known, or a model is none that is counted.
     """
-    found = _found(scale, find_gpu(gpu), gpus, price)
+    for name, value in (("--gpus", gpus), ("--price", price)):
+        if value is not None and value <= 0:
+            raise ParamsError(f"{name}: found {value}; expected a number above 0")
+    found = make_plan(load_params(scale=scale), find_gpu(gpu), gpus, price)
     if as_json:
         return json.dumps(asdict(found), indent=2, sort_keys=True)
     parts = (_opening, _stages, _memory, _values, _totals, _assumptions)
     return "\n\n".join(part(found) for part in parts)
 
 
-def brief(scale: str | None, gpu: str | None, gpus: int, price: float | None) -> str:
+def brief(scale: str | None) -> str:
     """Planned hours by group of stages and whether the memory is enough, in a few lines, for the start of a long run.
 
-    Args:
-        gpu: name; None = this machine's CUDA device, or the default GPU where there is none.
+    For this machine's CUDA device, or the default GPU where there is none.
 
     Raises:
         ParamsError, SourceError: as from :func:`plan`.
     """
-    if gpu is not None:
-        return _brief(_found(scale, find_gpu(gpu), gpus, price))
     here = gpu_here()
-    text = _brief(_found(scale, here or find_gpu(DEFAULT_GPU), gpus, price))
+    text = _brief(make_plan(load_params(scale=scale), here or find_gpu(DEFAULT_GPU)))
     return text if here else f"no CUDA device here; {text}"
-
-
-def _found(scale: str | None, gpu: Gpu, gpus: int, price: float | None) -> Plan:
-    for name, value in (("--gpus", gpus), ("--price", price)):
-        if value is not None and value <= 0:
-            raise ParamsError(f"{name}: found {value}; expected a number above 0")
-    return make_plan(load_params(scale=scale), gpu, gpus, price)
 
 
 def _brief(found: Plan) -> str:
     hours = {stage.name: stage.hours * stage.cells for stage in found.stages}
     grouped = {name: sum(hours.pop(stage) for stage in stages) for name, stages in BRIEF_GROUPS.items()}
     parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
-    wall = f", {found.wall_hours:.1f} on {found.gpus} such" if found.gpus > 1 else ""
     largest = max(found.stages, key=lambda stage: stage.needed_bytes)
     too_large = [
         f"{stage.name} needs {_gigabytes(stage.needed_bytes)} in {stage.peak_in}: more than the "
@@ -98,7 +81,7 @@ def _brief(found: Plan) -> str:
     ]
     fits = f"memory: at most {_gigabytes(largest.needed_bytes)}, in {largest.name}; every stage fits"
     opening = (
-        f"planned on one {found.gpu.name}: {found.total_hours:.0f} hours ({parts}){wall}, about "
+        f"planned on one {found.gpu.name}: {found.total_hours:.0f} hours ({parts}), about "
         f"${found.total_cost_usd:,.0f}; an estimate, of which `pessimism plan` shows the parts"
     )
     return "\n".join([opening, *(too_large or [fits])])
