@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, stream_name, strength_in
+from pessimism.experiment.cells import DpoCell, OnlineCell, is_cell_key, is_offline_cell, stream_name, strength_in
 from pessimism.experiment.params import load_params
 from support.repository import CHECKOUT, python_files
 
@@ -22,8 +22,17 @@ def test_keys() -> None:
 
 def test_a_label_may_spell_its_strength() -> None:
     assert strength_in("b0.05") == 0.05 and strength_in("p50") is None and strength_in("orpo") is None
-    texts = ("b0.05", "b12.0", "orpo", "bee", "b0.0", "b1", "p50", "", "b0.05x")
-    assert [label for label in texts if is_offline_cell(label)] == ["b0.05", "b12.0", "orpo", "bee"]
+    names = ["b0.05", "b12.0", "orpo", "bee", "sft2", "cpo_v2", "p2p", "b2_c"]
+    others = ["b0.0", "b1", "b12", "p50", "p5", "", "b0.05x", "2sft", "_v2", "cpo-v2"]
+    assert [label for label in names + others if is_offline_cell(label)] == names
+
+
+def test_every_key_of_a_cell_is_told_from_other_names() -> None:
+    labels = ("p20", "b0.05", "likelihood", "sft2")
+    keys = [DpoCell(label, 10).key for label in labels]
+    keys += [OnlineCell(label, 0, arm).key for label in labels for arm in ("proxy", "lr_half", "proxy2", "s1")]
+    others = ["notes.txt", "README.md", "p20", "p20-s", "p20-s0-", "b0-s0", "P20-s0", "p20-s0-proxy.bak", "member-0"]
+    assert [text for text in keys + others if is_cell_key(text)] == keys
 
 
 def test_a_percentile_keeps_the_random_streams_of_its_number() -> None:

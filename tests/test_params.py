@@ -132,6 +132,7 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (DESIGN, "offline_cells", ["b5"], "'b5'", "with a decimal point"),
         (DESIGN, "offline_cells", ["b0.0"], "'b0.0'", "above 0"),
         (DESIGN, "offline_cells", ["p20"], "'p20'", "such as b0.05"),
+        (DESIGN, "offline_cells", ["b5"], "'b5'", "p or b with digits only"),
         (DESIGN, "offline_cells", [0.05], "0.05", "a text"),
         (DESIGN, "online.objective", ..., "online.objective: missing", "a text"),
         (SCALE, "preferences.limit", -5, "-5", "above 0"),

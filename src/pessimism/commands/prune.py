@@ -16,9 +16,10 @@ import yaml
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment.cells import RewardCell, is_cell_key
 from pessimism.experiment.params import Params, load_params
 
-_CELL_NAME = re.compile(r"p\d+-s\d+(-[a-z]+)?(\.json)?|member-\d+")
+_MEMBER = re.compile(r"member-\d+")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +48,18 @@ def left_over_files(params: Params) -> list[Path]:
     paths = _wanted_paths(params)
     parents = {path.parent for path in paths}
     found = [path for parent in sorted(parents) if parent.is_dir() for path in sorted(parent.iterdir())]
-    outputs = [path for path in found if _CELL_NAME.fullmatch(path.name) and path not in paths]
-    return outputs + _left_over_records({path.stem for path in paths} | set(map(str, params.ensemble_members)))
+    outputs = [path for path in found if _is_cells(path) and path not in paths]
+    return outputs + _left_over_records(_keys(params))
+
+
+def _keys(params: Params) -> set[str]:
+    members = {RewardCell(member).key for member in params.ensemble_members}
+    return members | {cell.key for cell in params.dpo_cells()} | {cell.key for cell in params.online_cells()}
+
+
+def _is_cells(path: Path) -> bool:
+    """Whether a path is named as an output of a cell is. Labels hold dots, so that only a known suffix is one."""
+    return is_cell_key(path.name.removesuffix(".json")) or _MEMBER.fullmatch(path.name) is not None
 
 
 def _wanted_paths(params: Params) -> set[Path]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 _BY_PERCENTILE = re.compile(r"p(\d+)")
 _BY_VALUE = re.compile(r"b(\d+\.\d+)")
-_NAME = re.compile(r"[a-z][a-z_]*")
+_NAME = re.compile(r"(?![pb]\d+\Z)[a-z][a-z0-9_]*")  # p20 and b5 would read as a percentile and as a strength
+_KEY = re.compile(r"([^-]+)-s\d+(-\w+)?")
 
 
 @dataclass(frozen=True, order=True)
@@ -68,6 +69,12 @@ def percentile_label(beta_percentile: int) -> str:
 def is_offline_cell(label: str) -> bool:
     """Whether a text can name offline cells of its own: by a strength (``b0.05``), or as an objective without one."""
     return strength_in(label) is not None if _BY_VALUE.match(label) else _NAME.fullmatch(label) is not None
+
+
+def is_cell_key(text: str) -> bool:
+    """Whether a text is spelled as the key of an offline or online cell is, of any label, seed and arm."""
+    found = _KEY.fullmatch(text)
+    return found is not None and (percentile_in(found.group(1)) is not None or is_offline_cell(found.group(1)))
 
 
 def strength_in(label: str) -> float | None:

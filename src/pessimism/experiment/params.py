@@ -322,7 +322,7 @@ def _design_problems(design: Design) -> list[str]:
         problems.append(f"beta_percentiles: found {outside}; expected integers in 1..99")
     problems += [
         f"offline_cells: found {label!r}; expected b and a strength above 0 with a decimal point, such as b0.05, or "
-        "the name of an objective that has no strength"
+        "the name of an objective that has no strength, and is not p or b with digits only"
         for label in design.offline_cells
         if not is_offline_cell(label)
     ]
