@@ -20,7 +20,7 @@ import yaml
 
 from pessimism import cli, commands
 from pessimism.checks import preflight
-from pessimism.commands import prune, verify
+from pessimism.commands import ablate, prune, verify
 from pessimism.data.hashing import content_hash
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import DataError, ParamsError, SourceError, ending_on_errors
@@ -302,10 +302,31 @@ def test_edges_see_directories_templates_and_parameter_files(project: Path) -> N
 
 def test_names_in_the_lock_are_dvcs(project: Path) -> None:
     """DVC joins a cell's values in the order of the axes."""
-    lists = {"beta_percentiles": [20, 80], "seeds": [7], "arms": ["proxy"], "ensemble_members": [3]}
+    lists = {
+        "beta_percentiles": [20, 80],
+        "offline_cells": ["b0.05"],
+        "seeds": [7],
+        "arms": ["proxy"],
+        "ensemble_members": [3],
+    }
     names = pipeline.lock_names(pipeline.load_stages(), lists)
     assert {"check_params", "train_reward_model@3", "train_dpo@80-7", "adapt_online@20-7-proxy"} <= set(names)
     assert len(names) == len(set(names))
+
+
+# ablate
+
+
+def test_only_arms_that_both_protocols_train_are_compared(project: Path, edit: Edit) -> None:
+    arm = {"reward": "ensemble", "kappa": "fixed", "learning_rate_factor": 0.5}
+    shared = ablate.turned_values("paper")
+    edit("protocols/paper.yaml", "arms.lr_half", arm)
+    edit("protocols/paper.yaml", "arms.oracle.kappa", "none")
+    edit("protocols/controlled.yaml", "arms.proxy.learning_rate_factor", 0.0)
+    edit("params.yaml", "arms", ["oracle", "lr_half", "proxy"])
+    turned = ablate.turned_values("paper")
+    assert turned.keys() - shared.keys() == {"arms.oracle.kappa"}
+    assert not [key for key in turned if key.startswith(("arms.lr_half", "arms.proxy"))]
 
 
 # prune
@@ -373,8 +394,28 @@ def test_prune_leaves_the_listed_cells_and_what_is_no_cell(project: Path, edit: 
     assert prune.prune() == []
 
 
+def test_prune_tells_the_cells_of_labels_and_of_arms_by_their_whole_keys(project: Path, edit: Edit) -> None:
+    arm = {"reward": "ensemble", "kappa": "fixed", "learning_rate_factor": 0.5}
+    edit("protocols/paper.yaml", "arms.lr_half", arm)
+    edit("protocols/paper.yaml", "arms.proxy2", arm)
+    edit("params.yaml", "arms", ["proxy", "proxy2", "lr_half"])
+    edit("params.yaml", "offline_cells", ["b0.05", "b0.1", "likelihood", "sft2"])
+    before = make_cells(load_params())
+    edit("params.yaml", "arms", ["proxy", "proxy2"])
+    edit("params.yaml", "offline_cells", ["b0.05", "sft2"])
+    gone = re.compile(r"b0\.1-|likelihood-|-lr_half")
+
+    prune.prune()
+
+    assert everything() == {path for path in before if not gone.search(str(path))}
+    assert {"b0.05-s0-proxy2.json", "p20-s0-proxy.json"} <= {
+        path.name.partition("@")[2] for path in layout.RUN_RECORDS.iterdir()
+    }
+
+
 def _axes(params: Params) -> dict[str, list]:
-    return {key: list(getattr(params, key)) for key in ("beta_percentiles", "seeds", "arms", "ensemble_members")}
+    keys = ("beta_percentiles", "offline_cells", "seeds", "arms", "ensemble_members")
+    return {key: list(getattr(params, key)) for key in keys}
 
 
 def _lock() -> dict[str, dict]:

@@ -81,19 +81,23 @@ def experiment_name(protocol: str, switch: str) -> str:
 
 
 def turned_values(protocol: str) -> dict[str, Any]:
-    """Each switch in which the two protocols differ, and the other's value."""
+    """Each switch in which the two protocols differ, and the other's value; of arms, those that learn under both."""
     if protocol not in OTHER:
         raise ParamsError(f"params.yaml: protocol: found {protocol!r}; expected one of {sorted(OTHER)} to ablate")
-    arms = load_params().arms
-    here, there = (_switches(_read(layout.protocol_file(name)), arms) for name in (protocol, OTHER[protocol]))
+    contents = [_read(layout.protocol_file(name)) for name in (protocol, OTHER[protocol])]
+    arms = [arm for arm in load_params().arms if all(_learns(content["arms"], arm) for content in contents)]
+    here, there = (_switches(content, arms) for content in contents)
     return {key: there[key] for key in here if here[key] != there[key]}
 
 
 def _switches(content: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:
-    """Every switch by its dotted name, those of arms that run and learn included."""
+    """Every switch by its dotted name, those of ``arms`` included."""
     defined = content.pop("arms")
-    learning = [arm for arm in arms if defined[arm]["learning_rate_factor"]]
-    return {f"arms.{arm}.{key}": value for arm in learning for key, value in defined[arm].items()} | content
+    return {f"arms.{arm}.{key}": value for arm in arms for key, value in defined[arm].items()} | content
+
+
+def _learns(defined: dict[str, Any], arm: str) -> bool:
+    return arm in defined and bool(defined[arm]["learning_rate_factor"])
 
 
 def _read(path: Path) -> dict[str, Any]:
