@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import runpy
 import sys
@@ -32,6 +33,7 @@ from pessimism.reporting import (
     measure_tables,
     mechanism_tables,
     offline_plots,
+    sections,
     tables,
 )
 from pessimism.reporting.curves import Arms
@@ -236,7 +238,7 @@ def test_table_1_shows_every_seed_and_the_published_rows(default: Path) -> None:
 
 def test_variance_components_by_beta_and_arm(default: Path) -> None:
     variance = records.read_json(layout.VARIANCE)
-    table = measure_tables.variance_table(variance)
+    table = measure_tables.variance_table(variance, read_results(load_params()).cells)
     assert len(table.rows) == 3 * 2 * 2
     row = next(row for row in table.rows if [entry.main for entry in row[:3]] == ["p80", "proxy", "true"])
     found = variance["proxy"]["p80"]["true_reward"]
@@ -468,6 +470,30 @@ def test_appendix_f_answers_every_point_from_the_runs(default: Path) -> None:
     assert f"{15 - len(missing)} of 15 points are satisfied by this run. Missing: {'; '.join(missing)}." in (
         appendix_f.sentence(list(answers.values()))
     )
+
+
+def test_what_has_no_percentiles_says_nothing_of_them(default: Path) -> None:
+    results = read_results(load_params())
+    labelled = replace(results, params=replace(results.params, offline_cells=("b0.05", "b12.0")))
+    without = replace(labelled, params=replace(labelled.params, beta_percentiles=()))
+    named = "Cells by their labels: b0.05, b12.0."
+    texts = [
+        next(point.found for point in appendix_f.points(found) if point.wanted == "how β was derived")
+        for found in (results, labelled, without)
+    ]
+    assert texts[0].startswith("Percentiles 20, 50, 80 of the absolute log-ratio") and "Cells" not in texts[0]
+    assert texts[1:] == [f"{texts[0]} {named}", named]
+    assert "percentiles" in sections._beta_grid(labelled) and "percentiles" not in sections._beta_grid(without)
+
+
+def test_variance_components_stand_by_ascending_beta() -> None:
+    betas = {"b12.0": 12.0, "sft2": math.nan, "p80": 2.0, "b0.05": 0.05, "b3.0": 3.0}
+    parts = dict.fromkeys(measure_tables.COMPONENTS, 0.5)
+    table = measure_tables.variance_table(
+        {"proxy": {label: {"true_reward": parts} for label in betas}},
+        pd.DataFrame({"label": list(betas), "beta": list(betas.values())}),
+    )
+    assert [row[0].main for row in table.rows] == ["b0.05", "p80", "b3.0", "b12.0", "sft2"]
 
 
 def test_appendix_f_knows_what_is_enough(default: Path) -> None:

@@ -321,6 +321,14 @@ def test_what_is_missing_is_named_with_the_stage_that_makes_it(world: Params) ->
         load_instrument(world)
 
 
+def test_the_checkpoint_is_that_of_the_lowest_strength(world: Params) -> None:
+    records.write_json(layout.BETA_GRID, {"p20": 0.4, "p50": 1.0, "p80": 2.0, "b0": {"05": 0.05}, "sft2": None})
+    cell = DpoCell("b0.05", 0)
+    save_random_adapter(world, layout.dpo_adapter(cell), seed=1)
+    instrument = load_instrument(dataclasses.replace(world, offline_cells=("sft2", "b0.05")))
+    assert (instrument.cell, instrument.beta) == (cell, 0.05)
+
+
 def test_models_of_another_scale_are_refused(world: Params) -> None:
     with pytest.raises(SourceError, match="laptop.yaml: policy: found source 'hub'; expected 'embedded'"):
         next(selfcheck.selfcheck("laptop"))

@@ -129,12 +129,13 @@ def _stated(results: Results) -> list[Point]:
 
 def _betas(results: Results) -> str:
     grid, params = results.beta_grid, results.params
-    named = f" Cells by their labels: {', '.join(params.offline_cells)}." if params.offline_cells else ""
-    return (
+    percentiles = (
         f"Percentiles {', '.join(map(str, params.beta_percentiles))} of the absolute log-ratio of chosen over rejected "
         f"response under the base, over its median (Eq. 6, 7), from {grid['pairs']:,} training pairs, log-probs summed "
-        f"in {grid['precision']}.{named}"
+        f"in {grid['precision']}."
     )
+    named = f"Cells by their labels: {', '.join(params.offline_cells)}."
+    return " ".join([percentiles] * bool(params.beta_percentiles) + [named] * bool(params.offline_cells))
 
 
 def _threshold(results: Results) -> str:

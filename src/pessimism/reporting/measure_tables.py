@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pessimism.experiment.cells import percentile_in, percentile_label
+from pessimism.experiment.cells import percentile_label
 from pessimism.measures.intervals import log_t_interval
 from pessimism.probes.parts.declaration import all_columns
 from pessimism.published import printed
@@ -177,10 +177,10 @@ def probe_legend() -> str:
     return " ".join(f"{column.heading}: {column.formula}; higher: {column.higher}." for column in all_columns())
 
 
-def variance_table(variance: Mapping[str, Any]) -> Table:
-    """Variance components of the held-out changes, by label, arm and reward."""
+def variance_table(variance: Mapping[str, Any], cells: pd.DataFrame) -> Table:
+    """Variance components of the held-out changes, by label, arm and reward; the betas of ``cells`` ascending."""
     rows = []
-    for label in sorted(set().union(*variance.values()), key=lambda label: (percentile_in(label) or 100, label)):
+    for label in (level.label for level in beta_levels(cells)):
         for arm, rewards in ((arm, found[label]) for arm, found in variance.items()):
             for reward, parts in rewards.items():
                 numbers = (Entry(number(parts[name])) for name in COMPONENTS)

@@ -230,16 +230,10 @@ def _method(results: Results) -> list[str]:
             "checkpoint per seed; all arms of a checkpoint draw the same prompts. A seed repeats DPO and the online "
             "run; base, pairs and reward models are shared by all seeds."
         ),
-        _figure(
-            "beta_grid",
-            "Distribution of absolute log-ratios with the percentiles that give the betas",
-            "Absolute log-ratio of the chosen over the rejected response of each pair, in both precisions; vertical "
-            f"lines are the percentiles in use, taken in {results.beta_grid['precision']}. The highest hundredth is "
-            "cut off.",
-        ),
+        _beta_grid(results),
         folded(
             "Where the spread comes from: seeds, problems, single answers",
-            page.table(measure_tables.variance_table(results.variance)),
+            page.table(measure_tables.variance_table(results.variance, results.cells)),
             note(
                 "Variance components of one held-out problem's change from step 0 to the end, in the reward's squared "
                 "unit; the standard error is that of the mean over these seeds and problems."
@@ -251,3 +245,15 @@ def _method(results: Results) -> list[str]:
         folded(f"Scale {params.scale_name}", page.table(tables.settings_table(asdict(params.scale)))),
         folded("Every metric", page.table(tables.metrics_table(metrics))),
     ]
+
+
+def _beta_grid(results: Results) -> str:
+    """The log-ratios, and the percentiles that give betas where there are any."""
+    lines = f" vertical lines are the percentiles in use, taken in {results.beta_grid['precision']}."
+    given = bool(results.params.beta_percentiles)
+    return _figure(
+        "beta_grid",
+        f"Distribution of absolute log-ratios{' with the percentiles that give the betas' if given else ''}",
+        "Absolute log-ratio of the chosen over the rejected response of each pair, in both precisions"
+        f"{';' + lines if given else '.'} The highest hundredth is cut off.",
+    )

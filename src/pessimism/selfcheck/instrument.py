@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records, rng
-from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_label
+from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Arm, Params
 from pessimism.measures.goodhart import controlled_gap
 from pessimism.models.adapters import attach, trainable_parameters, use_adapter
@@ -143,13 +144,14 @@ def load_instrument(params: Params) -> Instrument:
         DataError: an output that is needed is missing.
         SourceError: the models are not those that ``params`` name.
     """
-    cell = DpoCell(_freest_label(params), params.seeds[0])
+    betas = read_betas(params)
+    cell = DpoCell(_freest_label(betas), params.seeds[0])
     _require_outputs(params, cell)
     checkpoint = layout.dpo_adapter(cell)
     return Instrument(
         params=params,
         cell=cell,
-        beta=read_betas(params)[cell.label],
+        beta=betas[cell.label],
         model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
         tokenizer=load_tokenizer(params, "policy"),
         ensemble=RewardEnsemble.load(params),
@@ -158,9 +160,9 @@ def load_instrument(params: Params) -> Instrument:
     )
 
 
-def _freest_label(params: Params) -> str:
-    """The lowest percentile, or else the label that is listed first."""
-    return percentile_label(min(params.beta_percentiles)) if params.beta_percentiles else params.labels[0]
+def _freest_label(betas: Mapping[str, float]) -> str:
+    """The label of the lowest strength; the one listed first where none has a strength."""
+    return min(betas, key=lambda label: math.inf if math.isnan(betas[label]) else betas[label])
 
 
 def _require_outputs(params: Params, cell: DpoCell) -> None:
