@@ -1,7 +1,7 @@
 """Places to extend: a file in a folder is found by its name, and declares one object.
 
 Modules found so are imported when they are asked for: a stage depends on the one that the parameters name, and a new
-file reruns nothing.
+file reruns nothing until one names it. All probes are always on, so that a new one reruns probe_policy.
 """
 
 from __future__ import annotations
