@@ -20,6 +20,7 @@ from dvc_render.vega import VegaRenderer
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
+from pessimism.measures import beta_star
 from pessimism.measures.intervals import log_t_interval
 from pessimism.probes.parts.declaration import ProbeColumn, all_columns
 from pessimism.published import printed
@@ -552,6 +553,30 @@ def test_series_keep_seeds_apart(default: Path) -> None:
 def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: str) -> None:
     html = run_stages(tmp_path, invented)
     assert says in html
+    text = re.sub(r"<[^>]*>", " ", re.sub(r"base64,[^\"]*", "", html))
+    assert re.findall(r"\b(?:nan|None|inf|NaT)\b", text.replace(" – ", " ")) == []
+
+
+STRENGTHLESS = Invented(percentiles=(), offline="likelihood", arms=("uncoupled", "placebo"))
+
+
+def test_an_objective_without_strength_has_runs_but_nothing_over_beta(tmp_path: Path) -> None:
+    html = run_stages(tmp_path, STRENGTHLESS)
+    claims = json.loads((tmp_path / layout.CLAIMS).read_text())
+    assert claims["design"]["betas"] == 0 and not claims["design"]["can_support_a_claim"]
+    for claim in claims["claims"].values():
+        for measure in claim_tables.BY:
+            assert claim[measure]["verdict"] == "insufficient" and claim[measure]["reason"]
+            assert claim[measure]["estimate"] is None and claim[measure]["values"] == []
+    assert "spearman_beta_augc" not in json.loads((tmp_path / layout.HACKING).read_text())
+    assert json.loads((tmp_path / layout.POWER_LAW).read_text()) == {"fit": "fewer than three distinct betas"}
+    for measure, found in json.loads((tmp_path / layout.BETA_STAR).read_text()).items():
+        assert measure in claim_tables.BY and "fewer than six distinct betas" in found.pop("forms")["refused"]
+        assert all(star["estimate"] is None and star["not_identified"] == beta_star.NO_BETAS for star in found.values())
+    assert "a run has no finite value" not in html
+    mechanism = json.loads((tmp_path / layout.MECHANISM).read_text())
+    assert {link["correlation"] for part in mechanism_tables.PARTS for link in mechanism["paper"][part]} == {None}
+    assert "1 objective without strength × 3 seeds × 2 arms (uncoupled, placebo)" in html
     text = re.sub(r"<[^>]*>", " ", re.sub(r"base64,[^\"]*", "", html))
     assert re.findall(r"\b(?:nan|None|inf|NaT)\b", text.replace(" – ", " ")) == []
 

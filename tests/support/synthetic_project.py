@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.cells import OnlineCell, percentile_in
 from pessimism.experiment.params import Params, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,12 +23,15 @@ class Invented:
     """What the invented runs look like.
 
     Attributes:
+        percentiles: of the betas; none for an offline objective without strength.
+        offline: the offline objective; without percentiles also the label of the only cells.
         proxy_start: mean proxy reward of the untouched checkpoint.
         true_start: mean true reward of the untouched checkpoint; 0 makes the paper's gap divide by epsilon.
         drift: proxy gain over the run per unit of beta; 0 for runs in which nothing happens.
     """
 
     percentiles: Sequence[int] = (20, 50, 80)
+    offline: str = "dpo"
     seeds: Sequence[int] = (0, 1, 2)
     arms: Sequence[str] = ("proxy", "placebo")
     proxy_start: float = 0.8
@@ -51,6 +54,8 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
         "scale": "tiny",
         "protocol": "paper",
         "beta_percentiles": list(invented.percentiles),
+        "offline_cells": [] if invented.percentiles else [invented.offline],
+        "offline": {"objective": invented.offline},
         "seeds": list(invented.seeds),
         "arms": list(invented.arms),
     }
@@ -79,7 +84,9 @@ def beta_of(percentile: int) -> float:
 
 
 def _percentile(label: str) -> int:
-    return int(label[1:])
+    """The percentile that a label names; without one the runs look like those of the median."""
+    found = percentile_in(label)
+    return 50 if found is None else found
 
 
 def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -99,7 +106,7 @@ def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFram
     return pd.DataFrame(rows), pd.concat(samples)
 
 
-MOVES = {"proxy": (1.0, -0.6), "placebo": (0.0, 0.0), "oracle": (0.1, 0.15)}
+MOVES = {"proxy": (1.0, -0.6), "uncoupled": (1.0, -0.6), "placebo": (0.0, 0.0), "oracle": (0.1, 0.15)}
 PROBLEMS = 64
 
 
@@ -155,8 +162,9 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
 
 
 def _write_grid(params: Params) -> None:
-    betas = {label: beta_of(_percentile(label)) for label in params.labels}
-    precisions = {"float32": betas, "bfloat16": betas}
+    betas = {label: beta_of(_percentile(label)) if percentile_in(label) else None for label in params.labels}
+    grid = {label: beta for label, beta in betas.items() if beta is not None}
+    precisions = {"float32": grid, "bfloat16": grid}
     records.write_json(
         layout.BETA_GRID, {**betas, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}
     )

@@ -17,7 +17,7 @@ from pessimism.claims.kinds import Evidence, Kind
 from pessimism.claims.statements import Claim
 from pessimism.claims.verdicts import ALPHA, ClaimTest, Verdict, verdicts
 from pessimism.measures.trends import page_smallest_p
-from pessimism.scoring.columns import over_beta
+from pessimism.scoring.columns import over_beta, size
 from pessimism.scoring.measures import MEASURES, PAPER
 
 
@@ -44,7 +44,7 @@ def check_claims(
         for measure in MEASURES
     }
     return {
-        "design": design_record(runs, primary_arm),
+        "design": design_record(cells, primary_arm),
         "claims": {
             claim.name: _words(claim) | {measure: judged[measure][claim.name] for measure in MEASURES}
             for claim in statements.CLAIMS
@@ -76,13 +76,13 @@ def _record(kind: Kind, evidence: Evidence, family: int, verdict: Verdict) -> di
     }
 
 
-def design_record(runs: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
-    """What the number of betas and seeds can show at all, where no run lacks a value.
+def design_record(cells: pd.DataFrame, primary_arm: str) -> dict[str, Any]:
+    """What the number of betas and seeds of the primary arm can show at all, where no run lacks a value.
 
     A two-sided claim has twice the smallest p; where that is too large at Holm's first step, others must be supported
     first.
     """
-    seeds, betas = runs["seed"].nunique(), runs["label"].nunique()
+    seeds, betas = size(cells, primary_arm)
     smallest = page_smallest_p(seeds, betas) if betas > 1 else None
     family = sum(claim.kind.counts_in_family(betas) for claim in statements.CLAIMS)
     return {

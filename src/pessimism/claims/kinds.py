@@ -89,7 +89,8 @@ class Kind(ABC):
 
 
 def all_finite(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all())
+    """Whether there are values, and all are finite."""
+    return bool(values.size and np.isfinite(values).all())
 
 
 def as_bounds(interval: Interval | None) -> list[float] | None:

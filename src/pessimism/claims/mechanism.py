@@ -19,7 +19,7 @@ from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.intervals import auroc, resample_interval, t_interval
 from pessimism.measures.trends import spearman
-from pessimism.scoring.columns import by_seed, over_beta
+from pessimism.scoring.columns import by_seed, over_beta, size
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 from pessimism.scoring.runs import Run
 
@@ -46,7 +46,7 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
         disagreement: plots/disagreement.csv.
     """
     runs = over_beta(cells, params.primary_arm)
-    seeds, betas = runs["seed"].nunique(), runs["label"].nunique()
+    seeds, betas = size(cells, params.primary_arm)
     generator = rng.generator(params.root_seed, "mechanism")
     record: dict[str, Any] = {"seeds": seeds, "betas": betas, "smallest_p": _smallest_p(seeds, betas)}
     for measure in MEASURES:
@@ -63,12 +63,12 @@ def link(runs: pd.DataFrame, x: str, y: str, generator: np.random.Generator) -> 
     """Correlation of two columns over betas within seeds, with its null interval and two-sided p.
 
     Returns:
-        ``from``, ``to``, ``correlation`` in [-1, 1], ``null_interval``, ``p``; null where a run has no value or a
-        series is constant.
+        ``from``, ``to``, ``correlation`` in [-1, 1], ``null_interval``, ``p``; null where a run has no value, a
+        series is constant, or there are no runs.
     """
     pairs = list(zip(by_seed(runs, x), by_seed(runs, y), strict=True))
     empty = {"from": x, "to": y, "correlation": None, "null_interval": None, "p": None}
-    if any(np.isnan(row).any() for pair in pairs for row in pair):
+    if not pairs or any(np.isnan(row).any() for pair in pairs for row in pair):
         return empty
     correlations = [spearman(x_K, y_K) for x_K, y_K in pairs]
     if any(value is None for value in correlations):

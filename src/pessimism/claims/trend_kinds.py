@@ -162,16 +162,15 @@ def _difference(values_S_K: np.ndarray) -> dict[str, Any]:
 
 def _ratio(values_S_K: np.ndarray) -> dict[str, Any]:
     """Geometric mean over seeds of the value at the highest beta over that at the lowest, where all are above 0."""
-    low_S, high_S = values_S_K[:, 0], values_S_K[:, -1]
-    if values_S_K.shape[1] < 2 or not (all_finite(values_S_K) and (low_S > 0).all() and (high_S > 0).all()):
+    if values_S_K.shape[1] < 2 or not (all_finite(values_S_K) and (values_S_K[:, [0, -1]] > 0).all()):
         return {"ratio": None, "ratio_interval": None}
-    ratio_S = high_S / low_S
+    ratio_S = values_S_K[:, -1] / values_S_K[:, 0]
     return {"ratio": float(np.exp(np.log(ratio_S).mean())), "ratio_interval": as_bounds(log_t_interval(ratio_S))}
 
 
 def _spearman(values_S_K: np.ndarray, predicted: int) -> dict[str, float | None]:
     """The paper's own statistic, over betas on the means (medians where a run never had the event) over seeds."""
-    if np.isnan(values_S_K).any():
+    if not values_S_K.size or np.isnan(values_S_K).any():
         return {"spearman": None, "spearman_p": None}
     values_K = values_S_K.mean(axis=0) if all_finite(values_S_K) else np.median(values_S_K, axis=0)
     order = np.arange(len(values_K))
@@ -197,7 +196,9 @@ def _jonckheere(values_S_K: np.ndarray, predicted: int) -> float | None:
 
 def _seeds_needed(values_S_K: np.ndarray, predicted: int, family: int) -> int | str:
     """Seeds for power 0.8 at Holm's first step; a claim with two directions is planned for the one observed."""
-    if values_S_K.shape[1] < 2 or not all_finite(values_S_K):
+    if values_S_K.shape[1] < 2:
+        return NoTest.FEW_BETAS.value
+    if not all_finite(values_S_K):
         return Unknown.NOT_FINITE.value
     rises = values_S_K[:, -1].mean() >= values_S_K[:, 0].mean() if predicted == EITHER else predicted == RISES
     alpha = ALPHA / max(family, 1) / (2 if predicted == EITHER else 1)

@@ -201,10 +201,12 @@ def correlation_and_growth_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTes
 
     Returns:
         The larger p of a t test against 0 of the seeds' means over betas, and of Page's test of the growth. Runs of one
-        seed may share their prompts: taken as independent they would make the t test find too much.
+        seed may share their prompts: taken as independent they would make the t test find too much. None without runs.
     """
-    seed_mean_S = np.asarray(correlation_S_K, dtype=float).mean(axis=1)
-    return both(mean_test(seed_mean_S), trend_test(correlation_S_K, RISES))
+    values = np.asarray(correlation_S_K, dtype=float)
+    if not values.size:
+        return NoTest.FEW_BETAS
+    return both(mean_test(values.mean(axis=1)), trend_test(values, RISES))
 
 
 def correlation_and_growth_tests(correlation_E_S_K: np.ndarray) -> ClaimTests:

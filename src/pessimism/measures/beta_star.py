@@ -28,11 +28,13 @@ DEF_61_REWARD_ACCURACY = "def_61_reward_accuracy"
 ABOVE_PLACEBO = "above_placebo"
 ONE_SEED = "one seed has no resamples"
 NO_PLACEBO = "there is no placebo run"
+NO_BETAS = "there is no beta to choose from"
 NO_BETA = "the means over seeds give no beta"
 UNSTABLE = "fewer than 95 % of the resamples give a beta"
 ANY_BETA = "the resamples range over all observed betas"
 
 _OFFLINE = {DEF_61_WIN_RATE: "win_rate", DEF_61_REWARD_ACCURACY: "reward_accuracy"}
+_DEFINITIONS = (EQ_15_OVER_GRID, EQ_15_OVER_OBSERVED, *_OFFLINE, ABOVE_PLACEBO)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaSta
       are in the resamples.
 
     Args:
-        runs: one row per run with seed, beta, augc and, where measured, win_rate and reward_accuracy.
+        runs: one row per run with seed, beta, augc and, where measured, win_rate and reward_accuracy; none where the
+            offline objective has no strength.
         placebo_augc: AUGC of every placebo run; may be empty.
 
     Returns:
@@ -72,6 +75,8 @@ def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaSta
     Raises:
         DataError: a seed lacks a beta, has it twice, or has no AUGC for it.
     """
+    if runs.empty:
+        return dict.fromkeys(_DEFINITIONS, _absent(NO_BETAS))
     betas, augc_S_K = _table(runs, "augc")
     placebo = np.asarray(placebo_augc, dtype=float)
     found = dict(zip((EQ_15_OVER_GRID, EQ_15_OVER_OBSERVED), _practical(betas, augc_S_K), strict=True))

@@ -36,12 +36,12 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Spearman rank correlation in [-1, 1], ties at their mean rank; None where either series is constant.
+    """Spearman rank correlation in [-1, 1], ties at their mean rank; None where either is constant or empty.
 
     ``y`` may hold infinity: a run in which an event never came ranks behind all in which it did.
     """
     x_ranks, y_ranks = _ranks(x), _ranks(y)
-    if np.ptp(x_ranks) == 0 or np.ptp(y_ranks) == 0:
+    if _constant(x_ranks) or _constant(y_ranks):
         return None
     return _correlation(x_ranks, y_ranks)
 
@@ -62,9 +62,9 @@ def spearman_exact_p(x: ArrayLike, y: ArrayLike, alternative: Alternative = "gre
 
 
 def spearman_null(x: ArrayLike, y: ArrayLike) -> np.ndarray | None:
-    """(n!,) rank correlation of every pairing of ``x`` with ``y``; None where constant or above 8 points."""
+    """(n!,) rank correlation of every pairing of ``x`` with ``y``; None where constant or empty, or above 8 points."""
     x_ranks, y_ranks = _ranks(x), _ranks(y)
-    if np.ptp(x_ranks) == 0 or np.ptp(y_ranks) == 0 or len(x_ranks) > LARGEST_ENUMERATION:
+    if _constant(x_ranks) or _constant(y_ranks) or len(x_ranks) > LARGEST_ENUMERATION:
         return None
     x_ranks, y_ranks = x_ranks - x_ranks.mean(), y_ranks - y_ranks.mean()
     return np.array(list(permutations(x_ranks))) @ y_ranks / math.sqrt((x_ranks @ x_ranks) * (y_ranks @ y_ranks))
@@ -72,6 +72,10 @@ def spearman_null(x: ArrayLike, y: ArrayLike) -> np.ndarray | None:
 
 def _ranks(values: ArrayLike) -> np.ndarray:
     return pd.Series(np.asarray(values, dtype=float)).rank().to_numpy()
+
+
+def _constant(values: np.ndarray) -> bool:
+    return not values.size or bool(np.ptp(values) == 0)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:

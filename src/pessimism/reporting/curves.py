@@ -45,6 +45,11 @@ def beta_levels(cells: pd.DataFrame) -> list[BetaLevel]:
     ]
 
 
+def axis_label(levels: Sequence[BetaLevel], over_betas: str) -> str:
+    """``over_betas``, or what stands under an axis that has no betas: the label of an objective without strength."""
+    return over_betas if any(not math.isnan(level.beta) for level in levels) else "objective without strength"
+
+
 @dataclass(frozen=True)
 class Series:
     """One quantity of one beta and arm over training steps.

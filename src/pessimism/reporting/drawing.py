@@ -18,6 +18,7 @@ from pessimism.reporting.curves import (
     Arms,
     BetaLevel,
     Series,
+    axis_label,
     beta_levels,
     seed_offsets,
     series,
@@ -113,7 +114,7 @@ def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after:
         scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
         draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
     axes.set_xticks(ticks, [level.tick for level in levels])
-    axes.set(xlabel="β, and its percentile", xlim=(-0.6, len(levels) - 0.4))
+    axes.set(xlabel=axis_label(levels, "β, and its percentile"), xlim=(-0.6, len(levels) - 0.4))
     axes.grid(axis="x", visible=False)
 
 

@@ -5,6 +5,7 @@ Every figure shows every seed; colour is beta, grey is the placebo arm, black da
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pessimism.reporting.curves import (
     Arms,
     BetaLevel,
     Series,
+    axis_label,
     beta_levels,
     series,
     values_per_beta,
@@ -160,7 +162,7 @@ def power_law_figure(cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mappin
     figure, grid = make_grid(1, 2, width=4.6, height=3.4)
     left, controlled = grid[0]
     star = power_law.get("beta_star_over_grid")
-    right = 1.12 * max([*(level.beta for level in levels), star or 0.0])
+    right = 1.12 * float(np.nanmax([*(level.beta for level in levels), star or 0.0])) or 1.0
     fitted = curve[(curve["kind"] == "curve") & (curve["beta"] <= right)]
     left.plot(fitted["beta"], fitted["augc"], color=INK, linewidth=1.3)
     if star is not None:
@@ -179,12 +181,15 @@ def power_law_figure(cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mappin
 
 def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Arms, right: float) -> None:
     levels = beta_levels(cells)
-    betas, offset = [level.beta for level in levels], 0.012 * right
+    # Without a beta there is one label, which stands in the middle.
+    betas, offset = [right / 2 if math.isnan(level.beta) else level.beta for level in levels], 0.012 * right
     if arms.placebo in arms.contrasts:
         scatter(axes, cells, levels, arms.placebo, betas, offset, column=column, colour=GREY)
     scatter(axes, cells, levels, arms.primary, betas, offset, column=column)
     draw_means(axes, values_per_beta(cells, column, levels, arms.primary), levels, betas, 0.025 * right)
-    axes.set(xlim=(0, right), xlabel="β")
+    axes.set(xlim=(0, right), xlabel=axis_label(levels, "β"))
+    if all(math.isnan(level.beta) for level in levels):
+        axes.set_xticks(betas, [level.tick for level in levels])
 
 
 def _width_for_betas(cells: pd.DataFrame) -> float:

@@ -49,7 +49,7 @@ def mechanism_sentence(mechanism: Mapping[str, Any]) -> str:
     """What the number of runs allows to be said of a link."""
     betas, seeds, smallest = mechanism["betas"], mechanism["seeds"], mechanism["smallest_p"]
     if betas < 2:
-        return "One beta has no correlation: the links need at least two."
+        return f"{'One beta has' if betas else 'Without a beta there is'} no correlation: the links need at least two."
     links = sum(len(mechanism[measure][part]) for measure in MEASURES for part in PARTS)
     return (
         f"A link is the rank correlation of two quantities over {count(betas, 'beta')} within a seed, averaged over "
@@ -63,7 +63,8 @@ def mechanism_sentence(mechanism: Mapping[str, Any]) -> str:
 def entropy_sentence(claims: Claims, betas: Sequence[float], entropy_tokens: str) -> str:
     """Whether the checkpoints' entropy rises or falls with beta, on prompts and on responses."""
     if len(betas) < 2:
-        return "With one beta there is no saying whether the checkpoints' entropy rises or falls with it."
+        known = "With one beta" if betas else "Without a beta"
+        return f"{known} there is no saying whether the checkpoints' entropy rises or falls with it."
     claim = claims[about(claims, "entropy_dpo")[0]]
     found = {entropy_tokens: claim[PAPER], "response": claim[CONTROLLED]}
     parts = " and ".join(f"{_moves(record)} over {tokens} tokens" for tokens, record in found.items())

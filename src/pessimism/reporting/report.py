@@ -19,8 +19,9 @@ def write_report(results: Results) -> None:
 
 def _lead(results: Results) -> str:
     params = results.params
+    betas = count(len(results.betas), "beta") if results.betas else "1 objective without strength"
     return (
-        f"{count(len(params.labels), 'beta')} × {count(len(params.seeds), 'seed')} × "
+        f"{betas} × {count(len(params.seeds), 'seed')} × "
         f"{count(len(params.arms), 'arm')} ({', '.join(params.arms)}), scale {params.scale_name}, "
         f"protocol {params.protocol_name}, offline objective {params.offline.objective}, online objective "
         f"{params.online.objective}."

@@ -45,6 +45,11 @@ class Results:
         return Arms(self.params.arms, self.params.placebo)
 
     @property
+    def betas(self) -> list[float]:
+        """The betas of the runs, ascending; empty where the offline objective has no strength."""
+        return sorted(self.cells["beta"].dropna().unique().tolist())
+
+    @property
     def primary(self) -> pd.DataFrame:
         """The rows of ``cells`` that claims and checkpoints are about."""
         return self.cells[self.cells["arm"] == self.arm]

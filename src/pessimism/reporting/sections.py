@@ -112,17 +112,16 @@ def _measures(results: Results) -> list[str]:
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),
         note(
-            f"{captions.trend_caption(results.hacking, len(results.params.labels), claims)} "
+            f"{captions.trend_caption(results.hacking, len(results.betas), claims)} "
             f"Published rows: {printed.SOURCE}; threshold {tables.number(printed.HACKING_THRESHOLD)}."
         ),
     ]
 
 
 def _conservatism(results: Results) -> list[str]:
-    betas = sorted(results.cells["beta"].unique().tolist())
     tokens = results.params.protocol.entropy_tokens
     return [
-        paragraph(mechanism_tables.entropy_sentence(results.claims["claims"], betas, tokens)),
+        paragraph(mechanism_tables.entropy_sentence(results.claims["claims"], results.betas, tokens)),
         _figure(
             "conservatism",
             "KL to the base and response entropy of each checkpoint over beta, and controlled AUGC over both",

@@ -53,6 +53,11 @@ def over_beta(cells: pd.DataFrame, arm: str) -> pd.DataFrame:
     return cells[(cells["arm"] == arm) & cells["beta"].notna()]
 
 
+def size(cells: pd.DataFrame, arm: str) -> tuple[int, int]:
+    """Number of seeds of ``arm``, and of its betas: none of an objective without strength."""
+    return int(cells.loc[cells["arm"] == arm, "seed"].nunique()), int(over_beta(cells, arm)["label"].nunique())
+
+
 def by_seed(runs: pd.DataFrame, column: str) -> np.ndarray:
     """(S, K) one row per seed, betas ascending; missing values stay missing, an event that never came is infinite."""
     table = runs.pivot(index="seed", columns="beta", values=column).sort_index(axis=1)
