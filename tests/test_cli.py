@@ -277,7 +277,7 @@ def test_dag_has_one_node_per_stage(project: Path, capsys: pytest.CaptureFixture
 def test_dag_as_mermaid(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = output(capsys, "dag", "--format", "mermaid").splitlines()
     assert lines[0] == "flowchart TD"
-    assert '    train_dpo["train_dpo<br/>per beta_percentile x seed"]' in lines
+    assert '    train_dpo["train_dpo<br/>per label x seed"]' in lines
     assert "    train_dpo --> adapt_online" in lines
     assert "    train_dpo --> report" not in lines
 
@@ -466,7 +466,7 @@ def test_prune_refuses_a_lock_that_it_cannot_tell_apart() -> None:
 def make_results() -> None:
     rows = [
         {
-            "label": percentile,
+            "label": f"p{percentile}",
             "beta": percentile / 50,
             "arm": arm,
             "seed": seed,

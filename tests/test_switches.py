@@ -97,6 +97,7 @@ RERUN = {
     "normalize_rewards": {"measure_base", "adapt_online"},
     "paired_seeds": {"train_dpo", "adapt_online"},
     "grid_precision": {"derive_beta_grid"},
+    "arms": {"adapt_online", "score_hacking", "fit_power_law"},
 } | dict.fromkeys(
     ("gap_rewards", "gap_baseline", "entropy_tokens", "probe_layer", "probe_members", "diversity_prompts"),
     {"score_hacking"},
