@@ -1,4 +1,4 @@
-"""The console script ``pessimism``: what a user wants beside DVC's own commands. Run it in the project's root."""
+"""The console script ``pessimism``: what a user wants besides DVC's own commands. Run it in the project's root."""
 
 from __future__ import annotations
 

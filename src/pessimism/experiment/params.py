@@ -197,7 +197,7 @@ class OnlineDesign:
 
 @dataclass(frozen=True)
 class Design:
-    """The experiment whatever its size: what params.yaml says beside the names of the scale and the protocol."""
+    """The experiment whatever its size: what params.yaml says besides the names of the scale and the protocol."""
 
     launcher: str
     root_seed: int

@@ -22,7 +22,7 @@ HEAD_NORMS, BIASES = {"qwen3"}, {"qwen2"}
 
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 SPECIAL_TOKENS = 3
-"""Of the embedded model, beside the pieces of its world: padding, end, unknown."""
+"""Of the embedded model, besides the pieces of its world: padding, end, unknown."""
 
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published_models.json").read_text("utf-8"))
 """config.json of the shipped scales' models, as far as sizes go."""

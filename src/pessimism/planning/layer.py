@@ -26,7 +26,7 @@ BACKWARD_ATTENTION = 2.5
 """FLOPs of attention's backward pass for one of its forward pass: five products for two."""
 
 STATISTICS = 2 * FLOAT32
-"""Bytes that a norm keeps of each row beside what it read."""
+"""Bytes that a norm keeps of each row besides what it read."""
 
 READS = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up_proj": 2, "down_proj": 3}
 """Which of a layer's states a linear layer reads: first norm, attention, second norm, gate."""

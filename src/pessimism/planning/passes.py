@@ -1,4 +1,4 @@
-"""Whole passes through a model in closed form: their kernels, and their memory at its largest beside what stays."""
+"""Whole passes through a model in closed form: their kernels, and their memory at its largest besides what stays."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def reading_memory(role: Role, batch: Batch) -> float:
 
 
 def training_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool) -> float:
-    """Largest bytes of a training step beside weights, gradients and moments.
+    """Largest bytes of a training step besides weights, gradients and moments.
 
     Without checkpointing every layer keeps what its backward pass reads, and the largest moment is at the last product
     forward, or in the first gate backward. With it, layers keep what they read alone, and one at a time is computed
@@ -98,7 +98,7 @@ def training_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool
 
 
 def waiting_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool) -> float:
-    """Bytes of a pass that waits for its backward pass, beside one that keeps nothing over the same batch."""
+    """Bytes of a pass that waits for its backward pass, compared with one that keeps nothing over the same batch."""
     sizes, layer = role.architecture, Layer(role, batch, adapted=True, dropout=dropout)
     state = role.stream * sizes.hidden
     kept = sizes.layers * (state * batch.positions if checkpointing else layer.kept())

@@ -18,7 +18,7 @@ PACKED_BLOCK, NESTED_BLOCK = 64, 256
 """4-bit weights per 8-bit scale, and scales per float32 scale of theirs: what bitsandbytes does by default."""
 
 TABLES = FLOAT32 * (16 + 256 + 1)
-"""Bytes of every 4-bit layer beside: the values of its codes and of its scales' codes, and an offset."""
+"""Further bytes of every 4-bit layer: the values of its codes and of its scales' codes, and an offset."""
 
 PACKED_PRODUCT = 2
 """Bytes per number in products with 4-bit weights: bfloat16."""
@@ -72,7 +72,7 @@ class Role:
 
     @property
     def trainable(self) -> int:
-        """Parameters of an adapter, and of the score head beside it."""
+        """Parameters of an adapter, and of the score head next to it."""
         return self.architecture.layers * self.adapter_weights + self._outer_weights[1]
 
     @property

@@ -69,7 +69,7 @@ class Setting:
         Args:
             texts: a sample of them.
             forwards: of every batch.
-            waiting: residual streams that are kept beside what one pass needs.
+            waiting: residual streams that are kept besides what one pass needs.
         """
         load, largest = texts.under_budget(self.budget(role)), Batch(self.budget(role))
         calls, batch = count * load.share, load.batch

@@ -175,7 +175,7 @@ def _ensemble(setting: Setting) -> dict[str, float]:
 
 
 def _both(setting: Setting, adapters: int) -> dict[str, float]:
-    """The ensemble beside a policy with so many adapters."""
+    """The ensemble next to a policy with so many adapters."""
     found, policy = _ensemble(setting), setting.policy
     found["weights"] += policy.weight_bytes
     found["adapters"] += adapters * policy.adapter_bytes
