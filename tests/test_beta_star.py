@@ -81,6 +81,11 @@ def test_best_trade_has_no_unit() -> None:
     assert best_trade(betas, 1e-3 * augc_K, 100 * offline_K) == best_trade(betas, augc_K, offline_K)
 
 
+def test_rounding_decides_no_trade() -> None:
+    """Best and worst at opposite ends are equally good by the choice of lambda; argmin alone takes the greater beta."""
+    assert best_trade(np.array(BETAS), np.array([11.3, 10.0, 0.45]), np.array([0.61, 0.58, 0.57])) == 0.3
+
+
 def test_both_measured_qualities_are_used() -> None:
     same = [[1.0, 2.0, 9.0]] * 3
     found = beta_stars(runs(same, win_rate=[[0.5, 0.65, 0.7]] * 3, reward_accuracy=[[0.7, 0.6, 0.5]] * 3), [])

@@ -20,6 +20,8 @@ from pessimism.measures.intervals import Interval, resample_interval, seed_resam
 from pessimism.measures.power_law import REPEATED_EVALUATIONS, PowerLaw, fit_power_law
 
 IDENTIFYING_SHARE = 0.95
+_ROUNDING = 1e-9
+"""Share of AUGC's range within which two betas are equally good."""
 PLACEBO_PERCENTILE = 95
 EQ_15_OVER_GRID = "eq_15_over_grid"
 EQ_15_OVER_OBSERVED = "eq_15_over_observed"
@@ -90,7 +92,8 @@ def best_trade(betas: np.ndarray, augc_K: np.ndarray, offline_K: np.ndarray) -> 
     """Beta* of Def. 6.1: argmin over the observed betas of AUGC(beta) - lambda A(beta).
 
     The paper leaves lambda open. Here it is the range of AUGC over the range of A over the observed betas, so that the
-    worst and the best beta differ as much in one as in the other.
+    worst and the best beta differ as much in one as in the other. A beta of the greatest AUGC and the best A is then
+    exactly as good as one of the least AUGC and the worst A: what differs by rounding alone is equal.
 
     Args:
         betas: (K,) observed betas.
@@ -104,7 +107,8 @@ def best_trade(betas: np.ndarray, augc_K: np.ndarray, offline_K: np.ndarray) -> 
     if np.ptp(offline_K) == 0 or np.ptp(augc_K) == 0:
         return None
     weight = np.ptp(augc_K) / np.ptp(offline_K)
-    return float(betas[np.argmin(augc_K - weight * offline_K)])
+    cost_K = augc_K - weight * offline_K
+    return float(betas[np.flatnonzero(cost_K <= cost_K.min() + _ROUNDING * np.ptp(augc_K))[0]])
 
 
 def smallest_above(betas: np.ndarray, augc_K: np.ndarray, level: float) -> float | None:
