@@ -370,7 +370,7 @@ def refusal(*stages: str, resources: Resources = LOCAL) -> str:
 def test_only_matrix_stages_are_fanned_out(plain: Project) -> None:
     message = refusal("train_dpo", "assess_ensemble", "trian_dpo")
     assert "found no matrix stage assess_ensemble, trian_dpo" in message
-    assert "train_reward_model, train_dpo, adapt_online, probe_policy" in message
+    assert "train_reward_model, train_dpo, train_dpo_by_label, adapt_online, adapt_online_by_label" in message
 
 
 def test_without_a_remote_the_two_ways_to_get_one_are_named(plain: Project) -> None:
