@@ -30,6 +30,7 @@ from pessimism.reporting import (
     captions,
     claim_tables,
     curves,
+    drawing,
     figures,
     measure_tables,
     mechanism_tables,
@@ -653,3 +654,10 @@ def test_every_dvc_plot_fills_its_template(default: Path, name: str, section: di
     for field in re.findall(r'"field": "(\w+)"', text):
         assert field == "rev" or field in [*table.columns, *calculated]
     assert section["x_label"] in text and '"field": "rev"' in text
+
+
+def test_every_contrast_arm_is_drawn_in_its_own_way() -> None:
+    """Next to the placebo two further arms, such as uncoupled and oracle, are told apart in figure and legend."""
+    arms = Arms(("proxy", "uncoupled", "oracle", "placebo"), "placebo")
+    handles = drawing.arm_handles([curves.BetaLevel("p20", 0.4, "black")], arms, seeds=1)
+    assert len({(handle.get_color(), str(handle._unscaled_dash_pattern)) for handle in handles}) == 4

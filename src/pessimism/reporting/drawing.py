@@ -33,6 +33,7 @@ SYMLOG_ABOVE = 100
 DANGER = "#c0392b"
 SAFE = "#2e8b57"
 DASHES: Any = (0, (4, 2))
+ARM_DASHES: list[Any] = [(0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2))]
 
 
 def make_grid(
@@ -91,9 +92,16 @@ def _drop_unused(grid: np.ndarray) -> None:
 def draw_arms(axes: Axes, table: pd.DataFrame, column: str, level: BetaLevel, arms: Arms) -> None:
     """One beta's runs over steps: the primary arm in the beta's colour over the other arms."""
     for arm in arms.contrasts:
-        style = {"color": GREY} if arm == arms.placebo else {"color": INK, "linestyle": (0, (4, 1.5))}
-        draw_series(axes, series(table, column, level.label, arm), **style)
+        draw_series(axes, series(table, column, level.label, arm), **_contrast_style(arm, arms))
     draw_series(axes, series(table, column, level.label, arms.primary), color=level.colour)
+
+
+def _contrast_style(arm: str, arms: Arms) -> dict[str, Any]:
+    """The placebo in grey, every other arm in ink with dashes of its own, as far as they go."""
+    if arm == arms.placebo:
+        return {"color": GREY}
+    place = [name for name in arms.contrasts if name != arms.placebo].index(arm)
+    return {"color": INK, "linestyle": ARM_DASHES[place % len(ARM_DASHES)]}
 
 
 def draw_series(axes: Axes, runs: Series, **style: Any) -> None:
@@ -187,7 +195,7 @@ def arm_handles(levels: Sequence[BetaLevel], arms: Arms, seeds: int) -> list[Lin
     if seeds > 1:
         handles.append(Line2D([], [], color=colour, linewidth=0.8, alpha=0.7, label=f"{arms.primary}, one seed"))
     for arm in arms.contrasts:
-        handles.append(Line2D([], [], color=GREY, linewidth=2.1, label=arm) if arm == arms.placebo else dash(arm, INK))
+        handles.append(Line2D([], [], linewidth=2.1, label=arm, **_contrast_style(arm, arms)))
     return handles
 
 
