@@ -128,9 +128,9 @@ def test_readme_names_files_where_they_are(rooms: list[str], text: str) -> None:
 def test_readme_shows_where_to_look() -> None:
     """Where the gap is computed, where the beta grid is, and what to touch to add a task."""
     rooms = {room: text for listed, text in rooms_in_readme() for room in listed}
-    assert "`goodhart.py`: **the gap**" in rooms["measures"] and says("measures/goodhart.py", "controlled_gap")
+    assert "`goodhart.py`: **the Goodhart gap**" in rooms["measures"] and says("measures/goodhart.py", "controlled_gap")
     assert "`beta_grid.py`: **the grid of β**" in rooms["offline"] and says("offline/beta_grid.py", "beta_grid")
-    assert f"`{layout.BETA_GRID}`" in rooms["offline"]
+    assert f"`{layout.BETA_GRID}`" in rooms["offline"] and "`beta_percentiles`" in rooms["offline"]
     assert "`src/pessimism/tasks/NAME.py`" in rooms["tasks"] and "docs/extend.md" in rooms["tasks"]
 
 
