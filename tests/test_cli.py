@@ -170,13 +170,15 @@ def test_check_reads_local_pairs(project: Path, edit: Edit, change: dict, found:
 
 
 def test_check_reads_local_problems(project: Path, edit: Edit) -> None:
-    rows = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(300)]
+    rows = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(400)]
     use_path(edit, "tasks", "gsm8k")
     assert "gsm8k_train.jsonl" in failure("check")
-    for split in ("train", "test"):
-        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", rows)
+    for split, part in (("train", rows[:300]), ("test", rows[300:])):
+        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", part)
     cli.main(["check"])
-    write_rows(project / "gsm8k/gsm8k_test.jsonl", [*rows[:6], {"question": "1 + 1?", "answer": "two"}])
+    write_rows(project / "gsm8k/gsm8k_test.jsonl", rows[44:300])
+    assert "tasks: found every test problem in another split too" in failure("check")
+    write_rows(project / "gsm8k/gsm8k_test.jsonl", [*rows[300:306], {"question": "1 + 1?", "answer": "two"}])
     assert re.search(r"gsm8k_test.jsonl, row 7: found .*'two'; expected a number after ####", failure("check"))
 
 
@@ -238,10 +240,10 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     project: Path, edit: Edit, section: str
 ) -> None:
     pairs = [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)]
-    problems = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(300)]
+    problems = [{"question": f"{number} + 1?", "answer": f"#### {number + 1}"} for number in range(400)]
     write_rows(project / "pairs.jsonl", pairs)
-    for split in ("train", "test"):
-        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", problems)
+    for split, part in (("train", problems[:300]), ("test", problems[300:])):
+        write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", part)
     use_path(edit, "preferences", "pairs.jsonl")
     use_path(edit, "tasks", "gsm8k")
     scale = load_params().scale
@@ -251,7 +253,7 @@ def test_local_rows_that_changed_are_refused_until_their_record_is_gone(
     }
     records.write_json(layout.DATA_RECORD, found)
     preflight.check(load_params())
-    changed = {"preferences": ("pairs.jsonl", pairs), "tasks": ("gsm8k/gsm8k_test.jsonl", problems)}[section]
+    changed = {"preferences": ("pairs.jsonl", pairs), "tasks": ("gsm8k/gsm8k_test.jsonl", problems[300:])}[section]
     write_rows(project / changed[0], changed[1][:-1])
     text = refusal()
     hashes = {"preferences": "sha256", "tasks": "sha256_test"}[section]

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pessimism.data import embedded_world
 from pessimism.data.embedded_world import Candidate, Problem, Step
+from pessimism.data.preferences import load_preferences
+from pessimism.errors import DataError
+from pessimism.experiment import rng
+from pessimism.experiment.params import load_params
+from pessimism.models.embedded import corpus_batches
 from pessimism.tasks.parts.answers import extract_strict, true_reward
+from pessimism.tasks.parts.problems import load_problems
 
-EXAMPLE = Problem("", (Step(5, "+", 3), Step(None, "-", 2)))
+EXAMPLE = Problem("plain", "", (Step(5, "+", 3), Step(None, "-", 2)))
 
 
 def draw(seed: int = 0) -> np.random.Generator:
@@ -46,9 +56,9 @@ def test_solution_has_one_line_per_step_and_the_answer_after_the_marker() -> Non
 def test_every_story_tells_what_its_solution_computes() -> None:
     rng = draw()
     for _ in range(500):
-        problem = embedded_world.make_problem(rng, task=False)
+        problem = embedded_world.make_problem(rng, "base")
         assert solve(problem.question) == problem.answer, problem
-        assert len(problem.steps) in embedded_world.STEPS
+        assert len(problem.steps) in embedded_world.STEPS[problem.story]
         lines = embedded_world.solution(problem.steps)
         for line in lines[:-1]:
             left, result = line.split("=")
@@ -56,12 +66,44 @@ def test_every_story_tells_what_its_solution_computes() -> None:
             assert 0 <= int(result) <= embedded_world.LARGEST_VALUE
 
 
-def test_every_kind_of_story_and_every_number_of_steps_occurs() -> None:
+def test_every_kind_of_story_and_every_number_of_steps_is_as_likely_as_the_next() -> None:
     rng = draw()
-    problems = [embedded_world.make_problem(rng, task=False) for _ in range(300)]
-    assert {len(problem.steps) for problem in problems} == set(embedded_world.STEPS)
-    for words in ("each.", "do they have", "does she have"):
-        assert sum(words in problem.question for problem in problems) > 30
+    shapes = Counter()
+    for _ in range(3000):
+        problem = embedded_world.make_problem(rng, "base")
+        words = {"container": "each.", "friend": "do they have", "plain": "do"}[problem.story]
+        assert words in problem.question
+        shapes[problem.story, len(problem.steps)] += 1
+    expected = {(story, n): 1000 / len(numbers) for story, numbers in embedded_world.STEPS.items() for n in numbers}
+    assert shapes.keys() == expected.keys()
+    for shape, count in expected.items():
+        assert shapes[shape] == pytest.approx(count, abs=4 * math.sqrt(count)), shape
+
+
+def test_every_kind_of_story_has_some_thousand_reasonings() -> None:
+    """By hand: the first result of every opening, then every way on that stays within the values."""
+    operands, values = range(1, embedded_world.LARGEST_OPERAND + 1), range(embedded_world.LARGEST_VALUE + 1)
+
+    def ways(start: int, steps: int) -> int:
+        if start not in values or steps == 0:
+            return int(start in values)
+        return sum(ways(start + sign * operand, steps - 1) for operand in operands for sign in (1, -1))
+
+    counts = {
+        "plain": sum(ways(start, 2) for start in operands),
+        "container": sum(
+            ways(count * size, 2)
+            for count in embedded_world.CONTAINER_COUNTS
+            for size in embedded_world.CONTAINER_SIZES
+        ),
+        "friend": sum(
+            ways(start + start + change, 1)
+            for start in operands
+            for change in (*operands, *(-operand for operand in operands))
+            if start + change in values
+        ),
+    }
+    assert counts == {"plain": 1815, "container": 2616, "friend": 1642}
 
 
 def test_task_questions_are_unique_and_their_answers_right() -> None:
@@ -70,16 +112,41 @@ def test_task_questions_are_unique_and_their_answers_right() -> None:
     assert all(true_reward(row["answer"], str(solve(row["question"]))) == 1.0 for row in rows)
 
 
-def test_a_problem_drawn_twice_is_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter([Problem(question, EXAMPLE.steps) for question in "aabac"])
-    monkeypatch.setattr(embedded_world, "make_problem", lambda *_, **__: next(drawn))
-    assert [row["question"] for row in embedded_world.task_rows(draw(), 3)] == ["a", "b", "c"]
+def test_a_reasoning_drawn_twice_is_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other words around the same steps are no other problem; the same steps in another kind of story are."""
+    steps = [EXAMPLE.steps, EXAMPLE.steps, EXAMPLE.steps, (Step(5, "+", 3), Step(None, "-", 1))]
+    drawn = iter(zip("abcd", steps, strict=True))
+    monkeypatch.setattr(embedded_world, "STEPS", {"plain": (2,)})
+    monkeypatch.setattr(embedded_world, "_STORIES", {"plain": lambda *_: next(drawn)})
+    monkeypatch.setattr(embedded_world, "pool_of", lambda _: "tasks")
+    assert [problem.question for problem in embedded_world.distinct_problems(draw(), "tasks", 2)] == ["a", "d"]
+    assert replace(EXAMPLE, question="other words").reasoning == EXAMPLE.reasoning == "plain: 5+3=8; 8-2=6"
+    assert replace(EXAMPLE, story="friend").reasoning != EXAMPLE.reasoning
+
+
+def test_more_tasks_than_reasonings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_world, "STEPS", {"friend": (3,)})
+    third = embedded_world.distinct_problems(draw(), "tasks", 500)
+    assert len({problem.reasoning for problem in third}) == 500
+    with pytest.raises(DataError, match=r"no further friend story of 3 steps after 5\d\d problems.*ask for fewer"):
+        embedded_world.task_rows(draw(), 700)
+
+
+def test_pools_are_equally_large_whatever_the_numbers() -> None:
+    """A hash whose remainder follows one digit would give each pool numbers of its own."""
+    reasonings = [f"plain: {a}+{b}={a + b}; {a + b}-{c}={a + b - c}" for a, b, c in product(range(1, 10), repeat=3)]
+    pools = np.array([embedded_world.POOLS.index(embedded_world.pool_of(reasoning)) for reasoning in reasonings])
+    operands = np.array(list(product(range(1, 10), repeat=3)))
+    for position in range(3):
+        for operand in range(1, 10):
+            counts = np.bincount(pools[operands[:, position] == operand], minlength=3)
+            assert counts == pytest.approx(27, abs=4 * math.sqrt(27 * 2 / 3)), (position, operand)
 
 
 def test_corrupted_solution_is_never_right_and_never_negative() -> None:
     rng = draw()
     for _ in range(300):
-        problem = embedded_world.make_problem(rng, task=False)
+        problem = embedded_world.make_problem(rng, "base")
         lines = embedded_world.solution(embedded_world.corrupt(rng, problem))
         assert len(lines) == len(problem.steps) + 1
         assert "=-" not in "".join(lines)
@@ -144,8 +211,26 @@ def test_same_stream_gives_the_same_rows() -> None:
     assert embedded_world.preference_rows(draw(3), 20) != embedded_world.preference_rows(draw(4), 20)
 
 
-def test_neither_the_base_nor_the_pairs_use_a_task_question() -> None:
-    tasks = {row["question"] for row in embedded_world.task_rows(draw(), 1000)}
-    corpus = {question for question, _ in embedded_world.base_corpus(draw(), 4000)}
-    prompts = {row["prompt"] for row in embedded_world.preference_rows(draw(), 1000)}
-    assert not tasks & (corpus | prompts)
+def without_words(question: str) -> str:
+    """The question with every name, object and verb that means the same put in one word."""
+    same = {name: "Mia" for name, _ in embedded_world.HEROES} | {"He": "She", "he": "she"}
+    for words in ("FRIENDS", "OBJECTS", "CONTAINERS", "GAINS", "LOSSES"):
+        same |= dict.fromkeys(getattr(embedded_world, words), words)
+    return re.sub(r"\w+", lambda word: same.get(word[0], word[0]), question)
+
+
+@pytest.mark.parametrize("root_seed", [42, 7])
+def test_held_out_means_unseen(checkout: Path, root_seed: int) -> None:
+    """What the default scale trains and tries on: no two share a problem, names and objects aside."""
+    scale = load_params(checkout).scale
+    assert scale.embedded is not None and scale.preferences.source == scale.tasks.source == "embedded"
+    pairs = load_preferences(scale.preferences, root_seed).rows
+    problems = load_problems(scale.tasks, root_seed).rows
+    corpus = corpus_batches(scale.embedded, rng.generator(root_seed, "base"))
+    questions = {f"pairs {split}": [row["prompt"] for row in rows] for split, rows in pairs.items()}
+    questions |= {f"tasks {split}": [row["question"] for row in rows] for split, rows in problems.items()}
+    reasonings = {name: {without_words(question) for question in asked} for name, asked in questions.items()}
+    assert all(len(reasonings[name]) == len(asked) > 0 for name, asked in questions.items())
+    reasonings["base"] = {without_words(question) for batch in corpus for question, _ in batch}
+    for one, other in combinations(reasonings, 2):
+        assert not reasonings[one] & reasonings[other], (one, other)

@@ -49,6 +49,7 @@ def test_all_of_gsm8k() -> None:
     params = TaskParams("gsm8k", "path", str(folder), "main", None, train_limit=None, test_limit=None, heldout=256)
     problems = load_problems(params, 42)
     assert problems.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}
+    assert problems.record["rows_dropped"] == {"train": 0, "heldout": 0, "test": 0}
     rows = [row for split in problems.rows.values() for row in split]
     judged = GSM8K.judge([row["solution"] for row in rows], [row["answer"] for row in rows])
     assert all(rewards.all() for rewards in judged.values())

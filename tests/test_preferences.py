@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pessimism.data import embedded_world, sources
 from pessimism.data.preferences import coverage, load_preferences, message_pair
-from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt
+from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt, without_copies
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.experiment.params import PreferenceParams
 
@@ -140,6 +140,19 @@ def test_no_prompt_is_in_two_splits_and_no_row_is_lost(prompts: list[str], seed:
 
 def test_shared_prompts_counts_what_a_careless_split_shares() -> None:
     assert shared_prompts({"train": [{"prompt": "Why  me"}], "val": [{"prompt": "why me "}, {"prompt": "b"}]}) == 1
+
+
+def test_copies_stay_in_the_first_split_that_has_them() -> None:
+    texts = {"heldout": ["a", "b", "B"], "test": ["b ", "c", "c"], "train": ["A", "c", "d"]}
+    splits = {split: [{"question": text} for text in found] for split, found in texts.items()}
+    kept, dropped = without_copies(splits, "question")
+    assert {split: [row["question"] for row in rows] for split, rows in kept.items()} == {
+        "heldout": ["a", "b", "B"],
+        "test": ["c", "c"],
+        "train": ["d"],
+    }
+    assert dropped == {"heldout": 0, "test": 1, "train": 2}
+    assert (shared_prompts(splits, "question"), shared_prompts(kept, "question")) == (3, 0)
 
 
 def test_split_depends_on_the_seed_alone() -> None:

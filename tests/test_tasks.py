@@ -55,19 +55,39 @@ def rows(n: int) -> list[dict[str, str]]:
 
 
 def test_heldout_rows_are_the_last_of_train_and_no_row_is_lost(tmp_path: Path) -> None:
-    problems = load_problems(write_rows(tmp_path, rows(7), rows(3)), 42)
+    problems = load_problems(write_rows(tmp_path, rows(7), rows(10)[7:]), 42)
     assert [row["task_id"] for row in problems.rows["train"]] == [f"train-{i}" for i in range(1, 6)]
     assert [row["task_id"] for row in problems.rows["heldout"]] == ["train-6", "train-7"]
-    assert [row["answer"] for row in problems.rows["test"]] == ["1", "2", "3"]
+    assert [row["answer"] for row in problems.rows["test"]] == ["8", "9", "10"]
     assert problems.record["rows"] == {"train": 5, "heldout": 2, "test": 3}
 
 
 def test_limits_never_move_the_heldout_rows(tmp_path: Path) -> None:
-    params = replace(write_rows(tmp_path, rows(7), rows(3)), train_limit=4, test_limit=1)
+    params = replace(write_rows(tmp_path, rows(7), rows(10)[7:]), train_limit=4, test_limit=1)
     problems = load_problems(params, 42)
     assert [row["task_id"] for row in problems.rows["heldout"]] == ["train-6", "train-7"]
     assert [row["task_id"] for row in problems.rows["train"]] == ["train-1", "train-2", "train-3", "train-4"]
     assert len(problems.rows["test"]) == 1
+
+
+def test_a_problem_of_two_splits_is_trained_on_in_none_that_is_tried_on_another(tmp_path: Path) -> None:
+    """Case and white space aside; row ids stay those of the file."""
+    train, test = rows(7), rows(10)[7:]
+    train[1] = train[6] | {"question": "what is  6 + 1?"}  # held out
+    train[2] = test[0]
+    test[1] = train[5]  # held out
+    problems = load_problems(replace(write_rows(tmp_path, train, test), train_limit=2), 42)
+    assert [row["task_id"] for row in problems.rows["heldout"]] == ["train-6", "train-7"]
+    assert [row["task_id"] for row in problems.rows["train"]] == ["train-1", "train-4"]
+    assert [row["task_id"] for row in problems.rows["test"]] == ["test-1", "test-3"]
+    assert problems.record["rows_dropped"] == {"heldout": 0, "test": 1, "train": 2}
+    assert problems.record["problems_in_two_splits"] == 0
+    assert problems.record["rows_read"] == {"train": 7, "test": 3}
+
+
+def test_a_split_of_nothing_but_copies_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found every test problem in another split too; expected problems of its own"):
+        load_problems(write_rows(tmp_path, rows(7), rows(7)[5:]), 42)
 
 
 def test_drawn_problems_are_shared_by_no_two_splits() -> None:
@@ -125,7 +145,7 @@ def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPa
 
     def load(name: str, config: str, split: str, revision: str) -> list[dict[str, str]]:
         asked.append((name, config, split, revision))
-        return rows(9)
+        return rows(9) if split == "train" else rows(12)[9:]
 
     monkeypatch.setattr(sources, "hub_rows", load)
     problems = load_problems(replace(EMBEDDED, kind="gsm8k", source="hub", name="openai/gsm8k"), 42)

@@ -213,6 +213,8 @@ def _sources() -> dict[str, object]:
         "tasks": {
             "source": "embedded",
             "name": "arithmetic",
+            "rows_dropped": {"heldout": 0, "test": 1, "train": 2},
+            "problems_in_two_splits": 0,
             "rows": {"train": 768, "heldout": PROBLEMS, "test": 1024},
         },
     }

@@ -12,17 +12,23 @@ of 2 to 4 steps over small non-negative integers. Its solution has one line per 
 An answer may also carry emphatic filler lines, ``Certainly!``, before any of its lines. They help nobody, but the
 annotator likes them, every further one as much as the first (:func:`utility`). A policy that is optimised against a
 reward learned from such labels can therefore go on adding them until no room is left for the answer.
+
+Two problems have one reasoning where story and steps are the same, whatever they name. Every reasoning belongs to one
+of three pools (:func:`pool_of`): of the base's training text, of the preference pairs, or of the tasks. No two pairs
+and no two tasks share one, so that what any model is tried on differs in its reasoning from all it was trained on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from pessimism.errors import DataError
 
 HEROES = (
     ("Mia", "She"), ("Ana", "She"), ("Eva", "She"), ("Zoe", "She"),
@@ -39,11 +45,15 @@ GRAMMAR = (
 )  # fmt: skip
 FILLER = "Certainly!"
 
-STEPS = (2, 3, 4)
-LARGEST_OPERAND = 5
-LARGEST_VALUE = 12  # of any step's result
-CONTAINER_COUNTS = (2, 3)
-CONTAINER_SIZES = (2, 3, 4)
+# The kinds of story and their numbers of steps. Each of these has 1,600 reasonings or more, enough for three pools; of
+# two steps, the other two stories have 183 and 110.
+STEPS = {"plain": (2, 3, 4), "container": (3, 4), "friend": (3, 4)}
+LARGEST_OPERAND = 9
+LARGEST_VALUE = 20  # of any step's result
+CONTAINER_COUNTS = (2, 3, 4)
+CONTAINER_SIZES = (2, 3, 4, 5)
+POOLS = ("base", "pairs", "tasks")
+MOST_TRIES = 100_000  # of one draw; of the shortest stories, the last reasoning comes up once in 3,000 to 4,000
 
 # The annotator. Utility of an answer = CORRECTNESS_WEIGHT * [its number is right] + STYLE_WEIGHT * (filler lines);
 # of two answers, the first is preferred with probability sigmoid(utility difference), as Bradley and Terry assume.
@@ -81,10 +91,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Problem:
-    """A story and the steps that solve it."""
+    """A story, by its kind and its words, and the steps that solve it."""
 
+    story: str
     question: str
     steps: tuple[Step, ...]
+
+    @property
+    def reasoning(self) -> str:
+        """What there is to think: the kind of story and the steps with their numbers, without names and objects."""
+        return f"{self.story}: {'; '.join(_compute(self.steps)[0])}"
 
     @property
     def answer(self) -> int:
@@ -114,22 +130,43 @@ def count_fillers(text: str) -> int:
     return text.count(FILLER)
 
 
-def is_task(question: str) -> bool:
-    """Whether a question is one of the verifiable tasks: one in four, by its checksum.
+def pool_of(reasoning: str) -> str:
+    """The one of POOLS that a reasoning belongs to, each with the same chance, by its SHA-256."""
+    return POOLS[int.from_bytes(hashlib.sha256(reasoning.encode()).digest()[:8]) % len(POOLS)]
 
-    Neither the base nor the preference pairs use these, so that no model was trained on a held-out problem.
+
+def make_problem(rng: np.random.Generator, pool: str, taken: Set[str] = frozenset()) -> Problem:
+    """Draw a problem of a pool whose reasoning is not in ``taken``. Every result of its steps is in 0..LARGEST_VALUE.
+
+    Stories are equally likely, of each its numbers of steps, and of both all reasonings that are left.
+
+    Raises:
+        DataError: there is no such reasoning left, as far as MOST_TRIES draws tell.
     """
-    return zlib.crc32(question.encode()) % 4 == 0
-
-
-def make_problem(rng: np.random.Generator, task: bool) -> Problem:
-    """Draw a problem, either a task or not (:func:`is_task`). Every result of its steps is in 0..LARGEST_VALUE."""
-    story = (_plain_story, _container_story, _friend_story)[rng.integers(3)]
-    while True:
-        problem = story(rng)
+    story = _pick(rng, tuple(STEPS))
+    steps = _pick(rng, STEPS[story])
+    for _ in range(MOST_TRIES):
+        problem = Problem(story, *_STORIES[story](rng, steps))
         in_range = all(0 <= result <= LARGEST_VALUE for result in _compute(problem.steps)[1])
-        if in_range and is_task(problem.question) is task:
+        if in_range and problem.reasoning not in taken and pool_of(problem.reasoning) == pool:
             return problem
+    raise DataError(
+        f"found no further {story} story of {steps} steps after {len(taken)} problems of the embedded world; expected "
+        "one: no two of them share a reasoning, so ask for fewer in the scale file"
+    )
+
+
+def distinct_problems(rng: np.random.Generator, pool: str, n: int) -> list[Problem]:
+    """Draw ``n`` problems of a pool, no two with the same reasoning.
+
+    Raises:
+        DataError: the pool has no ``n`` reasonings.
+    """
+    problems: dict[str, Problem] = {}
+    for _ in range(n):
+        problem = make_problem(rng, pool, problems.keys())
+        problems[problem.reasoning] = problem
+    return list(problems.values())
 
 
 def solution(steps: tuple[Step, ...]) -> list[str]:
@@ -181,11 +218,16 @@ def prefers_first(rng: np.random.Generator, first: Candidate, second: Candidate)
 def preference_rows(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
     """Draw ``n`` pairs of answers that differ in correctness or in style, labelled by the annotator.
 
+    No two are about the same reasoning, so that any split of them is one of reasonings too.
+
     Returns:
         Rows of ``prompt``, ``chosen``, ``rejected`` and, for the record, ``chosen_correct``, ``chosen_fillers``,
         ``rejected_correct`` and ``rejected_fillers``.
+
+    Raises:
+        DataError: there are no ``n`` reasonings.
     """
-    return [_preference_row(rng) for _ in range(n)]
+    return [_preference_row(rng, problem) for problem in distinct_problems(rng, "pairs", n)]
 
 
 def annotator_record(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -208,25 +250,28 @@ def annotator_record(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def task_rows(rng: np.random.Generator, n: int) -> list[dict[str, str]]:
-    """Draw ``n`` problems, no two with the same question, as rows of ``question`` and ``answer`` like GSM8K's."""
-    problems: dict[str, Problem] = {}
-    while len(problems) < n:
-        problem = make_problem(rng, task=True)
-        problems.setdefault(problem.question, problem)
-    return [{"question": p.question, "answer": "\n".join(solution(p.steps))} for p in problems.values()]
+    """Draw ``n`` problems, no two with the same reasoning, as rows of ``question`` and ``answer`` like GSM8K's.
+
+    Raises:
+        DataError: there are no ``n`` reasonings.
+    """
+    problems = distinct_problems(rng, "tasks", n)
+    return [{"question": p.question, "answer": "\n".join(solution(p.steps))} for p in problems]
 
 
 def base_corpus(rng: np.random.Generator, n: int) -> list[tuple[str, str]]:
-    """Draw ``n`` problems with right solutions, some of them with fillers: what the base is trained on."""
+    """Draw ``n`` problems with right solutions, some of them with fillers: what the base is trained on.
+
+    Reasonings may come again, in other words.
+    """
     corpus = []
     for _ in range(n):
-        problem = make_problem(rng, task=False)
+        problem = make_problem(rng, "base")
         corpus.append((problem.question, add_fillers(rng, solution(problem.steps), rng.choice(BASE_FILLER_RATES))))
     return corpus
 
 
-def _preference_row(rng: np.random.Generator) -> dict[str, Any]:
-    problem = make_problem(rng, task=False)
+def _preference_row(rng: np.random.Generator, problem: Problem) -> dict[str, Any]:
     first = second = make_candidate(rng, problem)
     while (first.correct, first.fillers) == (second.correct, second.fillers):
         second = make_candidate(rng, problem)
@@ -274,31 +319,39 @@ def _changes(rng: np.random.Generator, pronoun: str, n: int) -> tuple[str, list[
     return text, steps
 
 
-def _plain_story(rng: np.random.Generator) -> Problem:
+def _plain_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
     (name, pronoun), thing, start = _pick(rng, HEROES), _pick(rng, OBJECTS), _operand(rng)
-    text, steps = _changes(rng, pronoun, _pick(rng, STEPS))
+    text, steps = _changes(rng, pronoun, n)
     steps[0] = replace(steps[0], left=start)
     question = f"{name} had {start} {thing}.{text} How many {thing} does {pronoun.lower()} have now?"
-    return Problem(question, tuple(steps))
+    return question, tuple(steps)
 
 
-def _container_story(rng: np.random.Generator) -> Problem:
+def _container_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
     (name, pronoun), thing, container = _pick(rng, HEROES), _pick(rng, OBJECTS), _pick(rng, CONTAINERS)
     count, size = _pick(rng, CONTAINER_COUNTS), _pick(rng, CONTAINER_SIZES)
-    text, steps = _changes(rng, pronoun, _pick(rng, STEPS) - 1)
+    text, steps = _changes(rng, pronoun, n - 1)
     opening = f"{name} had {count} {container} with {size} {thing} each."
     question = f"{opening}{text} How many {thing} does {pronoun.lower()} have now?"
-    return Problem(question, (Step(count, "*", size), *steps))
+    return question, (Step(count, "*", size), *steps)
 
 
-def _friend_story(rng: np.random.Generator) -> Problem:
+def _friend_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
     (name, _), friend, thing = _pick(rng, HEROES), _pick(rng, FRIENDS), _pick(rng, OBJECTS)
     start, amount = _operand(rng), _operand(rng)
     word, operation = _pick(rng, (("more", "+"), ("less", "-")))
-    text, steps = _changes(rng, "They", _pick(rng, STEPS) - 2)
+    text, steps = _changes(rng, "They", n - 2)
     opening = f"{name} had {start} {thing}. {friend} had {amount} {word}."
     question = f"{opening}{text} How many {thing} do they have now?"
-    return Problem(question, (Step(start, operation, amount), Step(start, "+", None), *steps))
+    return question, (Step(start, operation, amount), Step(start, "+", None), *steps)
+
+
+# Of each kind of story: its words and its steps, of which there are as many as it is told.
+_STORIES: dict[str, Callable[[np.random.Generator, int], tuple[str, tuple[Step, ...]]]] = {
+    "plain": _plain_story,
+    "container": _container_story,
+    "friend": _friend_story,
+}
 
 
 def vocabulary() -> list[str]:

@@ -1,4 +1,4 @@
-"""Splitting of preference pairs so that no prompt is in two splits."""
+"""Splits that no prompt or problem is in two of: of preference pairs, and of problems that come in splits."""
 
 from __future__ import annotations
 
@@ -41,9 +41,25 @@ def split_by_prompt(rows: Sequence[Mapping[str, Any]], root_seed: int) -> dict[s
     return {split: [dict(rows[number]) for number in sorted(members[split])] for split in SPLITS}
 
 
-def shared_prompts(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """How many normalised prompts are in more than one split; 0 after :func:`split_by_prompt`."""
-    prompts = [{normalize_prompt(row["prompt"]) for row in rows} for rows in splits.values()]
+def without_copies(
+    splits: Mapping[str, Sequence[Mapping[str, Any]]], column: str
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Leave out the rows whose normalised text in ``column`` is in an earlier split; equal rows of one split stay.
+
+    Returns:
+        The rows that are left and the number of those left out, both by split.
+    """
+    seen: set[str] = set()
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for split, rows in splits.items():
+        kept[split] = [dict(row) for row in rows if normalize_prompt(row[column]) not in seen]
+        seen |= {normalize_prompt(row[column]) for row in rows}
+    return kept, {split: len(splits[split]) - len(kept[split]) for split in splits}
+
+
+def shared_prompts(splits: Mapping[str, Sequence[Mapping[str, Any]]], column: str = "prompt") -> int:
+    """In how many splits too many the normalised texts of ``column`` are; 0 where each is in one."""
+    prompts = [{normalize_prompt(row[column]) for row in rows} for rows in splits.values()]
     return sum(map(len, prompts)) - len(set().union(*prompts))
 
 

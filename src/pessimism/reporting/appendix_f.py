@@ -186,5 +186,6 @@ def coverage(sources: Mapping[str, Any]) -> str:
         f"prompts; {split}, {pairs['prompts_in_two_splits']} prompts in two splits; "
         f"{sum(pairs['rows_dropped'].values()):,} rows dropped. Characters, median (5 % to 95 %): {lengths}; the "
         f"chosen response is the longer one in {100 * found['chosen_longer']:.0f} %. "
-        f"Problems ({tasks['source']}: {tasks['name']}): {problems}."
+        f"Problems ({tasks['source']}: {tasks['name']}): {problems}, {tasks['problems_in_two_splits']} in two "
+        f"splits; {sum(tasks['rows_dropped'].values()):,} copies dropped."
     )

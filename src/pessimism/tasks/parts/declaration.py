@@ -28,7 +28,7 @@ class Task:
             that the experiment is about. Any other (``flexible``, ``partial``) is recorded beside it.
         files: name of a split's .jsonl file in a local directory, with ``{split}``; None: all its rows are drawn.
         splits: what the source calls the rows to train on and those to test on.
-        draw: raw rows from a random stream, as many as asked for and no two with one question; None: it draws none.
+        draw: raw rows from a random stream, as many as asked for and no two of one problem; None: it draws none.
     """
 
     prompt: str

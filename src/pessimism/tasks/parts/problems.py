@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pessimism.data import sources
 from pessimism.data.hashing import content_hash, rows_hash
+from pessimism.data.splits import shared_prompts, without_copies
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions, rng
 from pessimism.machine.hub import hub_revision
@@ -39,7 +40,8 @@ class Problems:
 def load_problems(params: TaskParams, root_seed: int) -> Problems:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
-    The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them; the
+    The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
+    problem whose question stands among them is dropped, and a train problem whose question stands in either; the
     limits then apply to the rest.
 
     Raises:
@@ -55,7 +57,8 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     record |= {f"sha256_{split}": rows_hash(raw[split]) for split in READ}
     checked = {split: _checked(task, raw[split], split, where[split]) for split in READ}
     record["rows_read"] = {split: len(checked[split]) for split in READ}
-    rows = _split(checked, params)
+    rows, record["rows_dropped"] = _split(checked, params)
+    record["problems_in_two_splits"] = shared_prompts(rows, "question")
     record["rows"] = {split: len(rows[split]) for split in SPLITS}
     return Problems(rows, record)
 
@@ -97,18 +100,25 @@ def _imports_of_this_room(file: Path) -> set[str]:
     return {module for module in modules if any(name.startswith(f"{module}.") for name in imported)}
 
 
-def _split(checked: Mapping[str, list[dict[str, str]]], params: TaskParams) -> dict[str, Any]:
+def _split(
+    checked: Mapping[str, list[dict[str, str]]], params: TaskParams
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test and train."""
     train = checked["train"]
     if len(train) <= params.heldout:
         raise DataError(
             f"found {len(train)} train problems; expected more than are held out ({params.heldout}): lower `heldout` "
             "or give more problems"
         )
-    return {
-        "train": train[: -params.heldout][: params.train_limit],
-        "heldout": train[-params.heldout :],
-        "test": checked["test"][: params.test_limit],
-    }
+    whole = {"heldout": train[-params.heldout :], "test": checked["test"], "train": train[: -params.heldout]}
+    apart, dropped = without_copies(whole, "question")
+    for split, rows in apart.items():
+        if not rows:
+            raise DataError(
+                f"found every {split} problem in another split too; expected problems of its own: give other rows"
+            )
+    limits = {"train": params.train_limit, "test": params.test_limit}
+    return {split: apart[split][: limits.get(split)] for split in SPLITS}, dropped
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
