@@ -22,7 +22,7 @@ WORDS = {
     "mean_ensemble_std": "ensemble std",
     "controlled_ensemble_std": "held-out ensemble std",
     "augc": "AUGC",
-    "controlled_augc_excess": "AUGC above the placebo",
+    "controlled_signed_augc_excess": "signed AUGC above the placebo",
 }
 
 
