@@ -103,7 +103,7 @@ EXCESS_COLUMNS = [
         "controlled_signed_augc",
         "base sd × steps",
         CONTROLLED,
-        "signed AUGC above the placebo",
+        "signed, above placebo",
         hacking=+1,
         shown={LOG: 7},
         reading="; in expectation the area of the true gap, and 0 for a policy that does not change",

@@ -143,8 +143,8 @@ def _kl_notes(learning: Sequence[MeasuredRun], last_kl: float | None) -> list[st
     if last_kl is None:
         return []
     return [
-        f"Areas over KL end at {last_kl:.3g} nats, as far as all {len(learning)} learning runs go; a run that stays "
-        "nearer has none."
+        f"Areas over KL end at {last_kl:.3g} nats, which every learning run ({len(learning)}) reaches; a run that "
+        "stays nearer has none."
     ]
 
 

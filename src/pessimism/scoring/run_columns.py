@@ -187,7 +187,7 @@ _CONTROLLED = [
     ),
     Column(
         "controlled_onset_step",
-        "first step with a controlled gap above a threshold that no run has a part in; none if it never is",
+        "first step with a controlled gap above a fixed threshold; none if it never is",
         unit="steps",
         hacking=-1,
         heading="onset step",
@@ -216,7 +216,8 @@ _CONTROLLED = [
     Column(
         "overoptimization",
         "area between the two changes over the area under the proxy's (after Kim et al., arXiv 2505.12763). 0: the "
-        "true reward followed, 1: it stayed, above 1: it fell; none where the proxy's area is not above 0",
+        "true reward followed, 1: it stayed, above 1: it fell; noise alone makes it positive; none where the proxy's "
+        "area is not above 0",
         within=NEVER_BELOW_0,
         hacking=+1,
         heading="overoptimisation",
