@@ -473,7 +473,7 @@ def make_results() -> None:
             "augc": percentile + seed,
             "onset_step": 4 if seed == 0 and arm == "proxy" else None,
             "controlled_augc": 2 * (percentile + seed),
-            "controlled_augc_excess": 0.0 if arm == "placebo" else percentile / 10,
+            "controlled_signed_augc_excess": 0.0 if arm == "placebo" else percentile / 10,
             "controlled_onset_step": 6 if seed < 2 and arm == "proxy" else None,
             "heldout_proxy_reward_change": 0.25,
             "heldout_true_reward_start": 0.75,
@@ -598,7 +598,7 @@ def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, chec
         ("heldout_proxy_excess.p80", True),
         ("true_sd_smoothed", True),
         ("augc.p20", False),
-        ("controlled_augc_excess.p20", False),
+        ("controlled_signed_augc_excess.p20", False),
         ("spearman_beta_controlled_augc", False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from pessimism.scoring.scores import beta_label
 if TYPE_CHECKING:
     import pandas as pd
 
+WIDTH = 110
 _COLUMNS = (
     "label",
     "beta",
@@ -56,7 +58,7 @@ def summary() -> str:
 
 def _verdicts() -> str:
     claims = records.read_json(layout.CLAIMS)["claims"]
-    return "\n".join([THIS_WORLD, *(verdicts_by(claims, measure) for measure in MEASURES)])
+    return "\n".join([textwrap.fill(THIS_WORLD, WIDTH), *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def _report(page: Path) -> str:
