@@ -499,7 +499,8 @@ def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
     text = output(capsys, "summary")
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
-    paper, controlled = text.splitlines()[:2]
+    assert text.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set")
+    paper, controlled = (line for line in text.splitlines() if line.startswith("By "))
     assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper
     assert "controlled measure these runs support 0 of the paper's 2 claims, contradict 1 (C2)" in controlled
     rows = {tuple(line.split()[:3]): re.split(r"  +", line) for line in text.splitlines() if line}

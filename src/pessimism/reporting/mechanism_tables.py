@@ -92,9 +92,9 @@ def collapse_sentence(claims: Claims, primary: pd.DataFrame) -> str:
         int((primary[column] > 0).sum()) for column in ("entropy_collapse", "response_entropy_collapse")
     )
     return (
-        f"{about(claims, 'entropy_collapse')[0]} needs losses of entropy that rise with β. The policy lost entropy online "
-        f"in {lost} of {count(len(primary), 'run')} by the paper's probe and in {response_lost} by the controlled one; a "
-        "gain that shrinks is no loss."
+        f"{about(claims, 'entropy_collapse')[0]} needs losses of entropy that rise with β. The policy lost entropy "
+        f"online in {lost} of {count(len(primary), 'run')} by the paper's probe and in {response_lost} by the "
+        "controlled one; a gain that shrinks is no loss."
     )
 
 
