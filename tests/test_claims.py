@@ -17,21 +17,22 @@ from pessimism.claims.trend_kinds import OverBeta, Trend
 from pessimism.errors import DataError
 from pessimism.experiment import records
 from pessimism.measures.power import seeds_needed
-from pessimism.scoring.columns import by_seed
+from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
+from pessimism.scoring.columns import ALL, by_seed
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 BETAS = (0.3, 1.0, 2.4)
 FAMILY = {claim.name: claim.kind for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
 # The paper's words (sections 5 to 7), written out a second time: direction, and the column of either measure.
 IN_THE_PAPER = {
-    "C1": (+1, "augc", "controlled_augc_excess"),
+    "C1": (+1, "augc", "controlled_signed_augc_excess"),
     "C2": (-1, "entropy_dpo", "response_entropy_dpo"),
     "C3": (+1, "entropy_collapse", "response_entropy_collapse"),
     "C4": (-1, "response_diversity", "within_prompt_diversity"),
     "C5": (0, "ood_cosine_distance", "ood_mahalanobis_distance"),
-    "C6": (+1, "mean_ensemble_std", "controlled_ensemble_std"),
+    "C6": (+1, "mean_ensemble_std", "controlled_ensemble_std_excess"),
     "C7": (-1, "onset_step", "controlled_onset_step"),
-    "C8": (+1, "uq_gap_correlation", "controlled_uq_gap_correlation"),
+    "C8": (+1, "uq_gap_correlation", "controlled_uq_gap_correlation_excess"),
 }
 STAR = {"estimate": 1.1, "interval": [1.0, 1.2], "identifying_share": 1.0, "not_identified": ""}
 STARS = {measure: {"eq_15_over_grid": STAR} for measure in MEASURES}
@@ -121,7 +122,7 @@ def test_a_skewed_area_has_a_ratio_where_it_is_positive() -> None:
 
 
 def test_the_measures_are_judged_apart() -> None:
-    found = check(cells(controlled_augc_excess=lambda level, seed: -0.1 * level + 0.001 * seed))
+    found = check(cells(controlled_signed_augc_excess=lambda level, seed: -0.1 * level + 0.001 * seed))
     assert verdict(found, "C1", PAPER) == "supported"
     assert verdict(found, "C1", CONTROLLED) == "contradicted"
     assert found["claims"]["C1"][CONTROLLED]["estimate"] == pytest.approx(-0.2)
@@ -185,10 +186,29 @@ def test_a_missing_value_leaves_its_claim_untested_and_the_family_smaller(tmp_pa
 def test_disagreement_must_both_correlate_and_grow() -> None:
     grows_below_zero = check(cells(uq_gap_correlation=lambda level, seed: -0.9 + 0.1 * level + 0.01 * seed))
     claim = grows_below_zero["claims"]["C8"][PAPER]
-    assert claim["verdict"] == "insufficient" and claim["mean_correlation"] == pytest.approx(-0.79)
+    assert claim["verdict"] == "insufficient" and claim["mean"] == pytest.approx(-0.79)
     assert claim["trend_correlation"] == 1.0
     flat_above_zero = check(cells(uq_gap_correlation=lambda level, seed: 0.8 + 0.01 * ((level + seed) % 3)))
     assert verdict(flat_above_zero, "C8") == "insufficient"
+
+
+def test_a_gain_of_entropy_that_shrinks_is_no_collapse() -> None:
+    """Nine negative values that rise with beta in every seed, and nine positive ones."""
+    for quantity, measure in (("entropy_collapse", PAPER), ("response_entropy_collapse", CONTROLLED)):
+        shrinks = check(cells(**{quantity: lambda level, seed: -0.03 + 0.01 * level + 0.001 * seed}))["claims"]["C3"]
+        assert shrinks[measure]["verdict"] == "insufficient" and shrinks[measure]["p"] > 0.9
+        assert shrinks[measure]["trend_correlation"] == 1.0 and shrinks[measure]["mean"] == pytest.approx(-0.019)
+        grows = check(cells(**{quantity: lambda level, seed: 0.01 + 0.01 * level + 0.001 * seed}))["claims"]["C3"]
+        assert grows[measure]["verdict"] == "supported" and grows[measure]["mean"] == pytest.approx(0.021)
+
+
+def test_what_happens_online_is_judged_beyond_the_placebo_by_the_controlled_measure() -> None:
+    """But for the onset, an event: a placebo has none to subtract, and its threshold is fixed in its place."""
+    judged = {name: ALL[kind.controlled.name] for name, kind in FAMILY.items()}
+    of_a_checkpoint = {column.name for column in CHECKPOINT_COLUMNS}
+    online = {name: column for name, column in judged.items() if column.name not in of_a_checkpoint}
+    assert set(online) == {"C1", "C6", "C7", "C8"}
+    assert {name for name, column in online.items() if not column.excess_of} == {"C7"} and online["C7"].event
 
 
 def test_exponent_and_beta_star_need_six_betas() -> None:

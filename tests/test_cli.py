@@ -475,7 +475,7 @@ def make_results() -> None:
             "augc": percentile + seed,
             "onset_step": 4 if seed == 0 and arm == "proxy" else None,
             "controlled_augc": 2 * (percentile + seed),
-            "controlled_augc_excess": 0.0 if arm == "placebo" else percentile / 10,
+            "controlled_signed_augc_excess": 0.0 if arm == "placebo" else percentile / 10,
             "controlled_onset_step": 6 if seed < 2 and arm == "proxy" else None,
             "heldout_proxy_reward_change": 0.25,
             "heldout_true_reward_start": 0.75,
@@ -501,7 +501,8 @@ def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
     text = output(capsys, "summary")
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
-    paper, controlled = text.splitlines()[:2]
+    assert text.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set")
+    paper, controlled = (line for line in text.splitlines() if line.startswith("By "))
     assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper
     assert "controlled measure these runs support 0 of the paper's 2 claims, contradict 1 (C2)" in controlled
     rows = {tuple(line.split()[:3]): re.split(r"  +", line) for line in text.splitlines() if line}
@@ -600,7 +601,7 @@ def test_a_run_that_trained_nothing_online_is_not_verified(committed: Path, chec
         ("heldout_proxy_excess.p80", True),
         ("true_sd_smoothed", True),
         ("augc.p20", False),
-        ("controlled_augc_excess.p20", False),
+        ("controlled_signed_augc_excess.p20", False),
         ("spearman_beta_controlled_augc", False),
     ],
 )

@@ -15,6 +15,7 @@ from pessimism.measures.goodhart import (
     augc,
     augc_over_kl,
     baseline_degenerate,
+    common_kl,
     controlled_gap,
     hacking_onset,
     hacking_threshold,
@@ -22,8 +23,10 @@ from pessimism.measures.goodhart import (
     overoptimization,
     paper_gap,
     signed_augc,
+    signed_augc_over_kl,
     smoothed_sd,
     true_regret,
+    up_to_kl,
 )
 from support.import_closure import SOURCE, imports_at_start
 
@@ -49,9 +52,16 @@ def test_gap_takes_another_baseline_than_the_first_point() -> None:
     assert np.array_equal(same, paper_gap(np.array([2.0, 3.0]), np.array([0.5, 0.25])))
 
 
-def test_a_baseline_of_zero_is_degenerate() -> None:
-    assert baseline_degenerate(1.0, 0.0) and baseline_degenerate(0.0, 0.5)
-    assert not baseline_degenerate(-1.0, 0.03125)
+@pytest.mark.parametrize("baseline", [0.0, 0.009, 0.1, -0.009, -5.0])
+def test_a_baseline_near_zero_or_below_is_degenerate(baseline: float) -> None:
+    """Against a spread of 1; 0.009 made an area of 187."""
+    assert baseline_degenerate(baseline, 1.0)
+    assert baseline_degenerate(100 * baseline, 100.0), "the unit of a reward decides nothing"
+
+
+def test_a_baseline_well_above_zero_is_not_degenerate() -> None:
+    assert not baseline_degenerate(0.11, 1.0) and not baseline_degenerate(0.009, 0.05)
+    assert baseline_degenerate(0.0, 0.0) and not baseline_degenerate(0.5, 0.0), "a reward without spread"
 
 
 def test_controlled_gap_by_hand() -> None:
@@ -136,8 +146,28 @@ def test_signed_area_cancels_what_augc_adds_up() -> None:
 
 def test_area_over_kl_is_taken_in_its_order() -> None:
     """KL 0, 1, 3 with gaps 0, 2, 4: 1 + 6 in gap times nats, whenever the policy came by; negative gaps count as 0."""
-    assert augc_over_kl(np.array([0.0, 3.0, 1.0]), np.array([0.0, 4.0, 2.0])) == 7.0
-    assert augc_over_kl(np.array([0.0, 2.0]), np.array([-5.0, 1.0])) == 1.0
+    assert augc_over_kl(np.array([0.0, 3.0, 1.0]), np.array([0.0, 4.0, 2.0]), last_kl=3.0) == 7.0
+    assert augc_over_kl(np.array([0.0, 2.0]), np.array([-5.0, 1.0]), last_kl=2.0) == 1.0
+    assert signed_augc_over_kl(np.array([0.0, 2.0]), np.array([-5.0, 1.0]), last_kl=2.0) == -4.0
+
+
+def test_area_over_kl_ends_at_the_common_kl() -> None:
+    """A gap that is the KL itself has the area KL²/2, however far a run goes, and none where it stays nearer."""
+    near_T, far_T = np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.5, 6.0, 4.0])
+    last_kl = common_kl([far_T, near_T])
+    assert last_kl == 2.0
+    for area in (augc_over_kl, signed_augc_over_kl):
+        assert area(near_T, near_T, last_kl) == area(far_T, far_T, last_kl) == pytest.approx(2.0)
+        assert area(near_T, near_T, 2.001) is None and area(np.zeros(3), near_T, last_kl) is None
+
+
+def test_two_runs_of_one_path_have_one_area_over_kl() -> None:
+    """The longer run's own end, of no consequence to the shorter one, made its area four times as large."""
+    long_T = np.linspace(0, 4, 9)
+    short_T = long_T[:5]
+    last_kl = common_kl([short_T, long_T])
+    assert signed_augc_over_kl(long_T, long_T, last_kl) == signed_augc_over_kl(short_T, short_T, last_kl)
+    assert np.trapezoid(long_T, long_T) == 4 * np.trapezoid(short_T, short_T)
 
 
 gaps = st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=30)
@@ -237,7 +267,10 @@ def test_overoptimization_needs_a_proxy_that_rose() -> None:
 
 def test_overoptimization_is_taken_in_the_order_of_its_axis() -> None:
     axis_T, proxy_T, true_T = np.array([0.0, 2.0, 1.0]), np.array([0.0, 4.0, 1.0]), np.array([0.0, 1.0, 1.0])
-    assert overoptimization(axis_T, proxy_T, true_T) == pytest.approx(1.5 / 3.0)
+    whole = up_to_kl(axis_T, 2.0, proxy_T, true_T)
+    assert whole is not None and overoptimization(*whole) == pytest.approx(1.5 / 3.0)
+    first = up_to_kl(axis_T, 1.0, proxy_T, true_T)
+    assert first is not None and overoptimization(*first) == 0.0
 
 
 def test_the_measures_need_numpy_alone() -> None:

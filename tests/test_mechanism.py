@@ -105,7 +105,7 @@ def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.Mon
         ("beta", "response_entropy_dpo"),
         ("response_entropy_dpo", "within_prompt_diversity"),
         ("within_prompt_diversity", "controlled_ensemble_std"),
-        ("controlled_ensemble_std", "controlled_augc_excess"),
+        ("controlled_ensemble_std", "controlled_signed_augc_excess"),
     ]
     start = record["calibration"][0]
     assert start["step"] == 0 and start["runs"] == 9 and 0.5 < start["auroc"] < 1  # û is lower on right answers

@@ -155,7 +155,8 @@ def test_both_measures_stand_under_their_headers(marked: pd.DataFrame) -> None:
     paper, controlled = claim_tables.BY["paper"], claim_tables.BY["controlled"]
     assert row[f"{paper}: AUGC"].main == mean(marked, "augc", 20, "proxy")
     assert row[f"{controlled}: AUGC"].main == mean(marked, "controlled_augc", 20, "proxy")
-    assert row[f"{controlled}: above the placebo"].main == "+" + mean(marked, "controlled_augc_excess", 20, "proxy")
+    excess = row[f"{controlled}: signed, above placebo"].main
+    assert excess == "+" + mean(marked, "controlled_signed_augc_excess", 20, "proxy")
     assert row[f"{paper}: onset step"].main == " · ".join(map(str, runs["onset_step"]))
     assert row[f"{controlled}: onset step"].main == " · ".join(map(str, runs["controlled_onset_step"]))
     lows, highs = runs["controlled_onset_low"], runs["controlled_onset_high"]
@@ -173,7 +174,7 @@ def test_an_augc_has_its_seeds_an_interval_and_a_warning_where_a_baseline_is_zer
     seeds, bounds, warning = entry.small.splitlines()
     assert seeds == " · ".join(number(value, digits=2) for value in values)
     assert bounds == tables.bounds((interval.low, interval.high))
-    assert warning == "baseline 0 in 1 of 2" and entry.mark == "warning"
+    assert warning == "baseline near 0 or below in 1 of 2" and entry.mark == "warning"
     zero = marked.assign(augc=0.0, baseline_degenerate=0)
     entry = entries(measure_tables.both_measures(zero, ALL), "0.4 (p20)", "proxy")[f"{claim_tables.BY['paper']}: AUGC"]
     assert entry == Entry("0", "0 · 0"), "no logarithm of 0, no warning"
@@ -182,9 +183,9 @@ def test_an_augc_has_its_seeds_an_interval_and_a_warning_where_a_baseline_is_zer
 def test_the_placebo_has_no_excess_over_itself(marked: pd.DataFrame) -> None:
     controlled = claim_tables.BY["controlled"]
     row = entries(measure_tables.both_measures(marked, ALL), "0.4 (p20)", "placebo")
-    assert row[f"{controlled}: above the placebo"].main == ""
+    assert row[f"{controlled}: signed, above placebo"].main == ""
     more = measure_tables.more_of_the_controlled_measure(marked, ALL)
-    assert entries(more, "0.4 (p20)", "placebo")[": signed AUGC above the placebo"].main == ""
+    assert entries(more, "0.4 (p20)", "placebo")[": above the placebo"].main == ""
     without = measure_tables.heldout_outcome(marked[marked["arm"] != "placebo"], Arms(ALL.names[:2], None))
     assert "above the placebo" not in without.headers
 
@@ -193,12 +194,13 @@ def test_the_placebo_has_no_excess_over_itself(marked: pd.DataFrame) -> None:
     ("header", "column"),
     [
         ("signed AUGC", "controlled_signed_augc"),
-        ("signed AUGC above the placebo", "controlled_signed_augc_excess"),
+        ("above the placebo", "controlled_augc_excess"),
         ("AUGC over KL", "controlled_augc_over_kl"),
         ("final gap", "controlled_final_gap"),
         ("true regret", "true_regret"),
         ("overoptimisation", "overoptimization"),
         ("UQ-gap Pearson r", "controlled_uq_gap_correlation"),
+        ("UQ-gap r above the placebo", "controlled_uq_gap_correlation_excess"),
     ],
 )
 def test_more_of_the_controlled_measure(marked: pd.DataFrame, header: str, column: str) -> None:
@@ -362,16 +364,17 @@ def test_which_claims_the_areas_and_onsets_judge() -> None:
     claims = invented_claims()
     assert claim_tables.judged_by_sentence(claims) == "Claim C10 is judged by the AUGC of each measure."
     for name in ("C1", "C2"):
-        claims[name]["controlled"]["quantity"] = "controlled_augc_excess"
+        claims[name]["controlled"]["quantity"] = "controlled_signed_augc_excess"
     assert claim_tables.judged_by_sentence(claims) == (
-        "Claims C1 and C2 are judged by the paper's AUGC and by the controlled AUGC above the placebo, C10 by the AUGC "
-        "of each measure."
+        "Claims C1 and C2 are judged by the paper's AUGC and by the controlled signed AUGC above the placebo, C10 by "
+        "the AUGC of each measure."
     )
 
 
 def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     claims = records.read_json(layout.CLAIMS)["claims"]
+    assert html.index("Every verdict is in this world") < html.index("By the paper&#x27;s measure these runs support")
     assert html.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < html.index("<table>")
     supported = sum(
         claims[name][measure]["verdict"] == "supported"
@@ -547,7 +550,7 @@ def test_series_keep_seeds_apart(default: Path) -> None:
             Invented(seeds=(0,), arms=("oracle", "proxy", "placebo"), proxy_start=-0.5),
             "In 3 of 3 runs the baseline&#x27;s mean proxy reward is negative",
         ),
-        (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline 0 in 2 of 2"),
+        (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline near 0 or below in 2 of 2"),
         (Invented(seeds=(0, 1), arms=("proxy",), drift=0.0), "AUGC over beta"),
     ],
 )

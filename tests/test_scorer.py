@@ -101,10 +101,13 @@ def test_a_log_of_the_pipelines_samples_gets_the_pipelines_numbers(project: Path
     assert {"augc", "controlled_augc_excess", "controlled_onset_high", "true_regret", "overoptimization"} < set(SHARED)
     assert cells["controlled_onset_step"].notna().any() and cells["controlled_augc"].max() > 1
     compare(log, cells, SHARED, rel=1e-12)
-    hacking = records.read_json(layout.HACKING)
-    assert log["thresholds"] == pytest.approx(
-        {PAPER: hacking["hacking_threshold"], CONTROLLED: hacking["controlled_threshold"]}, rel=1e-12
+    paper = records.read_json(layout.HACKING)["hacking_threshold"]
+    controlled = load_params().protocol.controlled_threshold
+    assert log["thresholds"] == pytest.approx({PAPER: paper, CONTROLLED: controlled}, rel=1e-12)
+    end = (
+        f"Areas over KL end at {records.read_json(layout.HACKING)['common_kl']:.3g} nats, which every learning run (9)"
     )
+    assert any(note.startswith(end) for note in log["notes"])
 
 
 def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Path, log: dict[str, Any]) -> None:
@@ -180,7 +183,7 @@ run_columns.MEASURE_COLUMNS.append(
         hacking=+1,
         heading="widest gap",
         note="Widest gap: its maximum.",
-        shown={LOG: 13, MORE: 8},
+        shown={LOG: 14, MORE: 9},
         measure="controlled",
         compute=lambda found: found.gap_T.max(),
     )

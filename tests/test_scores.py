@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from pessimism.errors import DataError, NonFiniteError
 from pessimism.experiment import layout, records
@@ -23,6 +24,7 @@ from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.runs import BaseRewards, Measurements, read_measurements, read_runs
 from pessimism.scoring.variance import variance_record
+from support.repository import CHECKOUT
 from support.synthetic_project import Invented, run, write_project, write_run
 
 
@@ -67,13 +69,13 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     kl_T = heldout["kl_k3"].to_numpy()
     proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / measurements.base.unit.proxy_sd
     true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / measurements.base.unit.true_sd
-    assert row["controlled_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), kl_T)) != 0
-    assert row["controlled_signed_augc_over_kl"] == pytest.approx(np.trapezoid(controlled_T, kl_T))
-    for name, axis_T in (("overoptimization", steps_T), ("overoptimization_over_kl", kl_T)):
-        expected = np.trapezoid(abs(proxy_T - true_T), axis_T) / np.trapezoid(proxy_T, axis_T)
-        assert row[name] == pytest.approx(expected)
-    correlation = np.corrcoef(heldout["ensemble_std"], controlled_T)[0, 1]
-    assert row["controlled_uq_gap_correlation"] == pytest.approx(correlation)
+    assert row["overoptimization"] == pytest.approx(
+        np.trapezoid(abs(proxy_T - true_T), steps_T) / np.trapezoid(proxy_T, steps_T)
+    )
+    assert kl_T[-1] < scores.primary_kl(measurements), "the oracle stays nearer than any run of the first arm"
+    over_kl = [name for name in cells if name.endswith("_over_kl")]
+    assert len(over_kl) == 3 and row[over_kl].isna().all()
+    assert cells.loc[cells["arm"] == "proxy", over_kl].notna().all(axis=None)
     assert row["controlled_final_gap"] == pytest.approx(controlled_T.iloc[-1])
     assert row["heldout_true_reward_change"] == pytest.approx(
         heldout["true_reward"].iloc[-1] - heldout["true_reward"].iloc[0]
@@ -90,42 +92,93 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
 
 
 def test_the_excess_is_over_the_placebo_of_the_same_checkpoint(finished: Path) -> None:
-    _, cells = scored(finished, Invented(seeds=(0, 1)))
+    measurements, cells = scored(finished, Invented(seeds=(0, 1)))
     for label in ("p20", "p50", "p80"):
         for seed in (0, 1):
             proxy, placebo = (row_of(cells, OnlineCell(label, seed, arm)) for arm in ("proxy", "placebo"))
             for column in EXCESS_COLUMNS:
                 assert proxy[column.name] == pytest.approx(proxy[column.excess_of] - placebo[column.excess_of])
                 assert placebo[column.name] == 0
+    assert scores.hacking_metrics(cells, measurements)["controlled_signed_augc_excess"].keys() == {"p20", "p50", "p80"}
+
+
+def test_areas_over_kl_end_where_the_shortest_run_of_the_first_arm_does(finished: Path) -> None:
+    measurements, cells = scored(finished, Invented(seeds=(0,)))
+    reached = {
+        cell.label: run.rows("heldout")["kl_k3"].max() for cell, run in measurements.runs.items() if cell.arm == "proxy"
+    }
+    assert scores.primary_kl(measurements) == min(reached.values()) == reached["p20"] < reached["p80"] / 3
+    heldout = scores.heldout_table(measurements)
+    rows = heldout[(heldout["label"] == "p80") & (heldout["arm"] == "proxy")]
+    kl = np.linspace(0, reached["p20"], 10_001)
+    area = np.trapezoid(np.interp(kl, rows["kl_k3"], rows["controlled_gap"]), kl)
+    row = row_of(cells, OnlineCell("p80", 0, "proxy"))
+    assert row["controlled_signed_augc_over_kl"] == pytest.approx(area, rel=1e-6) != 0
+    to_its_own_end = np.trapezoid(rows["controlled_gap"], rows["kl_k3"])
+    assert abs(to_its_own_end) > 3 * abs(area)
+
+
+def test_disagreement_and_gap_are_correlated_over_problems(finished: Path) -> None:
+    measurements, cells = scored(finished, Invented(seeds=(0,)))
+    cell, unit = OnlineCell("p50", 0, "proxy"), measurements.base.unit
+    values = measurements.runs[cell].samples.set_index(["step", "task_id"])
+    gap = values["proxy_reward"] / unit.proxy_sd - values["true_reward"] / unit.true_sd
+    moved = [
+        column.drop(0, level="step").groupby("task_id").mean() - column.loc[0]
+        for column in (values["ensemble_std"], gap)
+    ]
+    assert len(moved[0]) == 64
+    assert row_of(cells, cell)["controlled_uq_gap_correlation"] == pytest.approx(moved[0].corr(moved[1]))
 
 
 def test_without_a_placebo_there_is_no_excess(finished: Path) -> None:
     measurements, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
-    assert cells["controlled_augc_excess"].isna().all()
+    assert cells["controlled_signed_augc_excess"].isna().all()
     metrics = scores.hacking_metrics(cells, measurements)
-    assert metrics.keys().isdisjoint({"controlled_augc_excess", "spearman_beta_controlled_augc"})
+    assert metrics.keys().isdisjoint({"controlled_signed_augc_excess", "spearman_beta_controlled_augc"})
     assert metrics["augc"].keys() == {"p20", "p50", "p80"}
 
 
 def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None:
     measurements = read_measurements(write_project(finished))
-    gaps, heldout, cells = (
-        scores.gap_table(measurements),
-        scores.heldout_table(measurements),
-        scores.cell_table(measurements),
-    )
+    gaps, cells = scores.gap_table(measurements), scores.cell_table(measurements)
     threshold = scores.primary_thresholds(measurements)
-    for measure, table, column, onset in (
-        (PAPER, gaps, "goodhart_gap", "onset_step"),
-        (CONTROLLED, heldout, "controlled_gap", "controlled_onset_step"),
-    ):
-        primary = table.loc[table["arm"] == "proxy", column]
-        assert threshold[measure] == np.percentile(primary[primary > 0], 75)
+    primary = gaps.loc[gaps["arm"] == "proxy", "goodhart_gap"]
+    assert threshold[PAPER] == np.percentile(primary[primary > 0], 75)
+    assert threshold[CONTROLLED] == measurements.params.protocol.controlled_threshold
+    for onset in ("onset_step", "controlled_onset_step"):
         assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
         assert cells.loc[(cells["arm"] == "proxy") & (cells["label"] == "p80"), onset].notna().all()
     late = cells[cells["controlled_onset_step"].notna()]
     assert (late["controlled_onset_low"] <= late["controlled_onset_step"].astype(float)).all()
     assert (late["controlled_onset_step"].astype(float) <= late["controlled_onset_high"]).all()
+
+
+def test_a_controlled_onset_hangs_on_no_other_run(finished: Path) -> None:
+    """The highest beta hacks ten times as much: by the paper's rule the others then set in later or never."""
+    measurements = read_measurements(write_project(finished))
+    before = scores.cell_table(measurements)
+    for seed in (0, 1, 2):
+        write_run(OnlineCell("p80", seed, "proxy"), Invented(drift=10.0))
+    after = scores.cell_table(read_measurements(measurements.params))
+    others = before["label"] != "p80"
+    assert before.loc[others, "controlled_onset_step"].notna().any()
+    assert after.loc[others, "controlled_onset_step"].equals(before.loc[others, "controlled_onset_step"])
+    assert not after.loc[others, "onset_step"].equals(before.loc[others, "onset_step"])
+
+
+def test_the_default_threshold_of_a_log_is_that_of_both_protocols() -> None:
+    for protocol in ("paper", "controlled"):
+        text = (CHECKOUT / layout.protocol_file(protocol)).read_text()
+        assert yaml.safe_load(text)["controlled_threshold"] == goodhart.CONTROLLED_THRESHOLD
+
+
+@pytest.mark.parametrize(("proxy_start", "degenerate"), [(0.8, 0), (0.02, 1), (-0.8, 1)])
+def test_a_proxy_that_starts_near_zero_or_below_is_flagged(finished: Path, proxy_start: float, degenerate: int) -> None:
+    _, cells = scored(finished, Invented(proxy_start=proxy_start, seeds=(0,)))
+    starts = cells["baseline_proxy_reward"]
+    assert ((starts <= 0.1 * 1.0) == bool(degenerate)).all(), "the invented noise left the start where it was put"
+    assert (cells["baseline_degenerate"] == degenerate).all()
 
 
 def test_a_baseline_without_a_right_answer_is_flagged_and_keeps_its_number(finished: Path) -> None:
@@ -204,7 +257,9 @@ def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
     assert len(leaves) <= 22 and all(math.isfinite(value) for value in leaves)
     of_p50 = cells[(cells["label"] == "p50") & (cells["arm"] == "proxy")]
     assert metrics["augc"]["p50"] == pytest.approx(of_p50["augc"].mean())
-    assert metrics["controlled_augc_excess"]["p50"] == pytest.approx(of_p50["controlled_augc_excess"].mean())
+    assert metrics["controlled_signed_augc_excess"]["p50"] == pytest.approx(
+        of_p50["controlled_signed_augc_excess"].mean()
+    )
     assert metrics["heldout_true_excess"]["p80"] < -0.1
     assert metrics["spearman_beta_augc"] == 1.0
     assert metrics["hacking_threshold"] == scores.primary_thresholds(measurements)[PAPER]
@@ -212,9 +267,8 @@ def test_metrics_are_few_and_means_over_seeds(finished: Path) -> None:
 
 def test_what_the_runs_do_not_determine_has_no_key(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measurements, cells = scored(finished, Invented(seeds=(0,)))
-    monkeypatch.setattr(scores, "primary_thresholds", lambda _: {PAPER: 1.5, CONTROLLED: None})
-    metrics = scores.hacking_metrics(cells, measurements)
-    assert metrics["hacking_threshold"] == 1.5 and "controlled_threshold" not in metrics
+    monkeypatch.setattr(scores, "primary_thresholds", lambda _: {PAPER: None, CONTROLLED: 0.5})
+    assert "hacking_threshold" not in scores.hacking_metrics(cells, measurements)
 
 
 def test_one_beta_has_no_trend(finished: Path) -> None:

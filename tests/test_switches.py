@@ -35,8 +35,16 @@ from support.synthetic_project import Invented, write_project
 PAPER, CONTROLLED = (
     yaml.safe_load((CHECKOUT / f"protocols/{name}.yaml").read_text()) for name in ("paper", "controlled")
 )
-# Values that belong to a switch beside them, and are read where it is.
-NOT_SWITCHES = {"kl_numerator", "kl_percentile", "temperature", "top_p", "top_k", "uwo_weight"}
+# Values that belong to a switch beside them, and are read where it is, or that both protocols share.
+NOT_SWITCHES = {
+    "kl_numerator",
+    "kl_percentile",
+    "temperature",
+    "top_p",
+    "top_k",
+    "uwo_weight",
+    "controlled_threshold",
+}
 
 # Switch -> everything of `facts` that changes when it alone is turned from the published to the controlled value.
 CHANGES = {

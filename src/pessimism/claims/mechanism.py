@@ -30,7 +30,7 @@ CHAIN = {
         "response_entropy_dpo",
         "within_prompt_diversity",
         "controlled_ensemble_std",
-        "controlled_augc_excess",
+        "controlled_signed_augc_excess",
     ),
 }
 COVARIATES = {PAPER: ("beta", "kl_to_base", "entropy_dpo"), CONTROLLED: ("beta", "kl_to_base", "response_entropy_dpo")}

@@ -129,7 +129,7 @@ class Trend(OverBeta):
 
 @dataclass(frozen=True)
 class CorrelationAndGrowth(OverBeta):
-    """The quantity is a correlation within a run, which is above 0 and rises with beta: both must hold."""
+    """The quantity of a run, such as a correlation within it, is above 0 and rises with beta: both must hold."""
 
     predicted: int = field(default=RISES, init=False)
 
@@ -144,12 +144,12 @@ class CorrelationAndGrowth(OverBeta):
         return correlation_and_growth_tests(values_E_S_K)
 
     def numbers(self, evidence: Evidence, family: int) -> dict[str, Any]:
-        """``mean_correlation`` is the mean over seeds and betas, where every run has one."""
+        """``mean`` is that over seeds and betas, where every run has a value; its t interval is over seeds."""
         values_S_K = self.table(evidence)
         found = super().numbers(evidence, family) | {"seeds_needed": TWO_TESTS}
         if all_finite(values_S_K):
-            found["mean_correlation"] = float(values_S_K.mean())
-            found["mean_correlation_interval"] = as_bounds(t_interval(values_S_K.mean(axis=1)))
+            found["mean"] = float(values_S_K.mean())
+            found["mean_interval"] = as_bounds(t_interval(values_S_K.mean(axis=1)))
         return found
 
 

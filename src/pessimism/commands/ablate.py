@@ -20,7 +20,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 
 OTHER = {"paper": "controlled", "controlled": "paper"}
-SHOWN = {"augc": "AUGC", "controlled_augc_excess": "controlled"}
+SHOWN = {"augc": "AUGC", "controlled_signed_augc_excess": "controlled"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pessimism.claims.log_trends import log_trends
 from pessimism.commands.table import aligned
+from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
 from pessimism.scoring.columns import shown_in
 from pessimism.scoring.log_scores import LogDesign, LogScores, score_log
@@ -52,7 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="further column that tells runs apart, as often as needed; 'file' = every file is a run",
     )
     add(
-        "--threshold", type=float, metavar="X", help="controlled gap that counts as hacking, in sd (default: from data)"
+        "--threshold",
+        type=float,
+        default=CONTROLLED_THRESHOLD,
+        metavar="X",
+        help=f"controlled gap that counts as hacking, in sd (default: {CONTROLLED_THRESHOLD})",
     )
     add("--json", action="store_true", help="print everything as one JSON object")
 
@@ -136,7 +141,7 @@ def _range(values: pd.Series) -> str:
 
 def _paper(found: LogScores) -> str:
     said = "The paper's measure, from the gap G: each reward relative to its first step."
-    return f"{said}\n{_measure(found, PAPER)}\n{_threshold(found, PAPER, given=False)}"
+    return f"{said}\n{_measure(found, PAPER)}\n{_derived_threshold(found)}"
 
 
 def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str:
@@ -148,7 +153,7 @@ def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str
         f"{' or '.join(sorted(origins))}: {found.unit.proxy_sd:.4g} of the proxy and {found.unit.true_sd:.4g} of the "
         "true reward. No constant or factor in either reward matters."
     )
-    threshold = _threshold(found, CONTROLLED, given=design.threshold is not None)
+    threshold = _indented(f"Threshold: {design.threshold:.4g} base sd, in which these runs have no part (--threshold).")
     return f"{textwrap.fill(said, WIDTH)}\n{_measure(found, CONTROLLED)}\n{threshold}"
 
 
@@ -183,12 +188,12 @@ def _labels(identity: Mapping[str, Any]) -> list[str]:
     return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in identity.values()]
 
 
-def _threshold(found: LogScores, measure: str, given: bool) -> str:
-    threshold, unit = found.threshold[measure], " base sd" if measure == CONTROLLED else ""
+def _derived_threshold(found: LogScores) -> str:
+    threshold = found.threshold[PAPER]
     if threshold is None:
         return "  No gap is above 0, so there is no threshold and no onset."
     derived = "the 75th percentile of the positive gaps of these runs: a quarter lie above it, whatever they are"
-    return _indented(f"Threshold: {threshold:.4g}{unit}, {'as given' if given else derived}.")
+    return _indented(f"Threshold: {threshold:.4g}, {derived}.")
 
 
 def _cell(value: Any, column: Column) -> str:

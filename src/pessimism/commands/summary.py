@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.reporting.claim_tables import MEASURES, verdicts_by
+from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
 
 if TYPE_CHECKING:
     import pandas as pd
 
+WIDTH = 110
 _COLUMNS = (
     "label",
     "beta",
@@ -25,7 +27,7 @@ _COLUMNS = (
     "augc",
     "onset_step",
     "controlled_augc",
-    "controlled_augc_excess",
+    "controlled_signed_augc_excess",
     "controlled_onset_step",
     "heldout_proxy_reward_change",
     "heldout_true_reward_start",
@@ -56,7 +58,7 @@ def summary() -> str:
 
 def _verdicts() -> str:
     claims = records.read_json(layout.CLAIMS)["claims"]
-    return "\n".join(verdicts_by(claims, measure) for measure in MEASURES)
+    return "\n".join([textwrap.fill(THIS_WORLD, WIDTH), *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def _report(page: Path) -> str:
@@ -70,6 +72,7 @@ def _scores(cells: pd.DataFrame, placebo: str | None) -> str:
     legend = (
         "AUGC: area under the positive gap, mean over seeds (lowest to highest). Noise alone makes it positive:\n"
         "  compare with the placebo, the same run with learning rate 0.\n"
+        "above placebo: the area with negative gaps counted as negative, minus the placebo's: noise cancels.\n"
         "onset: median step of the runs that cross the hacking threshold, and how many do.\n"
         "held-out rewards: change from the untouched checkpoint to the last step, mean over seeds."
     )
@@ -97,7 +100,7 @@ def _mean_and_range(values: pd.Series) -> str:
 
 def _excess(runs: pd.DataFrame, placebo: str | None) -> str:
     """The placebo has none over itself, nor has any run where there is no placebo."""
-    values = runs["controlled_augc_excess"]
+    values = runs["controlled_signed_augc_excess"]
     return "" if runs["arm"].iloc[0] == placebo or values.isna().any() else number(values.mean(), signed=True)
 
 

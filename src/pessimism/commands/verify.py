@@ -72,7 +72,7 @@ TOLERANCES = (
     Tolerance("hacking.json: final_kl_k1", 0.35, 0, _KL),
     Tolerance("hacking.json: true_sd_smoothed", 0, 0, _COUNT),
     Tolerance("hacking.json: augc.*", math.inf, 0, _RATIO),
-    Tolerance("hacking.json: controlled_augc_excess.*", math.inf, 0, _AREA),
+    Tolerance("hacking.json: controlled_signed_augc_excess.*", math.inf, 0, _AREA),
     Tolerance("hacking.json: *", math.inf, 0, _ORDER),
     Tolerance("power_law.json: *", math.inf, 0, _FIT),
 )

@@ -179,6 +179,7 @@ class Protocol:
     diversity_prompts: Literal["across", "within"]
     normalize_rewards: bool
     uwo_weight: float
+    controlled_threshold: float
 
 
 @dataclass(frozen=True)

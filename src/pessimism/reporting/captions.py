@@ -9,32 +9,37 @@ from typing import Any
 import pandas as pd
 
 from pessimism.experiment.params import Arm, Params
+from pessimism.measures.goodhart import NEAR_ZERO
 from pessimism.measures.power_law import DANGER_RATIO, FOUND
 from pessimism.reporting.claim_tables import Claims, about
 from pessimism.reporting.tables import number
 
 
-def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], primary_arm: str, heldout_points: int) -> str:
+def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], params: Params, heldout_points: int) -> str:
     """What the rows are, how the thresholds came about, how often they were passed."""
-    runs = cells[cells["arm"] == primary_arm]
-    paper = _onsets(runs, "onset_step", hacking.get("hacking_threshold"), primary_arm)
-    controlled = _onsets(runs, "controlled_onset_step", hacking.get("controlled_threshold"), primary_arm)
+    runs = cells[cells["arm"] == params.primary_arm]
+    paper = _derived_threshold(runs, hacking.get("hacking_threshold"), params.primary_arm)
     return (
         f"Above, the paper's gap (Eq. 2) at {runs['measured_points'].iloc[0]} points per run. {paper}"
         f"{_baselines(runs)} Below, the controlled gap at {heldout_points} evaluations on held-out problems: change of "
         f"the proxy minus change of the true reward since step 0, each in standard deviations of the base policy. "
-        f"{controlled} A positive gap means by either measure that the proxy rose more than the true reward. "
-        "Thin lines are seeds."
+        f"Threshold {number(params.protocol.controlled_threshold)}, whatever the runs show "
+        f"(`controlled_threshold` of the protocol); {_onsets(runs, 'controlled_onset_step')} A positive gap "
+        "means by either measure that the proxy rose more than the true reward. Thin lines are seeds."
     )
 
 
-def _onsets(runs: pd.DataFrame, column: str, threshold: float | None, primary_arm: str) -> str:
+def _derived_threshold(runs: pd.DataFrame, threshold: float | None, primary_arm: str) -> str:
     if threshold is None:
         return f"No gap of arm {primary_arm} was above 0, so there is no threshold and no onset."
     return (
-        f"Threshold {number(threshold)}, the 75th percentile of all positive gaps of arm {primary_arm}; onset in "
-        f"{runs[column].notna().sum()} of {len(runs)} runs."
+        f"Threshold {number(threshold)}, the 75th percentile of all positive gaps of arm {primary_arm}; "
+        f"{_onsets(runs, 'onset_step')}"
     )
+
+
+def _onsets(runs: pd.DataFrame, column: str) -> str:
+    return f"onset in {runs[column].notna().sum()} of {len(runs)} runs."
 
 
 def _baselines(runs: pd.DataFrame) -> str:
@@ -49,8 +54,8 @@ def _baselines(runs: pd.DataFrame) -> str:
         )
     if degenerate:
         sentences += (
-            f" In {degenerate} of {len(runs)} runs a baseline reward is 0: the gap divides by machine epsilon there, "
-            "and its AUGC says nothing."
+            f" In {degenerate} of {len(runs)} runs a baseline reward is negative or within {NEAR_ZERO:g} standard "
+            "deviations of 0: a gap that is divided by it says nothing, nor does its AUGC."
         )
     return sentences
 

@@ -14,6 +14,10 @@ from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 Claims = Mapping[str, Mapping[str, Any]]
 BY = {PAPER: "the paper's measure", CONTROLLED: "the controlled measure"}
+THIS_WORLD = (
+    "Every verdict is in this world: one base policy, one reward ensemble and one data set, which all runs share. "
+    "Seeds repeat the training alone, so their spread cannot show what another base, ensemble or data set would give."
+)
 SYMBOLS = {"b": "b = ", "beta_star": "β* = "}
 MOST_SPELLED = 100_000
 PUBLISHED_FORMS = {
@@ -23,7 +27,9 @@ PUBLISHED_FORMS = {
 }
 """Words and format of the published numbers of a column; of any other, its name and three digits."""
 JUDGED_BY = {
-    "by the paper's AUGC and by the controlled AUGC above the placebo": [("augc", "controlled_augc_excess")],
+    "by the paper's AUGC and by the controlled signed AUGC above the placebo": [
+        ("augc", "controlled_signed_augc_excess")
+    ],
     "by the onsets": [("onset_step", "controlled_onset_step")],
     "by the AUGC of each measure": [("b", "b"), ("beta_star", "beta_star")],
 }
@@ -45,8 +51,8 @@ def _quantities(claim: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def verdict_sentence(claims: Claims) -> str:
-    """How many claims hold under each measure, which, and what became of the others."""
-    return " ".join(verdicts_by(claims, measure) for measure in MEASURES)
+    """What verdicts are about, how many claims hold under each measure, which, and what became of the others."""
+    return " ".join([THIS_WORLD, *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def verdicts_by(claims: Claims, measure: str) -> str:
@@ -214,7 +220,7 @@ def tests_table(claims: Claims) -> Table:
                     Entry(name),
                     Entry(measure),
                     Entry(str(found["quantity"]), str(found["unit"])),
-                    Entry(str(found["test"]), _mean_correlation(found)),
+                    Entry(str(found["test"]), _mean(found)),
                     Entry(p_value(found["p"])),
                     Entry(p_value(found["p_opposite"])),
                     Entry(p_value(found.get("jonckheere_p"))),
@@ -225,6 +231,7 @@ def tests_table(claims: Claims) -> Table:
     return Table(headers, rows)
 
 
-def _mean_correlation(found: Mapping[str, Any]) -> str:
-    mean = found.get("mean_correlation")
-    return "" if mean is None else f"mean over seeds {number(mean, True)} {bounds(found['mean_correlation_interval'])}"
+def _mean(found: Mapping[str, Any]) -> str:
+    """Of a claim that its quantity is above 0 and rises: the level that the first half is about."""
+    mean = found.get("mean")
+    return "" if mean is None else f"mean over seeds {number(mean, True)} {bounds(found['mean_interval'])}"

@@ -29,9 +29,9 @@ CHANCE = 0.5
 def conservatism_figure(primary: pd.DataFrame) -> Figure:
     """Realised conservatism of each checkpoint over the beta asked for, and hacking over realised conservatism."""
     arm = str(primary["arm"].iloc[0])
-    above_placebo = primary["controlled_augc_excess"].notna().all()
-    outcome = "controlled_augc_excess" if above_placebo else "controlled_augc"
-    label = "controlled AUGC" + (" above placebo" if above_placebo else "")
+    above_placebo = primary["controlled_signed_augc_excess"].notna().all()
+    outcome = "controlled_signed_augc_excess" if above_placebo else "controlled_signed_augc"
+    label = "signed controlled AUGC" + (" above placebo" if above_placebo else "")
     figure, grid = make_grid(2, 2, width=1.25 * PANEL_WIDTH)
     for (above, below), (column, name) in zip(
         grid.T,

@@ -68,7 +68,7 @@ def _plain(cells: pd.DataFrame, arms: Arms, columns: Sequence[Column], groups: S
 
 
 def both_measures(cells: pd.DataFrame, arms: Arms) -> Table:
-    """AUGC and onset by either measure, and how far the controlled AUGC is above the placebo's."""
+    """AUGC and onset by either measure, and how far the signed controlled AUGC is above the placebo's."""
     rows = []
     for label, arm, runs in _runs(cells, arms.names):
         rows.append(
@@ -78,11 +78,11 @@ def both_measures(cells: pd.DataFrame, arms: Arms) -> Table:
                 _paper_augc(runs),
                 Entry(steps(runs["onset_step"])),
                 _augc(runs["controlled_augc"]),
-                _entry(runs, ALL["controlled_augc_excess"], arm == arms.placebo),
+                _entry(runs, ALL["controlled_signed_augc_excess"], arm == arms.placebo),
                 _onset_with_interval(runs),
             ]
         )
-    controlled = ("controlled_augc", "controlled_augc_excess", "controlled_onset_step")
+    controlled = ("controlled_augc", "controlled_signed_augc_excess", "controlled_onset_step")
     headers = [BETA, "arm", *_headings("augc", "onset_step", *controlled)]
     return Table(headers, rows, groups=[("", 2), (BY[PAPER], 2), (BY[CONTROLLED], 3)])
 
@@ -99,7 +99,9 @@ def _paper_augc(runs: pd.DataFrame) -> Entry:
     degenerate = int(runs["baseline_degenerate"].sum())
     if not degenerate:
         return entry
-    return Entry(entry.main, lines(entry.small, f"baseline 0 in {degenerate} of {len(runs)}"), mark="warning")
+    return Entry(
+        entry.main, lines(entry.small, f"baseline near 0 or below in {degenerate} of {len(runs)}"), mark="warning"
+    )
 
 
 def _onset_with_interval(runs: pd.DataFrame) -> Entry:
@@ -113,6 +115,13 @@ def _onset_with_interval(runs: pd.DataFrame) -> Entry:
 def more_of_the_controlled_measure(cells: pd.DataFrame, arms: Arms) -> Table:
     """Descriptions beside the controlled AUGC."""
     return _plain(cells, arms, shown_in(MORE))
+
+
+def common_kl_sentence(cells: pd.DataFrame, common_kl: float) -> str:
+    """Where areas over KL end, and how many runs of each arm go as far."""
+    reached = cells.groupby("arm", sort=False)["controlled_augc_over_kl"].agg(["count", "size"])
+    of_arms = ", ".join(f"{row.count} of {row.size} of arm {row.Index}" for row in reached.itertuples())
+    return f"Areas over KL end at {number(common_kl)} nats, which {of_arms} reach."
 
 
 def notes(table: str) -> str:

@@ -22,7 +22,7 @@ WORDS = {
     "mean_ensemble_std": "ensemble std",
     "controlled_ensemble_std": "held-out ensemble std",
     "augc": "AUGC",
-    "controlled_augc_excess": "AUGC above the placebo",
+    "controlled_signed_augc_excess": "signed AUGC above the placebo",
 }
 
 
@@ -87,14 +87,14 @@ def _moves(record: Mapping[str, Any]) -> str:
 
 
 def collapse_sentence(claims: Claims, primary: pd.DataFrame) -> str:
-    """In how many runs the policy lost entropy online at all: a claim compares losses, which may be gains."""
+    """In how many runs the policy lost entropy online at all: the claim needs losses, and that they rise."""
     lost, response_lost = (
         int((primary[column] > 0).sum()) for column in ("entropy_collapse", "response_entropy_collapse")
     )
     return (
-        f"{about(claims, 'entropy_collapse')[0]} compares losses of entropy. The policy lost entropy online in {lost} "
-        f"of {count(len(primary), 'run')} by the paper's probe and in {response_lost} by the controlled one; where it "
-        "gained entropy, a loss that rises with β is a gain that shrinks."
+        f"{about(claims, 'entropy_collapse')[0]} needs losses of entropy that rise with β. The policy lost entropy "
+        f"online in {lost} of {count(len(primary), 'run')} by the paper's probe and in {response_lost} by the "
+        "controlled one; a gain that shrinks is no loss."
     )
 
 

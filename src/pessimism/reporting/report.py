@@ -30,7 +30,7 @@ def _lead(results: Results) -> str:
 
 def _draw_figures(results: Results) -> None:
     cells, primary, arms = results.cells, results.primary, results.arms
-    thresholds = (results.hacking.get("hacking_threshold"), results.hacking.get("controlled_threshold"))
+    thresholds = (results.hacking.get("hacking_threshold"), results.params.protocol.controlled_threshold)
     tokens = results.params.protocol.entropy_tokens
     drawings = {
         "heldout": lambda: figures.heldout_figure(results.heldout, arms, results.base),

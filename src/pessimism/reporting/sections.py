@@ -94,20 +94,24 @@ def _measures(results: Results) -> list[str]:
         _figure(
             "figure_3_goodhart_gap",
             "The paper's gap and the controlled gap over online steps, per beta",
-            captions.gap_caption(cells, results.hacking, results.arm, results.heldout["step"].nunique()),
+            captions.gap_caption(cells, results.hacking, results.params, results.heldout["step"].nunique()),
         ),
         page.table(measure_tables.both_measures(cells, arms)),
         note(
             "AUGC: area under the positive gap, in gap × steps and in base sd × steps; mean over seeds, each seed "
             "under it, then a 95 % t interval taken on logarithms, which bounds the geometric mean (none where an AUGC "
-            "is 0). AUGC counts positive gaps only, so noise alone makes it positive: compare with the placebo. "
+            "is 0). AUGC counts positive gaps only, so noise alone makes it positive, and its excess over the placebo "
+            "is too small; the signed area counts negative gaps too, and noise cancels. "
             "Controlled onset: 95 % bootstrap interval over the held-out problems under it. "
             + claim_tables.judged_by_sentence(claims)
         ),
         folded(
             "More of the controlled measure",
             page.table(measure_tables.more_of_the_controlled_measure(cells, arms)),
-            note(f"{claim_tables.judging_columns(claims, more)} {measure_tables.notes(MORE)}"),
+            note(
+                f"{claim_tables.judging_columns(claims, more)} {measure_tables.notes(MORE)} "
+                f"{measure_tables.common_kl_sentence(cells, results.hacking['common_kl'])}"
+            ),
         ),
         page.heading("Table 1 of the paper, from these runs"),
         page.table(measure_tables.table_1(cells, results.arm)),
@@ -124,7 +128,7 @@ def _conservatism(results: Results) -> list[str]:
         paragraph(mechanism_tables.entropy_sentence(results.claims["claims"], results.betas, tokens)),
         _figure(
             "conservatism",
-            "KL to the base and response entropy of each checkpoint over beta, and controlled AUGC over both",
+            "KL to the base and response entropy of each checkpoint over beta, and signed controlled AUGC over both",
             "Above: what each DPO checkpoint turned out to be, over the β asked for. Below: hacking over what it "
             "turned out to be. Dots are seeds, bars their means; colour is β. The vertical axes above do not start "
             "at 0.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pessimism.scoring.column import DETAILS, LOG, MORE, Column
 from pessimism.scoring.measures import CONTROLLED, PAPER
@@ -76,24 +77,47 @@ def further_verdict_columns(verdicts: Iterable[str]) -> list[Column]:
     return [column for verdict in further for column in _start_and_change(verdict, "true reward", "", "", (0, 0))]
 
 
-def _excess(name: str, unit: str, measure: str, heading: str, shown: dict[str, int]) -> Column:
+CLIPPED = (
+    "; biased toward 0 where noise alone makes both areas positive, so that `controlled_signed_augc_excess` is judged"
+)
+
+
+def _excess(name: str, unit: str, measure: str = "", heading: str = "above the placebo", **others: Any) -> Column:
+    """The column that is ``name`` minus the placebo's; ``others`` are attributes of the column."""
     return Column(
         f"{name}_excess",
-        f"`{name}` minus that of the placebo of the same checkpoint",
+        f"`{name}` minus that of the placebo of the same checkpoint{others.pop('reading', '')}",
         unit=f"{unit}, above the placebo",
-        hacking=+1 if measure else 0,
         heading=heading,
-        shown=shown,
         signed=True,
         measure=measure,
         excess_of=name,
+        **others,
     )
 
 
 EXCESS_COLUMNS = [
-    _excess("augc", "gap × steps", PAPER, "above the placebo", {LOG: 5}),
-    _excess("controlled_augc", "base sd × steps", CONTROLLED, "above the placebo", {LOG: 5}),
-    _excess("controlled_signed_augc", "base sd × steps", CONTROLLED, "signed AUGC above the placebo", {MORE: 2}),
-    _excess("heldout_proxy_reward_change", "reward", "", "above the placebo", {}),
-    _excess("heldout_true_reward_change", "accuracy", "", "above the placebo", {}),
+    _excess("augc", "gap × steps", PAPER, hacking=+1, shown={LOG: 5}),
+    _excess("controlled_augc", "base sd × steps", CONTROLLED, hacking=+1, shown={LOG: 5, MORE: 2}, reading=CLIPPED),
+    _excess(
+        "controlled_signed_augc",
+        "base sd × steps",
+        CONTROLLED,
+        "signed, above placebo",
+        hacking=+1,
+        shown={LOG: 7},
+        reading="; in expectation the area of the true gap, and 0 for a policy that does not change",
+    ),
+    _excess("controlled_ensemble_std", "base sd", CONTROLLED, higher="training added disagreement"),
+    _excess(
+        "controlled_uq_gap_correlation",
+        "Pearson r",
+        CONTROLLED,
+        "UQ-gap r above the placebo",
+        within="−2 to 2",
+        higher="training made the disagreement follow the gap",
+        shown={MORE: 8},
+    ),
+    _excess("heldout_proxy_reward_change", "reward"),
+    _excess("heldout_true_reward_change", "accuracy"),
 ]

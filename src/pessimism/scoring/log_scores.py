@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from pessimism.errors import DataError
-from pessimism.measures.goodhart import smoothed_sd
+from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, smoothed_sd
 from pessimism.scoring.columns import EVENTS, LOG_COLUMNS
 from pessimism.scoring.measured import PROMPTS, REWARDS, MeasuredRun, Unit
-from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.run_log import LoggedRun, Start
-from pessimism.scoring.scorer import score, thresholds, with_excesses
+from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,14 @@ class LogDesign:
         seed: column that pairs runs of different betas.
         arm: column of the arm.
         placebo: value of ``arm`` whose runs never learn.
-        threshold: controlled gap that counts as hacking, in standard deviations; None = the 75th percentile of the
-            positive gaps, as for the paper's measure.
+        threshold: controlled gap that counts as hacking, in standard deviations, > 0.
     """
 
     beta: str | None = None
     seed: str | None = None
     arm: str | None = None
     placebo: str | None = None
-    threshold: float | None = None
+    threshold: float = CONTROLLED_THRESHOLD
 
     def is_placebo(self, run: LoggedRun) -> bool:
         return self.placebo is not None and str(run.identity[self.arm or ""]) == self.placebo
@@ -70,13 +68,12 @@ def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
     unit, missing = starting_unit(runs)
     measured = [_measured(run, unit) for run in runs]
     is_placebo = [design.is_placebo(run) for run in runs]
-    threshold = thresholds([run for run, placebo in zip(measured, is_placebo, strict=True) if not placebo])
-    if unit is not None and design.threshold is not None:
-        threshold[CONTROLLED] = design.threshold
-    table = pd.DataFrame([score(run, threshold, LOG_COLUMNS) for run in measured])
+    learning = [run for run, placebo in zip(measured, is_placebo, strict=True) if not placebo]
+    threshold, last_kl = thresholds(learning, design.threshold), kl_of_all(learning)
+    table = pd.DataFrame([score(run, threshold, last_kl, LOG_COLUMNS) for run in measured])
     table = table.astype(dict.fromkeys(table.columns[table.isna().all()], float)).astype(EVENTS)
     notes = [missing] if missing else []
-    notes += _prompt_notes(runs)
+    notes += _prompt_notes(runs) + _kl_notes(learning, last_kl)
     if design.placebo is not None:
         checkpoints = [_beside_arm(run, design) for run in runs]
         table = with_excesses(table, checkpoints, is_placebo)
@@ -91,7 +88,7 @@ def _measured(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
 
 
 def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:
-    if design.threshold is not None and not design.threshold > 0:
+    if not design.threshold > 0:
         raise DataError(f"found --threshold {design.threshold:g}; expected a gap above 0, in standard deviations")
     if design.placebo is None:
         return
@@ -139,6 +136,15 @@ def _prompt_notes(runs: Sequence[LoggedRun]) -> list[str]:
     return [
         "No regret and no interval of the onset: both take the prompts of --prompt apart, and need the same\n"
         "number of them, two or more, at every step."
+    ]
+
+
+def _kl_notes(learning: Sequence[MeasuredRun], last_kl: float | None) -> list[str]:
+    if last_kl is None:
+        return []
+    return [
+        f"Areas over KL end at {last_kl:.3g} nats, which every learning run ({len(learning)}) reaches; a run that "
+        "stays nearer has none."
     ]
 
 

@@ -38,7 +38,8 @@ class Curves:
     Attributes:
         steps_T: (T,) measured steps, ascending; at the first the policy is untouched.
         mean_T: (T,) means over prompts by quantity: ``proxy_reward`` and ``true_reward``, others where measured.
-        prompt_T_N: (T, N) both rewards per prompt, N >= 2; empty where they are not known.
+        prompt_T_N: (T, N) both rewards per prompt, N >= 2, and ``ensemble_std`` where measured; empty where they are
+            not known.
     """
 
     steps_T: np.ndarray
@@ -69,6 +70,7 @@ class MeasuredRun:
         baseline: mean reward that Eq. 2 divides by, by reward.
         unit: of the controlled measure; None = not known.
         threshold: gap above which a run hacks, by measure; None = there is none.
+        common_kl: where areas over KL end, nats per response; None = the KL is not known.
     """
 
     paper: Curves
@@ -76,6 +78,7 @@ class MeasuredRun:
     baseline: Mapping[str, float]
     unit: Unit | None
     threshold: Mapping[str, float | None] = field(default_factory=dict)
+    common_kl: float | None = None
 
     @cached_property
     def paper_gap_T(self) -> np.ndarray:
@@ -94,6 +97,28 @@ class MeasuredRun:
         """(T,) change since the first step in the unit, by reward."""
         curves_T = zip(REWARDS, self.controlled.rewards_T, self._sds, strict=True)
         return {reward: goodhart.standardized_change(reward_T, sd) for reward, reward_T, sd in curves_T}
+
+    @property
+    def gap_N(self) -> np.ndarray:
+        """(N,) controlled gap of each prompt: mean over the evaluations after the first."""
+        return self._moved_N("proxy_reward") / self._sds[0] - self._moved_N("true_reward") / self._sds[1]
+
+    @property
+    def ensemble_std_change_N(self) -> np.ndarray:
+        """(N,) change of each prompt's ensemble std since the first evaluation: mean over those after it."""
+        return self._moved_N("ensemble_std")
+
+    def _moved_N(self, quantity: str) -> np.ndarray:
+        value_T_N = self.controlled.prompt_T_N[quantity]
+        return np.asarray(value_T_N[1:].mean(axis=0) - value_T_N[0])
+
+    @property
+    def baseline_degenerate(self) -> bool:
+        """Whether a baseline of the paper's gap says nothing, by the unit, or by the spread of the run's own means."""
+        sds = self._sds if self.unit else [float(np.std(reward_T)) for reward_T in self.paper.rewards_T]
+        return any(
+            goodhart.baseline_degenerate(self.baseline[reward], sd) for reward, sd in zip(REWARDS, sds, strict=True)
+        )
 
     @cached_property
     def onset_interval(self) -> tuple[float, float] | None:

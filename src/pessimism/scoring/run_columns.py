@@ -21,12 +21,14 @@ NEVER_BELOW_0 = "≥ 0"
 AGREEMENT = "the disagreement follows the gap"
 
 
-def _over_kl(area: Callable[..., float]) -> Callable[[MeasuredRun], float]:
-    return lambda run: area(run.controlled.mean_T["kl_k3"], run.gap_T)
+def _over_kl(area: Callable[..., float | None]) -> Callable[[MeasuredRun], float | None]:
+    return lambda run: area(run.controlled.mean_T["kl_k3"], run.gap_T, run.common_kl)
 
 
-def _overoptimization(axis: Callable[[MeasuredRun], np.ndarray]) -> Callable[[MeasuredRun], float | None]:
-    return lambda run: goodhart.overoptimization(axis(run), *run.change_T.values())
+def _overoptimization_over_kl(run: MeasuredRun) -> float | None:
+    assert run.common_kl is not None, "a run with a KL is compared up to a common one"
+    cut = goodhart.up_to_kl(run.controlled.mean_T["kl_k3"], run.common_kl, *run.change_T.values())
+    return None if cut is None else goodhart.overoptimization(*cut)
 
 
 def _onset_bound(index: int) -> Callable[[MeasuredRun], float | None]:
@@ -83,11 +85,12 @@ _PAPER = [
     ),
     Column(
         "baseline_degenerate",
-        "1 where a baseline is exactly 0, so that Eq. 2 divides by ε = 1.2e-7 alone and G says nothing",
+        "1 where a baseline is below 0.1 of its reward's sd (base sd, or that of the run's means where no other is "
+        "known), negative or 0: a gap over a number near a reward's arbitrary zero says nothing",
         within="0 or 1",
         heading="degenerate",
         shown={LOG: 7},
-        compute=lambda run: int(goodhart.baseline_degenerate(*run.baseline.values())),
+        compute=lambda run: int(run.baseline_degenerate),
     ),
     Column(
         "mean_ensemble_std",
@@ -152,13 +155,15 @@ _CONTROLLED = [
     ),
     Column(
         "controlled_augc_over_kl",
-        "the area of AUGC over `kl_k3` instead of steps, points in the order of their KL",
+        "the area of AUGC over `kl_k3` instead of steps, points in the order of their KL, up to the largest KL that "
+        "every learning run reaches (of the pipeline's, every run of the first arm); none where the run stays nearer",
         unit=AREA_OVER_KL,
         within=NEVER_BELOW_0,
         hacking=+1,
         heading="AUGC over KL",
-        note="AUGC over KL: area over the divergence from the checkpoint, in base sd × nats.",
-        shown={LOG: 7, MORE: 3},
+        note="AUGC over KL: area over the divergence from the checkpoint, in base sd × nats, up to a KL that every run "
+        "of the first arm reaches; none where a run stays nearer.",
+        shown={LOG: 8, MORE: 3},
         needs=("kl_k3",),
         compute=_over_kl(goodhart.augc_over_kl),
     ),
@@ -182,11 +187,11 @@ _CONTROLLED = [
     ),
     Column(
         "controlled_onset_step",
-        "first step with a controlled gap above the threshold; none if it never is",
+        "first step with a controlled gap above a fixed threshold; none if it never is",
         unit="steps",
         hacking=-1,
         heading="onset step",
-        shown={LOG: 10},
+        shown={LOG: 11},
         event=True,
         compute=lambda run: goodhart.hacking_onset(run.controlled.steps_T, run.gap_T, run.threshold[CONTROLLED]),
     ),
@@ -195,7 +200,7 @@ _CONTROLLED = [
         "lower end of the central 95 % of the onset over 2,000 resamples of the prompts; none without an onset",
         unit="steps",
         heading="from",
-        shown={LOG: 11},
+        shown={LOG: 12},
         needs=(PROMPTS,),
         compute=_onset_bound(0),
     ),
@@ -204,29 +209,30 @@ _CONTROLLED = [
         "its upper end; infinite: never",
         unit="steps",
         heading="to",
-        shown={LOG: 12},
+        shown={LOG: 13},
         needs=(PROMPTS,),
         compute=_onset_bound(1),
     ),
     Column(
         "overoptimization",
         "area between the two changes over the area under the proxy's (after Kim et al., arXiv 2505.12763). 0: the "
-        "true reward followed, 1: it stayed, above 1: it fell; none where the proxy's area is not above 0",
+        "true reward followed, 1: it stayed, above 1: it fell; noise alone makes it positive; none where the proxy's "
+        "area is not above 0",
         within=NEVER_BELOW_0,
         hacking=+1,
         heading="overoptimisation",
         note="Overoptimisation (Kim et al., arXiv 2505.12763): area between both standardised rewards over the area "
         "under the proxy; none where it did not rise.",
-        shown={LOG: 9, MORE: 6},
-        compute=_overoptimization(lambda run: run.controlled.steps_T),
+        shown={LOG: 10, MORE: 6},
+        compute=lambda run: goodhart.overoptimization(run.controlled.steps_T, *run.change_T.values()),
     ),
     Column(
         "overoptimization_over_kl",
-        "the same over `kl_k3`",
+        "the same over `kl_k3`, up to the same KL as `controlled_augc_over_kl`",
         within=NEVER_BELOW_0,
         hacking=+1,
         needs=("kl_k3",),
-        compute=_overoptimization(lambda run: run.controlled.mean_T["kl_k3"]),
+        compute=_overoptimization_over_kl,
     ),
     Column(
         "true_regret",
@@ -236,7 +242,7 @@ _CONTROLLED = [
         hacking=+1,
         heading="true regret",
         note="True regret: best evaluation of the true reward minus the last, cross-fitted over problems.",
-        shown={LOG: 8, MORE: 5},
+        shown={LOG: 9, MORE: 5},
         signed=True,
         needs=(PROMPTS,),
         compute=lambda run: goodhart.true_regret(run.controlled.prompt_T_N["true_reward"]),
@@ -252,15 +258,17 @@ _CONTROLLED = [
     ),
     Column(
         "controlled_uq_gap_correlation",
-        "correlation of held-out û and controlled gap over the evaluations",
+        "correlation over the held-out problems of the change of a problem's û and its controlled gap, each the mean "
+        "over the evaluations after the first minus the first; not 0 for a policy that never changes",
         unit="Pearson r",
         within="−1 to 1",
         higher=AGREEMENT,
         heading="UQ-gap Pearson r",
+        note="UQ-gap: over held-out problems, change of the ensemble's std and controlled gap of each.",
         shown={MORE: 7},
         signed=True,
-        needs=("ensemble_std",),
-        compute=lambda run: pearson(run.controlled.mean_T["ensemble_std"], run.gap_T),
+        needs=("ensemble_std", PROMPTS),
+        compute=lambda run: pearson(run.ensemble_std_change_N, run.gap_N),
     ),
 ]
 

@@ -18,7 +18,8 @@ from pessimism.measures.goodhart import smoothed_sd
 from pessimism.scoring.measured import REWARDS, Curves, Unit
 from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
-SAMPLED = ["step", "task_id", "proxy_reward", "true_reward", "ensemble_std"]
+PER_PROMPT = (*REWARDS, "ensemble_std")
+SAMPLED = ["step", "task_id", *PER_PROMPT]
 BATCH, HELDOUT = "batch", "heldout"
 _MEASURED = [column.name for column in MEASURED_COLUMNS]
 QUANTITIES = {BATCH: [*_MEASURED, *(column.name for column in UPDATED_COLUMNS)], HELDOUT: _MEASURED}
@@ -89,7 +90,7 @@ class Run:
         return Curves(
             steps_T=rows["step"].to_numpy(),
             mean_T={name: rows[name].to_numpy() for name in self.quantities(prompt_set)},
-            prompt_T_N={name: self.heldout(name) for name in REWARDS} if prompt_set == HELDOUT else {},
+            prompt_T_N={name: self.heldout(name) for name in PER_PROMPT} if prompt_set == HELDOUT else {},
         )
 
 

@@ -13,31 +13,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pessimism.measures.goodhart import hacking_threshold
+from pessimism.measures.goodhart import common_kl, hacking_threshold
 from pessimism.scoring.column import Column
 from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
 from pessimism.scoring.measured import MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 
 
-def thresholds(runs: Sequence[MeasuredRun]) -> dict[str, float | None]:
-    """Hacking threshold by measure, of the gaps of ``runs`` together; None without a positive gap or without a unit."""
+def thresholds(runs: Sequence[MeasuredRun], controlled: float) -> dict[str, float | None]:
+    """Hacking threshold by measure; None without a positive gap or without a unit.
+
+    Args:
+        runs: their gaps together give the paper's.
+        controlled: the controlled measure's, in base sd: no run that is judged by it has a part in it.
+    """
     known = all(run.unit for run in runs)
     return {
         PAPER: hacking_threshold([run.paper_gap_T for run in runs]),
-        CONTROLLED: hacking_threshold([run.gap_T for run in runs]) if known else None,
+        CONTROLLED: controlled if known else None,
     }
 
 
-def score(run: MeasuredRun, threshold: Mapping[str, float | None], columns: Iterable[Column]) -> dict[str, Any]:
+def kl_of_all(runs: Sequence[MeasuredRun]) -> float | None:
+    """The largest KL that every one of ``runs`` reaches, nats per response; None where one has no KL."""
+    kls = [run.controlled.mean_T["kl_k3"] for run in runs if run.controlled.has("kl_k3")]
+    return common_kl(kls) if kls and len(kls) == len(runs) else None
+
+
+def score(
+    run: MeasuredRun, threshold: Mapping[str, float | None], last_kl: float | None, columns: Iterable[Column]
+) -> dict[str, Any]:
     """Value of each column; None where the run does not determine one.
 
     Args:
         run: both rewards over the steps, and the unit of the controlled measure.
         threshold: gap above which a run hacks, by measure.
+        last_kl: where areas over KL end, :func:`kl_of_all`.
         columns: of ``columns.RUN_COLUMNS``.
     """
-    found = replace(run, threshold=threshold)
+    found = replace(run, threshold=threshold, common_kl=last_kl)
     return {
         column.name: column.compute(found) if column.compute and _determined(column, run) else None
         for column in columns

@@ -21,10 +21,10 @@ from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
 from pessimism.scoring.heldout_columns import further_verdict_columns
 from pessimism.scoring.measured import REWARDS, Curves, MeasuredRun
-from pessimism.scoring.measures import CONTROLLED, PAPER
+from pessimism.scoring.measures import PAPER
 from pessimism.scoring.probing import Checkpoint
 from pessimism.scoring.runs import BATCH, HELDOUT, Measurements
-from pessimism.scoring.scorer import score, thresholds, with_excesses
+from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
 
 
 def beta_label(beta: float, label: str) -> str:
@@ -76,9 +76,18 @@ def _identity(cell: OnlineCell, betas: Mapping[str, float]) -> dict[str, Any]:
 
 
 def primary_thresholds(measurements: Measurements) -> dict[str, float | None]:
-    """Hacking thresholds of the primary arm's runs, all betas and seeds together; every arm's onset is against them."""
-    primary = [cell for cell in measurements.runs if cell.arm == measurements.params.primary_arm]
-    return thresholds([measured(measurements, cell) for cell in primary])
+    """Hacking thresholds of every arm's onset: of the paper's gaps of the primary arm together, and the protocol's."""
+    return thresholds(_primary(measurements), measurements.params.protocol.controlled_threshold)
+
+
+def primary_kl(measurements: Measurements) -> float | None:
+    """Where every arm's areas over KL end: as far as all runs of the primary arm go, nats per response."""
+    return kl_of_all(_primary(measurements))
+
+
+def _primary(measurements: Measurements) -> list[MeasuredRun]:
+    cells = [cell for cell in measurements.runs if cell.arm == measurements.params.primary_arm]
+    return [measured(measurements, cell) for cell in cells]
 
 
 def cell_table(measurements: Measurements) -> pd.DataFrame:
@@ -86,12 +95,12 @@ def cell_table(measurements: Measurements) -> pd.DataFrame:
 
     A score that a run does not determine is empty. Scores of the checkpoint stand in the primary arm's rows only.
     """
-    threshold = primary_thresholds(measurements)
+    threshold, last_kl = primary_thresholds(measurements), primary_kl(measurements)
     columns = [*CELL_COLUMNS, *further_verdict_columns(next(iter(measurements.runs.values())).verdicts)]
     rows = [
         {
             **_identity(cell, measurements.betas),
-            **score(measured(measurements, cell), threshold, columns),
+            **score(measured(measurements, cell), threshold, last_kl, columns),
             **_checkpoint_scores(measurements, cell),
         }
         for cell in measurements.runs
@@ -132,7 +141,7 @@ def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str
         name: _by_label(primary, column)
         for name, column in (
             ("augc", "augc"),
-            ("controlled_augc_excess", "controlled_augc_excess"),
+            ("controlled_signed_augc_excess", "controlled_signed_augc_excess"),
             ("heldout_proxy_excess", "heldout_proxy_reward_change_excess"),
             ("heldout_true_excess", "heldout_true_reward_change_excess"),
         )
@@ -142,12 +151,11 @@ def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str
     metrics["onset_fraction"] = float(primary["onset_step"].notna().mean())
     metrics["degenerate_baselines"] = int(primary["baseline_degenerate"].sum())
     metrics["true_sd_smoothed"] = int(measurements.base.unit.true_sd_smoothed)
-    threshold = primary_thresholds(measurements)
     undetermined = {
-        "hacking_threshold": threshold[PAPER],
-        "controlled_threshold": threshold[CONTROLLED],
+        "hacking_threshold": primary_thresholds(measurements)[PAPER],
+        "common_kl": primary_kl(measurements),
         "spearman_beta_augc": _spearman(primary, "augc"),
-        "spearman_beta_controlled_augc": _spearman(primary, "controlled_augc_excess"),
+        "spearman_beta_controlled_augc": _spearman(primary, "controlled_signed_augc_excess"),
         "uq_gap_correlation": mean_or_none(primary["uq_gap_correlation"]),
     }
     return metrics | {name: value for name, value in undetermined.items() if value is not None}
