@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -74,6 +75,25 @@ def test_bootstrap_draws_n_of_n_with_replacement_and_differs_between_members() -
     assert 600 < len(np.unique(rows)) < 665  # 1 - 1/e = 632 are expected
     assert (rows == bootstrap_rows(1000, 42, 0)).all()
     assert (rows != bootstrap_rows(1000, 42, 1)).any()
+
+
+def test_a_member_trains_on_its_own_bootstrap_sample(tiny_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs, tokenizer = records.read_table(layout.preferences("train")), load_tokenizer(tiny_world, "reward")
+
+    class Begun(Exception):
+        """Carries what a training was about to train on."""
+
+    def begin(params: Params, chosen: object, base: object, tokenizer: object, train: Dataset, *_: object) -> None:
+        raise Begun(train.to_dict())
+
+    monkeypatch.setattr(bradley_terry, "reward_trainer", begin)
+    for member in (0, 1):
+        with pytest.raises(Begun) as begun:
+            base = load_reward_base(tiny_world)
+            bradley_terry.train_member(tiny_world, member, base, tokenizer, pairs, layout.reward_member(member))
+        sample = pairs.iloc[bootstrap_rows(len(pairs), 42, member)]
+        expected = bradley_terry.reward_dataset(tokenizer, sample, tiny_world.scale.lengths).to_dict()
+        assert begun.value.args[0] == expected
 
 
 # Training

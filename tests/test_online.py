@@ -18,9 +18,10 @@ from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online import loop
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
-from pessimism.online.rollout import trained_response_ids
+from pessimism.online.rollout import ScoredRollouts, reward_summary, trained_response_ids
 from pessimism.online.terms import normalized_advantages
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
@@ -100,6 +101,75 @@ def test_an_arm_trains_on_the_reward_that_it_declares(trained_world: Params) -> 
     assert make_run(trained_world)._training_reward(0, scored) is scored.proxy_reward
     noise, again = (make_run(with_arm(trained_world, reward="random"))._training_reward(3, scored) for _ in range(2))
     assert noise.tolist() == again.tolist() and abs(np.corrcoef(noise, scored.proxy_reward)[0, 1]) < 0.9
+
+
+def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Params) -> None:
+    for aggregation in ("mean", "min"):
+        run = make_run(dataclasses.replace(with_protocol(trained_world, **QUIET), aggregation=aggregation), "placebo")
+        scored = run._roll_out("heldout", 0, run.heldout_tasks)
+        scores_K_B = run.ensemble.score(scored.prompts, scored.rollouts.texts)
+        assert scored.proxy_reward == pytest.approx(getattr(scores_K_B, aggregation)(axis=0))
+
+
+def test_a_summary_of_a_batch_by_hand() -> None:
+    rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False])
+    rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
+    proxy, spread = np.array([1.0, 2.0, 6.0]), np.array([0.5, 0.5, 2.0])
+    summary = reward_summary(ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, proxy, spread, rewards))
+    assert summary == pytest.approx(
+        {
+            "prompts": 3,
+            "proxy_reward": 3.0,
+            "proxy_reward_sd": 7**0.5,  # (4 + 1 + 9) / 2
+            "true_reward": 2 / 3,
+            "true_reward_sd": (1 / 3) ** 0.5,
+            "true_reward_flexible": 1.0,
+            "ensemble_std": 1.0,
+            "response_length": 2.0,
+            "finished_fraction": 2 / 3,
+            "tokens": 6,
+        }
+    )
+
+
+def test_a_gradient_is_clipped_to_its_largest_norm(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure: None = None) -> None:
+            gradients = [parameter.grad for group in self.param_groups for parameter in group["params"]]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    for largest in (1e9, 1e-3):
+        make_run(with_protocol(trained_world, **QUIET), steps=1, clip_norm=largest).train()
+    assert norms[0] > 1e-2 and norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_step_begins_without_a_gradient(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, accumulate, steps = make_run(with_protocol(trained_world, **QUIET)), loop.accumulate_gradients, []
+
+    def watched(*arguments: object) -> object:
+        steps.append([parameter.grad is not None for parameter in trainable_parameters(run.model)])
+        return accumulate(*arguments)
+
+    monkeypatch.setattr(loop, "accumulate_gradients", watched)
+    run.train()
+    assert len(steps) == 3 and not np.any(steps)
+
+
+def test_a_batch_holds_no_problem_twice(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, batches = make_run(with_protocol(trained_world, **QUIET), "placebo", batch_size=16, steps=2), []
+    update = run._update
+
+    def watched(step: int, tasks: pd.DataFrame, *rest: object) -> object:
+        batches.append(list(tasks["task_id"]))
+        return update(step, tasks, *rest)
+
+    monkeypatch.setattr(run, "_update", watched)
+    run.train()
+    assert [sorted(batch) for batch in batches] == [sorted(run.training_tasks["task_id"])] * 2
+    assert batches[0] != batches[1]
 
 
 def test_both_true_rewards_are_measured_on_the_same_responses(

@@ -77,8 +77,8 @@ class Project:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
 
 
-def new_project(root: Path) -> Project:
-    """Copy what Git would hold of the checkout, without results, and commit it at micro size."""
+def copy_tracked(root: Path) -> None:
+    """Copy what Git would hold of the checkout, without results and documents."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=CHECKOUT,
@@ -89,6 +89,11 @@ def new_project(root: Path) -> Project:
         if (CHECKOUT / name).is_file() and not name.startswith(("metrics/", "plots/", "docs/", "dvc.lock")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, root / name)
+
+
+def new_project(root: Path) -> Project:
+    """Copy the checkout and commit it at micro size."""
+    copy_tracked(root)
     scale = yaml.safe_load((root / "scales/tiny.yaml").read_text())
     for section, values in MICRO.items():
         scale[section] |= values

@@ -1,0 +1,26 @@
+"""Bugs in the offline phase: the reference's log-probabilities and the beta grid."""
+
+from support.mutants.mutant import Mutant
+
+_REFERENCE = "offline/reference.py"
+_GRID = "offline/beta_grid.py"
+_SUMS = ("test_reference.py::test_dpo_reference_is_the_response_given_the_prompt_in_float64",)
+_PLAIN = ("test_reference.py::test_grid_reference_covers_prompt_and_response_of_the_plain_text",)
+_SHUFFLE = ("test_reference.py::test_grid_pairs_are_a_shuffle_that_repeats",)
+_BETAS = ("test_beta_grid.py",)
+
+MUTANTS = (
+    Mutant("the prompt is scored too", _REFERENCE, "2 * [len(pair.prompt_ids) for pair in pairs]", "2 * [1 for pair in pairs]", _SUMS),
+    Mutant("chosen and rejected are swapped", _REFERENCE, "return logps[: len(pairs)], logps[len(pairs) :]", "return logps[len(pairs) :], logps[: len(pairs)]", _SUMS),
+    Mutant("padding is scored", _REFERENCE, "attention_mask.bool() & after", "after", _SUMS),
+    Mutant("a state predicts its own token", _REFERENCE, "states_B_T_H[scored_B_T.roll(-1, dims=1)]", "states_B_T_H[scored_B_T]", _SUMS),
+    Mutant("the grid is measured on the first pairs", _REFERENCE, '.permutation(len(train))', '.integers(1, size=1).repeat(0).tolist() or np.arange(len(train))', _SHUFFLE),
+    Mutant("the grid is measured on all pairs", _REFERENCE, "order[: max(1, beta_grid_pairs(len(train)))]", "order", _SHUFFLE),
+    Mutant("the grid leaves out a second token", _REFERENCE, "[1] * len(sequences)", "[2] * len(sequences)", _PLAIN),
+    Mutant("bfloat16 is float32", _REFERENCE, "if dtype == torch.float32:", "if True:", ("test_reference.py::test_bfloat16_sums_carry_eight_bits",)),
+    Mutant("a sum that is no number passes", _REFERENCE, "if bad.size:", "if False:", ("test_reference.py::test_a_model_that_gives_nan_is_refused",)),
+    Mutant("delta keeps its sign", _GRID, "return np.abs(difference)", "return difference", _BETAS),
+    Mutant("betas over the mean", _GRID, "np.median(deltas) + EPS", "np.mean(deltas) + EPS", _BETAS),
+    Mutant("percentiles from the top", _GRID, "np.percentile(deltas, p)", "np.percentile(deltas, 100 - p)", _BETAS),
+    Mutant("a beta of 0 passes", _GRID, "if beta == 0]", "if beta < 0]", _BETAS),
+)

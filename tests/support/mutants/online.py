@@ -1,0 +1,35 @@
+"""Bugs in the online phase: rollouts, the loop and the update."""
+
+from support.mutants.mutant import Mutant
+
+_ROLLOUT = "online/rollout.py"
+_LOOP = "online/loop.py"
+_UPDATE = "online/update.py"
+
+
+def _tests(*names: str) -> tuple[str, ...]:
+    return tuple(f"test_online.py::test_{name}" for name in names)
+
+
+_GRADIENTS = _tests("gradients_are_those_of_eq_8_however_the_batch_is_computed")
+_SUMMARY = _tests("a_summary_of_a_batch_by_hand")
+_CLIPPED = _tests("a_gradient_is_clipped_to_its_largest_norm")
+
+MUTANTS = (
+    Mutant("no clipping", _LOOP, "torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm", "torch.nn.utils.clip_grad_norm_(parameters, float('inf')", _CLIPPED),
+    Mutant("a summary by the population's deviation", _ROLLOUT, "proxy.std(ddof=1)", "proxy.std()", _SUMMARY),
+    Mutant("the true reward's deviation is the population's", _ROLLOUT, "true_reward.std(ddof=1)", "true_reward.std()", _SUMMARY),
+    Mutant("tokens are averaged", _ROLLOUT, "int(scored.response_tokens.sum())", "int(scored.response_tokens.mean())", _SUMMARY),
+    Mutant("the ensemble's scores are always averaged", _ROLLOUT, "aggregate(scores_K_B, params.aggregation,", 'aggregate(scores_K_B, "mean",', _tests("the_proxy_is_the_aggregation_that_the_parameters_name")),
+    Mutant("the end token is not trained on", _ROLLOUT, "if not protocol.score_eos:", "if True:", _tests("any_end_of_the_generation_config_ends_a_response_and_is_what_is_trained_on")),
+    Mutant("the policy is not moved", _LOOP, "        optimizer.step()\n", "", _tests("every_policy_weight_moves_and_the_base_and_the_reference_do_not")),
+    Mutant("gradients add up over steps", _LOOP, "        optimizer.zero_grad()\n", "", _tests("a_step_begins_without_a_gradient")),
+    Mutant("prompts are drawn with replacement", _LOOP, "size=prompts, replace=False", "size=prompts, replace=True", _tests("a_batch_holds_no_problem_twice")),
+    Mutant("a random reward is the ensemble's", _LOOP, 'self._arm.reward == "random"', "False", _tests("an_arm_trains_on_the_reward_that_it_declares")),
+    Mutant("a fixed numerator is coupled", _LOOP, '{"fixed": self.params.protocol.kl_numerator', '{"fixed": self.beta', _tests("fixed_coupling_ignores_beta_and_coupled_does_not")),
+    Mutant("held-out rewards keep dropout", _LOOP, "self.params.protocol.reward_dropout and purpose == BATCH", "self.params.protocol.reward_dropout", _tests("every_share_has_masks_of_reward_dropout_of_its_own")),
+    Mutant("a part weighs as a whole batch", _UPDATE, "part_loss * (len(advantages) / len(advantages_B))", "part_loss * 1", _GRADIENTS),
+    Mutant("every part takes the first advantages", _UPDATE, "        start += len(advantages)\n", "", _GRADIENTS),
+    Mutant("the second pass has other dropout", _UPDATE, "policy if keep else passes.trained_policy(part, seed)", "policy if keep else passes.trained_policy(part, seed + 1)", _tests("both_passes_of_a_part_have_the_same_dropout")),
+    Mutant("the reference is the policy", _UPDATE, "use_adapter(self.model, REFERENCE)", "use_adapter(self.model, POLICY)", _tests("every_policy_weight_moves_and_the_base_and_the_reference_do_not", "the_placebo_is_the_proxy_run_with_no_movement") + _GRADIENTS),
+)

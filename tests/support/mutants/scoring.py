@@ -1,0 +1,5 @@
+"""Bugs."""
+
+from support.mutants.mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = ()
