@@ -82,17 +82,6 @@ def test_unequal_runs_are_tested_on_the_steps_that_they_share(score: Score) -> N
     }
 
 
-def test_a_length_that_goes_with_beta_makes_no_trend_of_noise(score: Score) -> None:
-    """At most 5 % of tables, and a little for chance; without the cut 22 % were called."""
-    tables = 60
-    called = 0
-    for seed in range(tables):
-        found = score(noise({0.1: 33, 0.5: 28, 1.0: 24}, np.random.default_rng(seed)), *GROUPS, *SDS)
-        row = next(row for row in found["trends"] if row["number"] == "controlled_augc")
-        called += min(row["p"], row["p_opposite"]) < 0.025
-    assert called <= 0.1 * tables
-
-
 def test_a_placebo_that_ends_early_gives_no_excess(score: Score) -> None:
     on = sweep({0.1: 10}).assign(arm="on")
     arguments = ["--arm", "arm", "--placebo", "off", "--seed", "seed", *SDS]

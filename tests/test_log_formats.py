@@ -72,6 +72,8 @@ def test_trainer_state_of_transformers(tmp_path: Path) -> None:
     assert curves(log) == ([1, 2, 3, 4], PROXY, TRUE)
     assert log.notes[0].startswith("3 of 7 rows left out: 3 with neither style nor correct.")
     assert curves(read(path, proxy=STYLE, true=CORRECT)) == curves(log)
+    (run,) = read(path, proxy="style", true="correct", proxy_sd="style", true_sd=1.0).runs
+    assert run.start["proxy_reward"].variance == 0.25
 
 
 def test_a_history_as_json_lines_or_as_a_list(tmp_path: Path) -> None:
@@ -276,6 +278,25 @@ def test_a_number_is_one_label_in_every_format(tmp_path: Path) -> None:
     later.to_parquet(tmp_path / "b.parquet")
     (run,) = read([tmp_path / "a.csv", tmp_path / "b.parquet"], groups=("seed",)).runs
     assert run.identity == {"seed": "1"} and run.curves.steps_T.tolist() == list(range(1, 9))
+
+
+def test_labels_of_many_digits_stay_apart_where_some_are_absent(tmp_path: Path) -> None:
+    """As floats, which a column with a gap invites, both seeds would be one."""
+    seeds = (2**53, 2**53 + 1)
+    rows = [row | {"seed": seed} for seed in seeds for row in steps()]
+    pq.write_table(pa.Table.from_pylist([*rows, {"step": 9, "seed": None}]), tmp_path / "log.parquet")
+    assert [run.identity["seed"] for run in read(tmp_path / "log.parquet", groups=("seed",)).runs] == [*map(str, seeds)]
+
+
+def test_the_name_as_asked_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(csv_text([row | {"rewards/proxy_reward/mean": 9} for row in steps()]))
+    assert curves(read(tmp_path / "log.csv"))[1] == PROXY
+
+
+def test_a_text_may_hold_a_separator_of_lines(tmp_path: Path) -> None:
+    rows = [json.dumps(row | {"completion": "a\u2028b"}, ensure_ascii=False) for row in steps()]
+    (tmp_path / "log.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert curves(read(tmp_path / "log.jsonl"))[0] == [1, 2, 3, 4]
 
 
 def test_prompts_of_any_name_count(tmp_path: Path) -> None:

@@ -26,8 +26,6 @@ EXACT = 2**53
 _ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 _TRUTH = {"true": 1.0, "false": 0.0}
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
-_SPELLINGS = ("{}", "rewards/{}/mean", "train/{}", "train/rewards/{}/mean")
-"""Names that TRL gives the mean of a reward function, and its callbacks for trackers every metric of training."""
 _EXPORTED = " - "
 """Between the name of a run and that of its metric in a chart that Weights & Biases exports."""
 
@@ -218,7 +216,7 @@ def _places(path: Path, table: pd.DataFrame, columns: LogColumns) -> dict[str, s
     asked = columns.numbers | columns.texts
     places, missing = {}, []
     for name, column in asked.items():
-        spelt = [spelling.format(column) for spelling in _SPELLINGS if spelling.format(column) in table]
+        spelt = [spelling for spelling in _spellings_of(name, column) if spelling in table]
         if spelt:
             places[name] = spelt[0]
         else:
@@ -231,6 +229,17 @@ def _places(path: Path, table: pd.DataFrame, columns: LogColumns) -> dict[str, s
             listed = f"one of its {len(names)} columns, those of rewards among them: {', '.join(rewards)}"
         raise DataError(f"{path}: found {'; '.join(missing)}; expected {listed}")
     return places
+
+
+def _spellings_of(name: str, column: str) -> list[str]:
+    """What was asked for, and the names that TRL gives the mean and the spread of a reward function.
+
+    Its callbacks for trackers put ``train/`` before every metric of training.
+    """
+    if name in REWARDS or name.endswith("_sd"):
+        function = f"rewards/{column}/{'std' if name.endswith('_sd') else 'mean'}"
+        return [column, function, f"train/{column}", f"train/{function}"]
+    return [column] if name == "prompt" or name.startswith("group:") else [column, f"train/{column}"]
 
 
 def _option(name: str) -> str:
