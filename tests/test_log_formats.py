@@ -342,7 +342,7 @@ def test_what_is_absent(cell: object) -> None:
 def test_steps_that_would_merge_are_refused(tmp_path: Path) -> None:
     rows = [row | {"step": 2**53 + row["step"]} for row in steps()]
     (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert "row 1: found 9007199254740992 in column 'step'; expected training steps below 2^53" in refusal(
+    assert "row 1: found 9007199254740993 in column 'step'; expected training steps below 2^53" in refusal(
         tmp_path / "log.jsonl"
     )
 

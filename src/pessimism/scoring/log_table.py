@@ -168,7 +168,7 @@ def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
     rows = pd.DataFrame({name: _numbers(path, found[places[name]]) for name in columns.numbers})
     rows = rows.assign(path=str(path), row=found.index)
     some = rows[list(REWARDS)].notna().any(axis=1).to_numpy()
-    _check_steps(path, rows[some], places["step"])
+    _check_steps(path, rows.loc[some, "step"], found[places["step"]][some])
     if "kl_k3" in rows:
         absent = rows[rows["kl_k3"].isna() & rows[list(REWARDS)].notna().all(axis=1)]
         if len(absent):
@@ -261,15 +261,15 @@ def _numbers(path: Path, cells: pd.Series) -> np.ndarray:
     return values
 
 
-def _check_steps(path: Path, rows: pd.DataFrame, column: str) -> None:
+def _check_steps(path: Path, steps: pd.Series, cells: pd.Series) -> None:
     for bad, said, expected in (
-        (rows["step"].isna(), "no value", "a number in every row"),
-        (rows["step"] % 1 != 0, "", "a whole number"),
-        (rows["step"].abs() >= EXACT, "", "training steps below 2^53, not a time in nanoseconds"),
+        (steps.isna(), "no value", "a number in every row"),
+        (steps % 1 != 0, "", "a whole number"),
+        (steps.abs() >= EXACT, "", "training steps below 2^53, not a time in nanoseconds"),
     ):
         if bad.any():
-            first = rows[bad].iloc[0]
-            _refuse(path, first["row"], column, said or f"{first['step']:.17g}", expected)
+            place = int(bad.to_numpy().argmax())
+            _refuse(path, cells.index[place], cells.name, said or cells.iloc[place], expected)
 
 
 def _labels(path: Path, cells: pd.Series) -> list[str]:
