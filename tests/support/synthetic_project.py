@@ -242,6 +242,7 @@ def _probed_policy(beta: float, wobble: float, moved: float) -> dict[str, object
 
     return {
         "prompt_entropy": 0.5 - 0.02 * beta + wobble - moved,
+        "prompt_and_next_entropy": 0.49 - 0.02 * beta + wobble - moved,
         "response_entropy": 0.3 - 0.03 * beta + wobble - moved,
         "kl_to_base": 2.0 / (1 + beta) + wobble + moved,
         "members": {
