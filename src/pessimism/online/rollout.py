@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.prompts import text_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
@@ -134,7 +135,7 @@ def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase,
     tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss.
     """
     if protocol.retokenize_responses:
-        bodies = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in rollouts.texts]
+        bodies = [text_ids(tokenizer, text) for text in rollouts.texts]
     else:
         bodies = [ids[:-1] if done else ids for ids, done in zip(rollouts.response_ids, rollouts.finished, strict=True)]
     if not protocol.score_eos:
