@@ -154,7 +154,7 @@ def test_a_template_that_loses_or_changes_a_turn_is_refused(template: str, messa
 
 @pytest.mark.parametrize("turn", ["user", "assistant", "<", "What is <2> & 'two'?"])
 def test_a_turn_that_the_template_spells_itself_is_found_where_it_stands(turn: str) -> None:
-    text, start = rendered_turn(chat_tokenizer(), turn, PROTOCOL)
+    text, start = rendered_turn(chat_tokenizer(), turn, thinking=True)
     assert text[:start] == "<|im_start|>user\n\n" and text[start:].startswith(f"{turn}<|im_end|>")
 
 
@@ -172,7 +172,7 @@ def test_a_token_that_a_text_spells_is_text_and_no_second_end() -> None:
 
 def test_a_text_without_special_tokens_has_the_ids_of_the_whole_rendered_prompt() -> None:
     tokenizer = chat_tokenizer()
-    text, _ = rendered_turn(tokenizer, QUESTION, PROTOCOL)
+    text, _ = rendered_turn(tokenizer, QUESTION, PROTOCOL.enable_thinking)
     assert dpo_prompt_ids(tokenizer, QUESTION, PROTOCOL) == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert text_ids(tokenizer, QUESTION) == tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
 

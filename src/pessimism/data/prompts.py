@@ -60,7 +60,7 @@ def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Pr
     if not tokenizer.chat_template:
         return plain_ids(tokenizer, prompt.strip() + "\n\n")
     turn = prompt.strip()
-    text, start = rendered_turn(tokenizer, turn, protocol)
+    text, start = rendered_turn(tokenizer, turn, protocol.enable_thinking)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
     ids: list[int] = []
@@ -70,13 +70,16 @@ def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Pr
     return ids
 
 
-def rendered_turn(tokenizer: PreTrainedTokenizerBase, turn: str, protocol: Protocol) -> tuple[str, int]:
+def rendered_turn(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> tuple[str, int]:
     """What the chat template makes of one user turn, and the place in it where the turn begins.
+
+    Args:
+        thinking: whether a template that can open a phase of thinking may.
 
     Raises:
         SourceError: the template fails on it, or leaves the turn out, or changes it.
     """
-    text, start = _rendered(tokenizer, turn, protocol), _rendered(tokenizer, PROBE, protocol).find(PROBE)
+    text, start = _rendered(tokenizer, turn, thinking), _rendered(tokenizer, PROBE, thinking).find(PROBE)
     if start < 0 or not text.startswith(turn, start):
         raise SourceError(
             f"the chat template of {tokenizer.name_or_path!r} makes {text[:80]!r} of the turn {turn[:40]!r}; expected "
@@ -85,13 +88,11 @@ def rendered_turn(tokenizer: PreTrainedTokenizerBase, turn: str, protocol: Proto
     return text, start
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, protocol: Protocol) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> str:
     turns = [{"role": "user", "content": turn}]
     try:
         return str(
-            tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, enable_thinking=protocol.enable_thinking
-            )
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
         )
     except Exception as error:  # whatever the template's own code raises
         raise SourceError(

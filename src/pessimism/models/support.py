@@ -26,7 +26,7 @@ from transformers.quantizers import AutoHfQuantizer
 from pessimism.data.prompts import PROBE, rendered_turn
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
-from pessimism.experiment.params import ModelParams, Params, Protocol, Scale
+from pessimism.experiment.params import ModelParams, Params, Scale
 from pessimism.experiment.sections import section
 from pessimism.machine import hub
 from pessimism.models.loading import (
@@ -67,7 +67,7 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
         problems = _file_problems(Path(location), role) + _model_problems(config, params.scale, role)
         problems += _tokenizer_problems(tokenizer, config, role)
         if role == "policy":
-            problems += _template_problems(tokenizer, params.protocol)
+            problems += _template_problems(tokenizer)
         if problems:
             listed = "\n".join(f"  - {problem}" for problem in problems)
             raise SourceError(f"{location!r} cannot be the {role}:\n{listed}")
@@ -278,12 +278,12 @@ def _tokenizer_problems(tokenizer: PreTrainedTokenizerBase, config: PreTrainedCo
     return problems
 
 
-def _template_problems(tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[str]:
-    """Render one turn, as every preference prompt will be."""
-    if not tokenizer.chat_template:
-        return []
-    try:
-        rendered_turn(tokenizer, PROBE, protocol)
-    except SourceError as error:
-        return [str(error)]
-    return []
+def _template_problems(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Render one turn, as every preference prompt will be, with and without a phase of thinking."""
+    problems: list[str] = []
+    for thinking in (True, False) if tokenizer.chat_template else ():
+        try:
+            rendered_turn(tokenizer, PROBE, thinking)
+        except SourceError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))
