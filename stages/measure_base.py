@@ -12,7 +12,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import reward_summary, roll_out, sample_table
 from pessimism.reward.ensemble import RewardEnsemble
 
-KEPT = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward_sd", "response_length")
+KEPT = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward_sd", "response_length", "run_on_fraction")
 
 
 @stage.main("measure_base")

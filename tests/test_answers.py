@@ -17,6 +17,7 @@ from pessimism.tasks.parts.answers import (
     MARKER,
     extract_flexible,
     extract_strict,
+    runs_on,
     true_reward,
     true_reward_flexible,
 )
@@ -53,6 +54,7 @@ SPELLINGS = [
     ("-0", "0"),
     ("-.5", "-1/2"),
     ("- 5", "5"),
+    ("2\N{VULGAR FRACTION ONE HALF}", "2"),
     ("--5", "5"),
     ("COVID-19", "19"),
     ("3/4", "3/4"),
@@ -93,6 +95,11 @@ SEVERAL = [
     ("1e1000", "1", "1000"),
     ("1e3x", "1", "3"),
     ("18\n\nProblem: 2 apples and 3 pears?", "18", "3"),
+    ("9{,}500", "9", "500"),
+    ("1 000", "1", "0"),
+    ("1\N{NARROW NO-BREAK SPACE}000", "1", "0"),
+    ("1,00,000", "1", "0"),
+    ("12:30", "12", "30"),
 ]
 
 
@@ -129,6 +136,27 @@ def test_of_several_numbers_strict_reads_the_first_and_flexible_the_last(text: s
 def test_texts_with_and_without_the_marker(text: str | None, strict: int | None, flexible: int | None) -> None:
     assert extract_strict(text) == strict
     assert extract_flexible(text) == flexible
+
+
+@pytest.mark.parametrize(
+    ("text", "further"),
+    [
+        ("4+5=9\n#### 18", False),
+        ("#### 18 apples, that is all.\n\n", False),
+        ("####\n18\n", False),
+        ("#### none", False),
+        ("so it is 18\nProblem: 3 pears", False),
+        ("", False),
+        (None, False),
+        ("#### 18\n\nProblem: 3 pears", True),
+        ("#### 18 #### 3", True),
+        ("####\n18\n3", True),
+        ("#### none\n#### 3", True),
+        ("#### \N{MINUS SIGN}18\nfine", True),
+    ],
+)
+def test_whether_a_response_goes_on_after_its_answer(text: str | None, further: bool) -> None:
+    assert runs_on(text) is further
 
 
 @given(st.text(alphabet="0123456789,./-$%eE #x\n", max_size=40))

@@ -38,6 +38,75 @@ def test_bad_row_is_named(row: dict[str, str], message: str) -> None:
         GSM8K.problem(row, "problems, row 3")
 
 
+# Each would be read as its first number, or without its sign or scale.
+MISREAD = [
+    "9{,}500",
+    "1 000",
+    "1\N{NO-BREAK SPACE}000",
+    "1\N{NARROW NO-BREAK SPACE}000",
+    "1\N{THIN SPACE}000",
+    "1'000",
+    "1_000",
+    "1.000,50",
+    "0,5",
+    "1,00,000",
+    "12,34,567",
+    "12:30",
+    "2\N{VULGAR FRACTION ONE HALF}",
+    "16\N{VULGAR FRACTION TWO THIRDS}",
+    "3\N{FRACTION SLASH}4",
+    "5\N{SUPERSCRIPT TWO}",
+    "2^3",
+    "\\frac{3}{4}",
+    "1\N{NO-BREAK SPACE}1/2",
+    "5 10/2",
+    "12/4=3",
+    "10-20",
+    "18 and 18",
+    "5\nSee page 3",
+    "5 \N{ARABIC-INDIC DIGIT THREE}",
+    "- 5",
+    "-  $5",
+    "**- 5**",
+    "\N{MINUS SIGN} 5",
+    "\N{EN DASH}5",
+    "\N{PLUS-MINUS SIGN}5",
+    "COVID-19",
+    "2 million",
+    "3 dozen eggs",
+    "5k",
+    "1.5M",
+]
+
+
+@pytest.mark.parametrize("tail", MISREAD)
+def test_a_reference_that_would_be_misread_is_refused_with_its_row(tail: str) -> None:
+    with pytest.raises(DataError, match=r"^problems, row 3: found .* after ####, which would be read as ") as raised:
+        GSM8K.problem({"question": "q", "answer": f"4+5=9\n#### {tail}"}, "problems, row 3")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("tail", "answer"),
+    [
+        ("18 apples.", "18"),
+        ("$1,234.50", "2469/2"),
+        ("**18**", "18"),
+        ("\\boxed{-18}", "-18"),
+        ("x=-5", "-5"),
+        ("5 km", "5"),
+    ]
+    + [("1 1/2 cups", "3/2"), ("3/4", "3/4"), ("50%", "50"), ("1e3", "1000"), ("the sum - a big one - is 5", "5")],
+)
+def test_a_reference_of_one_number_may_have_units_and_words(tail: str, answer: str) -> None:
+    assert GSM8K.problem({"question": "q", "answer": f"7 #### {tail}"}, "problems, row 3")["answer"] == answer
+
+
+def test_a_reference_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(DataError, match="row 3: found a number of 5,000 characters; expected a shorter one"):
+        GSM8K.problem({"question": "q", "answer": f"#### {'9' * 5000}"}, "problems, row 3")
+
+
 def test_the_prompt_asks_for_what_the_judge_reads() -> None:
     assert "after ####" in GSM8K.prompt and GSM8K.prompt.endswith("Solution:")
 
@@ -55,3 +124,4 @@ def test_all_of_gsm8k() -> None:
     assert all(rewards.all() for rewards in judged.values())
     assert all(row["answer"] == row["solution"].rpartition("#### ")[2].replace(",", "") for row in rows)
     assert problems.rows["test"][0]["answer"] == "18"
+    assert not any(GSM8K.runs_on(row["solution"]) for row in rows)

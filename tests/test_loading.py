@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -116,20 +118,52 @@ def test_a_missing_directory_is_refused(local: Params) -> None:
         loading.load_policy_base(local)
 
 
-def test_incomplete_weights_are_refused(local: Params) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file("local/model.safetensors")
-    del weights["model.norm.weight"]
-    save_file(weights, "local/model.safetensors", metadata={"format": "pt"})
+def recorded(params: Params) -> Params:
+    """``params`` after the files of the local base were changed, with records to match."""
     loading.hash_once.cache_clear()
     for role in ("policy", "reward"):
         changed = records.read_json(layout.base_record(role)) | {"content_sha256": content_hash(Path("local"))}
         records.write_json(layout.base_record(role), changed)
+    return params
+
+
+def test_incomplete_weights_are_refused(local: Params) -> None:
+    weights = load_file("local/model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, "local/model.safetensors", metadata={"format": "pt"})
+    recorded(local)
     with pytest.raises(SourceError, match=r"no weights for \['model.norm.weight'\]"):
         loading.load_policy_base(local)
     with pytest.raises(SourceError, match=r"no weights for \['model.norm.weight'\]"):
         loading.load_reward_base(local)
+
+
+@pytest.mark.parametrize("load", [loading.load_policy_base, loading.load_reward_base])
+def test_an_adapter_beside_a_base_is_never_loaded_with_it(local: Params, load: Callable[[Params], object]) -> None:
+    Path("local/adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}')
+    with pytest.raises(SourceError, match=r"local: found adapter_config\.json beside the model"):
+        load(recorded(local))
+
+
+@pytest.mark.parametrize("role", ["policy", "reward"])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_base_with_a_weight_that_is_no_number_is_refused(
+    local: Params, role: str, quantization: str, value: float
+) -> None:
+    params = with_source(local, quantization=quantization, name="local64")
+    assert params.scale.embedded is not None
+    make_model(dataclasses.replace(params.scale.embedded, hidden_size=64), make_tokenizer()).save_pretrained("local64")
+    make_tokenizer().save_pretrained("local64")
+    weights = load_file("local64/model.safetensors")
+    for name, place in (("model.embed_tokens.weight", 70), ("model.layers.1.mlp.up_proj.weight", 5)):
+        whole = weights[name].clone()
+        weights[name][place, 3] = value
+        save_file(weights, "local64/model.safetensors", metadata={"format": "pt"})
+        loading.hash_once.cache_clear()
+        with pytest.raises(SourceError, match=rf"infinite or no number in 1 tensors, the first '{name}'; expected"):
+            resolving.record_base(params, role)
+        weights[name] = whole
 
 
 def test_a_bfloat16_reward_base_has_a_float32_head(local: Params) -> None:

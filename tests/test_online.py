@@ -179,7 +179,7 @@ def test_both_true_rewards_are_measured_on_the_same_responses(
 
     def sample(model: object, tokenizer: object, prompts: list[str], *_: object, **__: object) -> Rollouts:
         answers = run.heldout_tasks["answer"] if len(prompts) == 8 else ["0"] * len(prompts)
-        texts = [f"#### {answer}" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
+        texts = [f"#### {answer}\nNext" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
         return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts))
 
     monkeypatch.setattr("pessimism.online.rollout.sample_responses", sample)
@@ -192,6 +192,7 @@ def test_both_true_rewards_are_measured_on_the_same_responses(
     heldout = rows[rows["prompt_set"] == "heldout"]
     assert set(heldout["true_reward"]) == {0.5} and set(heldout["true_reward_flexible"]) == {1.0}
     assert [row["true_reward_flexible"] for row in run.rollouts[:4]] == [1.0] * 4
+    assert set(pd.DataFrame(run.rows)["run_on_fraction"]) == {0.5}
 
 
 def test_rows_are_measured_before_each_update_and_after_the_last(trained_world: Params) -> None:

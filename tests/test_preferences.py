@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import os
 import re
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pessimism.data import embedded_world, sources
-from pessimism.data.preferences import coverage, load_preferences, message_pair
+from pessimism.data.preferences import coverage, left_out, load_preferences, read_texts
 from pessimism.data.splits import SPLITS, normalize_prompt, shared_prompts, split_by_prompt, without_copies
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.experiment.params import PreferenceParams
@@ -39,24 +41,124 @@ def without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != column}
 
 
-def test_pair_is_the_prompt_and_the_last_assistant_turns() -> None:
-    row = message_row(" Why? \n", chosen=" second ")
-    row["chosen"] = [*message_row(chosen="first")["chosen"], *row["chosen"]]
-    pair = message_pair(row, "pair-1", "row 1")
-    assert pair == {"pair_id": "pair-1", "prompt": "Why?", "chosen": "second", "rejected": "No."}
+def said(*turns: str) -> list[dict[str, str]]:
+    """Messages written as "role: content"."""
+    return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
+
+
+PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+TALK = said("user: Hello.", "assistant: Hi!", "user: Why?")
+FORMATS = {
+    "texts": (dict(PAIR), PAIR, []),
+    "texts without a prompt": ({"chosen": "Why? Because.", "rejected": "Why? No."}, PAIR | {"prompt": "Why? "}, []),
+    "texts that begin with one letter": (
+        {"chosen": "The sky is blue.", "rejected": "The sky is bright."},
+        {"prompt": "The sky is ", "chosen": "blue.", "rejected": "bright."},
+        [],
+    ),
+    "messages": (
+        {"prompt": said("user: Why?"), "chosen": said("assistant: Because."), "rejected": said("assistant: No.")},
+        PAIR,
+        [],
+    ),
+    "messages without a prompt": (
+        {"chosen": said("user: Why?", "assistant: Because."), "rejected": said("user: Why?", "assistant: No.")},
+        PAIR,
+        [],
+    ),
+    "a prompt as text beside whole conversations": (message_row(), PAIR, []),
+    "a prompt of several turns": (
+        {"prompt": TALK, "chosen": said("assistant: Because."), "rejected": said("assistant: No.")},
+        PAIR | {"prompt": "Hello.\n\nWhy?"},
+        ["earlier_turns"],
+    ),
+    "several turns without a prompt": (
+        {"chosen": [*TALK, *said("assistant: Because.")], "rejected": [*TALK, *said("assistant: No.")]},
+        PAIR | {"prompt": "Hello.\n\nWhy?"},
+        ["earlier_turns"],
+    ),
+    "several turns beside a prompt": (
+        {"prompt": "Hello.", "chosen": [*TALK, *said("assistant: a")], "rejected": [*TALK, *said("assistant: b")]},
+        {"prompt": "Hello.", "chosen": "a", "rejected": "b"},
+        ["earlier_turns"],
+    ),
+    "a system's turn": (
+        {
+            "prompt": said("system: Be brief.", "user: Why?"),
+            "chosen": said("assistant: Because."),
+            "rejected": said("assistant: No."),
+        },
+        PAIR,
+        ["system_turn"],
+    ),
+    "a side that ends with the user": (
+        message_row() | {"rejected": said("user: Why?", "assistant: No.", "user: Oh.")},
+        PAIR,
+        ["turns_after_the_answer"],
+    ),
+    "sides that follow different turns": (
+        message_row() | {"rejected": said("user: How?", "assistant: No.")},
+        PAIR,
+        ["different_contexts"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "pair", "missing"), FORMATS.values(), ids=FORMATS)
+def test_every_format_of_trl_is_read_and_what_the_papers_way_leaves_out_is_named(
+    row: dict[str, Any], pair: dict[str, str], missing: list[str]
+) -> None:
+    assert read_texts(row, "row 1") == pair
+    assert left_out(row) == missing
+
+
+def test_keys_beside_role_and_content_make_no_other_context() -> None:
+    chosen, rejected = ([turn | {"id": side} for turn in message_row()[side]] for side in ("chosen", "rejected"))
+    assert left_out({"prompt": "Why?", "chosen": chosen, "rejected": rejected}) == []
+
+
+def test_what_is_left_out_is_counted_over_the_pairs_that_are_kept(tmp_path: Path) -> None:
+    rows = [message_row(prompt=f"Why {number}?") for number in range(20)]
+    for row in rows[:3]:
+        row["chosen"], row["rejected"] = ([*TALK, *row[side][1:]] for side in ("chosen", "rejected"))
+    rows[4]["chosen"] = said("system: Be brief.") + rows[4]["chosen"]
+    record = load_preferences(write_rows(tmp_path / "pairs.jsonl", rows), 42).record
+    assert record["rows_with_turns_left_out"] == {"earlier_turns": 3, "system_turn": 1, "different_contexts": 1}
+    plain = load_preferences(write_rows(tmp_path / "pairs.jsonl", rows[5:]), 42).record
+    assert plain["rows_with_turns_left_out"] == {}
+
+
+def test_pair_is_the_prompt_and_the_last_assistant_turns(tmp_path: Path) -> None:
+    rows = [message_row(f" Why {number}? \n", chosen=" second ") for number in range(20)]
+    for row in rows:
+        row["chosen"] = [*message_row(chosen="first")["chosen"], *row["chosen"]]
+    pairs = load_preferences(write_rows(tmp_path / "pairs.jsonl", rows), 42).rows
+    pair = next(pair for split in pairs.values() for pair in split if pair["pair_id"] == "pair-000001")
+    assert pair == {"pair_id": "pair-000001", "prompt": "Why 0?", "chosen": "second", "rejected": "No."}
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (without(message_row(), "prompt"), r"expected also \['prompt'\]"),
         (without(message_row(), "rejected"), r"expected also \['rejected'\]"),
         (message_row(prompt="  "), "found an empty prompt"),
         (message_row(chosen=" \n"), "found an empty chosen"),
-        (message_row() | {"rejected": [{"role": "user", "content": "Why?"}]}, "found an empty rejected"),
+        (
+            message_row() | {"rejected": said("user: Why?")},
+            r"rejected: found the roles \['user'\]; expected also 'assistant'",
+        ),
+        (message_row() | {"chosen": said("human: Why?", "gpt: a")}, r"chosen: found the roles \['gpt', 'human'\]"),
+        (message_row() | {"chosen": None}, "found an empty chosen"),
+        (message_row() | {"chosen": []}, "found an empty chosen"),
+        (message_row() | {"prompt": {"text": "Why?"}}, "prompt: found {'text': 'Why.'}; expected a text, or a list"),
+        (message_row() | {"prompt": 7}, "prompt: found 7; expected a text, or a list"),
+        (message_row() | {"prompt": ["Why?"]}, "prompt: found 'Why.'; expected a text, or a list"),
+        (PAIR | {"prompt": said("user: Why?")}, r"found {'prompt': 'messages', 'chosen': 'text', 'rejected': 'text'}"),
+        (PAIR | {"prompt": said("system: Why?"), **without(message_row(), "prompt")}, "found an empty prompt"),
         (message_row(rejected="Because. "), r"found the same chosen and rejected \('Because.'\)"),
-        (message_row() | {"chosen": "Because."}, "expected a list of messages"),
-        (message_row() | {"chosen": [{"role": "assistant"}]}, "expected a list of messages"),
+        (message_row() | {"chosen": "Because."}, "expected chosen and rejected of one kind"),
+        (message_row() | {"chosen": [{"role": "assistant"}]}, "expected a text, or a list of messages"),
+        (message_row() | {"chosen": [{"role": "assistant", "content": [{"text": "a"}]}]}, "expected a text, or a list"),
     ],
 )
 def test_bad_row_of_a_file_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -65,12 +167,43 @@ def test_bad_row_of_a_file_is_named(tmp_path: Path, row: dict[str, Any], message
         load_preferences(params, 42)
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "no rows"), ("{", "line 1: found no JSON"), ("[]", "found a list")])
-def test_broken_file(tmp_path: Path, text: str, message: str) -> None:
+LINE = json.dumps(PAIR)
+BROKEN = {
+    "empty": (b"", "found no rows"),
+    "cut off": (b"{", "line 1: found no JSON"),
+    "a list": (b"[]", "line 1: found a list"),
+    "latin-1": (f"{LINE}\n{LINE} \xfc".encode("latin-1"), "line 2: found the byte 0xfc, which is no UTF-8"),
+    "utf-16": (LINE.encode("utf-16"), "found text in UTF-16; expected plain text in UTF-8"),
+    "gzip": (gzip.compress(LINE.encode()), "found gzip data; expected plain text in UTF-8"),
+    "half a character": (rb'{"prompt": "\ud83d"}', r"line 1: found '\\ud83d', half of a character"),
+    "half a character in a key": (rb'{"\udc00": 1}', "line 1: found .*half of a character"),
+    "deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "line 1: found JSON nested too deep"),
+    "a long number": (b'{"a": ' + b"9" * 5000 + b"}", r"line 1: found no JSON \(Exceeds the limit"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     params = write_rows(tmp_path / "pairs.jsonl", [])
-    Path(params.name).write_text(text)
-    with pytest.raises(DataError, match=message):
+    Path(params.name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as raised:
         load_preferences(params, 42)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    rows = [message_row(prompt=f"Why {number}?") for number in range(20)]
+    params = write_rows(tmp_path / "pairs.jsonl", rows)
+    plain = load_preferences(params, 42).rows
+    Path(params.name).write_bytes(codecs.BOM_UTF8 + Path(params.name).read_bytes())
+    assert load_preferences(params, 42).rows == plain
+
+
+def test_hub_rows_without_a_usable_pair_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr(sources, "hub_rows", lambda *_: [message_row(chosen="")] * 3)
+    with pytest.raises(DataError, match=r"found 3 rows and no usable pair \({'empty chosen': 3}\)"):
+        load_preferences(replace(EMBEDDED, source="hub", name="a/b"), 42)
 
 
 def test_missing_file_and_missing_limit_say_what_to_change() -> None:

@@ -20,7 +20,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.probes.ood_distance import cosine_distances, distances
 from pessimism.probes.parts.checkpoint import probe_checkpoint
 from pessimism.probes.parts.declaration import DPO, ONLINE, ROOM, all_columns, all_probes
-from pessimism.probes.parts.distributions import prompt_entropy, response_entropy_and_kl
+from pessimism.probes.parts.distributions import prompt_entropies, response_entropy_and_kl
 from pessimism.probes.parts.readings import ProbeSet, Readings, probe_set
 from pessimism.probes.parts.states import MemberStates, ReferenceStates, shrunk_covariance
 from pessimism.probes.response_diversity import diversities, mean_pairwise_cosine_distance
@@ -59,13 +59,31 @@ def cut_to(params: Params, length: int, batch_size: int, **switches: object) -> 
 
 
 def test_prompt_entropy_is_the_mean_over_each_prompts_own_tokens(tiny_world: Params) -> None:
+    """Eq. 11 conditions x_t on x_<t: the last state predicts the response, and counts in the second number alone."""
     model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
-    found = prompt_entropy(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))
-    for prompt, entropy in zip(PROMPTS, found.tolist(), strict=True):
+    model.get_input_embeddings().weight.data *= 20  # so that distributions differ
+    found = prompt_entropies(model, tokenizer, PROMPTS, cut_to(tiny_world, 40, 2))
+    for prompt, own, with_next in zip(PROMPTS, *(entropies.tolist() for entropies in found), strict=True):
         with torch.no_grad():
             logps_T_V = model(torch.tensor([plain_ids(tokenizer, prompt)])).logits[0].double().log_softmax(dim=-1)
-        assert entropy == pytest.approx(-(logps_T_V.exp() * logps_T_V).sum(dim=-1).mean().item(), abs=1e-5)
-        assert 0 <= entropy <= math.log(logps_T_V.shape[1])
+        entropy_T = -(logps_T_V.exp() * logps_T_V).sum(dim=-1)
+        assert own == pytest.approx(entropy_T[:-1].mean().item(), abs=1e-5)
+        assert with_next == pytest.approx(entropy_T.mean().item(), abs=1e-5)
+        assert 0 <= own <= math.log(logps_T_V.shape[1]) and own != pytest.approx(with_next, abs=1e-3)
+
+
+def test_prompt_entropy_does_not_depend_on_what_the_last_token_of_a_prompt_predicts(tiny_world: Params) -> None:
+    model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
+    one, other = ([f"Tom has 3{end}"] for end in (" apples", " pens"))
+    assert [len(plain_ids(tokenizer, *prompt)) for prompt in (one, other)] == [4, 4]
+    found = [prompt_entropies(model, tokenizer, prompt, cut_to(tiny_world, 40, 1)) for prompt in (one, other)]
+    assert found[0][0].item() == found[1][0].item() and found[0][1].item() != found[1][1].item()
+
+
+def test_a_prompt_of_one_token_is_refused(tiny_world: Params) -> None:
+    model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
+    with pytest.raises(DataError, match=r"found a prompt of one token; .* raise lengths\.prompt"):
+        prompt_entropies(model, tokenizer, PROMPTS, cut_to(tiny_world, 1, 1))
 
 
 @pytest.mark.parametrize(("cut", "kept"), [("left", slice(-6, None)), ("right", slice(6))])
@@ -77,8 +95,8 @@ def test_prompt_entropy_of_a_long_prompt_is_that_of_the_part_it_keeps(
     text = tokenizer.decode(ids)
     assert plain_ids(tokenizer, text) == ids
     params = cut_to(tiny_world, 6, 1, prompt_cut=cut)
-    long, short = (prompt_entropy(model, tokenizer, [prompt], params) for prompt in (PROMPTS[1], text))
-    assert long.item() == pytest.approx(short.item(), abs=1e-6)
+    long, short = (prompt_entropies(model, tokenizer, [prompt], params) for prompt in (PROMPTS[1], text))
+    assert torch.allclose(torch.stack(long), torch.stack(short), rtol=0, atol=1e-6)
 
 
 def test_divergence_from_the_base_is_none_without_an_adapter_and_positive_with_one(

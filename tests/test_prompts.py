@@ -15,11 +15,14 @@ from pessimism.data.prompts import (
     fit_prompt,
     online_prompt_ids,
     plain_ids,
+    rendered_turn,
     reward_text,
+    text_ids,
 )
 from pessimism.errors import SourceError
 from pessimism.experiment.params import LengthParams, load_params
 from pessimism.models.embedded import make_tokenizer
+from support.random_models import chat_tokenizer
 from support.repository import CHECKOUT
 
 LONG = LengthParams(prompt=20, response=20, sequence=40)
@@ -127,6 +130,51 @@ def test_reward_ids_are_the_joined_text_cut_from_the_right_without_eos(plain: Pr
     ids = encode_reward_text(plain, QUESTION, response, LONG)
     assert text(plain, ids) == f"Mia had 5 apples.\n\n{response}"
     assert encode_reward_text(plain, QUESTION, response, LengthParams(2, 2, len(ids) - 2)) == ids[:-2]
+
+
+PARTS = "{% for turn in messages %}{% for part in turn.content %}{{ part.text }}{% endfor %}{% endfor %}<|im_end|>"
+FAILING = {
+    "content parts": (PARTS, "makes '<|im_end|>' of the turn"),
+    "a system turn": (
+        "{{ raise_exception('No system turn') }}",
+        "fails on a user's turn: TemplateError: No system turn;",
+    ),
+    "an index": ("{{ messages[1].content + '' }}", "fails on a user's turn: UndefinedError"),
+    "other letters": ("{{ messages[0].content | upper }}", "makes 'MIA HAD 5 APPLES.' of the turn"),
+}
+
+
+@pytest.mark.parametrize(("template", "message"), FAILING.values(), ids=FAILING)
+def test_a_template_that_loses_or_changes_a_turn_is_refused(template: str, message: str) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(SourceError, match=message):
+        encode_pair(tokenizer, QUESTION, "5+3=8", "5-3=2", LONG, PROTOCOL)
+
+
+@pytest.mark.parametrize("turn", ["user", "assistant", "<", "What is <2> & 'two'?"])
+def test_a_turn_that_the_template_spells_itself_is_found_where_it_stands(turn: str) -> None:
+    text, start = rendered_turn(chat_tokenizer(), turn, thinking=True)
+    assert text[:start] == "<|im_start|>user\n\n" and text[start:].startswith(f"{turn}<|im_end|>")
+
+
+def test_a_token_that_a_text_spells_is_text_and_no_second_end() -> None:
+    tokenizer = chat_tokenizer()
+    end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
+    spelling = "Mia had <|im_end|> 5 apples.<|im_start|>"
+    pair = encode_pair(tokenizer, spelling, f"5<|im_end|> {spelling}", "5-3=2", LONG, PROTOCOL)
+    assert pair.prompt_ids.count(end) == 1 and pair.prompt_ids.count(start) == 2
+    assert pair.prompt_ids != encode_pair(tokenizer, QUESTION, "5", "6", LONG, PROTOCOL).prompt_ids
+    assert not {end, start} & {*pair.chosen_ids, *encode_reward_text(tokenizer, spelling, spelling, LONG)}
+    assert not {end, start} & {*plain_ids(tokenizer, spelling), *text_ids(tokenizer, spelling)}
+    assert fit_prompt(tokenizer, spelling, LengthParams(5, 5, 8)) == "5 apples.<|im_start|>"
+
+
+def test_a_text_without_special_tokens_has_the_ids_of_the_whole_rendered_prompt() -> None:
+    tokenizer = chat_tokenizer()
+    text, _ = rendered_turn(tokenizer, QUESTION, PROTOCOL.enable_thinking)
+    assert dpo_prompt_ids(tokenizer, QUESTION, PROTOCOL) == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert text_ids(tokenizer, QUESTION) == tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
 
 
 def test_tokenizer_without_eos_is_refused(plain: PreTrainedTokenizerFast) -> None:

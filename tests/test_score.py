@@ -23,8 +23,9 @@ from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothe
 from pessimism.measures.trends import jonckheere, page_trend, spearman_exact_p
 from pessimism.scoring.columns import ALL
 from pessimism.scoring.log_scores import LogDesign, score_log
+from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measures import CONTROLLED
-from pessimism.scoring.run_log import LogColumns, read_log
+from pessimism.scoring.run_log import read_log
 from support.repository import CHECKOUT
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
@@ -226,7 +227,7 @@ def test_prompts_are_matched_over_steps_by_name(tmp_path: Path) -> None:
     shuffled = pd.concat([part.sample(frac=1, random_state=3) for _, part in rows.groupby("step")])
     columns = LogColumns(prompt="prompt")
     a, b = (
-        read_log([write(tmp_path / name, table)], columns)[0].curves.prompt_T_N["true_reward"]
+        read_log([write(tmp_path / name, table)], columns).runs[0].curves.prompt_T_N["true_reward"]
         for name, table in (("a.csv", rows), ("b.csv", shuffled))
     )
     assert a.shape == (4, 6)
@@ -236,14 +237,14 @@ def test_prompts_are_matched_over_steps_by_name(tmp_path: Path) -> None:
 def test_steps_with_prompts_of_their_own(tmp_path: Path, score: Score) -> None:
     rows = samples()
     own = rows.assign(prompt=rows["prompt"] + rows["step"].astype(str))
-    (run,) = read_log([write(tmp_path / "own.csv", own)], LogColumns(prompt="prompt"))
+    (run,) = read_log([write(tmp_path / "own.csv", own)], LogColumns(prompt="prompt")).runs
     expected = own.groupby(["step", "prompt"])["true_reward"].mean()
     for step, row in enumerate(run.curves.prompt_T_N["true_reward"]):
         assert sorted(row) == pytest.approx(sorted(expected.loc[step]))
     uneven = own[~((own["step"] == 1) & (own["prompt"] == "q01"))]
     found = score(write(tmp_path / "uneven.csv", uneven), "--prompt", "prompt")
     assert scores(found)["true_regret"] is None
-    assert "need the same\nnumber of them" in found["notes"][0]
+    assert "need the same number of them" in found["notes"][0]
 
 
 # runs, files, arms
@@ -277,7 +278,7 @@ def test_excess_is_over_the_placebo_of_the_same_seed(tmp_path: Path, score: Scor
     arguments = ["--arm", "arm", "--placebo", "off", "--seed", "seed", "--proxy-sd", 1, "--true-sd", 1]
     found = score(write(tmp_path / "run.csv", rows), *arguments)
     excess = {tuple(run["identity"].values()): run["scores"]["controlled_augc_excess"] for run in found["runs"]}
-    assert excess == {("on", 0): 2, ("on", 1): 3, ("off", 0): 0, ("off", 1): 0}
+    assert excess == {("on", "0"): 2, ("on", "1"): 3, ("off", "0"): 0, ("off", "1"): 0}
     assert found["notes"] == [] or "placebo" not in found["notes"][-1]
     lacking = rows[~((rows["arm"] == "off") & (rows["seed"] == 1))]
     found = score(write(tmp_path / "lacking.csv", lacking), *arguments)
@@ -373,7 +374,9 @@ def spoiled(tmp_path: Path, **change: Any) -> Path:
     ("change", "message"),
     [
         ({"proxy_reward": [1, "high", 3]}, r"row 2: found 'high' in column 'proxy_reward'; expected a number in every"),
-        ({"true_reward": [1, None, 1]}, r"row 2: found no value in column 'true_reward'; expected a number"),
+        ({"step": [0, None, 4]}, r"row 2: found no value in column 'step'; expected a number in every row"),
+        ({"true_reward": [None, None, 1]}, r"the run: found step 4 alone; expected at least two steps"),
+        ({"true_reward": None}, r"found no row with a number in both 'proxy_reward' and 'true_reward'; expected some"),
         ({"true_reward": [1, 1, np.inf]}, r"row 3: found inf in column 'true_reward'; expected a finite number"),
         ({"step": [0, 0.5, 1]}, r"row 2: found 0.5 in column 'step'; expected a whole number"),
         ({"step": [0, 4, 2]}, r"row 3: found step 2 after step 4 in the run; expected its steps in order: sort"),
@@ -428,7 +431,9 @@ def test_refuses_what_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "run.jsonl").write_text("{broken")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "rows.csv").write_text("step,proxy_reward,true_reward\n")
-    assert "found the suffix '.txt'; expected one of .csv, .jsonl, .parquet" in failure(tmp_path / "run.txt")
+    assert "found the suffix '.txt'; expected one of .csv, .tsv, .json, .jsonl (also with .gz), .parquet" in failure(
+        tmp_path / "run.txt"
+    )
     assert "found no readable table" in failure(tmp_path / "run.jsonl")
     assert "found no readable table" in failure(tmp_path / "empty.csv")
     assert "found no rows" in failure(tmp_path / "rows.csv")
@@ -466,7 +471,7 @@ def test_the_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert start["trained"].equals(start["placebo"]) and len(start["trained"]) == 32
     assert arms["placebo"]["kl"].eq(0).all() and arms["trained"]["kl"].iloc[-1] > 0
     assert (rows["proxy_reward"] >= rows["true_reward"]).all() and rows["true_reward"].between(0, 10).all()
-    assert len(read_log([write(tmp_path / "run.csv", rows)], LogColumns(groups=("arm",), kl="kl"))) == 2
+    assert len(read_log([write(tmp_path / "run.csv", rows)], LogColumns(groups=("arm",), kl="kl")).runs) == 2
 
 
 def test_needs_no_torch_and_no_scipy() -> None:

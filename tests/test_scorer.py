@@ -77,7 +77,9 @@ def log(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 
 
 def by_run(found: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    return {tuple(run["identity"][name] for name in ("beta", "seed", "arm")): run["scores"] for run in found["runs"]}
+    identities = [run["identity"] for run in found["runs"]]
+    keys = [(float(identity["beta"]), int(identity["seed"]), identity["arm"]) for identity in identities]
+    return dict(zip(keys, (run["scores"] for run in found["runs"]), strict=True))
 
 
 def compare(found: dict[str, Any], cells: pd.DataFrame, names: list[str], rel: float) -> None:
@@ -198,7 +200,7 @@ from pessimism.reporting.curves import Arms
 from pessimism.reporting.tables import over_seeds
 from pessimism.scoring import columns, scores
 from pessimism.scoring.log_scores import LogDesign
-from pessimism.scoring.run_log import LogColumns
+from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.runs import read_measurements
 
 cells = scores.cell_table(read_measurements(load_params()))

@@ -16,6 +16,7 @@ from transformers import (
     AutoTokenizer,
     BartConfig,
     BitsAndBytesConfig,
+    ByT5Tokenizer,
     FalconConfig,
     FalconForCausalLM,
     Gemma3Config,
@@ -209,6 +210,36 @@ def test_a_policy_tokenizer_without_an_end_is_refused(params: Params) -> None:
 def test_a_tokenizer_larger_than_the_embedding_is_refused(params: Params) -> None:
     message = refusal(params, "reward", small_config("llama", vocab_size=64))
     assert f"found token ids up to {len(chat_tokenizer()) - 1} and an embedding of 64 rows" in message
+
+
+def test_a_tokenizer_that_does_not_say_where_its_tokens_are_is_refused(params: Params) -> None:
+    for role in ("policy", "reward"):
+        message = refusal(params, role, small_config("llama", vocab_size=400), ByT5Tokenizer())
+        assert "found the tokenizer ByT5Tokenizer, which does not say where in a text its tokens are" in message
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{% for turn in messages %}{{ turn.content[0].text }}{% endfor %}!", "makes '!' of the turn"),
+        ("{% if messages[0].role != 'system' %}{{ raise_exception('A system turn!') }}{% endif %}", "A system turn!"),
+    ],
+    ids=["content parts", "a system turn"],
+)
+def test_a_template_that_does_not_take_a_users_turn_is_refused(params: Params, template: str, found: str) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = template
+    message = refusal(params, "policy", small_config("llama"), tokenizer)
+    assert found in message and "change chat_template in a local copy" in message
+    check_support(params, "reward")
+
+
+@pytest.mark.parametrize("role", ["policy", "reward"])
+def test_an_adapter_beside_a_model_is_refused(params: Params, role: str) -> None:
+    save_config(small_config("llama"), MODEL)
+    (MODEL / "adapter_config.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"found adapter_config\.json beside the model; expected a base alone"):
+        check_support(params, role)
 
 
 def test_everything_in_the_way_is_said_at_once(params: Params) -> None:

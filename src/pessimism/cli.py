@@ -21,7 +21,7 @@ COMMANDS = {
     "prune": "remove files and dvc.lock entries of cells no longer listed",
     "fanout": "run the cells of matrix stages as jobs on other GPUs, and merge their results",
     "replay": "the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",
-    "score": "the metrics of this project on the log of any run: CSV, JSON lines or parquet",
+    "score": "the metrics of this project on the log of any run: CSV, TSV, JSON, JSON lines or parquet",
 }
 """Each is a module of ``pessimism.commands``, which adds its options (``configure``) and does it (``run``)."""
 

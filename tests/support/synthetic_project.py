@@ -154,6 +154,7 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
         "entropy": 0.2 - 0.03 * progress,
         "response_length": 24 + 4 * moves[0] * progress,
         "finished_fraction": 1.0,
+        "run_on_fraction": 0.02 + 0.01 * progress,
         "kappa": 0.5 if on_policy else None,
         "loss": 0.1 if on_policy else None,
         "penalty_ratio": 0.2 if on_policy else None,
@@ -189,7 +190,7 @@ def _write_metrics(invented: Invented) -> None:
     )
     records.write_table(layout.BASE_SAMPLES, samples)
     base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 64}
-    records.write_json(layout.BASE_METRICS, base | {"true_reward_flexible": 0.64})
+    records.write_json(layout.BASE_METRICS, base | {"true_reward_flexible": 0.64, "run_on_fraction": 0.02})
     records.write_json(layout.ENSEMBLE, {"pair_accuracy": 0.71, "calibration_error": 0.06})
     records.write_json(layout.DATA_RECORD, _sources())
 
@@ -244,6 +245,7 @@ def _probed_policy(beta: float, wobble: float, moved: float) -> dict[str, object
 
     return {
         "prompt_entropy": 0.5 - 0.02 * beta + wobble - moved,
+        "prompt_and_next_entropy": 0.49 - 0.02 * beta + wobble - moved,
         "response_entropy": 0.3 - 0.03 * beta + wobble - moved,
         "kl_to_base": 2.0 / (1 + beta) + wobble + moved,
         "members": {

@@ -7,7 +7,6 @@ corrected p is below that of the pipeline, which tests them too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,6 @@ import pandas as pd
 from pessimism.claims.statements import CLAIMS
 from pessimism.claims.trend_kinds import OverBeta
 from pessimism.claims.verdicts import ClaimTest, NoTest, trend_test, verdicts
-from pessimism.errors import DataError
 from pessimism.measures.trends import LARGEST_PAGE, jonckheere, spearman
 from pessimism.scoring.column import Column
 from pessimism.scoring.columns import ALL, by_seed
@@ -28,15 +26,11 @@ PAIRED, UNPAIRED, OVER_MEANS = "exact Page, paired by seed", "Jonckheere-Terpstr
 
 
 def log_trends(found: LogScores, design: LogDesign) -> tuple[list[dict[str, Any]], list[str]]:
-    """One record per group of learning runs, measure and number, and notes on groups that have no trend.
-
-    Raises:
-        DataError: a beta is not a finite number.
-    """
-    if design.beta is None:
+    """One record per group of learning runs, measure and number, and notes on groups that have no trend."""
+    if design.beta is None or not found.comparable:
         return [], []
     rows, notes = [], []
-    for others, runs in _groups(found, design, design.beta).items():
+    for others, runs in _groups(found, design).items():
         name = ", ".join(f"{column} {value}" for column, value in others)
         if runs["beta"].nunique() < 2:
             notes.append(f"No trend{f' in {name}' if name else ''}: one value of {design.beta}.")
@@ -46,29 +40,17 @@ def log_trends(found: LogScores, design: LogDesign) -> tuple[list[dict[str, Any]
     return rows, notes
 
 
-def _groups(found: LogScores, design: LogDesign, beta: str) -> Mapping[tuple[Any, ...], pd.DataFrame]:
+def _groups(found: LogScores, design: LogDesign) -> Mapping[tuple[Any, ...], pd.DataFrame]:
     """Scores with beta and seed of the learning runs that differ in nothing else, by what they have in common."""
     learning = [row for row, run in enumerate(found.runs) if not design.is_placebo(run)]
     table = found.table.iloc[learning].assign(
-        beta=[_beta(found.runs[row].identity[beta], beta) for row in learning],
+        beta=[design.beta_of(found.runs[row]) for row in learning],
         seed=[found.runs[row].identity[design.seed] if design.seed else row for row in learning],
     )
     others: dict[tuple[Any, ...], list[int]] = {}
     for place, row in enumerate(learning):
-        identity = found.runs[row].identity
-        key = tuple((name, value) for name, value in identity.items() if name not in (beta, design.seed))
-        others.setdefault(key, []).append(place)
+        others.setdefault(design.beside(found.runs[row], design.beta, design.seed), []).append(place)
     return {key: table.iloc[places] for key, places in others.items()}
-
-
-def _beta(value: Any, column: str) -> float:
-    try:
-        beta = float(value)
-    except ValueError as error:
-        raise DataError(f"found {value!r} in column {column!r}; expected numbers in --beta") from error
-    if not math.isfinite(beta):
-        raise DataError(f"found {beta} in column {column!r}; expected finite numbers in --beta")
-    return beta
 
 
 def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:

@@ -18,20 +18,23 @@ from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
 from pessimism.scoring.columns import shown_in
 from pessimism.scoring.log_scores import LogDesign, LogScores, score_log
+from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measures import CONTROLLED, PAPER
-from pessimism.scoring.run_log import LogColumns, LoggedRun, read_log
+from pessimism.scoring.run_log import LoggedRun, read_log
 
 NEVER = "never"
 WIDTH = 110
+WIDEST_BETA = 8
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Score logs of runs that train a policy on a proxy reward, from any trainer. Rows are samples (several per "
-        "step) or steps (then --proxy-sd and --true-sd give the controlled measure). docs/score.md has an example."
+        "step) or steps (then --proxy-sd and --true-sd give the controlled measure). docs/score.md has an example, and "
+        "what TRL, verl, OpenRLHF, Weights & Biases and Trackio write."
     )
     add = parser.add_argument
-    add("table", type=Path, nargs="+", help="one or more .csv, .jsonl or .parquet files that together hold the runs")
+    add("table", type=Path, nargs="+", help="files that together hold the runs: .csv, .tsv, .json, .jsonl, .parquet")
     add("--step", default="step", metavar="COL", help="training steps done when the row was measured (default: step)")
     add("--proxy", default="proxy_reward", metavar="COL", help="reward trained on (default: proxy_reward)")
     add("--true", default="true_reward", metavar="COL", help="reward it stands for (default: true_reward)")
@@ -94,8 +97,8 @@ def score(paths: Sequence[Path], columns: LogColumns, design: LogDesign, as_json
     trends, notes = log_trends(found, design)
     if as_json:
         return json.dumps(_record(found, trends) | {"notes": found.notes + notes}, indent=2, allow_nan=False)
-    parts = [_size(found.runs), _paper(found), _controlled(found, columns, design), _trends(trends, design)]
-    parts += [f"Note: {note}" for note in found.notes + notes]
+    parts = [_size(found.runs), _paper(found, design), _controlled(found, columns, design), _trends(trends, design)]
+    parts += [textwrap.fill(f"Note: {note}", WIDTH, break_on_hyphens=False) for note in found.notes + notes]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -130,7 +133,7 @@ def _size(runs: Sequence[LoggedRun]) -> str:
     found = pd.DataFrame([_described(run) for run in runs])
     samples = found["fewest_samples_per_step"]
     per_step = "one row per step" if (samples == 1).all() else f"{_range(samples)} samples per step"
-    steps = f"{_range(found['points'])} measured steps ({_range(found['first_step'])} to {_range(found['last_step'])})"
+    steps = f"{_range(found['points'])} measured steps ({found['first_step'].min()} to {found['last_step'].max()})"
     return f"{'1 run' if len(runs) == 1 else f'{len(runs)} runs'}, {steps}, {per_step}"
 
 
@@ -139,9 +142,9 @@ def _range(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _paper(found: LogScores) -> str:
+def _paper(found: LogScores, design: LogDesign) -> str:
     said = "The paper's measure, from the gap G: each reward relative to its first step."
-    return f"{said}\n{_measure(found, PAPER)}\n{_derived_threshold(found)}"
+    return f"{said}\n{_measure(found, design, PAPER)}\n{_derived_threshold(found)}"
 
 
 def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str:
@@ -154,10 +157,10 @@ def _controlled(found: LogScores, columns: LogColumns, design: LogDesign) -> str
         "true reward. No constant or factor in either reward matters."
     )
     threshold = _indented(f"Threshold: {design.threshold:.4g} base sd, in which these runs have no part (--threshold).")
-    return f"{textwrap.fill(said, WIDTH)}\n{_measure(found, CONTROLLED)}\n{threshold}"
+    return f"{textwrap.fill(said, WIDTH)}\n{_measure(found, design, CONTROLLED)}\n{threshold}"
 
 
-def _measure(found: LogScores, measure: str) -> str:
+def _measure(found: LogScores, design: LogDesign, measure: str) -> str:
     """A row per run, and what its columns mean; a column that no run has is left out, but for the onset."""
     known = found.table.columns[found.table.notna().any()]
     columns = [
@@ -166,7 +169,7 @@ def _measure(found: LogScores, measure: str) -> str:
     names = [*found.runs[0].identity, *(column.heading for column in columns)]
     header = [[" ".join(name.split()[:-1]) for name in names], [name.split()[-1] for name in names]]
     rows = [
-        [*_labels(run.identity), *(_cell(row[column.name], column) for column in columns)]
+        [*_labels(run.identity, design), *(_cell(row[column.name], column) for column in columns)]
         for run, row in zip(found.runs, found.table.to_dict(orient="records"), strict=True)
     ]
     return "\n".join([aligned([*header, *rows]), *map(_legend, columns)])
@@ -184,8 +187,12 @@ def _indented(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
-def _labels(identity: Mapping[str, Any]) -> list[str]:
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in identity.values()]
+def _labels(identity: Mapping[str, str], design: LogDesign) -> list[str]:
+    """Labels as they stand in the log, but for a beta of many digits."""
+    return [
+        f"{float(label):.4g}" if name == design.beta and len(label) > WIDEST_BETA else label
+        for name, label in identity.items()
+    ]
 
 
 def _derived_threshold(found: LogScores) -> str:
@@ -214,7 +221,7 @@ def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     if not trends:
         return ""
     header = (*trends[0]["identity"], "number", "claim", "Spearman", "p", "Holm", "opposite p", "Holm", "test")
-    rows = [(*_labels(row["identity"]), *_trend_row(row)) for row in trends]
+    rows = [(*_labels(row["identity"], design), *_trend_row(row)) for row in trends]
     tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (
         f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",

@@ -1,6 +1,7 @@
 """How prompts and responses become token ids, for every model and stage.
 
 Prompt and response of a policy are tokenised apart and then joined: the ids of a prompt do not depend on what follows.
+What a row spells is text, never a special token: a response about ``<|im_end|>`` does not end there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from pessimism.experiment.params import LengthParams, Protocol
+
+
+OTHER_TEMPLATE = "change chat_template in a local copy of the tokenizer (source: path), or choose another model"
+PROBE = "What is <2> & 'two'?"
+"""A turn that shows what a chat template does with a user's text."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthP
     differ by a few at the cut.
     """
     text, room = prompt.strip(), lengths.sequence // 2
-    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+    tokens = encoded["offset_mapping"]
     if len(tokens) <= room:
         return text
     # Deviation: the notebook cuts from the right whatever is lost; TRL would drop such a pair unseen.
@@ -46,19 +53,62 @@ def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Pr
 
     The template writes its own special tokens, so the tokenizer must not add them a second time. A template that knows
     no ``enable_thinking``, unlike Qwen3's, ignores it.
+
+    Raises:
+        SourceError: as :func:`rendered_turn`.
     """
     if not tokenizer.chat_template:
         return plain_ids(tokenizer, prompt.strip() + "\n\n")
-    turns = [{"role": "user", "content": prompt.strip()}]
-    text = tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True, enable_thinking=protocol.enable_thinking
-    )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    turn = prompt.strip()
+    text, start = rendered_turn(tokenizer, turn, protocol.enable_thinking)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    ids: list[int] = []
+    for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        spelled = token in special and start <= first < start + len(turn)
+        ids += text_ids(tokenizer, text[first:last]) if spelled else [token]
+    return ids
+
+
+def rendered_turn(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> tuple[str, int]:
+    """What the chat template makes of one user turn, and the place in it where the turn begins.
+
+    Args:
+        thinking: whether a template that can open a phase of thinking may.
+
+    Raises:
+        SourceError: the template fails on it, or leaves the turn out, or changes it.
+    """
+    text, start = _rendered(tokenizer, turn, thinking), _rendered(tokenizer, PROBE, thinking).find(PROBE)
+    if start < 0 or not text.startswith(turn, start):
+        raise SourceError(
+            f"the chat template of {tokenizer.name_or_path!r} makes {text[:80]!r} of the turn {turn[:40]!r}; expected "
+            f"the whole turn in it, as it is: {OTHER_TEMPLATE}"
+        )
+    return text, start
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> str:
+    turns = [{"role": "user", "content": turn}]
+    try:
+        return str(
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+        )
+    except Exception as error:  # whatever the template's own code raises
+        raise SourceError(
+            f"the chat template of {tokenizer.name_or_path!r} fails on a user's turn: {type(error).__name__}: {error}; "
+            f"expected one that needs no system turn and takes texts: {OTHER_TEMPLATE}"
+        ) from error
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a text alone, without special tokens, also where it spells one."""
+    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text that opens a sequence, with the special tokens that the tokenizer puts in front by itself."""
-    ids = list(tokenizer(text)["input_ids"])
+    ids = list(tokenizer(text, split_special_tokens=True)["input_ids"])
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
 
 
@@ -118,5 +168,4 @@ def _response_ids(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int
             f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token; expected one that ends responses: "
             "choose another model under policy.name of the scale file"
         )
-    ids = list(tokenizer(response.strip(), add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id]
+    return [*text_ids(tokenizer, response.strip()), tokenizer.eos_token_id]

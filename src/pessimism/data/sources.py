@@ -10,17 +10,26 @@ from typing import Any
 from pessimism.errors import DataError, SourceError
 from pessimism.machine.hub import refusal, snapshot
 
+FOREIGN = {
+    b"\x1f\x8b": "gzip data",
+    b"PK\x03\x04": "a zip archive",
+    b"PAR1": "a parquet table",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+"""What files begin with that are sometimes given in place of JSON lines."""
+
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows of a .jsonl file, one JSON object per line; blank lines are skipped.
+    """Rows of a .jsonl file in UTF-8, one JSON object per line; blank lines and a byte-order mark are skipped.
 
     Raises:
         SourceError: the file does not exist.
-        DataError: a line is no JSON object, or the file has none.
+        DataError: a line is no JSON object or no text that can be written again, or the file has none.
     """
     if not path.is_file():
         raise SourceError(f"found no file {path.absolute()}; expected one: change `name`")
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = _decoded(path).split("\n")
     rows = [_parse(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataError(f"{path}: found no rows; expected one JSON object per line")
@@ -57,10 +66,31 @@ def check_columns(row: Mapping[str, Any], columns: Iterable[str], where: str) ->
         raise DataError(f"{where}: found columns {sorted(row)}; expected also {missing}")
 
 
+def _decoded(path: Path) -> str:
+    content = path.read_bytes()
+    for start, found in FOREIGN.items():
+        if content.startswith(start):
+            raise DataError(f"{path}: found {found}; expected plain text in UTF-8: convert the file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: found the byte {content[error.start]:#04x}, which is no UTF-8; expected UTF-8: "
+            "convert the file, such as by `iconv -f latin1 -t utf-8`"
+        ) from error
+
+
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = ascii(error.object[error.start])
+        raise DataError(f"{where}: found {found}, half of a character; expected whole ones: repair the text") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: found JSON nested too deep to read; expected one flat JSON object") from error
+    except ValueError as error:  # no JSON, or a number of thousands of digits
         raise DataError(f"{where}: found no JSON ({error}); expected one JSON object per line") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: found a {type(row).__name__}; expected one JSON object per line")

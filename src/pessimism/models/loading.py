@@ -30,6 +30,7 @@ from pessimism.machine import hub, processes
 from pessimism.models.precision import LOADED_DTYPES, compute_blocks_in_bfloat16, fuse_norms
 
 SCORE_HEAD = "score"
+ADAPTER = "adapter_config.json"
 
 
 class Float32Linear(torch.nn.Linear):
@@ -107,6 +108,19 @@ def set_padding_token(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.pad_token = min(special)[1]
 
 
+def has_adapter(directory: Path) -> bool:
+    """Whether an adapter lies beside a model's files: transformers would put it on the model without a word."""
+    return (directory / ADAPTER).is_file()
+
+
+def adapter_problem(role: str) -> str:
+    """Why such a directory is refused."""
+    return (
+        f"found {ADAPTER} beside the model; expected a base alone, for transformers would add the adapter to it: merge "
+        f"the two and save the result, or choose a directory without it ({role}.name)"
+    )
+
+
 @cache
 def hash_once(directory: Path) -> str:
     """Content hash of a model directory, read once per process: tens of gigabytes at the paper's scale."""
@@ -155,6 +169,8 @@ def _check_unchanged(directory: Path, recorded: str) -> None:
 
 def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options: Any) -> PreTrainedModel:
     location = _checked_location(params, role)
+    if has_adapter(Path(location)):
+        raise SourceError(f"{location}: {adapter_problem(role)}")
     chosen = params.scale.model(role)
     torch.set_float32_matmul_precision(params.scale.matmul_precision)
     # By default, products over many tokens, such as an adapter's gradient, may be added up in bfloat16 on CUDA.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.functional import dequantize_4bit
 from transformers import PreTrainedModel
 
 from pessimism.data.hashing import content_hash
@@ -69,6 +70,7 @@ def _describe(params: Params, role: str) -> dict[str, Any]:
             f"{params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
             "Expected a complete Hugging Face causal language model: check `name`"
         ) from error
+    check_finite(model)
     check_causal(model, tokenizer.pad_token_id)
     if role == "policy":
         check_head(model)
@@ -83,6 +85,29 @@ def _describe(params: Params, role: str) -> dict[str, Any]:
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
+
+
+@torch.no_grad()
+def check_finite(model: PreTrainedModel) -> None:
+    """Look at every weight: a row of the embedding that is no number would show with the first text that needs it.
+
+    A block of 4-bit weights with one such value is unpacked as nothing else.
+
+    Raises:
+        SourceError: a weight is infinite or no number.
+    """
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    bad = [name for name, weight in weights.items() if not _unpacked(weight).isfinite().all()]
+    if bad:
+        raise SourceError(
+            f"found weights of {type(model).__name__} that are infinite or no number in {len(bad)} tensors, the first "
+            f"{bad[0]!r}; expected finite ones: get the model's files again, or choose another as `name`"
+        )
+
+
+def _unpacked(weight: torch.Tensor) -> torch.Tensor:
+    state = getattr(weight, "quant_state", None)
+    return weight if state is None else dequantize_4bit(weight.data, state)
 
 
 @torch.no_grad()

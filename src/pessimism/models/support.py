@@ -7,6 +7,7 @@ without a word.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import torch
 from transformers import (
@@ -22,12 +23,20 @@ from transformers import (
 )
 from transformers.quantizers import AutoHfQuantizer
 
+from pessimism.data.prompts import PROBE, rendered_turn
 from pessimism.errors import SourceError
 from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, Scale
 from pessimism.experiment.sections import section
 from pessimism.machine import hub
-from pessimism.models.loading import SCORE_HEAD, device, quantization_config, set_padding_token
+from pessimism.models.loading import (
+    SCORE_HEAD,
+    adapter_problem,
+    device,
+    has_adapter,
+    quantization_config,
+    set_padding_token,
+)
 from pessimism.models.precision import BLOCKS, has_blocks
 
 CLASSES = {
@@ -55,10 +64,18 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
     location, commit = _location(params.scale.model(role), revision)
     with section(params, role):
         config, tokenizer = _read(location, commit)
-        problems = _model_problems(config, params.scale, role) + _tokenizer_problems(tokenizer, config, role)
+        problems = _file_problems(Path(location), role) + _model_problems(config, params.scale, role)
+        problems += _tokenizer_problems(tokenizer, config, role)
+        if role == "policy":
+            problems += _template_problems(tokenizer)
         if problems:
             listed = "\n".join(f"  - {problem}" for problem in problems)
             raise SourceError(f"{location!r} cannot be the {role}:\n{listed}")
+
+
+def _file_problems(directory: Path, role: str) -> list[str]:
+    """A model of the hub that is not on this machine has no files yet; they are looked at when it is loaded."""
+    return [adapter_problem(role)] if has_adapter(directory) else []
 
 
 def _model_problems(config: PreTrainedConfig, scale: Scale, role: str) -> list[str]:
@@ -246,6 +263,12 @@ def _tokenizer_problems(tokenizer: PreTrainedTokenizerBase, config: PreTrainedCo
         )
     else:
         set_padding_token(tokenizer)
+    if not tokenizer.is_fast:
+        # Long prompts are cut where a token begins in the text, which only a fast tokenizer knows.
+        problems.append(
+            f"found the tokenizer {type(tokenizer).__name__}, which does not say where in a text its tokens are; "
+            "expected a fast one, with a tokenizer.json: choose another model"
+        )
     highest, rows = max(tokenizer.get_vocab().values()), config.get_text_config().vocab_size
     if highest >= rows:
         problems.append(
@@ -253,3 +276,14 @@ def _tokenizer_problems(tokenizer: PreTrainedTokenizerBase, config: PreTrainedCo
             "tokenizer that belongs to the model"
         )
     return problems
+
+
+def _template_problems(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Render one turn, as every preference prompt will be, with and without a phase of thinking."""
+    problems: list[str] = []
+    for thinking in (True, False) if tokenizer.chat_template else ():
+        try:
+            rendered_turn(tokenizer, PROBE, thinking)
+        except SourceError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.prompts import text_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
@@ -24,6 +25,7 @@ class ScoredRollouts:
 
     Attributes:
         true_rewards: by column (``true_reward``, ``true_reward_flexible``), what the task's verdicts give; in [0, 1].
+        runs_on: whether the response goes on after its answer.
     """
 
     task_ids: list[str]
@@ -32,6 +34,7 @@ class ScoredRollouts:
     proxy_reward: np.ndarray
     ensemble_std: np.ndarray
     true_rewards: dict[str, np.ndarray]
+    runs_on: np.ndarray
 
     @property
     def true_reward(self) -> np.ndarray:
@@ -57,6 +60,7 @@ class ScoredRollouts:
             proxy_reward=np.concatenate([part.proxy_reward for part in parts]),
             ensemble_std=np.concatenate([part.ensemble_std for part in parts]),
             true_rewards={column: np.concatenate([part.true_rewards[column] for part in parts]) for column in columns},
+            runs_on=np.concatenate([part.runs_on for part in parts]),
         )
 
 
@@ -86,6 +90,7 @@ def roll_out(
         proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
+        runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
     )
 
 
@@ -105,6 +110,7 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
         "ensemble_std": float(ensemble_std.mean()),
         "response_length": float(scored.response_tokens.mean()),
         "finished_fraction": float(np.mean(scored.rollouts.finished)),
+        "run_on_fraction": float(scored.runs_on.mean()),
         "tokens": int(scored.response_tokens.sum()),
     }
 
@@ -129,7 +135,7 @@ def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase,
     tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss.
     """
     if protocol.retokenize_responses:
-        bodies = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in rollouts.texts]
+        bodies = [text_ids(tokenizer, text) for text in rollouts.texts]
     else:
         bodies = [ids[:-1] if done else ids for ids, done in zip(rollouts.response_ids, rollouts.finished, strict=True)]
     if not protocol.score_eos:

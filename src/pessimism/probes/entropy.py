@@ -1,4 +1,8 @@
-"""Entropy of a policy, per token: on the prompts it is given (Eq. 11) and on its own responses."""
+"""Entropy of a policy, per token: on the prompts it is given (Eq. 11) and on its own responses.
+
+Eq. 11 conditions each token x_t of a prompt on x_<t. The state after the last token predicts the response instead, so
+its term is no part of the paper's measure. With it, the measure stands in a column of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,19 @@ if TYPE_CHECKING:
     import torch
 
 
-def entropies(prompt_entropy_N: torch.Tensor, response_entropy_P: torch.Tensor) -> dict[str, float]:
-    """Mean over prompts and mean over responses, each weighing the same; nats per token, in [0, ln V]."""
+def entropies(
+    prompt_entropy_N: torch.Tensor, prompt_and_next_entropy_N: torch.Tensor, response_entropy_P: torch.Tensor
+) -> dict[str, float]:
+    """Means over prompts and mean over responses, each weighing the same; nats per token, in [0, ln V]."""
     return {
         "prompt_entropy": float(prompt_entropy_N.mean()),
+        "prompt_and_next_entropy": float(prompt_and_next_entropy_N.mean()),
         "response_entropy": float(response_entropy_P.mean()),
     }
 
 
 ENTROPY = Probe(
-    reads=("prompt_entropy_N", "response_entropy_P"),
+    reads=("prompt_entropy_N", "prompt_and_next_entropy_N", "response_entropy_P"),
     compute=entropies,
     columns=(
         ProbeColumn(
@@ -31,6 +38,15 @@ ENTROPY = Probe(
             heading="entropy, paper's probe",
             choose=lambda probed, protocol: probed[f"{protocol.entropy_tokens}_entropy"],
             published=True,
+            loss=True,
+        ),
+        ProbeColumn(
+            "prompt_and_next_entropy",
+            formula="Eq. 11 with one term more: the token after the prompt, which is the first of the response",
+            unit="nats per token",
+            within="≥ 0",
+            higher="less certain",
+            heading="entropy, prompt and next token",
             loss=True,
         ),
         ProbeColumn(

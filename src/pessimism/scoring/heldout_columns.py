@@ -51,6 +51,7 @@ HELDOUT_COLUMNS = [
     *_start_and_change(FLEXIBLE, "accuracy", "", "flexible true reward, change", (0, 3)),
     *_start_and_change("ensemble_std", "reward", "ensemble std at step 0", "ensemble std, change", (4, 5)),
     *_start_and_change("response_length", "tokens", "", "length change, tokens", (0, 6)),
+    *_start_and_change("run_on_fraction", "share of responses", "", "", (0, 0)),
     Column(
         "final_kl_k1",
         "KL of the adapted policy to its DPO checkpoint at the last evaluation: mean log-ratio",

@@ -12,8 +12,10 @@ import pandas as pd
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, smoothed_sd
 from pessimism.scoring.columns import EVENTS, LOG_COLUMNS
+from pessimism.scoring.log_comparison import of_another_scale, on_common_steps, without_right_answer
+from pessimism.scoring.log_table import number
 from pessimism.scoring.measured import PROMPTS, REWARDS, MeasuredRun, Unit
-from pessimism.scoring.run_log import LoggedRun, Start
+from pessimism.scoring.run_log import Log, LoggedRun, Start
 from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
 
 
@@ -36,7 +38,28 @@ class LogDesign:
     threshold: float = CONTROLLED_THRESHOLD
 
     def is_placebo(self, run: LoggedRun) -> bool:
-        return self.placebo is not None and str(run.identity[self.arm or ""]) == self.placebo
+        return self.placebo is not None and run.identity[self.arm or ""] == self.placebo
+
+    def beta_of(self, run: LoggedRun) -> float:
+        """Beta of a run as a number.
+
+        Raises:
+            DataError: its label is none.
+        """
+        assert self.beta is not None, "without --beta runs have none"
+        label = run.identity[self.beta]
+        beta = number(label)
+        if beta is None or not math.isfinite(beta):
+            raise DataError(f"found {label!r} in column {self.beta!r}; expected numbers in --beta")
+        return beta
+
+    def beside(self, run: LoggedRun, *columns: str | None) -> tuple[tuple[str, object], ...]:
+        """What tells a run apart besides ``columns``; a beta as a number, so that 0.1 is 0.10."""
+        return tuple(
+            (name, label if name != self.beta or (value := number(label)) is None or math.isnan(value) else value)
+            for name, label in run.identity.items()
+            if name not in columns
+        )
 
 
 @dataclass(frozen=True)
@@ -48,23 +71,28 @@ class LogScores:
         table: scores of each run, by the names of ``columns.ALL``; missing where the log does not determine one.
         unit: of the controlled measure; None = not known, and the measure without values.
         threshold: by measure.
-        notes: what the log does not determine, and why.
+        comparable: whether the runs share enough steps to be tested and subtracted.
+        notes: what was left out, what is odd, and what the log does not determine, and why.
     """
 
     runs: Sequence[LoggedRun]
     table: pd.DataFrame
     unit: Unit | None
     threshold: dict[str, float | None]
+    comparable: bool
     notes: list[str]
 
 
-def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
-    """Score every run in the unit of their starts.
+def score_log(log: Log, design: LogDesign) -> LogScores:
+    """Score every run in the unit of their starts, on common steps where they are tested or subtracted.
 
     Raises:
-        DataError: the placebo cannot be told, or a reward never varies at the start.
+        DataError: the placebo cannot be told, a beta is no number, a reward never varies at the start, or runs that
+            are compared share no baseline.
     """
-    _check_design(runs, design)
+    _check_design(log.runs, design)
+    comparison = on_common_steps(log.runs, compared=design.beta is not None or design.placebo is not None)
+    runs = comparison.runs
     unit, missing = starting_unit(runs)
     measured = [_measured(run, unit) for run in runs]
     is_placebo = [design.is_placebo(run) for run in runs]
@@ -72,13 +100,16 @@ def score_log(runs: Sequence[LoggedRun], design: LogDesign) -> LogScores:
     threshold, last_kl = thresholds(learning, design.threshold), kl_of_all(learning)
     table = pd.DataFrame([score(run, threshold, last_kl, LOG_COLUMNS) for run in measured])
     table = table.astype(dict.fromkeys(table.columns[table.isna().all()], float)).astype(EVENTS)
-    notes = [missing] if missing else []
+    notes = [*log.notes, *comparison.notes, *without_right_answer(runs)]
+    beyond = [name for name in runs[0].identity if name not in (design.arm, design.beta)]
+    notes += of_another_scale(runs, [design.beside(run, *beyond) for run in runs])
+    notes += [missing] if missing else []
     notes += _prompt_notes(runs) + _kl_notes(learning, last_kl)
-    if design.placebo is not None:
-        checkpoints = [_beside_arm(run, design) for run in runs]
+    if design.placebo is not None and comparison.enough:
+        checkpoints = [design.beside(run, design.arm) for run in runs]
         table = with_excesses(table, checkpoints, is_placebo)
         notes += _placebo_notes(checkpoints, is_placebo)
-    return LogScores(runs, table, unit, threshold, notes)
+    return LogScores(runs, table, unit, threshold, comparison.enough, notes)
 
 
 def _measured(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
@@ -94,7 +125,7 @@ def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:
         return
     if design.arm is None:
         raise DataError(f"found --placebo {design.placebo} without --arm; expected the column that holds it")
-    arms = sorted({str(run.identity[design.arm]) for run in runs})
+    arms = sorted({run.identity[design.arm] for run in runs})
     if design.placebo not in arms or len(arms) < 2:
         raise DataError(f"found the arms {arms} in column {design.arm!r}; expected {design.placebo!r} and another")
 
@@ -114,7 +145,7 @@ def starting_unit(runs: Sequence[LoggedRun]) -> tuple[Unit | None, str]:
         return Unit(proxy_sd, true_sd), ""
     lacking = " and ".join(option for option, sd in zip(options, sds, strict=True) if sd is None)
     return None, (
-        f"Only the paper's measure: the table has one row per step and no {lacking} was given.\n"
+        f"Only the paper's measure: the table has one row per step and no {lacking} was given. "
         "The controlled measure is in units of the base policy's spread: rows per sample, or both standard deviations."
     )
 
@@ -134,8 +165,8 @@ def _prompt_notes(runs: Sequence[LoggedRun]) -> list[str]:
     if all(run.curves.has(PROMPTS) for run in runs):
         return []
     return [
-        "No regret and no interval of the onset: both take the prompts of --prompt apart, and need the same\n"
-        "number of them, two or more, at every step."
+        "No regret and no interval of the onset: both take the prompts of --prompt apart, and need the same number of "
+        "them, two or more, at every step."
     ]
 
 
@@ -146,10 +177,6 @@ def _kl_notes(learning: Sequence[MeasuredRun], last_kl: float | None) -> list[st
         f"Areas over KL end at {last_kl:.3g} nats, which every learning run ({len(learning)}) reaches; a run that "
         "stays nearer has none."
     ]
-
-
-def _beside_arm(run: LoggedRun, design: LogDesign) -> tuple[tuple[str, object], ...]:
-    return tuple((name, value) for name, value in run.identity.items() if name != design.arm)
 
 
 def _placebo_notes(checkpoints: Sequence[object], is_placebo: Sequence[bool]) -> list[str]:

@@ -23,6 +23,7 @@ MEASURED_COLUMNS = [
     Column("entropy", "entropy of the next token over the responses", unit="nats per token", within="≥ 0"),
     Column("response_length", "tokens of a response with EOS", unit="tokens"),
     Column("finished_fraction", "share of the responses that ended by themselves", within="0 to 1"),
+    Column("run_on_fraction", "share of the responses with text after their answer", within="0 to 1"),
 ]
 """Of every batch and of every evaluation on the held-out problems."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers import GenerationConfig
 
 from pessimism.experiment import rng
 from pessimism.models.compute.batching import evaluation_batch_size
@@ -98,8 +99,8 @@ def _logits(model: PeftModel, batch: ResponseBatch) -> torch.Tensor:
 class Recorder:
     """A model whose ``generate`` also keeps, for each drawn token, how much probability could not be drawn.
 
-    Everything else is the model's own, so that what is measured is how the project samples, with every setting that
-    the model's generation config adds.
+    Everything else is the model's own, so that what is measured is how the project samples, with all that transformers
+    adds to it.
 
     Attributes:
         unreachable: one (B, R) tensor per batch, in [0, 1], at temperature 1.
@@ -111,8 +112,10 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def generate(self, **options: Any) -> torch.Tensor:
-        output = self.model.generate(**options, return_dict_in_generate=True, output_scores=True, output_logits=True)
+    def generate(self, generation_config: GenerationConfig, **options: Any) -> torch.Tensor:
+        config = copy.deepcopy(generation_config)
+        config.update(return_dict_in_generate=True, output_scores=True, output_logits=True)
+        output = self.model.generate(generation_config=config, **options)
         lost = [
             (logits_B_V.double().softmax(dim=-1) * scores_B_V.isneginf()).sum(dim=-1)
             for logits_B_V, scores_B_V in zip(output.logits, output.scores, strict=True)

@@ -1,7 +1,7 @@
 """Word problems of the embedded world, drawn without end, with answers in GSM8K's format."""
 
 from pessimism.data import embedded_world
-from pessimism.tasks.parts.answers import marked_problem, number_verdicts
+from pessimism.tasks.parts.answers import marked_problem, number_verdicts, runs_on
 from pessimism.tasks.parts.declaration import Task
 
 ARITHMETIC = Task(
@@ -9,4 +9,5 @@ ARITHMETIC = Task(
     problem=marked_problem,
     rewards=number_verdicts,
     draw=embedded_world.task_rows,
+    runs_on=runs_on,
 )

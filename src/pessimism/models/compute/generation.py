@@ -1,7 +1,8 @@
 """Sampling of responses, each from a random stream of its own.
 
 A response depends on its prompt and its seed alone, up to rounding: not on the batch that it is drawn in, nor on how
-many processes share the work.
+many processes share the work. Of a model's own generation config two things count, and nothing else: the tokens that
+end a response, and top-k where the protocol leaves it to the model.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import (
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
@@ -158,6 +160,19 @@ def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
+@contextmanager
+def _generating_by(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Put ``config`` in the place of the model's own, from which transformers fills in whatever a call leaves open."""
+    own = {module: module.generation_config for module in model.modules() if "generation_config" in vars(module)}
+    try:
+        for module in own:
+            module.generation_config = config
+        yield
+    finally:
+        for module, before in own.items():
+            module.generation_config = before
+
+
 def _sample_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -168,20 +183,18 @@ def _sample_batch(
 ) -> list[list[int]]:
     # Deviation: the notebook pads on the right, where the first token of a shorter row is drawn after padding.
     inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
-    with torch.inference_mode():
+    config = GenerationConfig(
+        max_new_tokens=response_length,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=ends,
+        do_sample=False,  # the processors draw
+    )
+    with torch.inference_mode(), _generating_by(model, config):
         output = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
-            max_new_tokens=response_length,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=ends,
+            generation_config=config,
             logits_processor=processors,
-            # The processors draw. What the model's generation config says of sampling would only be warned about.
-            do_sample=False,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=DEFAULT_TOP_K,
-            repetition_penalty=1.0,
         )
     drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, ends) for ids in drawn]

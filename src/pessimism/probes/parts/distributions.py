@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from pessimism.data.prompts import online_prompt_ids
+from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import use_adapter
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
@@ -22,30 +23,40 @@ REVERSE = 1.0
 """TRL's name for the direction KL(policy || base)."""
 
 
-def prompt_entropy(
+def prompt_entropies(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], params: Params
-) -> torch.Tensor:
-    """Entropy of the next-token distribution, averaged over each prompt's own tokens (Eq. 11).
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entropy of the next-token distribution, averaged over each prompt's tokens (Eq. 11), without and with the next.
 
     Returns:
-        (N,) nats per token, in [0, ln V]; higher = less certain.
+        (N,) over the prompt's own tokens, each given those before it, and (N,) the same with one term more: the token
+        after the prompt, which is the response's first. Nats per token, in [0, ln V]; higher = less certain.
+
+    Raises:
+        DataError: a prompt is cut to a single token, which nothing of it precedes.
     """
     encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
-    means_N = torch.empty(len(encoded))
+    if min(map(len, encoded)) < 2:
+        raise DataError("found a prompt of one token; expected two or more, as Eq. 11 needs: raise lengths.prompt")
+    means_2_N = torch.empty(2, len(encoded))
     for rows in token_batches([len(ids) for ids in encoded], evaluation_tokens(params, "policy")):
-        means_N[rows] = _batch_entropy(model, [encoded[row] for row in rows], tokenizer.pad_token_id).cpu()
-    return means_N
+        means_2_N[:, rows] = _batch_entropies(model, [encoded[row] for row in rows], tokenizer.pad_token_id).cpu()
+    own_N, with_next_N = means_2_N
+    return own_N, with_next_N
 
 
 @torch.no_grad()
-def _batch_entropy(model: PreTrainedModel, prompt_ids: list[list[int]], pad_id: int) -> torch.Tensor:
-    """(B,) mean over each prompt's tokens of the entropy of what follows them."""
+def _batch_entropies(model: PreTrainedModel, prompt_ids: list[list[int]], pad_id: int) -> torch.Tensor:
+    """(2, B) mean entropy of what follows each prompt's tokens: all but its last, and all of them."""
     input_ids, attention_mask = pad_right(prompt_ids, pad_id, model.device)
     real_B_T = attention_mask.bool()
     hidden_N_H = hidden_states(model, input_ids)[real_B_T]
     # The entropy does not depend on the target.
     _, entropy_N, *_ = score_positions(model, hidden_N_H, input_ids[real_B_T])
-    return spread(entropy_N, real_B_T).sum(dim=1) / real_B_T.sum(dim=1)
+    entropy_B_T = spread(entropy_N, real_B_T)
+    # Deviation: the term of the first token is left out, as a tokenizer that puts nothing in front gives it no context.
+    own_B_T = torch.nn.functional.pad(real_B_T[:, 1:], (0, 1))
+    return torch.stack([(entropy_B_T * counted).sum(dim=1) / counted.sum(dim=1) for counted in (own_B_T, real_B_T)])
 
 
 def response_entropy_and_kl(

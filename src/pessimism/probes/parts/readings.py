@@ -16,7 +16,7 @@ from pessimism.experiment import rng
 from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import sample_responses
 from pessimism.models.hyperparameters import probe_size
-from pessimism.probes.parts.distributions import prompt_entropy, response_entropy_and_kl
+from pessimism.probes.parts.distributions import prompt_entropies, response_entropy_and_kl
 from pessimism.probes.parts.states import MemberStates, ReferenceStates
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.tasks.parts.declaration import find_task
@@ -103,10 +103,15 @@ class Readings:
         seeds = rng.row_seeds(self.params.root_seed, "probe-responses", self.seed, rows=len(prompts))
         return sample_responses(self.model, self.tokenizer, prompts, self.params, seeds).texts
 
-    @cached_property
+    @property
     def prompt_entropy_N(self) -> torch.Tensor:
-        """(N,) entropy of the next token over each prompt's own tokens (Eq. 11), nats per token."""
-        return prompt_entropy(self.model, self.tokenizer, self.prompts, self.params)
+        """(N,) entropy of each prompt's own tokens, given those before them (Eq. 11), nats per token."""
+        return self._prompt_entropies[0]
+
+    @property
+    def prompt_and_next_entropy_N(self) -> torch.Tensor:
+        """(N,) the same with the token that follows the prompt, nats per token."""
+        return self._prompt_entropies[1]
 
     @property
     def response_entropy_P(self) -> torch.Tensor:
@@ -132,6 +137,10 @@ class Readings:
     @property
     def _repeats(self) -> int:
         return self.params.scale.probes.responses
+
+    @cached_property
+    def _prompt_entropies(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return prompt_entropies(self.model, self.tokenizer, self.prompts, self.params)
 
     @cached_property
     def _response_entropy_and_kl(self) -> tuple[torch.Tensor, torch.Tensor]:

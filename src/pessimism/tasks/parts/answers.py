@@ -18,6 +18,14 @@ Both read numbers by one grammar and compare them exactly, as fractions: 18, 18.
 - Decimals (2.50, .5) and exponents of up to three digits (1e3) are read; a full stop after a number is not its part.
 - Percent signs, currency signs, units and words are dropped, none scales a number: 50% is 50, as GSM8K writes percents,
   and 2 million is 2. LaTeX commands and letters for numbers (one half) are not read.
+- Nothing else joins digits: 1 000 with any space, 1'000, 9{,}500, 1,00,000 and 12:30 are two or three numbers each. A
+  sign of its own (- 5) and a fraction of one letter (2½) are not read.
+
+A response is judged by what these rules make of it. A reference that they might misread is refused, as the problem's
+owner can correct it: with digits beside its number, a sign apart from it, or a word that scales it.
+
+A response may run on after its answer, to a problem of its own and a second ``####``, which both rules then read.
+:func:`runs_on` tells, and the share of such responses stands beside the rewards.
 
 The notebook removes all commas and compares texts. Flexible differs from it where a comma groups nothing (1,23), where
 two texts spell one number (18.0 and 18), and where only one of the two knows the sign, fraction, exponent or leading
@@ -46,6 +54,12 @@ _NUMBER = re.compile(
     )
     """,
     re.VERBOSE,
+)
+
+
+_SIGN_APART = re.compile(r"[-\u2010-\u2015\u00b1]\W*\Z")
+_SCALE = re.compile(
+    r"\A(?:(?-i:[kKMB])\b|\s*(?:dozen|hundred|thousand|million|billion|trillion|lakh|crore)\b)", re.IGNORECASE
 )
 
 
@@ -85,6 +99,20 @@ def number_verdicts(response: str | None, answer: str) -> dict[str, float]:
     return {"strict": true_reward(response, answer), "flexible": true_reward_flexible(response, answer)}
 
 
+def runs_on(response: str | None) -> bool:
+    """Whether text follows the answer: a further ``####``, or a line after that of the first number behind the first.
+
+    ``#### 18 apples.`` ends with its answer. Without a marker there is no place where the answer would end.
+    """
+    text = response or ""
+    if text.count(MARKER) != 1:
+        return MARKER in text
+    tail = text.partition(MARKER)[2]
+    answer = _NUMBER.search(_with_ascii_minus(tail))
+    rest = tail[answer.end() :] if answer else tail
+    return bool(rest.partition("\n")[2].strip())
+
+
 def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
     """A row of ``question`` and ``answer`` whose answer ends in a number after ``####``, as GSM8K has them.
 
@@ -93,17 +121,32 @@ def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
         "5/2" for 2.50).
 
     Raises:
-        DataError: a column is missing or empty, or the answer has no number after ``####``.
+        DataError: a column is missing or empty, or the answer has no number after ``####``, or one that may be misread.
     """
     check_columns(row, ("question", "answer"), where)
     for column in ("question", "answer"):
         if not isinstance(row[column], str) or not row[column].strip():
             raise DataError(f"{where}: found {row[column]!r} in column {column}; expected a text")
     solution = row["answer"].strip()
-    answer = extract_strict(solution)
-    if answer is None:
+    return {"question": row["question"].strip(), "solution": solution, "answer": _reference_number(solution, where)}
+
+
+def _reference_number(solution: str, where: str) -> str:
+    _, marker, tail = solution.rpartition(MARKER)
+    match = _NUMBER.search(_with_ascii_minus(tail)) if marker else None
+    if match is None:
         raise DataError(f"{where}: found a reference that ends in {solution[-60:]!r}; expected a number after {MARKER}")
-    return {"question": row["question"].strip(), "solution": solution, "answer": str(answer)}
+    before, after, numbers = tail[: match.start()], tail[match.end() :], _values(match)
+    digits = len(numbers) > 1 or any(character.isnumeric() for character in before + after)
+    if digits or _SIGN_APART.search(_with_ascii_minus(before)) or _SCALE.search(after):
+        raise DataError(
+            f"{where}: found {tail.strip()[:60]!r} after {MARKER}, which would be read as {match[0][:30]}; expected "
+            "one number and no digit, sign or scale beside it: write it as 18, -5, 1,234, 2.50 or 3/4"
+        )
+    try:
+        return str(numbers[0])
+    except ValueError as error:  # Python writes no more than 4300 digits
+        raise DataError(f"{where}: found a number of {len(match[0]):,} characters; expected a shorter one") from error
 
 
 def _reference(answer: str) -> Fraction:
@@ -116,7 +159,11 @@ def _reference(answer: str) -> Fraction:
 
 def _numbers(text: str) -> list[Fraction]:
     """All numbers of a text, in order."""
-    return [number for match in _NUMBER.finditer(text.replace("\N{MINUS SIGN}", "-")) for number in _values(match)]
+    return [number for match in _NUMBER.finditer(_with_ascii_minus(text)) for number in _values(match)]
+
+
+def _with_ascii_minus(text: str) -> str:
+    return text.replace("\N{MINUS SIGN}", "-")
 
 
 def _values(match: re.Match[str]) -> list[Fraction]:

@@ -16,6 +16,11 @@ STRICT, TRUE_REWARD = "strict", "true_reward"
 QUESTION = "{question}"
 
 
+def _never(response: str | None) -> bool:
+    """Of a task whose answer is the whole response."""
+    return False
+
+
 @dataclass(frozen=True)
 class Task:
     """A kind of verifiable problem.
@@ -29,6 +34,7 @@ class Task:
         files: name of a split's .jsonl file in a local directory, with ``{split}``; None: all its rows are drawn.
         splits: what the source calls the rows to train on and those to test on.
         draw: raw rows from a random stream, as many as asked for and no two of one problem; None: it draws none.
+        runs_on: whether a response, None or text, goes on after its answer; the share of such is measured.
     """
 
     prompt: str
@@ -37,6 +43,7 @@ class Task:
     files: str | None = None
     splits: tuple[str, str] = ("train", "test")
     draw: Callable[[np.random.Generator, int], list[dict[str, Any]]] | None = None
+    runs_on: Callable[[str | None], bool] = _never
 
     def __post_init__(self) -> None:
         if QUESTION not in self.prompt:

@@ -1,0 +1,156 @@
+"""Files that trainers and trackers of runs write, read into a table of what stands there: no value is guessed.
+
+Text stays text, so that a run ``007`` or a prompt ``NA`` keeps its name; what a value means is for ``log_table``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pessimism.errors import DataError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Rows of one file, by suffix in any case; text formats may be compressed (``.csv.gz``).
+
+    Returns:
+        Columns of Python objects: text for CSV and TSV, else the values as the file types them; None = absent. The
+        index is the place of a row in the file, from 1.
+
+    Raises:
+        DataError: no such file, an unknown suffix, or contents that are not what the suffix says.
+    """
+    suffix = _suffix(path)
+    if not path.is_file():
+        raise DataError(f"{path}: found no such file; expected a table of a run's log")
+    try:
+        table = _parquet(path) if suffix == ".parquet" else _TEXTS[suffix](_text(path))
+    except RecursionError as error:
+        raise DataError(f"{path}: found values nested too deeply to read; expected a table of a run's log") from error
+    except (ValueError, OSError, csv.Error) as error:
+        said = " ".join(str(error).split())
+        raise DataError(f"{path}: found no readable table ({said}); expected {suffix[1:]}") from error
+    if table.empty:
+        raise DataError(f"{path}: found no rows; expected at least two steps")
+    return table.set_axis(range(1, len(table) + 1))
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[-2:-1] if compressed else suffixes[-1:])
+    if suffix in _TEXTS or (suffix == ".parquet" and not compressed):
+        return suffix
+    found = path.suffix if not compressed else "".join(path.suffixes[-2:])
+    raise DataError(
+        f"{path}: found the suffix {found!r}; expected one of {', '.join(_TEXTS)} (also with .gz), .parquet"
+    )
+
+
+def _text(path: Path) -> str:
+    """Contents as text: UTF-8, or UTF-16 where its byte-order mark says so.
+
+    Raises:
+        ValueError: other bytes, or a damaged archive.
+    """
+    raw = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, zlib.error) as error:
+            raise ValueError(f"a damaged gzip archive: {error}") from error
+    encoding = "utf-16" if raw.startswith(_UTF16) else "utf-8-sig"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not {encoding.removesuffix('-sig')}: save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError("a zero byte, as in UTF-16 without its mark or in a binary file: save it as UTF-8")
+    return text
+
+
+def _separated(separator: str) -> Callable[[str], pd.DataFrame]:
+    def read(text: str) -> pd.DataFrame:
+        # One field holds a whole response, which the module's own limit of 128 KiB would refuse.
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if row]
+        if not rows:
+            raise ValueError("an empty file")
+        header, *rows = rows
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(header):
+                raise ValueError(f"row {number} has {len(row)} fields under {len(header)} headings")
+        _refuse_repeated(header)
+        return pd.DataFrame(rows, columns=header, dtype=object)
+
+    return read
+
+
+def _refuse_repeated(header: list[Any]) -> None:
+    if not all(isinstance(name, str) for name in header):
+        raise ValueError(f"the headings {header} are not all text")
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ValueError(f"the heading {repeated[0]!r} stands twice")
+
+
+def _json_lines(text: str) -> pd.DataFrame:
+    # Not splitlines, which also cuts at separators that JSON allows inside a text.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    records = []
+    for number, line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return _records(records)
+
+
+def _json(text: str) -> pd.DataFrame:
+    """A list of rows, ``trainer_state.json`` of transformers, or a table as Weights & Biases stores it."""
+    found = json.loads(text)
+    if isinstance(found, dict) and isinstance(found.get("log_history"), list):
+        return _records(found["log_history"])
+    if isinstance(found, dict) and isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
+        _refuse_repeated(found["columns"])
+        return pd.DataFrame(found["data"], columns=found["columns"], dtype=object)
+    if isinstance(found, list):
+        return _records(found)
+    raise ValueError("neither a list of rows, nor an object with log_history, nor one with columns and data")
+
+
+def _records(records: list[Any]) -> pd.DataFrame:
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise ValueError(f"row {number} is {type(record).__name__} in place of an object of columns")
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return pd.DataFrame({name: [record.get(name) for record in records] for name in names}, dtype=object)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    _refuse_repeated(table.column_names)
+    # Not to_pandas, which makes floats of whole numbers where one is absent.
+    return pd.DataFrame({name: table[name].to_pylist() for name in table.column_names}, dtype=object)
+
+
+_TEXTS: dict[str, Callable[[str], pd.DataFrame]] = {
+    ".csv": _separated(","),
+    ".tsv": _separated("\t"),
+    ".json": _json,
+    ".jsonl": _json_lines,
+}
