@@ -1,6 +1,7 @@
 """Adapters: what is trainable, what switching changes and what it must not, what is written to disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, load_params
 from pessimism.models import adapters
 from pessimism.models.adapters import attach, lora_config, save_adapter, trainable_parameters, use_adapter
-from pessimism.models.loading import load_policy_base, load_reward_base
+from pessimism.models.compute.generation import sample_responses
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from support.random_models import save_random_adapter
 
 IDS = torch.tensor([[5, 9, 11, 7, 8]])
@@ -106,6 +108,28 @@ def test_why_pefts_own_switching_is_not_used(two_adapters: PeftModel) -> None:
     two_adapters.set_adapter("reference", inference_mode=True)
     two_adapters.set_adapter("policy", inference_mode=True)
     assert gradient_names(two_adapters) == []
+
+
+def test_responses_are_drawn_with_adapters_that_are_rounded_once(
+    two_adapters: PeftModel, tiny_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = replace(tiny_world.scale.policy, dtype="mixed")
+    params = replace(tiny_world, scale=replace(tiny_world.scale, policy=policy))
+    directories = {name: Path("adapters") / name for name in ("reference", "policy")}
+    model, seen = attach(load_policy_base(params), directories, trainable="policy"), []
+    generate = model.generate
+
+    def dtypes() -> set[torch.dtype]:
+        return {parameter.dtype for name, parameter in model.named_parameters() if "lora_" in name}
+
+    def watched(**options: object) -> object:
+        seen.append(dtypes())
+        return generate(**options)
+
+    monkeypatch.setattr(model, "generate", watched)
+    sample_responses(model, load_tokenizer(params, "policy"), ["1 + 1 ="], params, [0])
+    assert seen == [{torch.bfloat16}]
+    assert dtypes() == {torch.float32}
 
 
 def test_heads_switch_with_their_adapters(tiny_world: Params) -> None:

@@ -6,17 +6,20 @@ import argparse
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
+from typing import Any
 
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
 from pessimism.planning.hardware import find_gpu, gpu_here
-from pessimism.planning.plan import Plan, make_plan
+from pessimism.planning.plan import make_plan
+
+Printed = dict[str, Any]
 
 DEFAULT_GPU = "H100 80GB"
 WIDTH = 118
 HARD_SPACE = "\u00a0"
+FLOAT32_PRODUCTS = {"high": "TF32", "highest": "float32"}
 COMPONENTS = ("weights", "adapters", "optimiser", "activations", "logits", "KV cache")
 BRIEF_GROUPS = {
     "reward models": ("train_reward_model", "assess_ensemble"),
@@ -50,7 +53,7 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
             raise ParamsError(f"{name}: found {value}; expected a number above 0")
     found = make_plan(load_params(scale=scale), find_gpu(gpu), gpus, price)
     if as_json:
-        return json.dumps(asdict(found), indent=2, sort_keys=True)
+        return json.dumps(found, indent=2, sort_keys=True)
     parts = (_opening, _stages, _memory, _values, _totals, _assumptions)
     return "\n\n".join(part(found) for part in parts)
 
@@ -64,38 +67,36 @@ def brief(scale: str | None) -> str:
         ParamsError, SourceError: as from :func:`plan`.
     """
     here = gpu_here()
-    text = _brief(make_plan(load_params(scale=scale), here or find_gpu(DEFAULT_GPU)))
-    return text if here else f"no CUDA device here; {text}"
-
-
-def _brief(found: Plan) -> str:
-    hours = {stage.name: stage.hours * stage.cells for stage in found.stages}
-    grouped = {name: sum(hours.pop(stage) for stage in stages) for name, stages in BRIEF_GROUPS.items()}
+    found = make_plan(load_params(scale=scale), here or find_gpu(DEFAULT_GPU))
+    stages, gpu = found["stages"], found["gpu"]
+    hours = {stage["name"]: stage["hours"] * stage["cells"] for stage in stages}
+    grouped = {name: sum(map(hours.pop, members)) for name, members in BRIEF_GROUPS.items()}
     parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
-    largest = max(found.stages, key=lambda stage: stage.needed_bytes)
+    largest, room = max(stages, key=lambda stage: stage["needed_bytes"]), _gigabytes(gpu["memory_bytes"])
+    fits = f"memory: at most {_gigabytes(largest['needed_bytes'])}, in {largest['name']}; every stage fits"
+    needs = "{} needs {} in {}: more than the {} of this GPU"
     too_large = [
-        f"{stage.name} needs {_gigabytes(stage.needed_bytes)} in {stage.peak_in}: more than the "
-        f"{_gigabytes(found.gpu.memory_bytes)} of this GPU"
-        for stage in found.stages
-        if not stage.fits
+        needs.format(stage["name"], _gigabytes(stage["needed_bytes"]), stage["peak_in"], room)
+        for stage in stages
+        if not stage["fits"]
     ]
-    fits = f"memory: at most {_gigabytes(largest.needed_bytes)}, in {largest.name}; every stage fits"
     opening = (
-        f"planned on one {found.gpu.name}: {found.total_hours:.0f} hours ({parts}), about "
-        f"${found.total_cost_usd:,.0f}; an estimate, of which `pessimism plan` shows the parts"
+        f"{'' if here else 'no CUDA device here; '}planned on one {gpu['name']}: "
+        f"{found['total_hours']:.0f} hours ({parts}), about ${found['total_cost_usd']:,.0f}; an estimate, of which "
+        "`pessimism plan` shows the parts"
     )
     return "\n".join([opening, *(too_large or [fits])])
 
 
-def _opening(found: Plan) -> str:
-    cells, data = {stage.name: stage.cells for stage in found.stages}, found.rows
+def _opening(found: Printed) -> str:
+    cells, data = {stage["name"]: stage["cells"] for stage in found["stages"]}, found["rows"]
     models = [("role", "model", "parameters", "trained", "sequences read at once")]
-    for role, model in found.models.items():
+    for role, model in found["models"].items():
         counts = (f"{model[key]:,}" for key in ("parameters", "trainable_parameters", "evaluation_batch_size"))
         models.append((role, model["name"], *counts))
     return (
-        f"Scale {found.scale}, protocol {found.protocol}, on {found.gpu.name}: {cells['train_dpo']} DPO cells, "
-        f"{cells['adapt_online']} online cells, {cells['train_reward_model']} reward models.\n"
+        f"Scale {found['scale']}, protocol {found['protocol']}, on {found['gpu']['name']}: {cells['train_dpo']} DPO "
+        f"cells, {cells['adapt_online']} online cells, {cells['train_reward_model']} reward models.\n"
         "Sizes are counted in closed form. Hours and cost are estimates, which rest on the assumptions below.\n\n"
         f"Models and data\n{_columns(models, right=(2, 3, 4))}\n"
         f"  pairs: {data['train_pairs']:,} to train on, {data['val_pairs']:,} to validate; problems: "
@@ -103,68 +104,63 @@ def _opening(found: Plan) -> str:
     )
 
 
-def _stages(found: Plan) -> str:
-    header = ("stage", "cells", "tokens", "FLOPs", "GPU memory", "fits", "hours", "all hours", "cost")
-    units = ("", "", "a cell", "a cell", "needed", _gigabytes(found.gpu.memory_bytes), "a cell", "", "")
-    rows = [
-        (
-            stage.name,
-            f"{stage.cells}",
-            f"{stage.tokens / 1e6:,.1f} M" if stage.tokens else "-",
-            f"{stage.flops:.1e}" if stage.flops else "-",
-            _gigabytes(stage.needed_bytes),
-            "yes" if stage.fits else "NO",
-            f"{stage.hours:.2f}",
-            f"{stage.hours * stage.cells:.1f}",
-            f"${stage.cost_usd:,.0f}",
-        )
-        for stage in found.stages
+def _stages(found: Printed) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("stage", "cells", "tokens", "FLOPs", "GPU memory", "fits", "hours", "all hours", "cost"),
+        ("", "", "a cell", "a cell", "needed", _gigabytes(found["gpu"]["memory_bytes"]), "a cell", "", ""),
     ]
-    total = ("total", "", "", "", "", "", "", f"{found.total_hours:.1f}", f"${found.total_cost_usd:,.0f}")
-    return f"Stages that run a model\n{_columns([header, units, *rows, total], right=range(1, 9))}"
+    for stage in found["stages"]:
+        tokens = f"{stage['tokens'] / 1e6:,.1f} M" if stage["tokens"] else "-"
+        flops = f"{stage['flops']:.1e}" if stage["flops"] else "-"
+        memory = (_gigabytes(stage["needed_bytes"]), "yes" if stage["fits"] else "NO")
+        hours = (f"{stage['hours']:.2f}", f"{stage['hours'] * stage['cells']:.1f}", f"${stage['cost_usd']:,.0f}")
+        rows.append((stage["name"], f"{stage['cells']}", tokens, flops, *memory, *hours))
+    rows.append(("total", *[""] * 6, f"{found['total_hours']:.1f}", f"${found['total_cost_usd']:,.0f}"))
+    return f"Stages that run a model\n{_columns(rows, right=range(1, 9))}"
 
 
-def _memory(found: Plan) -> str:
+def _memory(found: Printed) -> str:
     rows: list[tuple[str, ...]] = [("stage", *COMPONENTS, "sum", "largest in")]
-    for stage in found.stages:
-        sizes = [stage.memory.get(name, 0) for name in COMPONENTS]
+    for stage in found["stages"]:
+        sizes = [stage["memory"].get(name, 0) for name in COMPONENTS]
         cells = (f"{size / 1e9:.2f}" if size >= 5e6 else "-" for size in sizes)
-        rows.append((stage.name, *cells, f"{sum(sizes) / 1e9:.1f}", stage.peak_in))
+        rows.append((stage["name"], *cells, f"{sum(sizes) / 1e9:.1f}", stage["peak_in"]))
     return (
         f"GPU memory at the largest moment, GB (bytes / 1e9)\n{_columns(rows, right=range(1, 8))}\n"
         "  optimiser: gradients and AdamW's two moments; needed (above): this sum with what allocator and driver take"
     )
 
 
-def _values(found: Plan) -> str:
-    lines = []
-    for stage in found.stages:
-        values = [f"{name}{HARD_SPACE}{_value(value)}" for name, value in stage.hyperparameters.items()]
-        text = f"{stage.name}: {', '.join(values)}"
+def _values(found: Printed) -> str:
+    lines = ["Values as the scale sets them or the paper's formulas derive them"]
+    for stage in found["stages"]:
+        values = [f"{name}{HARD_SPACE}{_value(value)}" for name, value in stage["hyperparameters"].items()]
+        text = f"{stage['name']}: {', '.join(values)}"
         lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ") if values else []
-    text = "\n".join(["Values as the scale sets them or the paper's formulas derive them", *lines])
-    return text.replace(HARD_SPACE, " ")
+    return "\n".join(lines).replace(HARD_SPACE, " ")
 
 
-def _totals(found: Plan) -> str:
-    cost = f"${found.total_cost_usd:,.0f} at ${found.gpu.usd_per_hour:.2f} an hour"
+def _totals(found: Printed) -> str:
+    cost = f"${found['total_cost_usd']:,.0f} at ${found['gpu']['usd_per_hour']:.2f} an hour"
+    gpus = f"{found['gpus']} GPU{'s' if found['gpus'] > 1 else ''}"
     return (
-        f"Time, disk and network\n  {found.total_hours:.2f} GPU hours, {cost}\n"
-        f"  {found.wall_hours:.1f} hours on {found.gpus} GPU{'s' if found.gpus > 1 else ''}, one cell on each, stage "
-        f"after stage\n  {_gigabytes(found.download_bytes)} of models and data to download and keep, "
-        f"{_gigabytes(found.output_bytes)} of adapters written"
+        f"Time, disk and network\n  {found['total_hours']:.2f} GPU hours, {cost}\n"
+        f"  {found['wall_hours']:.1f} hours on {gpus}, one cell on each, stage after stage\n"
+        f"  {_gigabytes(found['download_bytes'])} of models and data to download and keep, "
+        f"{_gigabytes(found['output_bytes'])} of adapters written"
     )
 
 
-def _assumptions(found: Plan) -> str:
-    gpu, float32 = found.gpu, {"high": "TF32", "highest": "float32"}[found.precision]
-    peaks = (
-        f"  {gpu.name}: {gpu.bfloat16_flops / 1e12:g} TFLOP/s in bfloat16, {gpu.tf32_flops / 1e12:g} in TF32, "
-        f"{gpu.float32_flops / 1e12:g} in float32, {gpu.bandwidth / 1e12:g} TB/s, {gpu.memory_bytes / 1e9:g} GB\n"
-        f"  float32 products in {float32} (matmul_precision: {found.precision})"
+def _assumptions(found: Printed) -> str:
+    gpu = found["gpu"]
+    rows = [(name, f"{value:.4g}", means) for name, value, means in found["assumptions"]]
+    return (
+        f"Assumptions\n  {gpu['name']}: {gpu['bfloat16_flops'] / 1e12:g} TFLOP/s in bfloat16, "
+        f"{gpu['tf32_flops'] / 1e12:g} in TF32, {gpu['float32_flops'] / 1e12:g} in float32, "
+        f"{gpu['bandwidth'] / 1e12:g} TB/s, {gpu['memory_bytes'] / 1e9:g} GB\n"
+        f"  float32 products in {FLOAT32_PRODUCTS[found['precision']]} (matmul_precision: {found['precision']})\n"
+        f"{_columns(rows, right=[1])}"
     )
-    rows = [(name, f"{value:.4g}", means) for name, value, means in found.assumptions]
-    return f"Assumptions\n{peaks}\n{_columns(rows, right=[1])}"
 
 
 def _columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pessimism.errors import ParamsError
@@ -14,20 +14,18 @@ PRODUCT, FLASH, ATTENTION = "product", "flash attention", "attention"
 ATTENTION_PRODUCTS = 3
 """TF32 products of one float32 product in PyTorch's memory-efficient attention, whatever the allowed precision."""
 
-PLAIN, RECORDED, BACKWARD = "plain", "recorded", "backward"
-"""Started by Python without autograd, or inside one of its functions; recorded by autograd; started by autograd."""
+PLAIN, RECORDED, BACKWARD = "launch_seconds", "recorded_launch_seconds", "backward_launch_seconds"
+"""Started by Python without autograd, or inside one of its functions; recorded by autograd; started by autograd: each
+by the name of the assumption about it."""
 
 
 class Kernel(NamedTuple):
     """One or several kernels of one kind.
 
     Attributes:
-        flops: floating-point operations of all.
-        moved: bytes read and written by all.
-        kind: what they compute.
-        size: bytes per number.
-        kernels: how many there are.
-        start: who starts them.
+        flops, moved: floating-point operations of all, and bytes that all read and write.
+        kind, size: what they compute, and bytes per number.
+        kernels, start: how many there are, and who starts them.
     """
 
     flops: float
@@ -75,6 +73,25 @@ GPUS = (
     Gpu("RTX 4090 24GB", 25.4e9, 165e12, 82.6e12, 82.6e12, 1.008e12, 0.50),
 )
 
+ASSUMPTIONS = (
+    ("product_utilisation", 0.70, "share of a peak that large products reach; the best reach 0.80 (MAMF)"),
+    ("flash_utilisation", 0.23, "the same of causal attention in bfloat16"),
+    ("attention_utilisation", 0.15, "the same of attention under a mask, or in float32, of TF32 / 3"),
+    ("bandwidth_utilisation", 0.80, "share of the memory bandwidth that all else reaches; copies 0.90"),
+    ("launch_seconds", 2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it"),
+    ("recorded_launch_seconds", 3.5e-5, "the same of a kernel that autograd records"),
+    ("backward_launch_seconds", 1.3e-5, "the same of a kernel that autograd starts"),
+    ("memory_overhead", 0.05, "share of the peak lost to fragments of the allocator"),
+    ("context_bytes", 1.0e9, "bytes of the CUDA context and its libraries"),
+    ("read_bytes_per_second", 1.0e9, "bytes of weights read from disk and quantised per second"),
+    ("download_bytes_per_second", 1.0e8, "bytes downloaded per second"),
+    ("data_set_bytes", 0.7e9, "bytes of the hub data sets"),
+    ("other_stage_hours", 0.02, "hours of a stage that runs no model"),
+)
+"""Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
+
+ASSUMED = {name: value for name, value, _ in ASSUMPTIONS}
+
 
 def find_gpu(name: str) -> Gpu:
     """The GPU whose name contains ``name``, whatever the case and the spaces.
@@ -109,36 +126,6 @@ def _letters(name: str) -> str:
     return "".join(name.casefold().split())
 
 
-def _assumed(value: float, means: str) -> float:
-    return field(default=value, metadata={"means": means})
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """Everything that the hours, the cost and the verdict on memory rest on and that no file of the project says."""
-
-    product_utilisation: float = _assumed(0.70, "share of a peak that large products reach; the best reach 0.80 (MAMF)")
-    flash_utilisation: float = _assumed(0.23, "the same of causal attention in bfloat16")
-    attention_utilisation: float = _assumed(0.15, "the same of attention under a mask, or in float32, of TF32 / 3")
-    bandwidth_utilisation: float = _assumed(0.80, "share of the memory bandwidth that all else reaches; copies 0.90")
-    launch_seconds: float = _assumed(2.0e-5, "seconds of Python and launch per kernel, where the GPU waits for it")
-    recorded_launch_seconds: float = _assumed(3.5e-5, "the same of a kernel that autograd records")
-    backward_launch_seconds: float = _assumed(1.3e-5, "the same of a kernel that autograd starts")
-    memory_overhead: float = _assumed(0.05, "share of the peak lost to fragments of the allocator")
-    context_bytes: float = _assumed(1.0e9, "bytes of the CUDA context and its libraries")
-    read_bytes_per_second: float = _assumed(1.0e9, "bytes of weights read from disk and quantised per second")
-    download_bytes_per_second: float = _assumed(1.0e8, "bytes downloaded per second")
-    data_set_bytes: float = _assumed(0.7e9, "bytes of the hub data sets")
-    other_stage_hours: float = _assumed(0.02, "hours of a stage that runs no model")
-
-    def described(self) -> list[tuple[str, float, str]]:
-        """Name, value and meaning of each."""
-        return [(entry.name, getattr(self, entry.name), entry.metadata["means"]) for entry in fields(self)]
-
-
-ASSUMED = Assumptions()
-
-
 def seconds(kernels: Sequence[Kernel], gpu: Gpu, precision: str) -> float:
     """Seconds that kernels take: of each its arithmetic or its memory, whichever takes longer.
 
@@ -147,28 +134,18 @@ def seconds(kernels: Sequence[Kernel], gpu: Gpu, precision: str) -> float:
     Args:
         precision: of float32 products, "highest" or "high" (``matmul_precision`` of the scale).
     """
-    rates, bandwidth = _rates(gpu, precision), gpu.bandwidth * ASSUMED.bandwidth_utilisation
-    starts = {
-        PLAIN: ASSUMED.launch_seconds,
-        RECORDED: ASSUMED.recorded_launch_seconds,
-        BACKWARD: ASSUMED.backward_launch_seconds,
-    }
+    rates, bandwidth = _rates(gpu, precision), gpu.bandwidth * ASSUMED["bandwidth_utilisation"]
     running = sum(max(kernel.flops / rates[kernel.kind, kernel.size], kernel.moved / bandwidth) for kernel in kernels)
-    return max(running, sum(kernel.kernels * starts[kernel.start] for kernel in kernels))
-
-
-def needed_bytes(peak: float) -> float:
-    """Memory that a GPU must have for a predicted ``peak`` of live tensors."""
-    return peak * (1 + ASSUMED.memory_overhead) + ASSUMED.context_bytes
+    return max(running, sum(kernel.kernels * ASSUMED[kernel.start] for kernel in kernels))
 
 
 def _rates(gpu: Gpu, precision: str) -> dict[tuple[str, int], float]:
     """Floating-point operations per second by kind and bytes per number."""
     float32 = gpu.tf32_flops if precision == "high" else gpu.float32_flops
     return {
-        (PRODUCT, 2): gpu.bfloat16_flops * ASSUMED.product_utilisation,
-        (PRODUCT, 4): float32 * ASSUMED.product_utilisation,
-        (FLASH, 2): gpu.bfloat16_flops * ASSUMED.flash_utilisation,
-        (ATTENTION, 2): gpu.bfloat16_flops * ASSUMED.attention_utilisation,
-        (ATTENTION, 4): gpu.tf32_flops / ATTENTION_PRODUCTS * ASSUMED.attention_utilisation,
+        (PRODUCT, 2): gpu.bfloat16_flops * ASSUMED["product_utilisation"],
+        (PRODUCT, 4): float32 * ASSUMED["product_utilisation"],
+        (FLASH, 2): gpu.bfloat16_flops * ASSUMED["flash_utilisation"],
+        (ATTENTION, 2): gpu.bfloat16_flops * ASSUMED["attention_utilisation"],
+        (ATTENTION, 4): gpu.tf32_flops / ATTENTION_PRODUCTS * ASSUMED["attention_utilisation"],
     }

@@ -32,8 +32,7 @@ READS = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up
 """Which of a layer's states a linear layer reads: first norm, attention, second norm, gate."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What one forward pass computes; sums over its rows.
 
     Attributes:
@@ -50,30 +49,23 @@ class Batch:
     unmasked: float = 0.0
     scored: float = 0.0
 
-    def scaled(self, factor: float) -> Batch:
-        """With so many times the rows."""
-        values = (self.positions, self.causal, self.masked, self.unmasked, self.scored)
-        return Batch(*(factor * value for value in values))
-
 
 class Between(NamedTuple):
     """Kernels of a layer that are no product.
 
     Attributes:
-        forward, backward: bytes read and written.
+        numbers: that they compute with.
+        forward, backward: bytes read and written of each number.
         kernels, backward_kernels: how many they are.
-        kept: bytes kept from the forward for the backward pass.
+        kept: bytes of each number kept from the forward for the backward pass.
     """
 
-    forward: float
-    kernels: int
+    numbers: float
+    forward: float = 0.0
+    kernels: int = 0
     backward: float = 0.0
     backward_kernels: int = 0
     kept: float = 0.0
-
-    def over(self, numbers: float) -> Between:
-        """Of so many numbers, where this is of one."""
-        return self._replace(forward=numbers * self.forward, backward=numbers * self.backward, kept=numbers * self.kept)
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ class Layer:
             but: linear layers that are left out.
         """
         others = self._adapters() + self._attention()
-        others += [moving(entry.forward, entry.kernels) for entry in self._between()]
+        others += [moving(entry.numbers * entry.forward, entry.kernels) for entry in self._between()]
         products = started(self._products(but=but), RECORDED if recorded and not self.role.packed else PLAIN)
         return products + started(others, RECORDED if recorded else PLAIN)
 
@@ -114,24 +106,24 @@ class Layer:
         kernels = self._products(backward=True, but=[name for name, state in READS.items() if first and state == 0])
         kernels += [kernel.times(2) for kernel in self._adapters()]
         kernels += [kernel.times(BACKWARD_ATTENTION)._replace(kernels=1) for kernel in self._attention()]
-        kernels += [moving(entry.backward, entry.backward_kernels) for entry in self._between()]
+        kernels += [moving(entry.numbers * entry.backward, entry.backward_kernels) for entry in self._between()]
         return started(kernels, BACKWARD)
 
     def recomputed(self) -> list[Kernel]:
         """The forward pass again on the way back, up to the last product, whose result no gradient is made of."""
-        ahead = self.forward(recorded=True, but=["down_proj"])
+        ahead = self.forward(recorded=True, but={"down_proj"} - set(self.role.targets))
         return [kernel._replace(start=BACKWARD) if kernel.start == PLAIN else kernel for kernel in ahead]
 
     def kept(self) -> float:
         """Bytes that are kept of a layer until its backward pass."""
-        return sum(entry.kept for entry in self._between())
+        return sum(entry.numbers * entry.kept for entry in self._between())
 
     @property
     def largest_product(self) -> float:
         """Bytes that the largest product takes for its unpacked weights and their scales."""
         if not self._unpacks:
             return 0.0
-        largest = max(inputs * outputs for inputs, outputs in self.role.architecture.linear.values())
+        largest = max(inputs * outputs for inputs, outputs in self.role.linear.values())
         return (self.role.product + FLOAT32 / PACKED_BLOCK) * largest
 
     @property
@@ -143,7 +135,7 @@ class Layer:
         positions, size = self.batch.positions, self.role.product
         packed, wide = 1 / 2 + 1 / PACKED_BLOCK, (4 * FLOAT32 if backward else 0) / PACKED_BLOCK
         kernels = []
-        for name, (inputs, outputs) in self.role.architecture.linear.items():
+        for name, (inputs, outputs) in self.role.linear.items():
             if name in but:
                 continue
             weights = inputs * outputs
@@ -159,7 +151,7 @@ class Layer:
         positions, size, rank = self.batch.positions, self.role.block, self.role.rank
         kernels = []
         for target in self.role.targets if self.adapted else ():
-            inputs, outputs = self.role.architecture.linear[target]
+            inputs, outputs = self.role.linear[target]
             for width, read in ((inputs, inputs), (outputs, 2 * outputs)):
                 moved = size * (positions * (read + rank) + rank * width)
                 kernels.append(Kernel(2 * positions * rank * width, moved, PRODUCT, size))
@@ -167,64 +159,64 @@ class Layer:
 
     def _attention(self) -> list[Kernel]:
         """Queries with keys, and their weights with values, by the kernels that PyTorch takes."""
-        sizes, batch, size = self.role.architecture, self.batch, self.role.block
-        states = 4 * size * sizes.queries * batch.positions
+        role, batch, size = self.role, self.batch, self.role.block
+        states = 4 * size * role.queries * batch.positions
         kernels = []
         if batch.causal:
             share = batch.unmasked / batch.positions if batch.unmasked else 1.0
             kind = FLASH if size < FLOAT32 else ATTENTION
-            kernels.append(Kernel(2 * sizes.queries * batch.causal, share * states, kind, size))
+            kernels.append(Kernel(2 * role.queries * batch.causal, share * states, kind, size))
         if batch.masked:
-            moved = 2 * size * sizes.keys * batch.masked if self.cached else states
-            kernels.append(Kernel(4 * sizes.queries * batch.masked, moved, ATTENTION, size))
+            moved = 2 * size * role.keys * batch.masked if self.cached else states
+            kernels.append(Kernel(4 * role.queries * batch.masked, moved, ATTENTION, size))
         return kernels
 
     def _between(self) -> list[Between]:
         """Everything that is no product."""
-        sizes, positions = self.role.architecture, self.batch.positions
+        role, positions = self.role, self.batch.positions
         block, stream, product = self.role.block, self.role.stream, self.role.product
-        hidden, heads = 2 * sizes.hidden * positions, (sizes.queries + sizes.keys) * positions
+        hidden, heads = 2 * role.hidden * positions, (role.queries + role.keys) * positions
         found = [
             # Both sums with the residual stream; both norms, which keep what they read.
-            Between(block + 2 * stream, 2, 3 * stream, 2).over(hidden),
-            Between(2 * block, 2, 3 * block, 2, block + STATISTICS / sizes.hidden).over(hidden),
+            Between(hidden, block + 2 * stream, 2, 3 * stream, 2),
+            Between(hidden, 2 * block, 2, 3 * block, 2, block + STATISTICS / role.hidden),
             # Rotary embeddings: two products, a sign, a join of halves and a sum, of queries and of keys.
-            Between(10 * block, 10, 14 * block, 14).over(heads),
+            Between(heads, 10 * block, 10, 14 * block, 14),
             # SiLU and the product with what it gates, of which both operands and SiLU's result are kept.
-            Between(5 * block, 2, 9 * block, 3, 3 * block).over(sizes.intermediate * positions),
+            Between(role.intermediate * positions, 5 * block, 2, 9 * block, 3, 3 * block),
             # Gradients of all that read one norm, added up; those of the keys, copied.
-            Between(0, 0, 3 * block, 3).over(3 * sizes.hidden * positions),
-            Between(0, 0, 2 * block, 1).over(sizes.keys * positions),
+            Between(3 * role.hidden * positions, backward=3 * block, backward_kernels=3),
+            Between(role.keys * positions, backward=2 * block, backward_kernels=1),
         ]
-        if sizes.head_norms:
-            kept = block + STATISTICS / sizes.head_width
-            found.append(Between(2 * block, 2, 3 * block, 2, kept).over(heads))
+        if role.head_norms:
+            found.append(Between(heads, 2 * block, 2, 3 * block, 2, block + STATISTICS / role.head_width))
         if stream != block:
-            found.append(Between(stream + block, 2, 2 * (stream + block), 4).over(hidden))
+            found.append(Between(hidden, stream + block, 2, 2 * (stream + block), 4))
         if product != block:
-            ends, count = sum(map(sum, sizes.linear.values())), 2 * len(sizes.linear)
-            found.append(Between(block + product, count, block + product, count).over(ends * positions))
+            ends, count = sum(map(sum, role.linear.values())), 2 * len(role.linear)
+            found.append(Between(ends * positions, block + product, count, block + product, count))
         return found + self._around_attention() + self._around_adapters()
 
     def _around_attention(self) -> list[Between]:
-        sizes, batch, block = self.role.architecture, self.batch, self.role.block
-        queries, keys, positions = block * sizes.queries, block * sizes.keys, batch.positions
-        found = [Between(0, 0, kept=(2 * queries + FLOAT32 * sizes.heads) * positions)]  # queries, result, sums of exp
-        if sizes.heads == sizes.key_heads:
-            found.append(Between(0, 0, kept=2 * keys * positions))
+        role, batch, block = self.role, self.batch, self.role.block
+        queries, keys, positions = block * role.queries, block * role.keys, batch.positions
+        found = [Between(positions, kept=2 * queries + FLOAT32 * role.heads)]  # queries, result, sums of exp
+        if role.heads == role.key_heads:
+            found.append(Between(positions, kept=2 * keys))
         elif self.cached:
-            found.append(Between(2 * queries * positions, 1))
+            found.append(Between(positions, 2 * queries, 1))
         else:
             # Keys and values copied for the heads that share them: of pairs, those of the unmasked part once more.
-            moved, count = 2 * (queries + keys) * (positions + batch.unmasked), 4 if batch.unmasked else 2
-            found.append(Between(moved, count, moved, count, 2 * queries * (positions + batch.unmasked)))
+            moved, count = 2 * (queries + keys), 4 if batch.unmasked else 2
+            found.append(Between(positions + batch.unmasked, moved, count, moved, count, 2 * queries))
         if batch.masked:
-            found.append(Between(10 * batch.masked, 3, kept=block * batch.masked))  # made into numbers to add
+            found.append(Between(batch.masked, 10, 3, kept=block))  # made into numbers to add
         if batch.unmasked:
-            back = 2 * (queries + 4 * keys) * positions + 2 * keys * batch.unmasked
-            found.append(Between(2 * queries * positions, 1, back, 5))  # results joined; gradients parted and added
+            # Results joined; gradients parted and added.
+            found.append(Between(positions, 2 * queries, 1, 2 * (queries + 4 * keys), 5))
+            found.append(Between(batch.unmasked, backward=2 * keys))
         if self.cached is not None:
-            found.append(Between(4 * keys * positions * max(self.cached, 1), 2))
+            found.append(Between(positions * max(self.cached, 1), 4 * keys, 2))
         return found
 
     def _around_adapters(self) -> list[Between]:
@@ -232,19 +224,20 @@ class Layer:
         if not self.adapted:
             return []
         block, weights, targets = self.role.block, self.role.adapter_weights, len(self.role.targets)
-        inputs = {target: self.role.architecture.linear[target][0] for target in self.role.targets}
+        inputs = {target: self.role.linear[target][0] for target in self.role.targets}
         read = sum(inputs.values()) * self.batch.positions
         found = [
-            Between(0, 0, 3 * block, 3 * targets).over(read),
-            Between(0, 0, 3 * FLOAT32 * weights, 2 * targets, block * self.role.rank * targets * self.batch.positions),
+            Between(read, backward=3 * block, backward_kernels=3 * targets),
+            Between(weights, backward=3 * FLOAT32, backward_kernels=2 * targets),
+            Between(self.batch.positions, kept=block * self.role.rank * targets),
         ]
         if block != FLOAT32 and self.cached is None:
-            cast = (FLOAT32 + block) * weights
-            found.append(Between(cast, 2 * targets, cast, 2 * targets, block * weights))
+            cast = FLOAT32 + block
+            found.append(Between(weights, cast, 2 * targets, cast, 2 * targets, block))
         if self.dropout:
-            found.append(Between(2 * block + 1, targets, 2 * block + 1, targets, block + 1).over(read))
+            found.append(Between(read, 2 * block + 1, targets, 2 * block + 1, targets, block + 1))
         else:
             # What attention gives is kept anyway, unless it was joined from two parts.
             once = {READS[name]: width for name, width in inputs.items() if name != "o_proj" or self.batch.unmasked}
-            found.append(Between(0, 0, kept=block * sum(once.values()) * self.batch.positions))
+            found.append(Between(self.batch.positions, kept=block * sum(once.values())))
         return found

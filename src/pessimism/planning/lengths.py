@@ -6,7 +6,7 @@ The sample is numbers alone, tokens of SmolLM2's tokenizer; docs/paper-scale.md 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,26 +69,12 @@ class Texts(NamedTuple):
 
 
 class TextLengths:
-    """The sample as a scale cuts it."""
+    """The sample as a scale cuts it: tokens of preference pairs, of problems in their prompt, and of solutions."""
 
     def __init__(self, lengths: LengthParams) -> None:
         self.lengths = lengths
-
-    def described(self, rows: Iterable[int]) -> list[tuple[str, float, str]]:
-        """Name, value and meaning of what hours take from the sample.
-
-        Args:
-            rows: numbers of responses that are drawn together.
-        """
-        sides, longest = self.sides, "mean tokens of the longest of {}: steps that such a batch takes"
-        return [
-            ("text_tokens", sides.whole.mean(), "mean tokens of a preference text, by SmolLM2's tokenizer as all here"),
-            ("scored_tokens", sides.scored.mean(), "of them, tokens of responses, which alone the head scores"),
-            ("format_tokens", FORMAT_TOKENS, "of them, tokens that a chat template adds to a prompt"),
-            ("prompt_tokens", self.prompt, "mean tokens of a problem's prompt"),
-            ("response_tokens", self._solutions.mean(), "mean tokens of a response: GSM8K's own solutions"),
-            *[("longest_response", self.longest_response(count), longest.format(count)) for count in rows],
-        ]
+        self.problems = np.minimum(_SAMPLE["problems"], lengths.prompt)
+        self.solutions = np.minimum(_SAMPLE["solutions"], lengths.response)
 
     @cached_property
     def sides(self) -> Texts:
@@ -109,8 +95,8 @@ class TextLengths:
     def answered(self) -> Texts:
         """Problems with their responses, in the order in which they were drawn."""
         generator = np.random.default_rng(0)
-        responses = generator.choice(self._solutions, size=DRAWN)
-        return Texts(generator.choice(self._problems, size=DRAWN) + responses, responses)
+        responses = generator.choice(self.solutions, size=DRAWN)
+        return Texts(generator.choice(self.problems, size=DRAWN) + responses, responses)
 
     def trained_pairs(self, batch: int, part: int) -> tuple[Load, float]:
         """Pairs in the parts of an optimiser batch, each part in groups of similar length.
@@ -128,20 +114,7 @@ class TextLengths:
         """Problems with their responses in passes of so many."""
         return self.answered.load([np.arange(start, min(start + rows, DRAWN)) for start in range(0, DRAWN, rows)])
 
-    @property
-    def prompt(self) -> float:
-        """Mean tokens of a problem's prompt."""
-        return float(self._problems.mean())
-
     def longest_response(self, rows: int) -> float:
         """Expected tokens of the longest of ``rows`` responses to problems."""
-        drawn = np.random.default_rng(0).choice(self._solutions, size=(DRAWN, rows))
+        drawn = np.random.default_rng(0).choice(self.solutions, size=(DRAWN, rows))
         return float(drawn.max(axis=1).mean())
-
-    @property
-    def _problems(self) -> np.ndarray:
-        return np.minimum(_SAMPLE["problems"], self.lengths.prompt)
-
-    @property
-    def _solutions(self) -> np.ndarray:
-        return np.minimum(_SAMPLE["solutions"], self.lengths.response)

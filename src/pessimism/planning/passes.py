@@ -18,14 +18,15 @@ DRAWING = {"truncated": (5, 9), "full": (6, 11)}
 """Tensors over the vocabulary that are there while a token is drawn, and how often one is read or written."""
 
 
-def forward(role: Role, batch: Batch, adapted: bool) -> list[Kernel]:
-    """One forward pass without a gradient."""
-    return _layers(Layer(role, batch, adapted)) + _outside(role, batch) + head(role, batch.scored)
+def forward(role: Role, batch: Batch, adapted: bool, cached: float | None = None) -> list[Kernel]:
+    """One forward pass without a gradient; of generation, with a cache of so many tokens."""
+    layers = repeated(Layer(role, batch, adapted, cached=cached).forward(), role.layers)
+    return layers + _outside(role, batch) + head(role, batch.scored)
 
 
 def training_step(role: Role, batch: Batch, dropout: bool, checkpointing: bool) -> list[Kernel]:
     """Forward and backward pass."""
-    layers, layer = role.architecture.layers, Layer(role, batch, adapted=True, dropout=dropout)
+    layers, layer = role.layers, Layer(role, batch, adapted=True, dropout=dropout)
     kernels = repeated(layer.forward(recorded=True), layers)
     if checkpointing:
         kernels += repeated(layer.recomputed() + layer.backward(), layers)
@@ -38,22 +39,15 @@ def head(role: Role, scored: float, trained: bool = False) -> list[Kernel]:
     """Log-probabilities of ``scored`` tokens over the vocabulary, in tiles that are read once; nothing for a score."""
     if not role.language_head or not scored:
         return []
-    sizes = role.architecture
-    tiles = math.ceil(sizes.vocabulary / TILE_COLUMNS) * math.ceil(scored / TILE_ROWS)
-    logits = role.stream * sizes.vocabulary * scored
-    moved = 2 * logits + role.stream * sizes.embedding
-    product = Kernel(2 * sizes.embedding * scored, moved, PRODUCT, role.stream, tiles)
+    tiles = math.ceil(role.vocabulary / TILE_COLUMNS) * math.ceil(scored / TILE_ROWS)
+    logits = role.stream * role.vocabulary * scored
+    moved = 2 * logits + role.stream * role.embedding
+    product = Kernel(2 * role.embedding * scored, moved, PRODUCT, role.stream, tiles)
     kernels = [product, moving(logits, tiles)]
     if trained:
         # The tiles once more, what the loss says of them, and their product with the weights.
         kernels += started([product, moving(2 * logits, tiles), product], BACKWARD)
     return kernels
-
-
-def prefill(role: Role, rows: int, prompt: int, adapted: bool) -> list[Kernel]:
-    """The first pass of generation, over prompts that are padded on the left."""
-    batch = Batch(rows * prompt, masked=rows * prompt**2)
-    return _layers(Layer(role, batch, adapted, cached=0.0)) + _outside(role, batch)
 
 
 def decode(role: Role, rows: int, cached: float, sampling: str, adapted: bool) -> list[Kernel]:
@@ -63,11 +57,10 @@ def decode(role: Role, rows: int, cached: float, sampling: str, adapted: bool) -
         cached: tokens that a row attends to.
         sampling: "truncated" or "full".
     """
-    sizes, batch = role.architecture, Batch(rows, masked=rows * cached)
-    product = Kernel(2 * sizes.embedding * rows, role.stream * sizes.embedding, PRODUCT, role.stream)
-    drawing = moving(DRAWING[sampling][1] * FLOAT32 * rows * sizes.vocabulary, kernels=rows)
-    layers = _layers(Layer(role, batch, adapted, cached=cached))
-    return [*layers, *_outside(role, batch), product, drawing]
+    batch = Batch(rows, masked=rows * cached)
+    product = Kernel(2 * role.embedding * rows, role.stream * role.embedding, PRODUCT, role.stream)
+    drawing = moving(DRAWING[sampling][1] * FLOAT32 * rows * role.vocabulary, kernels=rows)
+    return [*forward(role, batch, adapted, cached), product, drawing]
 
 
 def reading_memory(role: Role, batch: Batch) -> float:
@@ -75,9 +68,9 @@ def reading_memory(role: Role, batch: Batch) -> float:
 
     In both, the embedding, what the layer read and its norm are there; in the MLP the sum after attention, too.
     """
-    sizes, unpacked = role.architecture, Layer(role, batch, adapted=False).largest_product
-    states, gate = batch.positions * sizes.hidden, role.block * batch.positions * sizes.intermediate
-    attention = role.block * batch.positions * (4 * sizes.queries + 2 * sizes.keys)
+    unpacked = Layer(role, batch, adapted=False).largest_product
+    states, gate = batch.positions * role.hidden, role.block * batch.positions * role.intermediate
+    attention = role.block * batch.positions * (4 * role.queries + 2 * role.keys)
     mlp = role.stream * states + 2 * gate + max(gate, unpacked)
     return (2 * role.stream + role.block) * states + max(attention, mlp)
 
@@ -89,38 +82,34 @@ def training_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool
     forward, or in the first gate backward. With it, layers keep what they read alone, and one at a time is computed
     again.
     """
-    sizes, layer = role.architecture, Layer(role, batch, adapted=True, dropout=dropout)
-    states, gate = batch.positions * sizes.hidden, role.block * batch.positions * sizes.intermediate
+    layer = Layer(role, batch, adapted=True, dropout=dropout)
+    states, gate = batch.positions * role.hidden, role.block * batch.positions * role.intermediate
     stream, rounded, unpacked = role.stream * states, role.block * states, layer.largest_product
     if checkpointing:
-        return (sizes.layers + 1) * stream + layer.kept() + max(stream + rounded + gate + unpacked, 3 * gate)
-    return sizes.layers * layer.kept() + max(3 * stream + 2 * rounded + gate + unpacked, stream + 3 * gate)
+        return (role.layers + 1) * stream + layer.kept() + max(stream + rounded + gate + unpacked, 3 * gate)
+    return role.layers * layer.kept() + max(3 * stream + 2 * rounded + gate + unpacked, stream + 3 * gate)
 
 
 def waiting_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool) -> float:
     """Bytes of a pass that waits for its backward pass, compared with one that keeps nothing over the same batch."""
-    sizes, layer = role.architecture, Layer(role, batch, adapted=True, dropout=dropout)
-    state = role.stream * sizes.hidden
-    kept = sizes.layers * (state * batch.positions if checkpointing else layer.kept())
+    layer = Layer(role, batch, adapted=True, dropout=dropout)
+    state = role.stream * role.hidden
+    kept = role.layers * (state * batch.positions if checkpointing else layer.kept())
     return kept + state * (batch.positions + batch.scored) + reading_memory(role, batch)
 
 
 def decode_memory(role: Role, rows: int, length: int, sampling: str) -> dict[str, float]:
     """Bytes by component at the last step of generation, where keys are copied in a layer and one token is drawn."""
-    copied = role.cache_bytes / (2 * role.architecture.layers) * rows * length
+    copied = role.cache_bytes / (2 * role.layers) * rows * length
     layer = max(copied, Layer(role, Batch(rows), adapted=False).largest_product)
-    drawn = DRAWING[sampling][0] * FLOAT32 * rows * role.architecture.vocabulary
+    drawn = DRAWING[sampling][0] * FLOAT32 * rows * role.vocabulary
     largest = {"logits": drawn} if drawn > layer else {"activations": layer}
     return largest | {"KV cache": role.cache_bytes * rows * length}
 
 
-def _layers(layer: Layer) -> list[Kernel]:
-    return repeated(layer.forward(), layer.role.architecture.layers)
-
-
 def _outside(role: Role, batch: Batch, trained: bool = False) -> list[Kernel]:
     """What is done to the residual stream outside layers: embedding, last norm, and the texts of pairs laid out."""
-    states, pairs = role.stream * role.architecture.hidden * batch.positions, bool(batch.unmasked)
+    states, pairs = role.stream * role.hidden * batch.positions, bool(batch.unmasked)
     ahead = [moving((8 if pairs else 4) * states, OTHER_KERNELS)]
     if not trained:
         return ahead

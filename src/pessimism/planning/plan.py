@@ -4,75 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from pessimism.experiment import pipeline
 from pessimism.experiment.params import Params
-from pessimism.planning.hardware import ASSUMED, Gpu, needed_bytes, seconds
+from pessimism.planning.hardware import ASSUMED, ASSUMPTIONS, Gpu, seconds
 from pessimism.planning.layer import FUSED_4BIT_ROWS
+from pessimism.planning.lengths import FORMAT_TOKENS
 from pessimism.planning.role import FLOAT32, Role
-from pessimism.planning.rows import row_counts
 from pessimism.planning.setting import FEWEST_PROMPT_TOKENS, Pass, Setting
-from pessimism.planning.stages import STAGES, StageWork, online_values
+from pessimism.planning.stages import StageWork, every_stage
 
 HOUR = 3600.0
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage that runs a model. Tokens (with padding), FLOPs and hours are of one cell, the cost is that of all.
+def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = None) -> dict[str, Any]:
+    """What ``pessimism plan --json`` prints of a run of everything that ``params`` list.
 
-    Attributes:
-        memory: bytes by component at the largest moment of the stage, which is in the pass ``peak_in``.
-        needed_bytes: their sum with the allocator's and the driver's share.
-    """
-
-    name: str
-    cells: int
-    hyperparameters: dict[str, Any]
-    passes: list[dict[str, Any]]
-    tokens: float
-    flops: float
-    memory: dict[str, float]
-    peak_in: str
-    needed_bytes: float
-    fits: bool
-    hours: float
-    cost_usd: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A whole run; hours are estimates.
-
-    Attributes:
-        precision: of float32 products.
-        assumptions: what hours, cost and memory rest on; name, value, meaning.
-        models: name, numbers of parameters, and sequences per forward pass where nothing is trained, by role.
-        output_bytes: of adapters written.
-        total_hours: of GPUs, all cells.
-        wall_hours: until the end on ``gpus``, one cell on each at a time, stage after stage.
-    """
-
-    scale: str
-    protocol: str
-    gpu: Gpu
-    gpus: int
-    precision: str
-    assumptions: list[tuple[str, float, str]]
-    models: dict[str, dict[str, Any]]
-    rows: dict[str, int]
-    stages: tuple[StagePlan, ...]
-    download_bytes: float
-    output_bytes: float
-    total_hours: float
-    total_cost_usd: float
-    wall_hours: float
-
-
-def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = None) -> Plan:
-    """Plan a run of everything that ``params`` list.
+    Hours are estimates: ``total_hours`` of GPUs and all cells, ``wall_hours`` until the end on ``gpus``, one cell on
+    each at a time, stage after stage.
 
     Args:
         price: US dollars per hour and GPU; None takes the assumption about this GPU.
@@ -81,55 +32,61 @@ def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = Non
         SourceError: a model or a data set is not known, or a model is none that is counted.
     """
     gpu = gpu if price is None else replace(gpu, usd_per_hour=price)
-    setting = Setting(params, row_counts(params))
-    work = [stage(setting) for stage in STAGES]
+    setting = Setting(params)
+    work = every_stage(setting)
+    (online,) = (entry.values for entry in work if entry.name == "adapt_online")
     cells: Counter[str] = Counter()
     for stage in pipeline.load_stages():
         cells[stage.script] += math.prod(len(getattr(params, key)) for key in stage.axes.values())
-    stages = tuple(_stage(entry, setting, cells[entry.name], gpu) for entry in work)
-    hours = dict.fromkeys(cells, ASSUMED.other_stage_hours) | {stage.name: stage.hours for stage in stages}
-    total = sum(stage.hours * stage.cells for stage in stages)
-    return Plan(
-        scale=params.scale_name,
-        protocol=params.protocol_name,
-        gpu=gpu,
-        gpus=gpus,
-        precision=params.scale.matmul_precision,
-        assumptions=_assumptions(setting),
-        models={role.name: _model(role, setting) for role in (setting.policy, setting.reward)},
-        rows=asdict(setting.rows),
-        stages=stages,
-        download_bytes=_downloaded(setting),
-        output_bytes=FLOAT32 * sum(cells[entry.name] * entry.trained.trainable for entry in work if entry.trained),
-        total_hours=total,
-        total_cost_usd=total * gpu.usd_per_hour,
-        wall_hours=sum(math.ceil(cells[name] / gpus) * hours[name] for name in cells),
-    )
+    stages = [_stage(entry, setting, cells[entry.name], gpu) for entry in work]
+    hours = dict.fromkeys(cells, ASSUMED["other_stage_hours"]) | {stage["name"]: stage["hours"] for stage in stages}
+    total = sum(stage["hours"] * stage["cells"] for stage in stages)
+    return {
+        "scale": params.scale_name,
+        "protocol": params.protocol_name,
+        "gpu": asdict(gpu),
+        "gpus": gpus,
+        "precision": params.scale.matmul_precision,
+        "assumptions": _assumptions(setting, online["batch_size"], setting.generation_batch),
+        "models": {role.name: _model(role, setting) for role in (setting.policy, setting.reward)},
+        "rows": asdict(setting.rows),
+        "stages": stages,
+        "download_bytes": _downloaded(setting),
+        "output_bytes": FLOAT32 * sum(cells[entry.name] * entry.trained.trainable for entry in work if entry.trained),
+        "total_hours": total,
+        "total_cost_usd": total * gpu.usd_per_hour,
+        "wall_hours": sum(math.ceil(cells[name] / gpus) * hours[name] for name in cells),
+    }
 
 
-def _stage(work: StageWork, setting: Setting, cells: int, gpu: Gpu) -> StagePlan:
+def _stage(work: StageWork, setting: Setting, cells: int, gpu: Gpu) -> dict[str, Any]:
+    """A stage that runs a model: tokens (with padding), FLOPs and hours of one cell, the cost of all.
+
+    ``memory`` is in bytes by component, at the largest moment of the stage, which is in the pass ``peak_in``;
+    ``needed_bytes`` is its sum with the allocator's and the driver's share.
+    """
     passes = [_pass(made, gpu, setting.scale.matmul_precision) for made in work.passes]
     largest = max(work.passes, key=lambda made: sum(made.memory.values()), default=None)
     memory = work.resident | (largest.memory if largest else {})
-    needed = needed_bytes(sum(memory.values()))
+    needed = sum(memory.values()) * (1 + ASSUMED["memory_overhead"]) + ASSUMED["context_bytes"]
     hours = sum(entry["hours"] for entry in passes)
-    hours += sum(role.stored_bytes for role in work.roles) / ASSUMED.read_bytes_per_second / HOUR
+    hours += sum(role.stored_bytes for role in work.roles) / ASSUMED["read_bytes_per_second"] / HOUR
     if work.name == "prepare_base":
-        hours += _downloaded(setting) / ASSUMED.download_bytes_per_second / HOUR
-    return StagePlan(
-        name=work.name,
-        cells=cells,
-        hyperparameters=work.values,
-        passes=passes,
-        tokens=sum(entry["tokens"] for entry in passes),
-        flops=sum(entry["flops"] for entry in passes),
-        memory=memory,
-        peak_in=largest.name if largest else "loading",
-        needed_bytes=needed,
-        fits=needed <= gpu.memory_bytes,
-        hours=hours,
-        cost_usd=hours * cells * gpu.usd_per_hour,
-    )
+        hours += _downloaded(setting) / ASSUMED["download_bytes_per_second"] / HOUR
+    return {
+        "name": work.name,
+        "cells": cells,
+        "hyperparameters": work.values,
+        "passes": passes,
+        "tokens": sum(entry["tokens"] for entry in passes),
+        "flops": sum(entry["flops"] for entry in passes),
+        "memory": memory,
+        "peak_in": largest.name if largest else "loading",
+        "needed_bytes": needed,
+        "fits": needed <= gpu.memory_bytes,
+        "hours": hours,
+        "cost_usd": hours * cells * gpu.usd_per_hour,
+    }
 
 
 def _pass(made: Pass, gpu: Gpu, precision: str) -> dict[str, Any]:
@@ -138,23 +95,31 @@ def _pass(made: Pass, gpu: Gpu, precision: str) -> dict[str, Any]:
     return {"name": made.name, "calls": made.calls} | {key: made.calls * value for key, value in once.items()}
 
 
-def _assumptions(setting: Setting) -> list[tuple[str, float, str]]:
-    return [
-        *ASSUMED.described(),
-        *setting.texts.described([online_values(setting).batch_size, setting.generation_batch]),
-        ("fewest_prompt_tokens", FEWEST_PROMPT_TOKENS, "of a pair, at the largest moment: its row is the longest"),
-        ("fused_4bit_rows", FUSED_4BIT_ROWS, "rows up to which a 4-bit product does not unpack its weights first"),
-    ]
-
-
 def _model(role: Role, setting: Setting) -> dict[str, Any]:
     counts = {"parameters": role.parameters, "trainable_parameters": role.trainable}
     return {"name": role.model, **counts, "evaluation_batch_size": setting.evaluation_batch(role)}
+
+
+def _assumptions(setting: Setting, *drawn: int) -> list[tuple[str, float, str]]:
+    """Name, value and meaning of each; ``drawn``: numbers of responses that are drawn together."""
+    texts, whole, scored = setting.texts, setting.texts.sides.whole, setting.texts.sides.scored
+    longest = "mean tokens of the longest of {}: steps that such a batch takes"
+    return [
+        *ASSUMPTIONS,
+        ("text_tokens", whole.mean(), "mean tokens of a preference text, by SmolLM2's tokenizer as all here"),
+        ("scored_tokens", scored.mean(), "of them, tokens of responses, which alone the head scores"),
+        ("format_tokens", FORMAT_TOKENS, "of them, tokens that a chat template adds to a prompt"),
+        ("prompt_tokens", texts.problems.mean(), "mean tokens of a problem's prompt"),
+        ("response_tokens", texts.solutions.mean(), "mean tokens of a response: GSM8K's own solutions"),
+        *[("longest_response", texts.longest_response(count), longest.format(count)) for count in drawn],
+        ("fewest_prompt_tokens", FEWEST_PROMPT_TOKENS, "of a pair, at the largest moment: its row is the longest"),
+        ("fused_4bit_rows", FUSED_4BIT_ROWS, "rows up to which a 4-bit product does not unpack its weights first"),
+    ]
 
 
 def _downloaded(setting: Setting) -> float:
     """Bytes of hub models, each once, and of hub data sets."""
     found = {role.model: role.stored_bytes for role in (setting.reward, setting.policy) if role.from_hub}
     if "hub" in (setting.scale.preferences.source, setting.scale.tasks.source):
-        found["data sets"] = ASSUMED.data_set_bytes
+        found["data sets"] = ASSUMED["data_set_bytes"]
     return sum(found.values())

@@ -1,18 +1,34 @@
-"""One role's model, policy or reward: its architecture in the scale's precision, with the adapter that it trains."""
+"""A role's model: its sizes, shipped with the scales or read from a config.json, in the scale's precision.
+
+Counted is what Llama, Mistral, Qwen2 and Qwen3 have in common: attention to all that came before, keys and values that
+heads may share, a gated MLP, an RMSNorm before each. Any other architecture is refused.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from pessimism.data import embedded_world
 from pessimism.errors import SourceError
 from pessimism.experiment.params import Params
 from pessimism.models import hyperparameters as derive
-from pessimism.planning.architecture import Architecture, find_architecture
+
+KINDS = ("llama", "mistral", "qwen2", "qwen3")
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+SPECIAL_TOKENS = 3
+"""Of the embedded model, besides the pieces of its world: padding, end, unknown."""
+
+PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published_models.json").read_text("utf-8"))
+"""config.json of the shipped scales' models, as far as sizes go."""
 
 FLOAT32 = 4
 BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "mixed": (2, 4)}
-"""Bytes per number inside layers, and of the residual stream, the embedding and the head, by ``dtype``."""
+"""Bytes per number by ``dtype``: inside layers, and of the residual stream, the embedding and the head."""
 
 PACKED_BLOCK, NESTED_BLOCK = 64, 256
 """4-bit weights per 8-bit scale, and scales per float32 scale of theirs: what bitsandbytes does by default."""
@@ -26,28 +42,74 @@ PACKED_PRODUCT = 2
 
 @dataclass(frozen=True)
 class Role:
-    """A base with adapters.
+    """A decoder of ``layers`` equal layers in the scale's precision, with the adapter that is trained on it.
 
     Attributes:
         model: as the scale names it.
         from_hub: whether its files are downloaded.
-        block: bytes per number inside layers, keys and values included.
-        stream: bytes per number of the residual stream, embedding and head.
+        block, stream: bytes per number inside layers, keys and values included; of the residual stream, embedding and
+            head.
         packed: whether linear layers are in 4 bits.
-        rank, dropout: of an adapter.
-        targets: linear layers that it is put on.
+        rank, dropout, targets: of the adapter, and the linear layers that it is put on.
+        hidden, intermediate, head_width: widths of the residual stream, inside the MLP, and of an attention head.
+        heads, key_heads: attention heads of queries, and of keys and values.
+        tied: whether the output head is the embedding.
+        head_norms, biases: whether every head's queries and keys are normed; whether their layers have biases.
     """
 
     name: str
     model: str
     from_hub: bool
-    architecture: Architecture
     block: int
     stream: int
     packed: bool
     rank: int
     dropout: float
     targets: tuple[str, ...]
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_width: int
+    vocabulary: int
+    tied: bool
+    head_norms: bool
+    biases: bool
+
+    @property
+    def queries(self) -> int:
+        """Width of all heads' queries together."""
+        return self.heads * self.head_width
+
+    @property
+    def keys(self) -> int:
+        """Width of all heads' keys together, and of their values."""
+        return self.key_heads * self.head_width
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of a layer's linear layers, by the names that adapters are put on."""
+        return {
+            "q_proj": (self.hidden, self.queries),
+            "k_proj": (self.hidden, self.keys),
+            "v_proj": (self.hidden, self.keys),
+            "o_proj": (self.queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
+    def small_weights(self) -> int:
+        """Weights of a layer's norms and biases."""
+        biases = self.queries + 2 * self.keys if self.biases else 0
+        return 2 * self.hidden + biases + (2 * self.head_width if self.head_norms else 0)
+
+    @property
+    def embedding(self) -> int:
+        """Weights of the embedding, and of an output head over the vocabulary."""
+        return self.vocabulary * self.hidden
 
     @property
     def language_head(self) -> bool:
@@ -62,25 +124,25 @@ class Role:
     @property
     def parameters(self) -> int:
         """Of the base, as the paper's formulas count them."""
-        linear = sum(map(math.prod, self.architecture.linear.values()))
-        return self.architecture.layers * (linear + self.architecture.small_weights) + sum(self._outer_weights)
+        linear = sum(map(math.prod, self.linear.values()))
+        return self.layers * (linear + self.small_weights) + sum(self._outer_weights)
 
     @property
     def adapter_weights(self) -> int:
         """Weights of an adapter in one layer."""
-        return self.rank * sum(sum(self.architecture.linear[target]) for target in self.targets)
+        return self.rank * sum(sum(self.linear[target]) for target in self.targets)
 
     @property
     def trainable(self) -> int:
         """Parameters of an adapter, and of the score head next to it."""
-        return self.architecture.layers * self.adapter_weights + self._outer_weights[1]
+        return self.layers * self.adapter_weights + self._outer_weights[1]
 
     @property
     def weight_bytes(self) -> float:
         """Of the base in memory."""
-        sizes, (outer, score_head) = self.architecture, self._outer_weights
-        layer = sum(map(self._linear_bytes, sizes.linear.values())) + self.block * sizes.small_weights
-        return sizes.layers * layer + self.stream * outer + FLOAT32 * score_head
+        outer, score_head = self._outer_weights
+        layer = sum(map(self._linear_bytes, self.linear.values())) + self.block * self.small_weights
+        return self.layers * layer + self.stream * outer + FLOAT32 * score_head
 
     @property
     def adapter_bytes(self) -> float:
@@ -99,13 +161,13 @@ class Role:
     @property
     def cache_bytes(self) -> float:
         """Of one token's keys and values in all layers."""
-        return 2 * self.architecture.layers * self.block * self.architecture.keys
+        return 2 * self.layers * self.block * self.keys
 
     @property
     def _outer_weights(self) -> tuple[int, int]:
         """Weights outside the layers: of embedding, last norm and head over the vocabulary, and of a score head."""
-        sizes, heads = self.architecture, self.language_head and not self.architecture.tied
-        return sizes.embedding * (1 + heads) + sizes.hidden, 0 if self.language_head else sizes.hidden
+        heads = self.language_head and not self.tied
+        return self.embedding * (1 + heads) + self.hidden, 0 if self.language_head else self.hidden
 
     def _linear_bytes(self, shape: tuple[int, int]) -> int:
         weights = math.prod(shape)
@@ -124,11 +186,73 @@ def find_role(params: Params, name: str, train_pairs: int) -> Role:
     Raises:
         SourceError: the model is neither known nor in reach, or none that is counted.
     """
-    model, architecture = params.scale.model(name), find_architecture(params, name)
-    unknown = sorted(set(model.lora_targets) - architecture.linear.keys())
-    if unknown:
-        raise SourceError(f"{name}.lora_targets: found {unknown}; expected some of {sorted(architecture.linear)}")
-    rank = derive.lora_rank(architecture.hidden) if model.lora_rank is None else model.lora_rank
+    model = params.scale.model(name)
+    sizes, precision = read(_config(params, name), f"{name}.name"), (*BYTES[model.dtype], model.quantization == "nf4")
+    rank = derive.lora_rank(sizes["hidden"]) if model.lora_rank is None else model.lora_rank
     dropout = derive.lora_dropout(train_pairs) if model.lora_dropout is None else model.lora_dropout
-    precision = (*BYTES[model.dtype], model.quantization == "nf4")
-    return Role(name, model.name, model.source == "hub", architecture, *precision, rank, dropout, model.lora_targets)
+    role = Role(name, model.name, model.source == "hub", *precision, rank, dropout, model.lora_targets, **sizes)
+    unknown = sorted(set(role.targets) - role.linear.keys())
+    if unknown:
+        raise SourceError(f"{name}.lora_targets: found {unknown}; expected some of {sorted(role.linear)}")
+    return role
+
+
+def read(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Sizes from a config.json, by attributes of :class:`Role`; messages call the model by its ``key`` of the scale."""
+    _refuse_others(config, key)
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    return {
+        "hidden": hidden,
+        "intermediate": config["intermediate_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": heads,
+        "key_heads": config.get("num_key_value_heads") or heads,
+        "head_width": config.get("head_dim") or hidden // heads,
+        "vocabulary": config["vocab_size"],
+        "tied": config.get("tie_word_embeddings", False),
+        "head_norms": config["model_type"] == "qwen3",
+        "biases": config["model_type"] == "qwen2",
+    }
+
+
+def _config(params: Params, role: str) -> dict[str, Any]:
+    """The config.json of ``role``'s base: shipped, in a directory, or as the embedded model would have it."""
+    model, size = params.scale.model(role), params.scale.embedded
+    if model.source == "embedded":
+        assert size is not None
+        return {
+            "model_type": "qwen3",
+            "hidden_size": size.hidden_size,
+            "intermediate_size": size.intermediate_size,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.attention_heads,
+            "num_key_value_heads": size.key_value_heads,
+            "vocab_size": len(embedded_world.vocabulary()) + SPECIAL_TOKENS,
+            "tie_word_embeddings": True,
+        }
+    if model.source == "hub" and model.name not in PUBLISHED:
+        raise SourceError(
+            f"{role}.name: found no sizes of {model.name!r}; expected one of {sorted(PUBLISHED)}, or source: path and "
+            f"a directory: `hf download {model.name} config.json --local-dir DIRECTORY`"
+        )
+    if model.source == "hub":
+        return PUBLISHED[model.name]
+    path = Path(model.name) / "config.json"
+    if not path.is_file():
+        raise SourceError(f"{role}.name: found no {path.absolute()}; expected the directory of a model")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _refuse_others(config: Mapping[str, Any], key: str) -> None:
+    kind, activation = config.get("model_type"), config.get("hidden_act", "silu")
+    window = config.get("sliding_window") if config.get("use_sliding_window", kind == "mistral") else None
+    problems = [f"no {name}" for name in SIZES if name not in config]
+    problems += [f"model_type {kind!r}"] if kind not in KINDS else []
+    problems += [f"hidden_act {activation!r}"] if activation != "silu" else []
+    problems += [f"sliding_window {window}"] if window is not None else []
+    problems += [f"{name} true" for name in ("attention_bias", "mlp_bias") if config.get(name)]
+    if problems:
+        raise SourceError(
+            f"{key}: found a config.json with {', '.join(problems)}; expected one of {', '.join(KINDS)} with sizes, "
+            "SiLU, full attention and no further biases, which is what the plan counts: the run itself needs no plan"
+        )

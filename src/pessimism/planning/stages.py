@@ -7,8 +7,8 @@ from typing import Any
 
 from pessimism.experiment.params import DpoParams, TrainingParams
 from pessimism.models import hyperparameters as derive
-from pessimism.models.compute.batching import derived_batch_size
-from pessimism.online.hyperparameters import OnlineHyperparameters, online_hyperparameters
+from pessimism.models.compute.batching import training_batch_size
+from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.planning.role import Role
 from pessimism.planning.setting import Pass, Setting
 
@@ -32,9 +32,19 @@ class StageWork:
     trained: Role | None = None
 
 
-def prepare_base(setting: Setting) -> StageWork:
+def every_stage(setting: Setting) -> list[StageWork]:
+    """Those that run a model, in the order of dvc.yaml."""
     roles = (setting.policy, setting.reward)
-    return StageWork("prepare_base", roles, {"weights": max(role.weight_bytes for role in roles)})
+    return [
+        StageWork("prepare_base", roles, {"weights": max(role.weight_bytes for role in roles)}),
+        measure_reference(setting),
+        _training("train_reward_model", setting, setting.reward, setting.scale.reward_training),
+        assess_ensemble(setting),
+        measure_base(setting),
+        train_dpo(setting),
+        adapt_online(setting),
+        probe_policy(setting),
+    ]
 
 
 def measure_reference(setting: Setting) -> StageWork:
@@ -47,21 +57,17 @@ def measure_reference(setting: Setting) -> StageWork:
     return StageWork("measure_reference", (role,), {"weights": role.weight_bytes}, passes, {"beta_grid_pairs": drawn})
 
 
-def train_reward_model(setting: Setting) -> StageWork:
-    return _training("train_reward_model", setting, setting.reward, setting.scale.reward_training)
-
-
 def assess_ensemble(setting: Setting) -> StageWork:
-    texts = 2 * setting.rows.val_pairs * len(setting.params.ensemble_members)
+    roles, texts = (setting.reward,), 2 * setting.rows.val_pairs * len(setting.params.ensemble_members)
     passes = [setting.reading("reward scores", setting.reward, setting.texts.sides, texts)]
-    return StageWork("assess_ensemble", (setting.reward,), _ensemble(setting), passes)
+    return StageWork("assess_ensemble", roles, _resident(setting, roles), passes)
 
 
 def measure_base(setting: Setting) -> StageWork:
     heldout, sampling = setting.rows.heldout_tasks, setting.params.protocol.sampling
     passes = setting.generation([heldout], sampling, adapted=False) + [setting.scoring(heldout)]
     roles, values = (setting.policy, setting.reward), {"generation_batch_size": setting.generation_batch}
-    return StageWork("measure_base", roles, _both(setting, adapters=0), passes, values)
+    return StageWork("measure_base", roles, _resident(setting, roles), passes, values)
 
 
 def train_dpo(setting: Setting) -> StageWork:
@@ -72,7 +78,9 @@ def train_dpo(setting: Setting) -> StageWork:
 
 def adapt_online(setting: Setting) -> StageWork:
     role, online, heldout = setting.policy, setting.scale.online, setting.rows.heldout_tasks
-    chosen, answered = online_values(setting), setting.texts.answered
+    # Another arm than the one that claims are about differs in the learning rate at most.
+    arm, answered = setting.params.arm(setting.params.primary_arm), setting.texts.answered
+    chosen = online_hyperparameters(setting.scale, arm, role.parameters, role.trainable, setting.rows.test_tasks)
     batch, steps = chosen.batch_size, chosen.steps
     part, evaluations = min(online.micro_batch_size or batch, batch), len(range(0, steps, online.heldout_every)) + 1
     passes = [
@@ -82,13 +90,13 @@ def adapt_online(setting: Setting) -> StageWork:
         setting.online_training(batch, steps, part),
         setting.reading("held-out log-probabilities", role, answered, evaluations * heldout, forwards=2),
     ]
-    resident = _both(setting, adapters=2) | {"optimiser": role.optimiser_bytes}
-    values = asdict(chosen) | {"micro_batch_size": part, "evaluations": evaluations}
-    return StageWork("adapt_online", (role, setting.reward), resident, passes, values, role)
+    roles, values = (role, setting.reward), asdict(chosen) | {"micro_batch_size": part, "evaluations": evaluations}
+    resident = _resident(setting, roles, policies=2) | {"optimiser": role.optimiser_bytes}
+    return StageWork("adapt_online", roles, resident, passes, values, role)
 
 
 def probe_policy(setting: Setting) -> StageWork:
-    rows, probes, policies, (policy, reward) = setting.rows, setting.scale.probes, 2, (setting.policy, setting.reward)
+    rows, probes, policies, roles = setting.rows, setting.scale.probes, 2, (setting.policy, setting.reward)
     prompts = min(rows.test_tasks, probes.prompts or derive.probe_size(rows.test_tasks))
     references = min(rows.train_pairs, probes.references or derive.probe_size(rows.train_pairs))
     drawn, heldout, texts = prompts * probes.responses, rows.heldout_tasks, setting.texts.answered
@@ -97,30 +105,11 @@ def probe_policy(setting: Setting) -> StageWork:
     passes = [
         *setting.generation(policies * [drawn], setting.params.protocol.sampling),
         *setting.generation(policies * [heldout], "full"),
-        setting.reading("divergence", policy, texts, policies * heldout, forwards=2, waiting=1),
-        setting.reading("representations", reward, texts, read, waiting=reward.architecture.layers - 2),
+        setting.reading("divergence", setting.policy, texts, policies * heldout, forwards=2, waiting=1),
+        setting.reading("representations", setting.reward, texts, read, waiting=setting.reward.layers - 2),
     ]
     values = {"prompts": prompts, "references": references, "responses": probes.responses}
-    return StageWork("probe_policy", (policy, reward), _both(setting, adapters=2), passes, values)
-
-
-STAGES = (
-    prepare_base,
-    measure_reference,
-    train_reward_model,
-    assess_ensemble,
-    measure_base,
-    train_dpo,
-    adapt_online,
-    probe_policy,
-)
-"""Every stage that runs a model, in the order of dvc.yaml."""
-
-
-def online_values(setting: Setting) -> OnlineHyperparameters:
-    """Of the arm that claims are about; another arm's differ in the learning rate at most."""
-    role, arm = setting.policy, setting.params.arm(setting.params.primary_arm)
-    return online_hyperparameters(setting.scale, arm, role.parameters, role.trainable, setting.rows.test_tasks)
+    return StageWork("probe_policy", roles, _resident(setting, roles, policies), passes, values)
 
 
 def _training(name: str, setting: Setting, role: Role, training: TrainingParams) -> StageWork:
@@ -137,9 +126,8 @@ def _training(name: str, setting: Setting, role: Role, training: TrainingParams)
 
 def training_values(setting: Setting, role: Role, training: TrainingParams) -> dict[str, Any]:
     """Hyperparameters that all cells share: the scale's where it sets them, else by the paper's formulas (App. C)."""
-    pairs, batch, rate = setting.rows.train_pairs, training.batch_size, training.learning_rate
-    if batch is None:
-        batch = derived_batch_size(setting.scale, role.parameters, inference=False)
+    pairs, rate = setting.rows.train_pairs, training.learning_rate
+    batch = training_batch_size(setting.scale, training, role.parameters)
     values: dict[str, Any] = {"epochs": training.epochs, "batch_size": batch}
     if isinstance(training, DpoParams):
         given = training.accumulation
@@ -159,24 +147,13 @@ def training_values(setting: Setting, role: Role, training: TrainingParams) -> d
 
 
 def micro_batch_size(training: TrainingParams, batch: int, whole: int) -> int:
-    """Pairs that one process computes at once (models.training.batch_parts).
-
-    Args:
-        batch, whole: pairs of a batch and of an optimiser step.
-    """
+    """Pairs that one process computes at once, of a ``batch`` and a ``whole`` step (models.training.batch_parts)."""
     largest = batch if training.micro_batch_size is None else min(training.micro_batch_size, batch)
     return max(part for part in range(1, largest + 1) if whole % part == 0)
 
 
-def _ensemble(setting: Setting) -> dict[str, float]:
-    """The reward base with every member's adapter."""
+def _resident(setting: Setting, roles: tuple[Role, ...], policies: int = 0) -> dict[str, float]:
+    """The bases of ``roles``, every reward model's adapter, and so many of the policy."""
     adapters = len(setting.params.ensemble_members) * setting.reward.adapter_bytes
-    return {"weights": setting.reward.weight_bytes, "adapters": adapters}
-
-
-def _both(setting: Setting, adapters: int) -> dict[str, float]:
-    """The ensemble next to a policy with so many adapters."""
-    found, policy = _ensemble(setting), setting.policy
-    found["weights"] += policy.weight_bytes
-    found["adapters"] += adapters * policy.adapter_bytes
-    return found
+    adapters += policies * setting.policy.adapter_bytes
+    return {"weights": sum(role.weight_bytes for role in roles), "adapters": adapters}
