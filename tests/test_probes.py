@@ -14,7 +14,7 @@ from pessimism.data.prompts import plain_ids
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import attach, use_adapter
-from pessimism.models.compute.generation import FULL, sample_responses
+from pessimism.models.compute.generation import FULL, Rollouts, sample_responses
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.probes.ood_distance import cosine_distances, distances
@@ -145,7 +145,7 @@ class StillEnsemble:
         return {"penultimate": states, "last": 2 * states + 1}
 
 
-def probe(params: Params, dpo: Path, online: Path) -> dict[str, Any]:
+def probe(params: Params, dpo: Path, online: Path, seed: int = 0) -> dict[str, Any]:
     model = attach(load_policy_base(params), {DPO: dpo, ONLINE: online}, trainable=None)
     reference = ReferenceStates(centroid_H=np.ones(WIDTH), precision_H_H=np.eye(WIDTH))
     asked = ProbeSet(
@@ -154,7 +154,7 @@ def probe(params: Params, dpo: Path, online: Path) -> dict[str, Any]:
         references={member: {"penultimate": reference, "last": reference} for member in StillEnsemble.members},
         reference_count=1,
     )
-    return probe_checkpoint(model, load_tokenizer(params, "policy"), StillEnsemble(), asked, params, seed=0)
+    return probe_checkpoint(model, load_tokenizer(params, "policy"), StillEnsemble(), asked, params, seed)
 
 
 def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_path: Path) -> None:
@@ -166,6 +166,27 @@ def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_pa
     assert there["dpo"] == back["online"] != there["online"] == back["dpo"]
     assert sorted(there["dpo"]["members"]) == ["0", "1"]
     assert there["responses_per_prompt"] == tiny_world.scale.probes.responses
+
+
+def test_a_seed_draws_its_own_responses(
+    tiny_world: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_random_adapter(tiny_world, tmp_path, seed=1)
+    drawn: list[list[int]] = []
+
+    def watched(*arguments: Any, **options: Any) -> Rollouts:
+        drawn.append(list(arguments[-1]))
+        return sample_responses(*arguments, **options)
+
+    for module in ("readings", "distributions"):
+        monkeypatch.setattr(f"pessimism.probes.parts.{module}.sample_responses", watched)
+    by_seed = []
+    for seed in (0, 3, 3):
+        probe(tiny_world, tmp_path, tmp_path, seed)
+        by_seed.append(drawn.copy())
+        drawn.clear()
+    assert by_seed[1] == by_seed[2] and len(by_seed[0]) == 4  # responses and divergence, before and after
+    assert all(one != other for one, other in zip(by_seed[0], by_seed[1], strict=True))
 
 
 def test_distance_and_diversity_across_are_of_first_responses_and_diversity_within_of_all() -> None:

@@ -1,4 +1,4 @@
-"""Plant every bug and write docs/mutants.md; given a word, those in files whose path holds it, and keep other rows."""
+"""Plant every bug and write docs/mutants.md; given words, those in files whose path holds one, and keep other rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.project_copy import copy_tracked
 
 
 def main(words: Sequence[str]) -> None:
-    chosen = [mutant for mutant in MUTANTS if all(word in mutant.path for word in words)]
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.path for word in words)]
     found = outcomes()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

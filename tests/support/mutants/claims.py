@@ -1,5 +1,34 @@
-"""Bugs."""
+"""Bugs in tests and verdicts: correlations, families of p-values, directions."""
 
 from support.mutants.mutant import Mutant
 
-MUTANTS: tuple[Mutant, ...] = ()
+_TRENDS = "measures/trends.py"
+_INTERVALS = "measures/intervals.py"
+_VERDICTS = "claims/verdicts.py"
+_MECHANISM = "claims/mechanism.py"
+_HOLM = ("test_trends.py::test_holm_by_hand",)
+_JUDGED = ("test_verdicts.py",)
+_SPREAD = ("test_intervals.py",)
+_LINK = ("test_mechanism.py::test_p_and_null_interval_against_enumeration", "test_mechanism.py::test_many_betas_are_drawn_and_agree_with_enumeration")
+
+MUTANTS = (
+    Mutant("two points correlate", _TRENDS, "len(values_x) < 3", "len(values_x) < 2", ("test_trends.py::test_nothing_to_correlate",)),
+    Mutant("an exact p leaves out what is observed", _TRENDS, "null >= observed - _ROUNDING if", "null > observed + _ROUNDING if", ("test_trends.py::test_exact_p_by_counting_orders",)),
+    Mutant("Holm is Bonferroni", _TRENDS, "axis=-1) * np.arange(count, 0, -1)", "axis=-1) * count", _HOLM),
+    Mutant("Holm's p may fall", _TRENDS, "np.maximum.accumulate(stepped, axis=-1)", "stepped", _HOLM),
+    Mutant("Holm's p may exceed 1", _TRENDS, "axis=-1), 1.0), axis=-1)", "axis=-1), 99.0), axis=-1)", ("test_trends.py::test_holm_lies_between_p_and_bonferroni_and_keeps_the_order",)),
+    Mutant("the level itself is not enough", _VERDICTS, "if adjusted <= ALPHA:", "if adjusted < ALPHA:", _JUDGED),
+    Mutant("a level of 10 %", _VERDICTS, "ALPHA = 0.05", "ALPHA = 0.1", _JUDGED),
+    Mutant("nothing is contradicted", _VERDICTS, "elif opposite is not None and opposite <= ALPHA:", "elif False:", _JUDGED),
+    Mutant("one of two parts is enough", _VERDICTS, "max(first.p, second.p)", "min(first.p, second.p)", _JUDGED),
+    Mutant("a two-sided p is one-sided", _VERDICTS, "2 * np.minimum(rises, falls)", "np.minimum(rises, falls)", _JUDGED),
+    Mutant("claims of a fall are tested for a rise", _VERDICTS, "return rises if predicted == RISES else falls", "return rises", _JUDGED),
+    Mutant("a missing run is no reason", _VERDICTS, "if not len(values) or np.isnan(values).any():", "if not len(values):", _JUDGED),
+    Mutant("a link's p is one-sided", _MECHANISM, "np.abs(null) >= abs(observed) - 1e-12", "null >= observed - 1e-12", _LINK),
+    Mutant("drawn pairings lack the observed one", _MECHANISM, "return np.append(drawn, np.mean([x_K @ y_K for x_K, y_K in ranked]))", "return drawn", ("test_mechanism.py",)),
+    Mutant("a t interval by the population's deviation", _INTERVALS, "finite.std(ddof=1)", "finite.std()", _SPREAD),
+    Mutant("the residual stays in the seeds' variance", _INTERVALS, "by_seed.var(ddof=1)) - residual / prompts", "by_seed.var(ddof=1))", _SPREAD),
+    Mutant("a component may be negative", _INTERVALS, "max(seed, 0.0)", "seed", _SPREAD),
+    Mutant("AUROC of right answers", _INTERVALS, "ranks[is_wrong].sum()", "ranks[~is_wrong].sum()", _SPREAD),
+    Mutant("an interval of 90 %", _INTERVALS, "CONFIDENCE = 0.95", "CONFIDENCE = 0.90", _SPREAD),
+)

@@ -10,6 +10,7 @@ from support.repository import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "mutants.md"
 SURVIVED = "**survived**"
+NOT_PLANTED = "not planted yet"
 _HEADING = "| file | bug | noticed by |"
 
 _TEXT = f"""# Planted bugs
@@ -33,7 +34,7 @@ def page(mutants: Sequence[Mutant], outcomes: Mapping[tuple[str, str], str]) -> 
     Args:
         outcomes: by :func:`key`, what noticed the bug or why nothing can.
     """
-    rows = [f"| {' | '.join((*key(mutant), outcomes[key(mutant)]))} |\n" for mutant in mutants]
+    rows = [f"| {' | '.join((*key(mutant), outcomes.get(key(mutant), NOT_PLANTED)))} |\n" for mutant in mutants]
     return _TEXT.format(count=len(mutants)) + "".join(rows)
 
 

@@ -1,5 +1,0 @@
-"""Bugs."""
-
-from support.mutants.mutant import Mutant
-
-MUTANTS: tuple[Mutant, ...] = ()
