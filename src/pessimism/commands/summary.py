@@ -11,7 +11,7 @@ from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.reporting.claim_tables import MEASURES, verdicts_by
+from pessimism.reporting.claim_tables import MEASURES, primary_sentence, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
 
@@ -56,7 +56,7 @@ def summary() -> str:
 
 def _verdicts() -> str:
     claims = records.read_json(layout.CLAIMS)["claims"]
-    return "\n".join(verdicts_by(claims, measure) for measure in MEASURES)
+    return "\n".join([primary_sentence(claims), *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def _report(page: Path) -> str:

@@ -92,6 +92,7 @@ def _excess(name: str, unit: str, measure: str, heading: str, shown: dict[str, i
 
 EXCESS_COLUMNS = [
     _excess("augc", "gap × steps", PAPER, "above the placebo", {LOG: 5}),
+    _excess("signed_augc", "gap × steps", PAPER, "signed AUGC above the placebo", {}),
     _excess("controlled_augc", "base sd × steps", CONTROLLED, "above the placebo", {LOG: 5}),
     _excess("controlled_signed_augc", "base sd × steps", CONTROLLED, "signed AUGC above the placebo", {MORE: 2}),
     _excess("heldout_proxy_reward_change", "reward", "", "above the placebo", {}),
