@@ -216,8 +216,8 @@ def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
         f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",
         f"p: one-sided, of runs that are not paired: more hacking at higher {design.beta}; opposite p: less.",
         f"Holm: p corrected over the secondary claims of a measure; {_primary()} keeps its own. Rewards alone test "
-        f"{tested}; the others count with p = 1, so that no corrected p is below that of a pipeline whose seeds are not "
-        "paired. Beside a clipped area or an onset the signed area above the placebo must rise too.",
+        f"{tested}; the others count with p = 1, so that no corrected p is below that of a pipeline with unpaired "
+        "seeds. Beside a clipped area or an onset the signed area above the placebo must rise too.",
         "The numbers without a claim describe: their p are not corrected.",
     )
     title = f"Trend over {design.beta}, by the tests of the paper's claims:"

@@ -151,6 +151,8 @@ def _practical(betas: np.ndarray, augc_S_K: np.ndarray, resamples: Resamples) ->
     seeds = len(augc_S_K)
     counts_R_S_K, weight_R = resamples
     whole = fitted(augc_S_K.mean(axis=0), None)
+    if whole == (None, None):
+        return _absent(NO_BETA), _absent(NO_BETA)
     resampled = [fitted(_mean(count_S_K, augc_S_K), REPEATED_EVALUATIONS) for count_S_K in counts_R_S_K]
     over_grid, over_observed = (
         _judge(whole[reading], [pair[reading] for pair in resampled], weight_R, seeds) for reading in (0, 1)

@@ -27,7 +27,7 @@ MOST_ENUMERATED = 50_000
 RESAMPLES = 9_999
 _SEED = 0
 _ROUNDING = 1e-9
-_AT_ONCE = 10_000_000
+_AT_ONCE = 300_000
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def trend_ps(values_E_S_K: np.ndarray, paired: bool, draws: int = RESAMPLES) -> 
     """
     if not paired:
         return groups_ps([values_E_S_K[..., beta] for beta in range(values_E_S_K.shape[-1])], draws)
-    values = _finite(_in_order(values_E_S_K))
-    moved = values - values.mean(axis=-1, keepdims=True)
+    values = _finite(values_E_S_K)
+    moved = _in_order(values - values.mean(axis=-1, keepdims=True))
     arranged = permutation_ps(moved.reshape(len(values), -1), within_seeds(*values.shape[1:], draws))
     return _larger(arranged, combination(values, positions(values.shape[-1]), paired=True).tails())
 
