@@ -180,7 +180,7 @@ def test_incomplete_runs_are_refused() -> None:
 def test_unpaired_runs_may_be_named_in_any_way_and_paired_ones_may_not(seeds: int) -> None:
     generator = np.random.default_rng(2)
     table = runs(
-        (np.arange(1.0, 4.0) + generator.normal(size=(seeds, 3))).tolist(),
+        (3.0 - np.arange(3.0) + generator.random((seeds, 3))).tolist(),
         win_rate=(0.5 + 0.1 * generator.random((seeds, 3))).tolist(),
     )
     names = {beta: generator.permutation(seeds) for beta in BETAS}

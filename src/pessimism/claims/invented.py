@@ -192,7 +192,7 @@ def jonckheere_rises(values_E_S_K: np.ndarray) -> np.ndarray:
     """(E,) p of a rise by Jonckheere-Terpstra, which pairs nothing, of values without ties."""
     _, seeds, betas = values_E_S_K.shape
     runs_E_N = values_E_S_K.swapaxes(1, 2).reshape(len(values_E_S_K), -1)
-    weights_P_N = between_betas((seeds,) * betas)
+    weights_P_N = between_betas((seeds,) * betas).weights
     # The weights say which beta each run is dealt to; sorted by beta, the runs' numbers are their ranks.
     null = np.sort(_ordered_pairs(weights_P_N.argsort(axis=1, kind="stable").astype(float), seeds))
     observed = _ordered_pairs(runs_E_N, seeds)

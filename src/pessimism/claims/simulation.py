@@ -289,10 +289,11 @@ def _tests() -> str:
         "The linear contrast weighs each β's mean by the position of the β. A trend is found where two tests of it "
         "both hold, so that its p is the larger of theirs. The first permutes the runs: between betas where the "
         "protocol does not pair seeds (`paired_seeds: false`, the default), within each seed where it does. Up to "
-        f"{MOST_ENUMERATED:,} arrangements are enumerated, which makes it exact; above, {RESAMPLES:,} are drawn, "
-        "always the same. The second is a t test of the contrast: Welch's where seeds are not paired, over the seeds' "
-        "own contrasts where they are. It holds its level where spreads differ. Values that are not all finite are "
-        "replaced by their ranks. Where seeds are not paired, their numbers are labels, and no verdict depends on them."
+        f"{MOST_ENUMERATED:,} arrangements are enumerated, which makes it exact; above, {RESAMPLES:,} are drawn, the "
+        "same for the same values. The second is a t test of the contrast: Welch's where seeds are not paired, over "
+        "the seeds' own contrasts where they are. It holds its level where spreads differ. Values that are not all "
+        "finite are replaced by their ranks. Where seeds are not paired, their numbers are labels, and no verdict "
+        "depends on them."
     )
 
 

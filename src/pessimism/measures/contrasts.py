@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations, product
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,6 +64,23 @@ class Combination:
         return Interval(estimate - half, estimate + half)
 
 
+@dataclass(frozen=True)
+class Arrangements:
+    """Weights of the linear contrast for N runs, and how else they might have fallen.
+
+    Attributes:
+        observed: (N,) weight of each run as it was.
+        weights: (P, N) every arrangement, or some that were drawn.
+        drawn: whether they were drawn; the observed one is then not among them.
+        block: number of neighbouring runs that change places among themselves alone.
+    """
+
+    observed: np.ndarray
+    weights: np.ndarray
+    drawn: bool
+    block: int
+
+
 def positions(betas: int) -> np.ndarray:
     """(K,) weights of the linear contrast: -1, 0, 1 for three betas."""
     return np.arange(betas) - (betas - 1) / 2
@@ -91,8 +109,8 @@ def trend_p(values_S_K: ArrayLike, paired: bool) -> tuple[float, float]:
 def trend_ps(values_E_S_K: np.ndarray, paired: bool, draws: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """:func:`trend_p` of many experiments at once, (E,) each.
 
-    Up to 50,000 arrangements of the runs are enumerated; above, ``draws`` are drawn, always the same ones, and the
-    observed arrangement counts among them.
+    Up to 50,000 arrangements of the runs are enumerated; above, ``draws`` are drawn, the same ones for the same values,
+    and the observed arrangement counts among them.
     """
     if not paired:
         return groups_ps([values_E_S_K[..., beta] for beta in range(values_E_S_K.shape[-1])], draws)
@@ -111,24 +129,31 @@ def groups_ps(groups_E_S: Sequence[np.ndarray], draws: int = RESAMPLES) -> tuple
     return _larger(arranged, _welch(groups, positions(len(sizes))).tails())
 
 
-def permutation_ps(values_E_N: np.ndarray, weights_P_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def permutation_ps(values_E_N: np.ndarray, arranged: Arrangements) -> tuple[np.ndarray, np.ndarray]:
     """P of a rise and of a fall by permutation alone, (E,) each: the share of arrangements at least as far.
 
     Args:
         values_E_N: (E, N) values, in the order of the weights.
-        weights_P_N: (P, N) weights of the runs in each arrangement, the observed one first.
+        arranged: of the same N runs.
     """
-    tails, chunk = [], max(1, _AT_ONCE // len(weights_P_N))
+    shuffled = _shuffled(values_E_N, arranged.block) if arranged.drawn else values_E_N
+    own = int(arranged.drawn)  # the observed arrangement, which is not among those drawn
+    tails, chunk = [], max(1, _AT_ONCE // len(arranged.weights))
     for start in range(0, len(values_E_N), chunk):
         values = values_E_N[start : start + chunk]
-        rounding = _ROUNDING * (np.abs(values) @ np.abs(weights_P_N[0]))[:, None]
-        contrast_E_P = values @ weights_P_N.T
-        observed = contrast_E_P[:, :1]
-        tails.append(
-            [(contrast_E_P >= observed - rounding).mean(axis=1), (contrast_E_P <= observed + rounding).mean(axis=1)]
-        )
+        rounding = _ROUNDING * (np.abs(values) @ np.abs(arranged.observed))[:, None]
+        observed = (values @ arranged.observed)[:, None]
+        contrast_E_P = shuffled[start : start + chunk] @ arranged.weights.T
+        counts = [(contrast_E_P >= observed - rounding).sum(axis=1), (contrast_E_P <= observed + rounding).sum(axis=1)]
+        tails.append((np.array(counts) + own) / (len(arranged.weights) + own))
     rises, falls = np.concatenate(tails, axis=1)
     return rises, falls
+
+
+def _shuffled(values_E_N: np.ndarray, block: int) -> np.ndarray:
+    """Runs in an order within blocks that their values seed, so that two tables do not meet the same draws."""
+    blocks = values_E_N.reshape(len(values_E_N), -1, block)
+    return np.random.default_rng(crc32(blocks.tobytes())).permuted(blocks, axis=-1).reshape(values_E_N.shape)
 
 
 def exchanges_p(values_K: ArrayLike) -> tuple[float, float]:
@@ -139,26 +164,28 @@ def exchanges_p(values_K: ArrayLike) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def between_betas(sizes: tuple[int, ...], draws: int = RESAMPLES) -> np.ndarray:
-    """(P, N) weights of the linear contrast, one row per way to deal N runs to betas of these sizes."""
+def between_betas(sizes: tuple[int, ...], draws: int = RESAMPLES) -> Arrangements:
+    """Ways to deal runs to betas of these sizes."""
     observed = np.repeat(positions(len(sizes)) / np.array(sizes), sizes)
     if _ways(sum(sizes), sizes) > MOST_ENUMERATED:
         drawn = np.random.default_rng(_SEED).permuted(np.tile(observed, (draws, 1)), axis=1)
-        return np.vstack([observed, drawn])
+        return Arrangements(observed, drawn, True, len(observed))
     dealt = np.array(list(_deals(tuple(range(sum(sizes))), sizes)))
     weights_P_N = np.empty(dealt.shape)
     np.put_along_axis(weights_P_N, dealt, np.broadcast_to(observed, dealt.shape), axis=1)
-    return weights_P_N
+    return Arrangements(observed, weights_P_N, False, len(observed))
 
 
 @lru_cache(maxsize=64)
-def within_seeds(seeds: int, betas: int, draws: int = RESAMPLES) -> np.ndarray:
-    """(P, S * K) weights of the linear contrast, one row per way to order the runs within every seed."""
-    observed = positions(betas) / seeds
+def within_seeds(seeds: int, betas: int, draws: int = RESAMPLES) -> Arrangements:
+    """Ways to order the runs within every seed, seed after seed."""
+    weights_K = positions(betas) / seeds
+    observed = np.tile(weights_K, seeds)
     if math.factorial(betas) ** seeds > MOST_ENUMERATED:
-        drawn = np.random.default_rng(_SEED).permuted(np.tile(observed, (draws, seeds, 1)), axis=2)
-        return np.vstack([np.tile(observed, seeds), drawn.reshape(draws, -1)])
-    return np.array([np.concatenate(rows) for rows in product(permutations(observed), repeat=seeds)])
+        drawn = np.random.default_rng(_SEED).permuted(np.tile(weights_K, (draws, seeds, 1)), axis=2)
+        return Arrangements(observed, drawn.reshape(draws, -1), True, betas)
+    every = np.array([np.concatenate(rows) for rows in product(permutations(weights_K), repeat=seeds)])
+    return Arrangements(observed, every, False, betas)
 
 
 def smallest_p(seeds: int, betas: int, paired: bool) -> float:
