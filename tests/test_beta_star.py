@@ -177,16 +177,16 @@ def test_incomplete_runs_are_refused() -> None:
 
 
 @pytest.mark.parametrize("seeds", [3, 6])
-def test_unpaired_runs_may_be_named_in_any_way_and_paired_ones_may_not(seeds: int) -> None:
+def test_unpaired_runs_may_be_named_in_any_way_and_paired_ones_may_not(
+    seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beta_star, "fit_power_law", lambda *_: None)
     generator = np.random.default_rng(2)
-    table = runs(
-        (3.0 - np.arange(3.0) + generator.random((seeds, 3))).tolist(),
-        win_rate=(0.5 + 0.1 * generator.random((seeds, 3))).tolist(),
-    )
+    table = runs(generator.random((seeds, 3)).tolist(), win_rate=generator.random((seeds, 3)).tolist())
     names = {beta: generator.permutation(seeds) for beta in BETAS}
     renamed = table.assign(seed=[int(names[row.beta][row.seed]) for row in table.itertuples()])
-    assert beta_stars(renamed, [1.5], paired=False) == beta_stars(table, [1.5], paired=False)
-    assert beta_stars(renamed, [1.5], paired=True) != beta_stars(table, [1.5], paired=True)
+    assert beta_stars(renamed, [0.6], paired=False) == beta_stars(table, [0.6], paired=False)
+    assert beta_stars(renamed, [0.6], paired=True) != beta_stars(table, [0.6], paired=True)
 
 
 def test_unpaired_runs_of_one_name_and_beta_are_refused() -> None:

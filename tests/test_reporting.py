@@ -368,10 +368,10 @@ def test_which_claims_the_areas_and_onsets_judge() -> None:
     claims = invented_claims()
     assert claim_tables.judged_by_sentence(claims) == "Claim C10 is judged by the AUGC of each measure."
     for name in ("C1", "C2"):
-        claims[name]["controlled"]["quantity"] = "controlled_augc_excess"
+        claims[name]["controlled"]["quantity"] = "controlled_signed_augc_excess"
     assert claim_tables.judged_by_sentence(claims) == (
-        "Claims C1 and C2 are judged by the paper's AUGC and by the controlled AUGC above the placebo, C10 by the AUGC "
-        "of each measure."
+        "Claims C1 and C2 are judged by the paper's AUGC and by the controlled signed AUGC above the placebo, C10 by "
+        "the AUGC of each measure."
     )
 
 
