@@ -180,13 +180,15 @@ def test_incomplete_runs_are_refused() -> None:
 def test_unpaired_runs_may_be_named_in_any_way_and_paired_ones_may_not(
     seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One run of the first beta and one of the second are high: whether they are drawn together is a matter of names."""
     monkeypatch.setattr(beta_star, "fit_power_law", lambda *_: None)
-    generator = np.random.default_rng(2)
-    table = runs(generator.random((seeds, 3)).tolist(), win_rate=generator.random((seeds, 3)).tolist())
-    names = {beta: generator.permutation(seeds) for beta in BETAS}
-    renamed = table.assign(seed=[int(names[row.beta][row.seed]) for row in table.itertuples()])
-    assert beta_stars(renamed, [0.6], paired=False) == beta_stars(table, [0.6], paired=False)
-    assert beta_stars(renamed, [0.6], paired=True) != beta_stars(table, [0.6], paired=True)
+    augc = np.random.default_rng(2).random((seeds, 3)) / 100
+    augc[0, :2] += seeds
+    table = runs(augc.tolist())
+    renamed = table.assign(seed=np.where(table["beta"] == BETAS[1], (table["seed"] + 1) % seeds, table["seed"]))
+    assert beta_stars(renamed, [0.9], paired=False) == beta_stars(table, [0.9], paired=False)
+    shares = [beta_stars(named, [0.9], paired=True)["above_placebo"].identifying_share for named in (table, renamed)]
+    assert shares[0] == pytest.approx(1 - (1 - 1 / seeds) ** seeds, abs=0.03) and float(shares[1] or 0) > 0.8
 
 
 def test_unpaired_runs_of_one_name_and_beta_are_refused() -> None:

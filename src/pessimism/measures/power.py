@@ -48,6 +48,8 @@ def seeds_needed(values_S_K: ArrayLike, alpha: float, paired: bool) -> int | Unk
         return Unknown.FEW_VALUES
     if not np.isfinite(values).all():
         return Unknown.NOT_FINITE
+    if not paired:
+        values = np.sort(values, axis=0)  # the names of seeds must not change so much as the rounding
     spread_K = np.full(values.shape[1], residual_sd(values)) if paired else values.std(axis=0, ddof=1)
     if spread_K.max() <= 1e-12 * np.abs(values).max():
         return Unknown.NO_SPREAD
