@@ -180,7 +180,7 @@ def test_incomplete_runs_are_refused() -> None:
 def test_unpaired_runs_may_be_named_in_any_way_and_paired_ones_may_not(
     seeds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run of the first beta and one of the second are high: whether they are drawn together is a matter of names."""
+    """One run of the first and one of the second beta are high: that they are drawn together is a matter of names."""
     monkeypatch.setattr(beta_star, "fit_power_law", lambda *_: None)
     augc = np.random.default_rng(2).random((seeds, 3)) / 100
     augc[0, :2] += seeds
