@@ -12,7 +12,7 @@ from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, verdicts_by
+from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, primary_sentence, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
 
@@ -58,7 +58,8 @@ def summary() -> str:
 
 def _verdicts() -> str:
     claims = records.read_json(layout.CLAIMS)["claims"]
-    return "\n".join([textwrap.fill(THIS_WORLD, WIDTH), *(verdicts_by(claims, measure) for measure in MEASURES)])
+    opening = [textwrap.fill(THIS_WORLD, WIDTH), primary_sentence(claims)]
+    return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def _report(page: Path) -> str:
