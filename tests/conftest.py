@@ -50,6 +50,12 @@ def checkout() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python` is the one that runs the tests, as where the environment is activated: the launcher is found so."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture(autouse=True)
 def visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPUs the tests were started with: a stage script run inside this process shows it the first one only."""
     if VISIBLE_GPUS is None:

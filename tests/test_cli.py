@@ -48,7 +48,7 @@ def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: 
     command = [sys.executable, "-m", "pessimism.cli", "check"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")})
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 problem(s) in the parameters:\n  - params.yaml: beta_percentiles: found 50")
+    assert done.stderr.startswith("error: params.yaml: beta_percentiles: found 50")
     assert "Traceback" not in done.stderr
 
 

@@ -26,7 +26,10 @@ NOT_TRACKED = {
     "src/pessimism/errors.py",
     *(
         f"src/pessimism/experiment/{name}.py"
-        for name in ("cells", "extensions", "layout", "params", "records", "schema", "sections")
+        for name in (
+            *("cells", "extensions", "layout", "params", "protocol", "ranges"),
+            *("records", "scale", "schema", "sections", "yaml_files"),
+        )
     ),
     *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
     *REFUSING,

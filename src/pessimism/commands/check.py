@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pessimism.checks import preflight
+from pessimism.checks.launcher import check_launcher
 from pessimism.commands import plan
 from pessimism.errors import PessimismError
 from pessimism.experiment.params import Params, load_params
@@ -17,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     params = load_params(scale=options.scale)
     preflight.check(params)
+    check_launcher(params.launcher)
     print(_design(params))
     if params.scale.device == "cuda":
         print(_hours(params))

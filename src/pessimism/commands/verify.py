@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import load_params
+from pessimism.experiment.yaml_files import parse_yaml
 from pessimism.reporting.tables import leaves
 
 FILES = (layout.BETA_GRID, layout.ENSEMBLE, layout.BASE_METRICS, layout.HACKING, layout.POWER_LAW)
@@ -139,8 +138,9 @@ def _agreement(comparisons: list[Comparison], revision: str) -> str:
 def _check_parameters(revision: str) -> None:
     params = load_params()
     files = (layout.PARAMS, layout.scale_file(params.scale_name), layout.protocol_file(params.protocol_name))
-    committed = {path: yaml.safe_load(committed_text(path, revision)) for path in files}
-    changed = [str(path) for path in files if yaml.safe_load(path.read_text(encoding="utf-8")) != committed[path]]
+    committed = {path: parse_yaml(committed_text(path, revision), f"{revision}:{path}") for path in files}
+    here = {path: parse_yaml(path.read_text(encoding="utf-8"), str(path)) for path in files}
+    changed = [str(path) for path in files if here[path] != committed[path]]
     if changed:
         raise DataError(
             f"found {', '.join(changed)} changed since {revision}; expected the committed parameters, for other ones "
@@ -155,7 +155,7 @@ def _check_run() -> None:
             f"found no {layout.ONLINE_RUNS}; expected the outputs of a run: without one the metrics here are the "
             "committed files themselves: make reproduce"
         )
-    found = set(yaml.safe_load(layout.LOCK.read_text(encoding="utf-8"))["stages"])
+    found = set(parse_yaml(layout.LOCK.read_text(encoding="utf-8"), str(layout.LOCK))["stages"])
     expected = set(pipeline.expected_lock_names(load_params()))
     if found != expected:
         raise DataError(

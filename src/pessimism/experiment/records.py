@@ -127,6 +127,13 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     return table
 
 
+def row_count(path: Path) -> int:
+    """Number of rows of a parquet table, from its footer."""
+    import pyarrow.parquet
+
+    return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
 @contextmanager
 def run_record(stage: str, cell: str = "") -> Iterator[None]:
     """Record wall time and peak memory of a stage that ends well; of several processes, the main one's.
