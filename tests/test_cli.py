@@ -492,12 +492,14 @@ def make_results() -> None:
     layout.REPORT_PAGE.write_text("<html></html>")
 
 
-def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
     make_results()
     for key, seconds in (("p20-s0", 30.0), ("p50-s0", 90.0), ("p95-s0", 1000.0)):
         record = {"stage": "train_dpo", "cell": key, "seconds": seconds, "peak_memory_mib": 700.0}
         records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
+    edit("protocols/paper.yaml", "gap_baseline", "heldout")
     text = output(capsys, "summary")
+    assert "\n\nMeasured: scale tiny, protocol paper, with gap_baseline: heldout\n\n" in text
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
     paper, controlled = text.splitlines()[:2]
     assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper

@@ -18,6 +18,7 @@ COMMANDS = {
     "dag": "draw the pipeline, one node per stage",
     "selfcheck": "try the measuring instrument on the current models",
     "plan": "memory, hours and cost of every stage, estimated without loading a weight",
+    "restore": "restore parameters and results to the last commit, and prove it by their content",
     "prune": "remove files and dvc.lock entries of cells no longer listed",
     "fanout": "run the cells of matrix stages as jobs on other GPUs, and merge their results",
     "replay": "the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pessimism.checks import startup
 from pessimism.errors import ending_on_errors
-from pessimism.experiment import records
+from pessimism.experiment import records, switches
 from pessimism.experiment.cells import Cell
 from pessimism.experiment.params import load_params
 from pessimism.machine import processes
@@ -39,6 +39,9 @@ def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable
 
 def _run(stage: str, compute: Compute, parse: Parse | None) -> None:
     cells = [parse(sys.modules[compute.__module__].__doc__)] if parse else []
-    with records.run_record(stage, *(cell.key for cell in cells)):
+    with records.run_record(stage, *(cell.key for cell in cells)) as record:
         startup.check_stage(stage)
-        compute(load_params(), *cells)
+        params = load_params()
+        changed = {change.switch: {"value": change.value, "named": change.named} for change in switches.changes(params)}
+        record |= {"scale": params.scale_name, "protocol": params.protocol_name, "changed_switches": changed}
+        compute(params, *cells)

@@ -9,6 +9,7 @@ from pessimism.checks.launcher import check_launcher
 from pessimism.commands import plan
 from pessimism.errors import PessimismError
 from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.switches import protocol_sentence
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _design(params: Params) -> str:
     return (
-        f"parameters are usable: scale {params.scale_name}, protocol {params.protocol_name}, "
+        f"parameters are usable: scale {params.scale_name}, {protocol_sentence(params)}, "
         f"{len(params.labels)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
         f"{len(params.ensemble_members)} reward models, aggregation {params.aggregation}"
     )

@@ -144,8 +144,12 @@ def _check_parameters(revision: str) -> None:
     if changed:
         raise DataError(
             f"found {', '.join(changed)} changed since {revision}; expected the committed parameters, for other ones "
-            f"give other metrics: git restore --source {revision} {' '.join(changed)}"
+            f"give other metrics: {_way_back(revision, changed)}"
         )
+
+
+def _way_back(revision: str, files: list[str]) -> str:
+    return "pessimism restore" if revision == "HEAD" else f"git checkout {revision} -- {' '.join(files)}"
 
 
 def _check_run() -> None:

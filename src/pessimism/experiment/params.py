@@ -117,11 +117,11 @@ class Params(Design):
         return next((name for name in self.arms if self.arm(name).is_placebo), None)
 
 
-def load_params(root: Path = Path(), scale: str | None = None) -> Params:
+def load_params(root: Path = Path(), scale: str | None = None, protocol: str | None = None) -> Params:
     """Read and validate params.yaml, its scale file and its protocol file under ``root``.
 
     Args:
-        scale: name of another scale than params.yaml has.
+        scale, protocol: name of another one than params.yaml has.
 
     Raises:
         ParamsError: one message that lists every problem of the three files.
@@ -130,27 +130,26 @@ def load_params(root: Path = Path(), scale: str | None = None) -> Params:
     design = read_yaml(_File, root, layout.PARAMS, problems)
     if design is None:
         raise _error(problems)
-    if scale is not None:
-        design = replace(design, scale=scale)
+    design = replace(design, scale=scale or design.scale, protocol=protocol or design.protocol)
     scale_file = _named_file(root, layout.scale_file(design.scale), "scale", problems)
     protocol_file = _named_file(root, layout.protocol_file(design.protocol), "protocol", problems)
     sizes = read_yaml(Scale, root, scale_file, problems) if scale_file else None
-    protocol = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
+    measured = read_yaml(Protocol, root, protocol_file, problems) if protocol_file else None
     problems += [f"{layout.PARAMS}: {problem}" for problem in _design_problems(design)]
     problems += _code_problems(design, sizes, scale_file)
     if sizes and scale_file:
         problems += [f"{scale_file}: {problem}" for problem in scale_problems(sizes)]
-    if protocol and protocol_file:
-        problems += [f"{protocol_file}: {problem}" for problem in protocol_problems(protocol)]
-        problems += [f"{layout.PARAMS}: {problem}" for problem in _arm_problems(design, protocol, protocol_file)]
-    if problems or sizes is None or protocol is None:
+    if measured and protocol_file:
+        problems += [f"{protocol_file}: {problem}" for problem in protocol_problems(measured)]
+        problems += [f"{layout.PARAMS}: {problem}" for problem in _arm_problems(design, measured, protocol_file)]
+    if problems or sizes is None or measured is None:
         raise _error(problems)
     return Params(
         **{field.name: getattr(design, field.name) for field in fields(Design)},
         scale_name=design.scale,
         protocol_name=design.protocol,
         scale=sizes,
-        protocol=protocol,
+        protocol=measured,
     )
 
 

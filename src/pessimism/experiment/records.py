@@ -135,13 +135,16 @@ def row_count(path: Path) -> int:
 
 
 @contextmanager
-def run_record(stage: str, cell: str = "") -> Iterator[None]:
+def run_record(stage: str, cell: str = "") -> Iterator[dict[str, Any]]:
     """Record wall time and peak memory of a stage that ends well; of several processes, the main one's.
+
+    Yields:
+        What else to record, which the caller fills.
 
     The record lies outside DVC's outputs: a timing that changes must not invalidate a result.
     """
-    start = time.perf_counter()
-    yield
+    start, noted = time.perf_counter(), dict[str, Any]()
+    yield noted
     if not processes.is_main():
         return
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -151,6 +154,7 @@ def run_record(stage: str, cell: str = "") -> Iterator[None]:
         "cell": cell,
         "seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mib": round(peak_kib / 1024, 1),
+        **noted,
     }
     write_json(layout.RUN_RECORDS / f"{name}.json", record)
 
