@@ -34,7 +34,8 @@ reproduce: $(READY)  ## Check the parameters, run the whole pipeline, show where
 summary: $(READY)  ## Show where the report is, the main numbers per beta, and the time each stage took
 	@$(BIN)/pessimism summary
 
-verify: $(READY)  ## Compare the metrics of this run with the committed ones, within stated tolerances
+verify: $(READY)  ## Read DVC's cache, and compare this run's metrics with the committed ones, within stated tolerances
+	@$(BIN)/pessimism verify --cache
 	@$(BIN)/pessimism verify
 
 dag: $(READY)  ## Draw the pipeline, one node per stage

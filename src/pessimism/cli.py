@@ -13,7 +13,7 @@ from pessimism.errors import ending_on_errors
 COMMANDS = {
     "check": "validate the parameters and the local sources they name",
     "summary": "where the report is, the main numbers per beta, time per stage",
-    "verify": "compare the metrics here with the committed ones",
+    "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "ablate": "turn one switch of the protocol at a time, each as an experiment of DVC",
     "dag": "draw the pipeline, one node per stage",
     "selfcheck": "try the measuring instrument on the current models",

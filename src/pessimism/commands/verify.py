@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pessimism.commands.cache import check_cache
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
@@ -96,11 +97,12 @@ class Comparison:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
+    parser.add_argument("--cache", action="store_true", help="read this run's objects in DVC's cache, no metrics")
     parser.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
 
 
 def run(options: argparse.Namespace) -> None:
-    print(verify(options.revision, options.exact))
+    print(check_cache() if options.cache else verify(options.revision, options.exact))
 
 
 def verify(revision: str, exact: bool = False) -> str:
