@@ -32,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     So does, in silence, a reader that has seen enough, as in ``pessimism dag | head -1``.
     """
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        ending_on_errors(lambda: options.run(options))
+        ending_on_errors(lambda: _run(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    options = _parsed(arguments)
+    options.run(options)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -27,11 +27,11 @@ NOT_TRACKED = {
     *(
         f"src/pessimism/experiment/{name}.py"
         for name in (
-            *("cells", "extensions", "layout", "params", "protocol", "ranges"),
+            *("cells", "digests", "extensions", "layout", "params", "protocol", "ranges"),
             *("records", "scale", "schema", "sections", "yaml_files"),
         )
     ),
-    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
+    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "running")),
     *REFUSING,
     *(file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name == "__init__.py"),
 }

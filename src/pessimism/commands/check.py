@@ -8,8 +8,10 @@ from pessimism.checks import preflight
 from pessimism.checks.launcher import check_launcher
 from pessimism.commands import plan
 from pessimism.errors import PessimismError
+from pessimism.experiment import layout
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.switches import protocol_sentence
+from pessimism.machine import running
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +22,7 @@ def run(options: argparse.Namespace) -> None:
     params = load_params(scale=options.scale)
     preflight.check(params)
     check_launcher(params.launcher)
+    running.check_none(layout.STAGE_LOCKS)
     print(_design(params))
     if params.scale.device == "cuda":
         print(_hours(params))
