@@ -12,6 +12,7 @@ from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.switches import protocol_sentence
 from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, primary_sentence, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
@@ -53,7 +54,9 @@ def summary() -> str:
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
-    return "\n\n".join([_verdicts(), _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)])
+    measured = f"Measured: scale {params.scale_name}, {protocol_sentence(params)}"
+    parts = [_verdicts(), measured, _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)]
+    return "\n\n".join(parts)
 
 
 def _verdicts() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pessimism.experiment import layout
+from pessimism.experiment.params import Params
+from pessimism.experiment.switches import changes, protocol_sentence, spelled
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
@@ -247,10 +249,18 @@ def _method(results: Results) -> list[str]:
             if results.variance
             else paragraph("One seed has no spread to split."),
         ),
-        folded(f"Protocol {params.protocol_name}", page.table(tables.settings_table(asdict(params.protocol)))),
+        folded(
+            protocol_sentence(params).capitalize(),
+            page.table(tables.settings_table(asdict(params.protocol), _as_named(params))),
+        ),
         folded(f"Scale {params.scale_name}", page.table(tables.settings_table(asdict(params.scale)))),
         folded("Every metric", page.table(tables.metrics_table(metrics))),
     ]
+
+
+def _as_named(params: Params) -> dict[str, str]:
+    """What the changed switches are in the protocol of that name."""
+    return {change.switch: f"changed; {params.protocol_name}: {spelled(change.named)}" for change in changes(params)}
 
 
 def _beta_grid(results: Results) -> str:
