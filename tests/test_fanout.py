@@ -12,8 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,111 +22,46 @@ import yaml
 
 from pessimism.commands import fanout as command
 from pessimism.errors import ParamsError
-from pessimism.fanout import dvc_project, scheduling, snapshot, worker
+from pessimism.experiment import records
+from pessimism.fanout import dvc_project, failures, resources, scheduling, snapshot, worker
 from pessimism.fanout.errors import FanoutError
-from pessimism.fanout.scheduling import Resources, parse_settings
+from pessimism.fanout.resources import Resources, parse_settings
 from pessimism.fanout.worker import CellJob
 from support.project_copy import new_project
+from support.quick_cells import (
+    FANOUT,
+    MEMBERS,
+    counts,
+    executions,
+    plan,
+    quick_project,
+    run,
+    stage_process,
+    traced_project,
+    until,
+)
 from support.remote_project import (
     DVC,
     Project,
     add_directory_remote,
     add_s3_remote,
     copied,
-    prepared_project,
     s3_server,
     start,
 )
 
-MEMBERS = [f"train_reward_model@{member}" for member in range(3)]
-FANOUT = (sys.executable, "-m", "pessimism.cli", "fanout")
 LOCAL = Resources("local", jobs=None, gpus=1, hours=1, settings={})
-
-# Noted by every Python that runs a stage, wherever it runs: which, by which process, where, on which GPUs, from when.
-TRACE = """
-import json, os, time
-if "DVC_STAGE" in os.environ:
-    line = [os.environ["DVC_STAGE"], os.getpid(), os.getcwd(), os.environ.get("CUDA_VISIBLE_DEVICES"), time.time()]
-    with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "trace.jsonl"), "a") as file:
-        file.write(json.dumps(line) + "\\n")
-"""
-# A training in no time, for what is about jobs and not about training. A member does first what the plan says of it.
-QUICK = """
-import json, os, sys, time
-from pathlib import Path
-home = Path({home!r})
-member = sys.argv[-1]
-def wait_for_member_2():
-    while "train_reward_model@2" not in (home / "trace.jsonl").read_text():
-        time.sleep(0.1)
-match json.loads((home / "plan.json").read_text()).get(member):
-    case "fail": sys.exit(f"error: member {{member}} does not want to")
-    case "hang": time.sleep(600)
-    case "slow": time.sleep(6)
-    case "until 2": wait_for_member_2()
-    case "beyond 2": wait_for_member_2(); time.sleep(15)
-out = Path("models/reward") / f"member-{{member}}"
-out.mkdir(parents=True)
-(out / "adapter.txt").write_text(member)
-"""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = prepared_project(tmp_path_factory.mktemp("prepared"), "prepare_data", "prepare_base")
-    (project.root.parent / "trace").mkdir()
-    (project.root.parent / "trace/sitecustomize.py").write_text(TRACE)
-    return project
+    return traced_project(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture
 def quick(prepared: Project, tmp_path: Path) -> Iterator[Project]:
-    """A project whose reward models are trained in no time, by a script that no commit holds."""
-    project = copied(prepared, tmp_path)
-    (project.root / "stages/train_reward_model.py").write_text(QUICK.format(home=str(tmp_path)))
-    plan(project)
-    add_directory_remote(project)
-    yield project
-    for process in psutil.process_iter(["cwd"]):  # where a test fails, its jobs would go on
-        if (process.info["cwd"] or "").startswith(str(tmp_path)):
-            process.kill()
-
-
-def plan(project: Project, **members: str) -> None:
-    """What a member that is trained from now on does, given as m0, m1, m2."""
-    content = {member.removeprefix("m"): word for member, word in members.items()}
-    (project.root.parent / "plan.json").write_text(json.dumps(content))
-
-
-def executions(project: Project) -> list[tuple[str, int, str, str, float]]:
-    """What ran, as noted by the processes themselves."""
-    path = project.root.parent / "trace.jsonl"
-    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def counts(project: Project) -> dict[str, int]:
-    return dict(Counter(stage for stage, *_ in executions(project)))
-
-
-def run(project: Project, *options: str, **variables: str) -> tuple[int, str]:
-    process = start(project, *FANOUT, "train_reward_model", *options, **variables)
-    try:
-        printed, _ = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    return process.returncode, printed
-
-
-def until(condition: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-def stage_process(project: Project, cell: str) -> psutil.Process:
-    (pid,) = [pid for stage, pid, *_ in executions(project) if stage == cell]
-    return psutil.Process(pid)
+    with quick_project(prepared, tmp_path) as project:
+        yield project
 
 
 def kill_job(project: Project, cell: str) -> None:
@@ -181,7 +115,7 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     assert status == 1 and "merged 2 of 3" in printed
     report = printed[printed.index("error: 1 cell(s) have no result") :]
     assert "error: member 1 does not want to" in report and "Traceback" not in report
-    (log,) = re.findall(r"^train_reward_model@1: (\S+)$", report, re.M)
+    (log,) = re.findall(r"^train_reward_model@1, attempt 1: (\S+)$", report, re.M)
     assert "member 1 does not want to" in Path(log).read_text()
     assert not (quick.root / "models/reward/member-1").exists()
 
@@ -236,7 +170,7 @@ def left_behind(folder: Path, devices: str) -> subprocess.Popen[bytes]:
     """A process like that of an earlier driver's job, and its record."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(folder)])
     record = {"executor": "local", "job_id": str(process.pid), "host": socket.gethostname(), "devices": devices}
-    (folder / scheduling.SUBMITTED).write_text(json.dumps(record))
+    (folder / worker.SUBMITTED).write_text(json.dumps(record))
     return process
 
 
@@ -248,7 +182,7 @@ def test_a_gpu_that_an_earlier_drivers_job_uses_is_taken(tmp_path: Path, monkeyp
     own, other = left_behind(tmp_path / "b", "4"), left_behind(tmp_path / "other", "5")
     number = {"executor": "local", "job_id": str(os.getpid()), "devices": "6"}  # given out again, or another machine's
     for folder, host in (("reused", socket.gethostname()), ("elsewhere", "elsewhere")):
-        (tmp_path / folder / scheduling.SUBMITTED).write_text(json.dumps(number | {"host": host}))
+        (tmp_path / folder / worker.SUBMITTED).write_text(json.dumps(number | {"host": host}))
     jobs = [CellJob(cell, (), tmp_path, "ref", "storage", "url", tmp_path / cell, None) for cell in "abcd"]
     submitted: list[tuple[str, str | None]] = []
 
@@ -283,7 +217,7 @@ def test_every_job_has_a_gpu_of_its_own(quick: Project) -> None:
 
 SBATCH = """#!{python}
 import itertools, os, re, shutil, subprocess, sys
-home = {home!r}
+home = "{home}"
 number = next(n for n in itertools.count(100) if not os.path.exists(f"{{home}}/{{n}}.sh"))
 shutil.copy(sys.argv[-1], f"{{home}}/{{number}}.sh")
 environment = {{**os.environ, "SLURM_JOB_ID": str(number), "CUDA_VISIBLE_DEVICES": f"of SLURM job {{number}}"}}
@@ -300,19 +234,20 @@ os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
 os.dup2(1, 2)
 os.execvp(sys.argv[4], sys.argv[4:])
 """
-SACCT = """#!{python}
-print("JobID|State|NodeList")
+SQUEUE = """#!{python}
 for number in range(100, 110):
-    print(f"{{number}}|{state}|node")
+    print(f"{{number}}|RUNNING|None")
+"""
+SACCT = """#!{python}
 """
 
 
 def write_commands(home: Path, **programs: str) -> str:
-    """A stand-in for SLURM: its three commands, as far as submitit uses them. Returns a PATH that has them."""
+    """A stand-in for SLURM: its commands, as far as they are used here. Returns a PATH that has them."""
     (home / "bin").mkdir(exist_ok=True)
     for name, text in programs.items():
         path = home / "bin" / name
-        path.write_text(text)
+        path.write_text(text.format(python=sys.executable, home=home))
         path.chmod(0o755)
     return os.pathsep.join([str(home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
 
@@ -320,8 +255,7 @@ def write_commands(home: Path, **programs: str) -> str:
 @pytest.mark.slow
 def test_slurm_gets_one_gpu_per_job_and_the_users_settings(quick: Project) -> None:
     home = quick.root.parent
-    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
-    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    path = write_commands(home, sbatch=SBATCH, srun=SRUN, squeue=SQUEUE, sacct=SACCT)
     options = ("--hours", "7.5", "--set", "partition=gpu", "--set", "cpus_per_task=8")
     status, printed = run(quick, *options, PATH=path)
     assert status == 0, printed
@@ -329,14 +263,14 @@ def test_slurm_gets_one_gpu_per_job_and_the_users_settings(quick: Project) -> No
     assert {device for *_, device, _ in executions(quick)} == {f"of SLURM job {n}" for n in (100, 101, 102)}
     scripts = [(home / f"{number}.sh").read_text() for number in (100, 101, 102)]
     wanted = ("gpus-per-node=1", "time=450", "partition=gpu", "cpus-per-task=8", "job-name=pessimism-train_reward")
+    wanted += ("no-requeue", "signal=USR2@90")
     assert all(f"#SBATCH --{option}" in script for option in wanted for script in scripts)
 
 
 @pytest.mark.slow
 def test_a_job_that_slurm_still_holds_is_not_submitted_again(quick: Project) -> None:
     home = quick.root.parent
-    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
-    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    path = write_commands(home, sbatch=SBATCH, srun=SRUN, squeue=SQUEUE, sacct=SACCT)
     plan(quick, m0="slow", m1="hang", m2="slow")
     driver = start(quick, *FANOUT, "train_reward_model", PATH=path)
     until(lambda: len(executions(quick)) == 3)
@@ -432,11 +366,12 @@ def test_a_machine_without_slurm_names_the_other_executor(plain: Project, monkey
 
 
 @pytest.mark.parametrize(
-    ("jobs", "gpus", "hours", "option"), [(0, 1, 1, "--jobs"), (None, -1, 1, "--gpus"), (None, 1, 0, "--hours")]
+    ("jobs", "gpus", "hours", "option"),
+    [(0, 1, 1, "--jobs"), (None, -1, 1, "--gpus"), (None, 1, 0, "--hours"), (None, 1, 0.09, "--hours")],
 )
 def test_numbers_that_cannot_be_are_refused(jobs: int | None, gpus: int, hours: float, option: str) -> None:
     with pytest.raises(FanoutError, match=option):
-        scheduling.check(Resources("local", jobs, gpus, hours, {}))
+        resources.check(Resources("local", jobs, gpus, hours, {}))
 
 
 def test_settings_get_the_names_of_submitit() -> None:
@@ -445,7 +380,9 @@ def test_settings_get_the_names_of_submitit() -> None:
     assert settings == {**expected, "slurm_constraint": "h100&nvlink", "slurm_nice": 5}
 
 
-@pytest.mark.parametrize("pair", ["partition", "partition=", "time=4:00:00", "slurm_time=60", "gpus_per_node=2"])
+@pytest.mark.parametrize(
+    "pair", ["partition", "partition=", "time=4:00:00", "slurm_time=60", "gpus_per_node=2", "signal_delay_s=5"]
+)
 def test_settings_without_value_or_with_an_option_of_their_own_are_refused(pair: str) -> None:
     with pytest.raises(FanoutError, match=f"--set {pair.partition('=')[0].removeprefix('slurm_')}"):
         parse_settings([pair])
@@ -467,19 +404,19 @@ def test_places_of_this_machine(
     visible: str, jobs: int | None, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert scheduling.slots(Resources("local", jobs, gpus, 1, {}), cells=9) == expected
+    assert resources.slots(Resources("local", jobs, gpus, 1, {}), cells=9) == expected
 
 
 @pytest.mark.parametrize(("jobs", "gpus"), [(3, 1), (2, 2), (None, 4)])
 def test_more_gpus_than_there_are_are_refused(jobs: int | None, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(FanoutError, match=r"found 2 GPU\(s\); expected at least"):
-        scheduling.check(Resources("local", jobs, gpus, 1, {}))
+        resources.check(Resources("local", jobs, gpus, 1, {}))
 
 
 def test_slurm_gets_every_cell_at_once_unless_told() -> None:
-    assert scheduling.slots(Resources("slurm", None, 1, 1, {}), cells=4) == [None] * 4
-    assert scheduling.slots(Resources("slurm", 2, 1, 1, {}), cells=4) == [None] * 2
+    assert resources.slots(Resources("slurm", None, 1, 1, {}), cells=4) == [None] * 4
+    assert resources.slots(Resources("slurm", 2, 1, 1, {}), cells=4) == [None] * 2
 
 
 def test_a_snapshot_holds_what_git_does_not_ignore_and_leaves_the_index_alone(plain: Project) -> None:
@@ -538,12 +475,13 @@ def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
 
 def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> None:
     job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
-    job.log.write_text("$ dvc push\n" + worker.FINISHED + "\n")
-    (tmp_path / "7_0_log.out").write_text("first\nTIME LIMIT\n")
-    report = command.failure_report([job])
-    assert "for other inputs than this project holds now" in report and "TIME LIMIT" in report
-    job.log.write_text("$ dvc repro\nerror: no memory\n")
-    assert "other inputs" not in command.failure_report([job]) and "no memory" in command.failure_report([job])
+    records.write_json(job.record, {"executor": "local", "job_id": "7", "attempt": 1})
+    log = "2026-11-28 09:00:00 attempt 1 on node\n2026-11-28 09:00:01 $ dvc repro\n"
+    job.log.write_text(f"{log}2026-11-28 09:00:02 {worker.FINISHED}\n")
+    assert "for other inputs than this project holds now" in failures.report([job], {job.cell: "finished"})
+    job.log.write_text(f"{log}error: no memory\n")
+    report = failures.report([job], {job.cell: "failed"})
+    assert "other inputs" not in report and "no memory" in report
 
 
 def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:
