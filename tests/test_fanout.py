@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,11 +24,11 @@ import yaml
 from pessimism.commands import fanout as command
 from pessimism.errors import ParamsError
 from pessimism.experiment import records
-from pessimism.fanout import dvc_project, failures, resources, scheduling, snapshot, worker
+from pessimism.fanout import dvc_project, failures, resources, scheduling, slurm, snapshot, worker
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.resources import Resources, parse_settings
 from pessimism.fanout.worker import CellJob
-from support.project_copy import new_project
+from support.project_copy import commit, new_project
 from support.quick_cells import (
     FANOUT,
     MEMBERS,
@@ -117,11 +118,14 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     assert "error: member 1 does not want to" in report and "Traceback" not in report
     (log,) = re.findall(r"^train_reward_model@1, attempt 1: (\S+)$", report, re.M)
     assert "member 1 does not want to" in Path(log).read_text()
+    assert "attempt 1" in Path(log).read_text().splitlines()[0]
     assert not (quick.root / "models/reward/member-1").exists()
 
     plan(quick)
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 0 and "3 cells, 2 with a result, 1 to run" in printed
+    (again,) = worker.attempt_lines(Path(log), 2)[:1]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d attempt 2 on {socket.gethostname()}", again)
     assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
 
 
@@ -169,8 +173,9 @@ class StubHandle:
 def left_behind(folder: Path, devices: str) -> subprocess.Popen[bytes]:
     """A process like that of an earlier driver's job, and its record."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(folder)])
-    record = {"executor": "local", "job_id": str(process.pid), "host": socket.gethostname(), "devices": devices}
-    (folder / worker.SUBMITTED).write_text(json.dumps(record))
+    place = {"host": socket.gethostname(), "devices": devices}
+    record = {"executor": "local", "job_id": str(process.pid), "attempt": 1, **place}
+    records.write_json(folder / worker.SUBMITTED, record)
     return process
 
 
@@ -482,6 +487,151 @@ def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> Non
     job.log.write_text(f"{log}error: no memory\n")
     report = failures.report([job], {job.cell: "failed"})
     assert "other inputs" not in report and "no memory" in report
+
+
+SUBMITIT_LOG = """\
+submitit INFO (2026-11-29 01:58:19,408) - Job has timed out. Ran 1 minutes out of requested 6 minutes.
+submitit WARNING (2026-11-29 01:58:19,408) - Caught signal SIGUSR2 on vm: this job is timed-out.
+submitit WARNING (2026-11-29 01:58:19,408) - Caught signal SIGUSR2 on vm: this job is timed-out.
+submitit WARNING (2026-11-29 01:58:19,410) - Bypassing signal SIGCONT
+Traceback (most recent call last):
+  File "/python/submitit/core/job_environment.py", line 227, in checkpoint_and_try_requeue
+submitit.core.utils.UncompletedJobError: Job not requeued because: checkpoint function returned None.
+srun: error: vm: task 0: Exited with exit code 1
+"""
+
+
+def test_the_scheduler_says_why_a_job_ended(tmp_path: Path) -> None:
+    """The telling line is not the last one, a killed job wrote nothing, and an older attempt is no reason."""
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    (tmp_path / "7_0_log.out").write_text(SUBMITIT_LOG)
+    records.write_json(job.record, {"executor": "local", "job_id": "7", "attempt": 2})
+    job.log.write_text("2026-11-28 09:00:00 attempt 1 on node\nerror: no memory\n")
+    report = failures.report([job], {job.cell: "failed"}).splitlines()[2:]
+    assert report == [
+        "train_dpo@20-0, attempt 2: it wrote no log: it never started",
+        *(f"  7_0_log.out: {SUBMITIT_LOG.splitlines()[number]}" for number in (1, 6, 7)),
+        "  Its time was up: give a larger --hours.",
+    ]
+
+
+@pytest.mark.parametrize(("state", "time_was_up"), [("TIMEOUT", True), ("NODE_FAIL", False), ("CANCELLED by 7", False)])
+def test_slurms_state_stands_in_the_report(
+    state: str, time_was_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    records.write_json(job.record, {"executor": "slurm", "job_id": "7", "attempt": 1})
+    monkeypatch.setenv("PATH", write_commands(tmp_path, sacct=f"#!/bin/sh\necho '{state}|0:0|node3'\n"))
+    report = failures.report([job], {job.cell: "failed"})
+    assert f"SLURM says of job 7: {state}, exit code 0:0, nodes: node3" in report
+    assert ("give a larger --hours" in report) == time_was_up
+
+
+def test_a_cell_that_was_not_submitted_says_so(tmp_path: Path) -> None:
+    jobs = [CellJob(cell, (), tmp_path, "ref", "storage", "url", tmp_path, None) for cell in "ab"]
+    report = failures.report(jobs, {"a": "not submitted: no such partition"}).splitlines()
+    assert [line for line in report if line][1:] == ["a: not submitted: no such partition", "b: not submitted"]
+
+
+def jobs_on_slurm(home: Path, cells: str) -> list[CellJob]:
+    for cell in cells:
+        (home / cell).mkdir()
+    return [CellJob(cell, (), home, "ref", "storage", "url", home / cell, None) for cell in cells]
+
+
+def test_after_a_refused_job_no_other_is_submitted_and_those_held_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = []
+
+    def submit(job: CellJob, _: Resources) -> StubHandle:
+        submitted.append(job.cell)
+        if job.cell == refused:
+            raise FanoutError("too many jobs")
+        return StubHandle()
+
+    monkeypatch.setattr(scheduling, "_submit", submit)
+    jobs, resources = jobs_on_slurm(tmp_path, "abc"), replace(LOCAL, jobs=3)
+    refused = "a"
+    with pytest.raises(FanoutError, match="too many jobs"):
+        list(scheduling.run_all(jobs, resources))
+    refused = "b"
+    lines = [f"{job.cell}: {line}" for job, line in scheduling.run_all(jobs, resources)]
+    assert submitted == ["a", "a", "b"]
+    assert lines[1] == "b: not submitted: too many jobs" and lines[2].startswith("a: finished")
+
+
+SILENT = "#!/bin/sh\necho 'Connection refused' >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "held"),
+    [
+        ("echo '7|RUNNING|None'", SILENT, True),
+        ("echo '7|CANCELLED|None'", SILENT, False),
+        ("echo '8|RUNNING|None'", "echo RUNNING", False),
+        (SILENT, "echo PENDING", True),
+        (SILENT, "echo 'CANCELLED by 7'", False),
+        (SILENT, SILENT, None),
+    ],
+)
+def test_whether_slurm_still_holds_a_job(
+    squeue: str, sacct: str, held: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller knows; accounting is asked where it does not answer, and without either nothing is submitted."""
+    path = write_commands(tmp_path, squeue=f"#!/bin/sh\n{squeue}\n", sacct=f"#!/bin/sh\n{sacct}\n")
+    monkeypatch.setenv("PATH", path)
+    if held is None:
+        with pytest.raises(FanoutError, match="neither squeue nor sacct answers whether job 7, submitted earlier"):
+            slurm.still_held("7", slurm.Queue())
+    else:
+        assert slurm.still_held("7", slurm.Queue()) == held
+
+
+def test_accounting_that_does_not_answer_is_refused_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", write_commands(tmp_path, sbatch=SILENT, srun=SILENT, squeue=SILENT, sacct=SILENT))
+    with pytest.raises(FanoutError, match="found no working accounting: sacct says 'Connection refused'; expected"):
+        resources.check(Resources("slurm", None, 1, 1, {}))
+
+
+def test_a_job_is_done_by_an_answer_from_after_its_submission(tmp_path: Path) -> None:
+    """A controller that is down for a while, or was asked before, says nothing about a job."""
+    handle = SimpleNamespace(job_id="7", paths=SimpleNamespace(result_pickle=tmp_path / "result"))
+    queue = slurm.Queue()
+    job = slurm.SlurmJob(handle, queue, submitted=100.0)
+    assert not job.done()
+    queue.answered = 99.0
+    assert not job.done()
+    queue.answered, queue.jobs = 120.0, {"7": slurm.QueuedJob("PENDING", "QOSMaxJobsPerUserLimit")}
+    assert not job.done() and job.waits_for() == "QOSMaxJobsPerUserLimit"
+    queue.jobs = {"7": slurm.QueuedJob("RUNNING", "None")}
+    assert not job.done() and job.waits_for() is None
+    queue.jobs = {"7": slurm.QueuedJob("NODE_FAIL", "None")}
+    assert job.done() and job.exception() is not None
+    queue.jobs = {"7": slurm.QueuedJob("COMPLETED", "None")}
+    assert job.done() and job.exception() is None
+    queue.jobs = {}
+    assert job.done() and job.exception() is not None
+
+
+def test_the_lock_keeps_the_places_of_the_commit_and_adds_in_the_order_of_a_plain_run(plain: Project) -> None:
+    """A cell that is merged late stands where a plain run would have put it, and Git shows no line as moved."""
+
+    def write(*names: str) -> None:
+        entries = {name: {"cmd": f"python {name}"} for name in names}
+        (plain.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
+
+    write("train_reward_model@1", "check_params", "train_reward_model@0")
+    commit(plain, "lock")
+    write("train_dpo@90-0", "train_reward_model@0", "assess_ensemble", "check_params", "train_dpo@20-0",
+          "train_reward_model@1")  # fmt: skip
+    dvc_project.order_lock()
+    written = (plain.root / "dvc.lock").read_text()
+    write("train_reward_model@1", "check_params", "train_reward_model@0", "assess_ensemble", "train_dpo@20-0",
+          "train_dpo@90-0")  # fmt: skip
+    assert written == (plain.root / "dvc.lock").read_text()
 
 
 def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ PROGRAMS = ("munged", "mariadbd", "mariadb-install-db", "mariadb", "slurmdbd", "
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 """In the order in which they start; each writes its number to run/NAME.pid."""
 GPUS = 2
-_SECONDS = 60.0
+_SECONDS = 120.0
 _PASSWORD = "x"  # of a database that only this machine reaches, and that ends with the tests
 
 SLURM_CONF = """
@@ -119,10 +119,6 @@ class Cluster:
         done = self.run(*command)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
         return done.stdout
-
-    def state(self, job_id: str) -> str:
-        """The job's state as the controller knows it, e.g. RUNNING; empty for a job that it has forgotten."""
-        return self.run("squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T").stdout.strip()
 
     def start(self, daemon: str) -> None:
         """Start one of ``DAEMONS`` (slurmctld with the jobs that it had) and wait for its number."""

@@ -124,11 +124,11 @@ def merge(cells: Sequence[str]) -> list[PendingCell]:
         executed = [line for line in printed.splitlines() if line.startswith("Running stage")]
         if executed:
             raise FanoutError(f"found that DVC executed cells whose results it had just restored: {executed}")
-        _order_lock()
+        order_lock()
     return pending
 
 
-def _order_lock() -> None:
+def order_lock() -> None:
     """Put the entries of dvc.lock into the order that a plain `dvc repro` of the last commit would give them.
 
     Those that the commit has keep their places, or Git would show them as moved. The others come in DVC's own order of
