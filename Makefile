@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag prune reruns check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,17 @@ reproduce: $(READY)  ## Check the parameters, run the whole pipeline, show where
 summary: $(READY)  ## Show where the report is, the main numbers per beta, and the time each stage took
 	@$(BIN)/pessimism summary
 
-verify: $(READY)  ## Compare the metrics of this run with the committed ones, within stated tolerances
+verify: $(READY)  ## Read DVC's cache, and compare this run's metrics with the committed ones, within stated tolerances
+	@$(BIN)/pessimism verify --cache
 	@$(BIN)/pessimism verify
 
 dag: $(READY)  ## Draw the pipeline, one node per stage
 	@$(BIN)/pessimism dag
+
+restore: $(READY)  ## The way back from an experiment: parameters and results of the last commit, proved by content
+	$(BIN)/pessimism restore
+	$(BIN)/dvc checkout
+	$(BIN)/pessimism prune
 
 prune: $(READY)  ## Remove files and dvc.lock entries of cells that params.yaml no longer lists
 	@$(BIN)/pessimism prune

@@ -18,6 +18,7 @@ def main(params: Params) -> None:
         power_law=records.read_json(layout.POWER_LAW),
         beta_stars=records.read_json(layout.BETA_STAR),
         primary_arm=params.primary_arm,
+        paired=params.protocol.paired_seeds,
     )
     records.write_json(layout.CLAIMS, record)
 

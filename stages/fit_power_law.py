@@ -20,7 +20,8 @@ def main(params: Params) -> None:
     law = power_law.fit_power_law(means["beta"], means["augc"])
     records.write_table(layout.POWER_LAW_CURVE, power_law.curve_table(law, cells, means))
     records.write_json(layout.POWER_LAW, power_law.power_law_metrics(law))
-    records.write_json(layout.BETA_STAR, beta_star_record(cells, params.primary_arm, params.placebo))
+    stars = beta_star_record(cells, params.primary_arm, params.placebo, params.protocol.paired_seeds)
+    records.write_json(layout.BETA_STAR, stars)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ def checkout() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def own_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python` is the one that runs the tests, as where the environment is activated: the launcher is found so."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture(autouse=True)
 def visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """The GPUs the tests were started with: a stage script run inside this process shows it the first one only."""
     if VISIBLE_GPUS is None:
@@ -121,6 +127,7 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     import pandas as pd
 
     from pessimism.data import embedded_world
+    from pessimism.data.hashing import content_hash
     from pessimism.experiment import layout, records, rng
     from pessimism.models.embedded import make_model, make_tokenizer
 
@@ -136,6 +143,7 @@ def tiny_world(project: Path, edit: Edit) -> Params:
     for role in ("policy", "reward"):
         chosen = params.scale.model(role)
         identity = {"source": chosen.source, "name": chosen.name, "revision": None, "parameters": 20_000}
+        identity |= {"content_sha256": content_hash(layout.BASE_WEIGHTS)}
         size = {"vocabulary": base.config.vocab_size, "hidden_size": base.config.hidden_size}
         records.write_json(layout.base_record(role), identity | size)
     pairs = pd.DataFrame(embedded_world.preference_rows(rng.generator(0, "tiny-world"), 64))

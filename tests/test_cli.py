@@ -48,7 +48,7 @@ def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: 
     command = [sys.executable, "-m", "pessimism.cli", "check"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")})
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 problem(s) in the parameters:\n  - params.yaml: beta_percentiles: found 50")
+    assert done.stderr.startswith("error: params.yaml: beta_percentiles: found 50")
     assert "Traceback" not in done.stderr
 
 
@@ -494,12 +494,14 @@ def make_results() -> None:
     layout.REPORT_PAGE.write_text("<html></html>")
 
 
-def test_summary(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
     make_results()
     for key, seconds in (("p20-s0", 30.0), ("p50-s0", 90.0), ("p95-s0", 1000.0)):
         record = {"stage": "train_dpo", "cell": key, "seconds": seconds, "peak_memory_mib": 700.0}
         records.write_json(layout.RUN_RECORDS / f"train_dpo@{key}.json", record)
+    edit("protocols/paper.yaml", "gap_baseline", "heldout")
     text = output(capsys, "summary")
+    assert "\n\nMeasured: scale tiny, protocol paper, with gap_baseline: heldout\n\n" in text
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
     assert text.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set")
     paper, controlled = (line for line in text.splitlines() if line.startswith("By "))

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,111 +23,46 @@ import yaml
 
 from pessimism.commands import fanout as command
 from pessimism.errors import ParamsError
-from pessimism.fanout import dvc_project, scheduling, snapshot, worker
+from pessimism.experiment import records
+from pessimism.fanout import dvc_project, failures, resources, scheduling, slurm, snapshot, worker
 from pessimism.fanout.errors import FanoutError
-from pessimism.fanout.scheduling import Resources, parse_settings
+from pessimism.fanout.resources import Resources, parse_settings
 from pessimism.fanout.worker import CellJob
-from support.project_copy import new_project
+from support.project_copy import commit, new_project
+from support.quick_cells import (
+    FANOUT,
+    MEMBERS,
+    counts,
+    executions,
+    plan,
+    quick_project,
+    run,
+    stage_process,
+    traced_project,
+    until,
+)
 from support.remote_project import (
     DVC,
     Project,
     add_directory_remote,
     add_s3_remote,
     copied,
-    prepared_project,
     s3_server,
     start,
 )
 
-MEMBERS = [f"train_reward_model@{member}" for member in range(3)]
-FANOUT = (sys.executable, "-m", "pessimism.cli", "fanout")
 LOCAL = Resources("local", jobs=None, gpus=1, hours=1, settings={})
-
-# Noted by every Python that runs a stage, wherever it runs: which, by which process, where, on which GPUs, from when.
-TRACE = """
-import json, os, time
-if "DVC_STAGE" in os.environ:
-    line = [os.environ["DVC_STAGE"], os.getpid(), os.getcwd(), os.environ.get("CUDA_VISIBLE_DEVICES"), time.time()]
-    with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "trace.jsonl"), "a") as file:
-        file.write(json.dumps(line) + "\\n")
-"""
-# A training in no time, for what is about jobs and not about training. A member does first what the plan says of it.
-QUICK = """
-import json, os, sys, time
-from pathlib import Path
-home = Path({home!r})
-member = sys.argv[-1]
-def wait_for_member_2():
-    while "train_reward_model@2" not in (home / "trace.jsonl").read_text():
-        time.sleep(0.1)
-match json.loads((home / "plan.json").read_text()).get(member):
-    case "fail": sys.exit(f"error: member {{member}} does not want to")
-    case "hang": time.sleep(600)
-    case "slow": time.sleep(6)
-    case "until 2": wait_for_member_2()
-    case "beyond 2": wait_for_member_2(); time.sleep(15)
-out = Path("models/reward") / f"member-{{member}}"
-out.mkdir(parents=True)
-(out / "adapter.txt").write_text(member)
-"""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = prepared_project(tmp_path_factory.mktemp("prepared"), "prepare_data", "prepare_base")
-    (project.root.parent / "trace").mkdir()
-    (project.root.parent / "trace/sitecustomize.py").write_text(TRACE)
-    return project
+    return traced_project(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture
 def quick(prepared: Project, tmp_path: Path) -> Iterator[Project]:
-    """A project whose reward models are trained in no time, by a script that no commit holds."""
-    project = copied(prepared, tmp_path)
-    (project.root / "stages/train_reward_model.py").write_text(QUICK.format(home=str(tmp_path)))
-    plan(project)
-    add_directory_remote(project)
-    yield project
-    for process in psutil.process_iter(["cwd"]):  # where a test fails, its jobs would go on
-        if (process.info["cwd"] or "").startswith(str(tmp_path)):
-            process.kill()
-
-
-def plan(project: Project, **members: str) -> None:
-    """What a member that is trained from now on does, given as m0, m1, m2."""
-    content = {member.removeprefix("m"): word for member, word in members.items()}
-    (project.root.parent / "plan.json").write_text(json.dumps(content))
-
-
-def executions(project: Project) -> list[tuple[str, int, str, str, float]]:
-    """What ran, as noted by the processes themselves."""
-    path = project.root.parent / "trace.jsonl"
-    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def counts(project: Project) -> dict[str, int]:
-    return dict(Counter(stage for stage, *_ in executions(project)))
-
-
-def run(project: Project, *options: str, **variables: str) -> tuple[int, str]:
-    process = start(project, *FANOUT, "train_reward_model", *options, **variables)
-    try:
-        printed, _ = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    return process.returncode, printed
-
-
-def until(condition: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-def stage_process(project: Project, cell: str) -> psutil.Process:
-    (pid,) = [pid for stage, pid, *_ in executions(project) if stage == cell]
-    return psutil.Process(pid)
+    with quick_project(prepared, tmp_path) as project:
+        yield project
 
 
 def kill_job(project: Project, cell: str) -> None:
@@ -181,13 +116,16 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     assert status == 1 and "merged 2 of 3" in printed
     report = printed[printed.index("error: 1 cell(s) have no result") :]
     assert "error: member 1 does not want to" in report and "Traceback" not in report
-    (log,) = re.findall(r"^train_reward_model@1: (\S+)$", report, re.M)
+    (log,) = re.findall(r"^train_reward_model@1, attempt 1: (\S+)$", report, re.M)
     assert "member 1 does not want to" in Path(log).read_text()
+    assert "attempt 1" in Path(log).read_text().splitlines()[0]
     assert not (quick.root / "models/reward/member-1").exists()
 
     plan(quick)
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 0 and "3 cells, 2 with a result, 1 to run" in printed
+    (again,) = worker.attempt_lines(Path(log), 2)[:1]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d attempt 2 on {socket.gethostname()}", again)
     assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
 
 
@@ -235,8 +173,9 @@ class StubHandle:
 def left_behind(folder: Path, devices: str) -> subprocess.Popen[bytes]:
     """A process like that of an earlier driver's job, and its record."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(folder)])
-    record = {"executor": "local", "job_id": str(process.pid), "host": socket.gethostname(), "devices": devices}
-    (folder / scheduling.SUBMITTED).write_text(json.dumps(record))
+    place = {"host": socket.gethostname(), "devices": devices}
+    record = {"executor": "local", "job_id": str(process.pid), "attempt": 1, **place}
+    records.write_json(folder / worker.SUBMITTED, record)
     return process
 
 
@@ -248,7 +187,7 @@ def test_a_gpu_that_an_earlier_drivers_job_uses_is_taken(tmp_path: Path, monkeyp
     own, other = left_behind(tmp_path / "b", "4"), left_behind(tmp_path / "other", "5")
     number = {"executor": "local", "job_id": str(os.getpid()), "devices": "6"}  # given out again, or another machine's
     for folder, host in (("reused", socket.gethostname()), ("elsewhere", "elsewhere")):
-        (tmp_path / folder / scheduling.SUBMITTED).write_text(json.dumps(number | {"host": host}))
+        (tmp_path / folder / worker.SUBMITTED).write_text(json.dumps(number | {"host": host}))
     jobs = [CellJob(cell, (), tmp_path, "ref", "storage", "url", tmp_path / cell, None) for cell in "abcd"]
     submitted: list[tuple[str, str | None]] = []
 
@@ -283,7 +222,7 @@ def test_every_job_has_a_gpu_of_its_own(quick: Project) -> None:
 
 SBATCH = """#!{python}
 import itertools, os, re, shutil, subprocess, sys
-home = {home!r}
+home = "{home}"
 number = next(n for n in itertools.count(100) if not os.path.exists(f"{{home}}/{{n}}.sh"))
 shutil.copy(sys.argv[-1], f"{{home}}/{{number}}.sh")
 environment = {{**os.environ, "SLURM_JOB_ID": str(number), "CUDA_VISIBLE_DEVICES": f"of SLURM job {{number}}"}}
@@ -300,19 +239,20 @@ os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
 os.dup2(1, 2)
 os.execvp(sys.argv[4], sys.argv[4:])
 """
-SACCT = """#!{python}
-print("JobID|State|NodeList")
+SQUEUE = """#!{python}
 for number in range(100, 110):
-    print(f"{{number}}|{state}|node")
+    print(f"{{number}}|RUNNING|None")
+"""
+SACCT = """#!{python}
 """
 
 
 def write_commands(home: Path, **programs: str) -> str:
-    """A stand-in for SLURM: its three commands, as far as submitit uses them. Returns a PATH that has them."""
+    """A stand-in for SLURM: its commands, as far as they are used here. Returns a PATH that has them."""
     (home / "bin").mkdir(exist_ok=True)
     for name, text in programs.items():
         path = home / "bin" / name
-        path.write_text(text)
+        path.write_text(text.format(python=sys.executable, home=home))
         path.chmod(0o755)
     return os.pathsep.join([str(home / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
 
@@ -320,8 +260,7 @@ def write_commands(home: Path, **programs: str) -> str:
 @pytest.mark.slow
 def test_slurm_gets_one_gpu_per_job_and_the_users_settings(quick: Project) -> None:
     home = quick.root.parent
-    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
-    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    path = write_commands(home, sbatch=SBATCH, srun=SRUN, squeue=SQUEUE, sacct=SACCT)
     options = ("--hours", "7.5", "--set", "partition=gpu", "--set", "cpus_per_task=8")
     status, printed = run(quick, *options, PATH=path)
     assert status == 0, printed
@@ -329,14 +268,14 @@ def test_slurm_gets_one_gpu_per_job_and_the_users_settings(quick: Project) -> No
     assert {device for *_, device, _ in executions(quick)} == {f"of SLURM job {n}" for n in (100, 101, 102)}
     scripts = [(home / f"{number}.sh").read_text() for number in (100, 101, 102)]
     wanted = ("gpus-per-node=1", "time=450", "partition=gpu", "cpus-per-task=8", "job-name=pessimism-train_reward")
+    wanted += ("no-requeue", "signal=USR2@90")
     assert all(f"#SBATCH --{option}" in script for option in wanted for script in scripts)
 
 
 @pytest.mark.slow
 def test_a_job_that_slurm_still_holds_is_not_submitted_again(quick: Project) -> None:
     home = quick.root.parent
-    facts = {"python": sys.executable, "home": str(home), "state": "RUNNING"}
-    path = write_commands(home, sbatch=SBATCH.format(**facts), srun=SRUN.format(**facts), sacct=SACCT.format(**facts))
+    path = write_commands(home, sbatch=SBATCH, srun=SRUN, squeue=SQUEUE, sacct=SACCT)
     plan(quick, m0="slow", m1="hang", m2="slow")
     driver = start(quick, *FANOUT, "train_reward_model", PATH=path)
     until(lambda: len(executions(quick)) == 3)
@@ -432,11 +371,12 @@ def test_a_machine_without_slurm_names_the_other_executor(plain: Project, monkey
 
 
 @pytest.mark.parametrize(
-    ("jobs", "gpus", "hours", "option"), [(0, 1, 1, "--jobs"), (None, -1, 1, "--gpus"), (None, 1, 0, "--hours")]
+    ("jobs", "gpus", "hours", "option"),
+    [(0, 1, 1, "--jobs"), (None, -1, 1, "--gpus"), (None, 1, 0, "--hours"), (None, 1, 0.09, "--hours")],
 )
 def test_numbers_that_cannot_be_are_refused(jobs: int | None, gpus: int, hours: float, option: str) -> None:
     with pytest.raises(FanoutError, match=option):
-        scheduling.check(Resources("local", jobs, gpus, hours, {}))
+        resources.check(Resources("local", jobs, gpus, hours, {}))
 
 
 def test_settings_get_the_names_of_submitit() -> None:
@@ -445,7 +385,9 @@ def test_settings_get_the_names_of_submitit() -> None:
     assert settings == {**expected, "slurm_constraint": "h100&nvlink", "slurm_nice": 5}
 
 
-@pytest.mark.parametrize("pair", ["partition", "partition=", "time=4:00:00", "slurm_time=60", "gpus_per_node=2"])
+@pytest.mark.parametrize(
+    "pair", ["partition", "partition=", "time=4:00:00", "slurm_time=60", "gpus_per_node=2", "signal_delay_s=5"]
+)
 def test_settings_without_value_or_with_an_option_of_their_own_are_refused(pair: str) -> None:
     with pytest.raises(FanoutError, match=f"--set {pair.partition('=')[0].removeprefix('slurm_')}"):
         parse_settings([pair])
@@ -467,19 +409,19 @@ def test_places_of_this_machine(
     visible: str, jobs: int | None, gpus: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert scheduling.slots(Resources("local", jobs, gpus, 1, {}), cells=9) == expected
+    assert resources.slots(Resources("local", jobs, gpus, 1, {}), cells=9) == expected
 
 
 @pytest.mark.parametrize(("jobs", "gpus"), [(3, 1), (2, 2), (None, 4)])
 def test_more_gpus_than_there_are_are_refused(jobs: int | None, gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(FanoutError, match=r"found 2 GPU\(s\); expected at least"):
-        scheduling.check(Resources("local", jobs, gpus, 1, {}))
+        resources.check(Resources("local", jobs, gpus, 1, {}))
 
 
 def test_slurm_gets_every_cell_at_once_unless_told() -> None:
-    assert scheduling.slots(Resources("slurm", None, 1, 1, {}), cells=4) == [None] * 4
-    assert scheduling.slots(Resources("slurm", 2, 1, 1, {}), cells=4) == [None] * 2
+    assert resources.slots(Resources("slurm", None, 1, 1, {}), cells=4) == [None] * 4
+    assert resources.slots(Resources("slurm", 2, 1, 1, {}), cells=4) == [None] * 2
 
 
 def test_a_snapshot_holds_what_git_does_not_ignore_and_leaves_the_index_alone(plain: Project) -> None:
@@ -538,12 +480,158 @@ def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
 
 def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> None:
     job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
-    job.log.write_text("$ dvc push\n" + worker.FINISHED + "\n")
-    (tmp_path / "7_0_log.out").write_text("first\nTIME LIMIT\n")
-    report = command.failure_report([job])
-    assert "for other inputs than this project holds now" in report and "TIME LIMIT" in report
-    job.log.write_text("$ dvc repro\nerror: no memory\n")
-    assert "other inputs" not in command.failure_report([job]) and "no memory" in command.failure_report([job])
+    records.write_json(job.record, {"executor": "local", "job_id": "7", "attempt": 1})
+    log = "2026-11-28 09:00:00 attempt 1 on node\n2026-11-28 09:00:01 $ dvc repro\n"
+    job.log.write_text(f"{log}2026-11-28 09:00:02 {worker.FINISHED}\n")
+    assert "for other inputs than this project holds now" in failures.report([job], {job.cell: "finished"})
+    job.log.write_text(f"{log}error: no memory\n")
+    report = failures.report([job], {job.cell: "failed"})
+    assert "other inputs" not in report and "no memory" in report
+
+
+SUBMITIT_LOG = """\
+submitit INFO (2026-11-29 01:58:19,408) - Job has timed out. Ran 1 minutes out of requested 6 minutes.
+submitit WARNING (2026-11-29 01:58:19,408) - Caught signal SIGUSR2 on vm: this job is timed-out.
+submitit WARNING (2026-11-29 01:58:19,408) - Caught signal SIGUSR2 on vm: this job is timed-out.
+submitit WARNING (2026-11-29 01:58:19,410) - Bypassing signal SIGCONT
+Traceback (most recent call last):
+  File "/python/submitit/core/job_environment.py", line 227, in checkpoint_and_try_requeue
+submitit.core.utils.UncompletedJobError: Job not requeued because: checkpoint function returned None.
+srun: error: vm: task 0: Exited with exit code 1
+"""
+
+
+def test_the_scheduler_says_why_a_job_ended(tmp_path: Path) -> None:
+    """The telling line is not the last one, a killed job wrote nothing, and an older attempt is no reason."""
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    (tmp_path / "7_0_log.out").write_text(SUBMITIT_LOG)
+    records.write_json(job.record, {"executor": "local", "job_id": "7", "attempt": 2})
+    job.log.write_text("2026-11-28 09:00:00 attempt 1 on node\nerror: no memory\n")
+    report = failures.report([job], {job.cell: "failed"}).splitlines()[2:]
+    assert report == [
+        "train_dpo@20-0, attempt 2: it wrote no log: it never started",
+        *(f"  7_0_log.out: {SUBMITIT_LOG.splitlines()[number]}" for number in (1, 6, 7)),
+        "  Its time was up: give a larger --hours.",
+    ]
+
+
+@pytest.mark.parametrize(("state", "time_was_up"), [("TIMEOUT", True), ("NODE_FAIL", False), ("CANCELLED by 7", False)])
+def test_slurms_state_stands_in_the_report(
+    state: str, time_was_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = CellJob("train_dpo@20-0", (), tmp_path, "ref", "storage", "url", tmp_path, None)
+    records.write_json(job.record, {"executor": "slurm", "job_id": "7", "attempt": 1})
+    monkeypatch.setenv("PATH", write_commands(tmp_path, sacct=f"#!/bin/sh\necho '{state}|0:0|node3'\n"))
+    report = failures.report([job], {job.cell: "failed"})
+    assert f"SLURM says of job 7: {state}, exit code 0:0, nodes: node3" in report
+    assert ("give a larger --hours" in report) == time_was_up
+
+
+def test_a_cell_that_was_not_submitted_says_so(tmp_path: Path) -> None:
+    jobs = [CellJob(cell, (), tmp_path, "ref", "storage", "url", tmp_path, None) for cell in "ab"]
+    report = failures.report(jobs, {"a": "not submitted: no such partition"}).splitlines()
+    assert [line for line in report if line][1:] == ["a: not submitted: no such partition", "b: not submitted"]
+
+
+def jobs_on_slurm(home: Path, cells: str) -> list[CellJob]:
+    for cell in cells:
+        (home / cell).mkdir()
+    return [CellJob(cell, (), home, "ref", "storage", "url", home / cell, None) for cell in cells]
+
+
+def test_after_a_refused_job_no_other_is_submitted_and_those_held_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = []
+
+    def submit(job: CellJob, _: Resources) -> StubHandle:
+        submitted.append(job.cell)
+        if job.cell == refused:
+            raise FanoutError("too many jobs")
+        return StubHandle()
+
+    monkeypatch.setattr(scheduling, "_submit", submit)
+    jobs, resources = jobs_on_slurm(tmp_path, "abc"), replace(LOCAL, jobs=3)
+    refused = "a"
+    with pytest.raises(FanoutError, match="too many jobs"):
+        list(scheduling.run_all(jobs, resources))
+    refused = "b"
+    lines = [f"{job.cell}: {line}" for job, line in scheduling.run_all(jobs, resources)]
+    assert submitted == ["a", "a", "b"]
+    assert lines[1] == "b: not submitted: too many jobs" and lines[2].startswith("a: finished")
+
+
+SILENT = "#!/bin/sh\necho 'Connection refused' >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "held"),
+    [
+        ("echo '7|RUNNING|None'", SILENT, True),
+        ("echo '7|CANCELLED|None'", SILENT, False),
+        ("echo '8|RUNNING|None'", "echo RUNNING", False),
+        (SILENT, "echo PENDING", True),
+        (SILENT, "echo 'CANCELLED by 7'", False),
+        (SILENT, SILENT, None),
+    ],
+)
+def test_whether_slurm_still_holds_a_job(
+    squeue: str, sacct: str, held: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller knows; accounting is asked where it does not answer, and without either nothing is submitted."""
+    path = write_commands(tmp_path, squeue=f"#!/bin/sh\n{squeue}\n", sacct=f"#!/bin/sh\n{sacct}\n")
+    monkeypatch.setenv("PATH", path)
+    if held is None:
+        with pytest.raises(FanoutError, match="neither squeue nor sacct answers whether job 7, submitted earlier"):
+            slurm.still_held("7", slurm.Queue())
+    else:
+        assert slurm.still_held("7", slurm.Queue()) == held
+
+
+def test_accounting_that_does_not_answer_is_refused_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", write_commands(tmp_path, sbatch=SILENT, srun=SILENT, squeue=SILENT, sacct=SILENT))
+    with pytest.raises(FanoutError, match="found no working accounting: sacct says 'Connection refused'; expected"):
+        resources.check(Resources("slurm", None, 1, 1, {}))
+
+
+def test_a_job_is_done_by_an_answer_from_after_its_submission(tmp_path: Path) -> None:
+    """A controller that is down for a while, or was asked before, says nothing about a job."""
+    handle = SimpleNamespace(job_id="7", paths=SimpleNamespace(result_pickle=tmp_path / "result"))
+    queue = slurm.Queue()
+    job = slurm.SlurmJob(handle, queue, submitted=100.0)
+    assert not job.done()
+    queue.answered = 99.0
+    assert not job.done()
+    queue.answered, queue.jobs = 120.0, {"7": slurm.QueuedJob("PENDING", "QOSMaxJobsPerUserLimit")}
+    assert not job.done() and job.waits_for() == "QOSMaxJobsPerUserLimit"
+    queue.jobs = {"7": slurm.QueuedJob("RUNNING", "None")}
+    assert not job.done() and job.waits_for() is None
+    queue.jobs = {"7": slurm.QueuedJob("NODE_FAIL", "None")}
+    assert job.done() and job.exception() is not None
+    queue.jobs = {"7": slurm.QueuedJob("COMPLETED", "None")}
+    assert job.done() and job.exception() is None
+    queue.jobs = {}
+    assert job.done() and job.exception() is not None
+
+
+def test_the_lock_keeps_the_places_of_the_commit_and_adds_in_the_order_of_a_plain_run(plain: Project) -> None:
+    """A cell that is merged late stands where a plain run would have put it, and Git shows no line as moved."""
+
+    def write(*names: str) -> None:
+        entries = {name: {"cmd": f"python {name}"} for name in names}
+        (plain.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
+
+    write("train_reward_model@1", "check_params", "train_reward_model@0")
+    commit(plain, "lock")
+    write("train_dpo@90-0", "train_reward_model@0", "assess_ensemble", "check_params", "train_dpo@20-0",
+          "train_reward_model@1")  # fmt: skip
+    dvc_project.order_lock()
+    written = (plain.root / "dvc.lock").read_text()
+    write("train_reward_model@1", "check_params", "train_reward_model@0", "assess_ensemble", "train_dpo@20-0",
+          "train_dpo@90-0")  # fmt: skip
+    assert written == (plain.root / "dvc.lock").read_text()
 
 
 def test_two_jobs_of_one_cell_work_one_after_the_other(tmp_path: Path) -> None:

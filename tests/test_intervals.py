@@ -18,7 +18,7 @@ from pessimism.measures.intervals import (
     auroc,
     log_t_interval,
     resample_interval,
-    seed_resamples,
+    run_resamples,
     t_interval,
     variance_components,
 )
@@ -152,22 +152,38 @@ def test_auroc_interval_covers(shift: float) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 4, 5])
-def test_few_seeds_have_all_their_resamples(seeds: int) -> None:
-    counts_R_S, weight_R = seed_resamples(seeds)
+def test_few_paired_seeds_have_all_their_resamples(seeds: int) -> None:
+    counts_R_S_K, weight_R = run_resamples(seeds, 2, paired=True)
+    assert np.array_equal(counts_R_S_K[..., 0], counts_R_S_K[..., 1])
+    found = dict(zip(map(tuple, counts_R_S_K[..., 0].tolist()), weight_R * seeds**seeds, strict=True))
+    assert found == pytest.approx(every_resample(seeds))
+
+
+def every_resample(seeds: int) -> dict[tuple[int, ...], int]:
+    """How many of the seeds^seeds draws give each count."""
     expected: dict[tuple[int, ...], int] = {}
     for draw in product(range(seeds), repeat=seeds):
         key = tuple(draw.count(seed) for seed in range(seeds))
         expected[key] = expected.get(key, 0) + 1
-    found = dict(zip(map(tuple, counts_R_S.tolist()), weight_R * seeds**seeds, strict=True))
-    assert found == pytest.approx(expected)
+    return expected
 
 
-def test_many_seeds_have_drawn_resamples_always_the_same() -> None:
-    counts_R_S, weight_R = seed_resamples(8)
-    assert counts_R_S.shape == (2000, 8) and np.all(counts_R_S.sum(axis=1) == 8)
+def test_few_unpaired_runs_have_all_resamples_of_each_beta() -> None:
+    counts_R_S_K, weight_R = run_resamples(3, 3, paired=False)
+    assert counts_R_S_K.shape == (1000, 3, 3) and weight_R.sum() == pytest.approx(1.0)
+    one = every_resample(3)
+    for counts_S_K, weight in zip(counts_R_S_K[::97], weight_R[::97], strict=True):
+        assert weight * 27**3 == pytest.approx(math.prod(one[tuple(counts)] for counts in counts_S_K.T.tolist()))
+
+
+@pytest.mark.parametrize(("seeds", "betas", "paired"), [(8, 3, True), (8, 3, False), (3, 6, False)])
+def test_many_have_drawn_resamples_always_the_same(seeds: int, betas: int, paired: bool) -> None:
+    counts_R_S_K, weight_R = run_resamples(seeds, betas, paired)
+    assert counts_R_S_K.shape == (2000, seeds, betas) and np.all(counts_R_S_K.sum(axis=1) == seeds)
     assert weight_R.sum() == pytest.approx(1.0)
-    assert counts_R_S.mean(axis=0) == pytest.approx(np.ones(8), abs=0.1)
-    assert np.array_equal(counts_R_S, seed_resamples(8)[0])
+    assert counts_R_S_K.mean(axis=0) == pytest.approx(np.ones((seeds, betas)), abs=0.1)
+    assert np.array_equal(counts_R_S_K, run_resamples(seeds, betas, paired)[0])
+    assert np.array_equal(counts_R_S_K[..., 0], counts_R_S_K[..., 1]) == paired
 
 
 def test_resample_interval_weighs() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 
 from pessimism.claims import mechanism
 from pessimism.claims.conservatism import beta_star_record
@@ -35,8 +36,20 @@ def runs(x_S_K: np.ndarray, y_S_K: np.ndarray) -> pd.DataFrame:
     )
 
 
-def linked(x_S_K: np.ndarray, y_S_K: np.ndarray) -> dict[str, object]:
-    return link(runs(x_S_K, y_S_K), "x", "y", np.random.default_rng(0))
+def linked(x_S_K: np.ndarray, y_S_K: np.ndarray, paired: bool = True) -> dict[str, object]:
+    return link(runs(x_S_K, y_S_K), "x", "y", paired, np.random.default_rng(0))
+
+
+def test_a_link_of_unpaired_runs_is_over_all_of_them() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [30.0, 10.0, 20.0]])
+    y = np.array([[5.0, 6.0, 7.0], [3.0, 1.0, 2.0]])
+    found = linked(x, y, paired=False)
+    null = [np.corrcoef(rankdata(x), rankdata(y.ravel()[list(o)]))[0, 1] for o in itertools.permutations(range(6))]
+    observed = np.corrcoef(rankdata(x), rankdata(y))[0, 1]
+    assert found["correlation"] == pytest.approx(observed)
+    assert found["p"] == pytest.approx(np.mean(np.abs(null) >= abs(observed) - 1e-9))
+    swapped = linked(x[[1, 0]], y[[1, 0]], paired=False)
+    assert (swapped["correlation"], swapped["p"]) == (found["correlation"], found["p"])
 
 
 def test_a_link_is_the_mean_correlation_within_seeds() -> None:
@@ -85,11 +98,11 @@ def test_mechanism_of_a_finished_project(tmp_path: Path, monkeypatch: pytest.Mon
     table = disagreement_table(measurements.runs, measurements.betas)
     assert len(table) == 18 * 5
     record = mechanism.mechanism_record(cells, table, measurements.params)
-    assert record["smallest_p"] == pytest.approx(2 / 216)
+    assert record["smallest_p"] == pytest.approx(1 / 10_000) and not record["paired_seeds"]
     conservatism = record["controlled"]["conservatism"]
     assert [(found["to"], found["correlation"]) for found in conservatism] == [
-        ("kl_to_base", -1.0),
-        ("response_entropy_dpo", -1.0),
+        ("kl_to_base", pytest.approx(-0.949, abs=0.001)),  # three equal betas each, and nine values without ties
+        ("response_entropy_dpo", pytest.approx(-0.949, abs=0.001)),
     ]
     chains = {
         measure: [(found["from"], found["to"]) for found in record[measure]["chain"]]
@@ -127,7 +140,7 @@ def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     measurements = read_measurements(write_project(tmp_path))
     cells = scores.cell_table(measurements)
-    record = beta_star_record(cells, "proxy", "placebo")
+    record = beta_star_record(cells, "proxy", "placebo", paired=False)
     assert record.keys() == {"paper", "controlled"}
     placebo = cells[cells["arm"] == "placebo"]
     for measure, column in (("paper", "augc"), ("controlled", "controlled_augc")):
@@ -136,7 +149,7 @@ def test_beta_star_by_both_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         above = means.index[means > level]
         assert record[measure]["above_placebo"]["estimate"] == (above[0] if len(above) else None)
         assert record[measure]["forms"]["refused"].startswith("fewer than six")
-    without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy", None)
+    without = beta_star_record(cells[cells["arm"] == "proxy"], "proxy", None, paired=False)
     assert without["paper"]["above_placebo"]["not_identified"] == "there is no placebo run"
     records.write_json(tmp_path / "beta_star.json", record)
 
@@ -153,7 +166,7 @@ def test_def_61_takes_the_measure_and_the_quality_that_it_names() -> None:
         }
     )
     cells = pd.concat([per_beta.assign(seed=seed, arm="proxy") for seed in range(3)])
-    record = beta_star_record(cells, "proxy", "placebo")
+    record = beta_star_record(cells, "proxy", "placebo", paired=False)
     found = {
         (measure, quality): record[measure][f"def_61_{quality}"]["estimate"]
         for measure in ("paper", "controlled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import yaml
 
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
+from pessimism.experiment.scale import EMBEDDED_CONTEXT, EMBEDDED_LAYERS
+from pessimism.experiment.yaml_files import parse_yaml
 from support.repository import CHECKOUT, Edit
 
 DESIGN, SCALE, PROTOCOL = "params.yaml", "scales/tiny.yaml", "protocols/paper.yaml"
@@ -107,8 +110,24 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (DESIGN, "beta_percentile", [20], "unknown key", "'beta_percentiles'"),
         (DESIGN, "arms", ..., "arms: missing", "a list"),
         (SCALE, "dpo.lr", 0.1, "dpo.lr: unknown key", "'learning_rate'"),
-        (SCALE, "dpo.learning_rate", ..., "dpo.learning_rate: missing", "a number or null"),
-        (SCALE, "dpo.learning_rate", "1e-3", "'1e-3'", "a number"),
+        (SCALE, "dpo.learning_rate", ..., "dpo.learning_rate: missing", "a finite number or null"),
+        (SCALE, "dpo.learning_rate", "fast", "'fast'", "a finite number"),
+        (SCALE, "dpo.learning_rate", math.nan, "nan", "a finite number"),
+        (SCALE, "gpu_memory_gb", math.inf, "inf", "a finite number"),
+        (SCALE, "gpu_memory_gb", -math.inf, "-inf", "a finite number"),
+        (SCALE, "gpu_memory_gb", 10**400, "found 1000", "a finite number"),
+        (PROTOCOL, "top_p", math.nan, "nan", "a finite number"),
+        (PROTOCOL, "arms.proxy.learning_rate_factor", math.inf, "inf", "a finite number"),
+        (SCALE, "policy.lora_dropout", 2.0, "2.0", "[0, 1)"),
+        (SCALE, "reward.lora_dropout", 1.0, "1.0", "[0, 1)"),
+        (SCALE, "embedded.hidden_size", 33, "33", "a multiple of 8"),
+        (SCALE, "embedded.key_value_heads", 3, "3", "a divisor of attention_heads (4)"),
+        (SCALE, "policy.lora_targets", ["q_proj", "query"], "['query']", "'gate_proj'"),
+        (SCALE, "lengths.sequence", 513, "513", "at most 512"),
+        (PROTOCOL, "arms.a/b", {"reward": "true", "kappa": "none", "learning_rate_factor": 1.0}, "['a/b']", "letters"),
+        (DESIGN, "offline.objective", "likes", "'likes'", "one of ['dpo']"),
+        (DESIGN, "online.objective", "likes", "'likes'", "one of ['reinforce']"),
+        (SCALE, "tasks.kind", "likes", "'likes'", "one of ['arithmetic', 'gsm8k']"),
         (SCALE, "dpo.learning_rate", 0.0, "0.0", "above 0"),
         (SCALE, "online.steps", 2.5, "2.5", "an integer"),
         (SCALE, "online.steps", 0, "found 0", "above 0"),
@@ -133,17 +152,17 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
         (DESIGN, "offline_cells", ["b0.0"], "'b0.0'", "above 0"),
         (DESIGN, "offline_cells", ["p20"], "'p20'", "such as b0.05"),
         (DESIGN, "offline_cells", ["b5"], "'b5'", "p or b with digits only"),
-        (DESIGN, "offline_cells", [0.05], "0.05", "a text"),
+        (DESIGN, "offline_cells", [0.05], "0.05", "a text such as b0.05"),
         (DESIGN, "online.objective", ..., "online.objective: missing", "a text"),
         (SCALE, "preferences.limit", -5, "-5", "above 0"),
         (PROTOCOL, "top_p", 1.5, "1.5", "(0, 1]"),
         (PROTOCOL, "kl_percentile", 101, "101", "(0, 100]"),
         (PROTOCOL, "arms.proxy.kappa", "off", "'off'", "one of coupled, fixed, none"),
         (PROTOCOL, "arms.proxy.reward", False, "False", "one of ensemble, true, random"),
-        (PROTOCOL, "arms.proxy.learning_rate_factor", -1, "-1", "above 0"),
+        (PROTOCOL, "arms.proxy.learning_rate_factor", -1, "-1", "0 or more"),
         (PROTOCOL, "arms.oracle", ["true"], "['true']", "a mapping"),
         (PROTOCOL, "arms.oracle.rate", 1, "arms.oracle.rate: unknown key", "'kappa'"),
-        (PROTOCOL, "kl_numerator", None, "found None", "a number"),
+        (PROTOCOL, "kl_numerator", None, "found None", "a finite number"),
         (PROTOCOL, "paired_seeds", 1, "1", "true or false"),
         (PROTOCOL, "kl_noise", 0.1, "kl_noise: unknown key", "'kl_noise_floor'"),
     ],
@@ -173,6 +192,51 @@ def test_another_scale_is_read_without_touching_the_parameters(project: Path) ->
         load_params(scale="huge")
 
 
+@pytest.mark.parametrize("written", ["5e-05", "1e-5", "5E-5", "0.00005", "1.0e-05", "+5e-05"])
+def test_a_small_number_is_read_as_users_and_dvc_write_it(project: Path, written: str) -> None:
+    path = project / SCALE
+    path.write_text(re.sub(r"learning_rate: 0\.001\b", f"learning_rate: {written}", path.read_text()))
+    params = load_params()
+    assert params.scale.dpo.learning_rate == params.scale.reward_training.learning_rate == float(written)
+
+
+def test_dvc_reads_every_parameter_as_we_do() -> None:
+    from dvc.utils.serialize import load_yaml
+
+    for path in (*CHECKOUT.glob("*.yaml"), *CHECKOUT.glob("scales/*.yaml"), *CHECKOUT.glob("protocols/*.yaml")):
+        assert load_yaml(str(path)) == parse_yaml(path.read_text(), path.name)
+
+
+@pytest.mark.parametrize("name", [DESIGN, SCALE, PROTOCOL])
+def test_a_key_that_stands_twice_is_refused(project: Path, name: str) -> None:
+    path = project / name
+    key = next(line for line in path.read_text().splitlines() if re.match(r"\w+: \S", line))
+    path.write_text(f"{path.read_text().rstrip()}\n{key}\n")
+    twice = key.partition(":")[0]
+    lines = len(path.read_text().splitlines())
+    assert message() == f'{name} is not YAML: found duplicate key "{twice}" in line {lines}, column 1'
+
+
+def test_the_embedded_model_is_the_one_that_the_scale_is_checked_for(project: Path) -> None:
+    import torch
+
+    from pessimism.models.embedded import make_model, make_tokenizer
+
+    sizes = load_params().scale.embedded
+    assert sizes is not None
+    model = make_model(sizes, make_tokenizer())
+    layers = [path.rpartition(".")[2] for path, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    assert {*layers} - {"lm_head"} == {*EMBEDDED_LAYERS}
+    assert model.config.max_position_embeddings == EMBEDDED_CONTEXT
+
+
+def test_files_of_the_package_are_told_with_all_other_problems(project: Path, edit: Edit) -> None:
+    edit(DESIGN, "offline.objective", "this")
+    edit(DESIGN, "online.objective", "that")
+    edit(SCALE, "tasks.kind", "those")
+    assert all(name in message() for name in ("3 problem(s)", "'this'", "'that'", "'those'"))
+
+
 def test_all_problems_are_told_at_once(project: Path, edit: Edit) -> None:
     edit(DESIGN, "beta_percentiles", [0, 0])
     edit(SCALE, "dpo.learning_rate", -1.0)
@@ -187,6 +251,8 @@ def test_file_that_is_no_mapping_or_no_yaml_or_absent(project: Path, name: str) 
     (project / name).write_text("- a list\n")
     assert "expected a mapping" in message()
     (project / name).write_text("a: [\n")
-    assert f"{name} is not YAML" in message()
+    assert f"{name} is not YAML: did not find expected node content in line 2, column 1" in message()
+    (project / name).write_bytes("a: é".encode("latin-1"))
+    assert f"{name} is not UTF-8" in message()
     (project / name).unlink()
     assert Path(name).stem in message()

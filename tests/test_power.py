@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from pessimism.measures.contrasts import trend_ps
 from pessimism.measures.power import Unknown, residual_sd, seeds_needed
-from pessimism.measures.trends import page_trend
 
 
 def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:
@@ -24,41 +24,46 @@ def test_residual_spread_by_hand() -> None:
     assert residual_sd(np.array([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
 
 
-def test_a_certain_trend_needs_as_many_seeds_as_the_smallest_p_asks_for() -> None:
-    """Every order is perfect: 1/6 and 1/36 at one and two seeds, 1/216 at three, 1/1296 at four."""
-    assert seeds_needed(observed(100.0)) == 2
-    assert seeds_needed(observed(100.0), alpha=0.01) == 3
-    assert seeds_needed(observed(100.0), alpha=0.001) == 4
+@pytest.mark.parametrize("paired", [False, True])
+def test_weaker_trends_and_stricter_levels_need_more(paired: bool) -> None:
+    numbers = [seeds_needed(observed(rise), 0.05, paired) for rise in (4.0, 1.0, 0.5)]
+    strict = seeds_needed(observed(1.0), 0.05 / 8, paired)
+    assert all(isinstance(number, int) for number in [*numbers, strict]) and numbers == sorted(set(numbers))
+    assert int(strict) > int(numbers[1])
 
 
-def test_weaker_trends_and_stricter_levels_need_more() -> None:
-    numbers = [seeds_needed(observed(rise)) for rise in (2.0, 1.0, 0.5)]
-    assert all(isinstance(number, int) for number in numbers) and numbers == sorted(set(numbers))
-    strict = seeds_needed(observed(1.0), alpha=0.05 / 8)
-    assert isinstance(strict, int) and strict > numbers[1]
-
-
-def test_the_number_has_its_power_and_one_seed_less_has_not() -> None:
-    needed = seeds_needed(observed(1.0))
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_number_has_its_power_and_one_seed_less_has_not(paired: bool) -> None:
+    values = observed(1.0)
+    needed = seeds_needed(values, 0.05, paired)
     assert isinstance(needed, int)
-    generator = np.random.default_rng(99)
+    spread = residual_sd(values) if paired else values.std(axis=0, ddof=1)
 
     def power(seeds: int) -> float:
-        runs = generator.normal(size=(1500, seeds, 3)) + np.arange(3.0)
-        return float(np.mean([page_trend(values) <= 0.05 for values in runs]))
+        runs = np.random.default_rng(99).normal(size=(1500, seeds, 3)) * spread + values.mean(axis=0)
+        return float(np.mean(trend_ps(runs, paired)[0] <= 0.05))
 
-    assert power(needed) >= 0.8 - 0.04 and power(needed - 1) < 0.8 + 0.04
+    assert power(needed) >= 0.8 - 0.05 and power(needed - 1) < 0.8 + 0.05
 
 
-def test_seed_levels_do_not_matter() -> None:
+def test_seed_levels_do_not_matter_where_seeds_are_paired() -> None:
     levels = 1000.0 * np.arange(5)[:, None]
-    assert seeds_needed(observed(1.0) + levels) == seeds_needed(observed(1.0))
+    assert seeds_needed(observed(1.0) + levels, 0.05, True) == seeds_needed(observed(1.0), 0.05, True)
+    assert seeds_needed(observed(1.0) + levels, 0.05, False) is Unknown.TOO_MANY
 
 
-def test_the_direction_counts() -> None:
-    assert seeds_needed(-observed(2.0)) is Unknown.TOO_MANY
-    assert seeds_needed(-observed(2.0), alternative="less") == seeds_needed(observed(2.0))
-    assert Unknown.TOO_MANY == "more than 50"
+def test_names_do_not_matter_where_they_are_not() -> None:
+    values = observed(1.0)
+    renamed = np.column_stack([values[::-1, 0], values[:, 1], np.roll(values[:, 2], 2)])
+    assert seeds_needed(renamed, 0.05, False) == seeds_needed(values, 0.05, False)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_either_direction_is_planned(paired: bool) -> None:
+    """A trend against the claim needs as many runs to contradict it as one for it to support it."""
+    against, towards = seeds_needed(observed(-2.0), 0.05, paired), seeds_needed(observed(2.0), 0.05, paired)
+    assert isinstance(against, int) and isinstance(towards, int) and abs(against - towards) <= 1
+    assert seeds_needed(observed(0.0), 0.05, paired) is Unknown.TOO_MANY == "more than 50"
 
 
 @pytest.mark.parametrize(
@@ -67,9 +72,13 @@ def test_the_direction_counts() -> None:
         ([[1.0, 2.0, 3.0]], Unknown.FEW_VALUES),
         ([[1.0], [2.0]], Unknown.FEW_VALUES),
         ([[1.0, math.inf], [2.0, 3.0]], Unknown.NOT_FINITE),
-        ([[1.0, 2.0], [3.0, 4.0]], Unknown.NO_SPREAD),
+        ([[1.0, 2.0], [3.0, 4.0]], Unknown.NO_SPREAD),  # but for the seeds' levels
         ([[0.0, 0.0], [0.0, 0.0]], Unknown.NO_SPREAD),
     ],
 )
 def test_nothing_to_plan_with(values: list[list[float]], reason: Unknown) -> None:
-    assert seeds_needed(values) is reason
+    assert seeds_needed(values, 0.05, paired=True) is reason
+
+
+def test_unpaired_runs_without_spread_cannot_be_planned_with() -> None:
+    assert seeds_needed([[1.0, 2.0], [1.0, 2.0]], 0.05, paired=False) is Unknown.NO_SPREAD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from pessimism.checks import preflight, startup
-from pessimism.errors import ResourceError, SourceError
+from pessimism.errors import ParamsError, ResourceError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
 from pessimism.machine import hub, resources
@@ -71,7 +72,7 @@ def test_startup_reaches_neither_rows_nor_slow_libraries() -> None:
     """It runs first in every stage, and each stage would depend on all that it imports."""
     files = {path.relative_to(import_closure.SOURCE / "pessimism").as_posix() for path in startup_closure()}
     assert not any(file.startswith(("data/", "models/", "commands/")) for file in files)
-    assert import_closure.libraries_at_start(Path(startup.__file__)) <= {*sys.stdlib_module_names, "yaml"}
+    assert import_closure.libraries_at_start(Path(startup.__file__)) <= {*sys.stdlib_module_names, "ruamel"}
 
 
 def startup_closure() -> set[Path]:
@@ -249,3 +250,28 @@ def test_a_whole_run_is_refused_for_a_model_that_cannot_be_used(project: Path, e
     edit(SCALE, "reward.name", "model")
     with pytest.raises(SourceError, match="scales/tiny.yaml: reward: could not read the configuration"):
         preflight.check(load_params())
+
+
+def test_a_whole_run_is_refused_for_too_few_problems(project: Path, edit: Edit, tmp_path: Path) -> None:
+    """Found by the first online run, they had cost every checkpoint."""
+    rows = [json.dumps({"question": f"{row} + 1?", "answer": f"#### {row + 1}"}) for row in range(6)]
+    for split in ("train", "test"):
+        (tmp_path / f"gsm8k_{split}.jsonl").write_text("\n".join(rows))
+    for key, value in {"kind": "gsm8k", "source": "path", "name": str(tmp_path), "heldout": 2}.items():
+        edit(SCALE, f"tasks.{key}", value)
+    edit(SCALE, "online.batch_size", 6)
+    preflight.check(load_params())
+    edit("protocols/paper.yaml", "prompt_split", "train")
+    message = r"tasks: found 4 problems in split train; expected online.batch_size \(6\) or more"
+    with pytest.raises(ParamsError, match=message):
+        preflight.check(load_params())
+
+
+def test_every_missing_local_file_is_told_at_once(project: Path, edit: Edit) -> None:
+    for section in ("policy", "reward", "preferences", "tasks"):
+        edit(SCALE, f"{section}.source", "path")
+        edit(SCALE, f"{section}.name", f"no-{section}")
+    edit(SCALE, "tasks.kind", "gsm8k")
+    with pytest.raises(SourceError, match="^4 problem") as raised:
+        preflight.check(load_params())
+    assert all(f"no-{section}" in str(raised.value) for section in ("policy", "reward", "preferences", "tasks"))

@@ -257,16 +257,16 @@ def test_variance_components_by_beta_and_arm(default: Path) -> None:
 def judged(verdict: str, **other: Any) -> dict[str, Any]:
     found = {"verdict": verdict, "quantity": "augc", "unit": "gap", "estimate": 2.0, "interval": [1.0, 3.0]}
     found |= {"trend_correlation": 0.5, "p": 0.01, "p_opposite": 0.99, "p_adjusted": 0.04, "p_opposite_adjusted": 1.0}
-    return {**found, "reason": "", "test": "a test", "seeds_needed": 7, "jonckheere_p": 0.02, **other}
+    return {**found, "reason": "", "test": "a test", "seeds_needed": 7, "role": "secondary", **other}
 
 
 def invented_claims() -> dict[str, dict[str, Any]]:
     open_ = judged("insufficient", estimate=None, interval=None, seeds_needed="more than 50")
     no_star = {**open_, "quantity": "beta_star"}
     verdicts = {
-        "C1": (judged("supported"), judged("contradicted", p_opposite_adjusted=0.03)),
+        "C1": (judged("supported"), judged("contradicted", p_opposite_adjusted=0.03, role="primary")),
         "C10": (judged("insufficient", quantity="beta_star", estimate=1.25, p_adjusted=None), no_star),
-        "C2": (judged("supported"), {**open_, "seeds_needed": 12}),
+        "C2": (judged("supported"), {**open_, "seeds_needed": 12, "seeds_needed_for": "contradicted"}),
     }
     return {
         name: {
@@ -282,16 +282,19 @@ def invented_claims() -> dict[str, dict[str, Any]]:
 
 def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
     sentence = claim_tables.verdict_sentence(invented_claims())
+    assert "The primary claim, C1 by the controlled measure, is contradicted (p 0.01, in the opposite" in sentence
     assert "By the paper's measure these runs support 2 of the paper's 3 claims (C1, C2), contradict 0 and" in sentence
     assert "By the controlled measure these runs support 0 of the paper's 3 claims, contradict 1 (C1) and" in sentence
-    assert claim_tables.power_sentence(invented_claims()).count("C2 12") == 1
+    assert claim_tables.power_sentence(invented_claims()).count("C2 12 to contradict it") == 1
 
 
 def test_a_claim_has_both_measures_beside_each_other() -> None:
     table = claim_tables.claims_table(invented_claims())
     assert [row[0].main for row in table.rows] == ["C1", "C2", "C10"]
     c1, c2, c10 = table.rows
-    assert c1[2] == Entry("supported", mark="supported") and c1[6] == Entry("contradicted", mark="contradicted")
+    assert c1[2] == Entry("supported", mark="supported") and c1[6] == Entry(
+        "contradicted", "primary claim", mark="contradicted"
+    )
     assert c1[3] == Entry("+2", "[1,\N{NO-BREAK SPACE}3]\ngap") and c1[4].main == "+0.5"
     assert c1[5] == Entry("0.04") and c1[9] == Entry("0.04", "opposite 0.03")
     assert c10[3].main == "β* = 1.25" and c10[5].main == "–"
@@ -304,24 +307,27 @@ def test_a_claim_has_both_measures_beside_each_other() -> None:
     ("design", "says"),
     [
         (
-            {"betas": 3, "seeds": 3, "page_smallest_p": 1 / 216},
-            "1/216 = 0.00463; over the family of 8 claims (Holm) it",
+            {"betas": 3, "seeds": 3, "smallest_p": 1 / 216},
+            "between betas is 1/216 = 0.00463; over 8 secondary claims (Holm) it becomes 0.037. At most 0.05",
         ),
-        ({"betas": 3, "seeds": 1, "page_smallest_p": 1 / 6}, "no trend claim can be supported or contradicted"),
-        ({"betas": 1, "seeds": 2, "page_smallest_p": None}, "1 beta and 2 seeds have no trend to test"),
-        ({"betas": 9, "seeds": 3, "page_smallest_p": 1e-16}, "exact test is < 0.0001;"),
+        ({"betas": 3, "seeds": 2, "smallest_p": 1 / 36}, "The latter is above 0.05: only the primary claim can be"),
+        ({"betas": 2, "seeds": 2, "smallest_p": 1 / 6}, "no trend claim can be supported or contradicted"),
+        ({"betas": 1, "seeds": 2, "smallest_p": None}, "1 beta and 2 seeds have no trend to test"),
+        ({"betas": 9, "seeds": 3, "smallest_p": 1e-16}, "between betas is < 0.0001;"),
     ],
 )
 def test_what_the_design_can_show(design: dict[str, Any], says: str) -> None:
-    p = design["page_smallest_p"]
+    p = design["smallest_p"]
     adjusted = None if p is None else min(1.0, 8 * p)
     able = adjusted is not None and adjusted <= 0.05
     rest = {
-        "page_smallest_adjusted_p": adjusted,
+        "smallest_adjusted_p": adjusted,
+        "can_support_the_primary_claim": p is not None and p <= 0.05,
         "can_support_a_claim": able,
         "can_support_a_two_sided_claim": False,
         "alpha": 0.05,
         "claims_in_family": 8,
+        "paired_seeds": False,
     }
     claims = invented_claims()
     claims["C2"]["predicted"] = "depends on beta"
@@ -398,7 +404,7 @@ def test_links_of_both_measures_stand_in_one_row(default: Path) -> None:
         assert row[5].main == number(controlled["correlation"], signed=True)
         assert row[6].main == tables.bounds(controlled["null_interval"])
     assert table.rows[0][4].main == "β → response entropy"
-    assert "no two-sided p can be below 0.00926" in mechanism_tables.mechanism_sentence(mechanism)
+    assert "over 9 runs: no two-sided p can be below 0.0001" in mechanism_tables.mechanism_sentence(mechanism)
 
 
 @pytest.mark.parametrize(

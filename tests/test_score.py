@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pessimism import cli
-from pessimism.claims.log_trends import trend
+from pessimism.claims.log_trends import OVER_MEANS, trend
+from pessimism.claims.trend_kinds import UNPAIRED
+from pessimism.measures.contrasts import groups_ps, trend_p
 from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
-from pessimism.measures.trends import jonckheere, page_trend, spearman_exact_p
+from pessimism.measures.trends import spearman_exact_p
 from pessimism.scoring.columns import ALL
 from pessimism.scoring.log_scores import LogDesign, score_log
 from pessimism.scoring.log_table import LogColumns
@@ -295,28 +297,44 @@ def trends(found: dict[str, Any]) -> dict[str, Any]:
     return {row["number"]: row for row in found["trends"] if row["measure"] == "controlled"}
 
 
-def test_trend_paired_by_seed_is_pages(tmp_path: Path, score: Score) -> None:
+def test_runs_of_a_log_are_not_paired(tmp_path: Path, score: Score) -> None:
     table_S_K = [[1, 2, 3], [1, 3, 2], [4, 5, 6]]
     values = {(beta, s): row[k] for s, row in enumerate(table_S_K) for k, beta in enumerate((0.1, 0.5, 10.0))}
     path = write(tmp_path / "run.csv", sweep(values))
     found = trends(score(path, "--beta", "b", "--seed", "s", "--proxy-sd", 1, "--true-sd", 1))
     row = found["controlled_augc"]
-    assert (row["test"], row["betas"], row["runs"]) == ("exact Page, paired by seed", [0.1, 0.5, 10.0], 9)
+    assert (row["test"], row["betas"], row["runs"]) == (UNPAIRED, [0.1, 0.5, 10.0], 9)
     assert row["levels"] == pytest.approx([2, 10 / 3, 11 / 3]) and row["spearman"] == pytest.approx(1)
-    assert row["p"] == page_trend(table_S_K, "greater") and row["p_opposite"] == page_trend(table_S_K, "less")
+    assert (row["p"], row["p_opposite"]) == pytest.approx(trend_p(table_S_K, paired=False))
 
 
-def test_holm_is_over_all_claims_of_the_paper(tmp_path: Path, score: Score) -> None:
+def with_placebos(values: dict[tuple[float, int], float]) -> pd.DataFrame:
+    """The runs, and beside each a placebo in which nothing happens."""
+    placebos = pd.concat([means([1, 1], [1, 1], b=beta, s=seed) for beta, seed in values])
+    return pd.concat([sweep(values).assign(arm="on"), placebos.assign(arm="off")])
+
+
+def test_holm_is_over_the_secondary_claims_of_the_paper(tmp_path: Path, score: Score) -> None:
     """C1 by the paper's AUGC, C7 by its onset; the six others count as if nothing spoke for them or against them."""
-    values = {(beta, s): beta + s / 10 for beta in (1, 2, 3) for s in range(3)}
+    values = {(beta, s): beta + s / 10 for beta in (1.0, 2.0, 3.0) for s in range(3)}
+    path = write(tmp_path / "run.csv", with_placebos(values))
+    arguments = ["--beta", "b", "--seed", "s", "--arm", "arm", "--placebo", "off"]
+    found = score(path, *arguments, "--proxy-sd", 1, "--true-sd", 1)
+    rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
+    about = {name: row["claim"] for name, row in rows.items() if row["claim"]}
+    assert about == {"augc": "C1", "onset_step": "C7"} and rows["final_gap"]["p_adjusted"] is None
+    first, guard = rows["augc"], rows["signed_augc_excess"]
+    assert first["family"] == 8 and first["p_adjusted"] == pytest.approx(8 * max(first["p"], guard["p"]))
+    primary = trends(found)["controlled_signed_augc_excess"]
+    assert primary["claim"] == "C1" and primary["family"] == 7
+    assert primary["p_adjusted"] == primary["p"] == pytest.approx(1 / 1680)
+
+
+def test_a_claim_whose_guard_takes_a_placebo_is_not_judged_without_one(tmp_path: Path, score: Score) -> None:
+    values = {(beta, s): beta + s / 10 for beta in (1.0, 2.0, 3.0) for s in range(3)}
     found = score(write(tmp_path / "run.csv", sweep(values)), "--beta", "b", "--seed", "s")
     rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
-    assert {name: row["claim"] for name, row in rows.items()} == {"final_gap": None, "augc": "C1", "onset_step": "C7"}
-    p, onset = 1 / 216, rows["onset_step"]["p"]
-    assert rows["augc"]["p"] == pytest.approx(p) and onset > p
-    assert rows["augc"]["p_adjusted"] == pytest.approx(8 * p)
-    assert rows["onset_step"]["p_adjusted"] == pytest.approx(7 * onset)
-    assert rows["final_gap"]["p_adjusted"] is None
+    assert rows["augc"]["claim"] == "C1" and rows["augc"]["p_adjusted"] == 1.0 and rows["augc"]["p"] < 0.01
 
 
 def runs_of(values: dict[float, list[float]]) -> pd.DataFrame:
@@ -325,29 +343,31 @@ def runs_of(values: dict[float, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["beta", "augc"]).assign(seed=range(len(rows)))
 
 
-def test_trend_of_unpaired_runs_is_jonckheeres() -> None:
-    method, found = trend(runs_of({1: [1, 1.1], 2: [2, 2.1], 3: [3, 3.1]}), ALL["augc"])
-    assert method == "Jonckheere-Terpstra" and found is not None
-    assert found.p == pytest.approx(jonckheere([[1, 1.1], [2, 2.1], [3, 3.1]])) == pytest.approx(1 / 90)
-    assert found.p_opposite == pytest.approx(1)
+def test_trend_of_unequal_groups_is_the_unpaired_one() -> None:
+    groups = [[1, 1.1], [2, 2.1, 2.3], [3, 3.1]]
+    method, found = trend(runs_of(dict(enumerate(groups))), ALL["augc"])
+    rises, falls = groups_ps([np.array([group]) for group in groups])
+    assert method == UNPAIRED and (found.p, found.p_opposite) == (rises[0], falls[0])
+    assert found.p == pytest.approx(1 / 210) and found.p_opposite == pytest.approx(1, abs=0.001)
 
 
 def test_trend_of_an_onset_is_toward_earlier_and_never_comes_last() -> None:
     runs = runs_of({1: [np.nan, np.nan], 2: [9, np.nan], 3: [1, 2]}).rename(columns={"augc": "onset_step"})
     _, found = trend(runs, ALL["onset_step"])
-    expected = jonckheere([[np.inf, np.inf], [9, np.inf], [1, 2]], "less")
-    assert found is not None and found.p == pytest.approx(expected) and found.p < 0.1
+    _, falls = groups_ps([np.array([group]) for group in ([np.inf, np.inf], [9, np.inf], [1, 2])])
+    assert found.p == falls[0] < 0.1
 
 
-def test_trend_of_single_runs_is_spearmans_exact_one(tmp_path: Path, score: Score) -> None:
-    """With three it cannot be below one sixth; above twelve betas there is none."""
+def test_trend_of_single_runs_is_a_permutation_of_them(tmp_path: Path, score: Score) -> None:
+    """With three it cannot be below one sixth; many betas are drawn, not enumerated."""
     path = write(tmp_path / "run.csv", sweep({(1, 0): 1.0, (2, 0): 2.0, (3, 0): 9.0}))
     row = trends(score(path, "--beta", "b", "--proxy-sd", 1, "--true-sd", 1))["controlled_augc"]
-    assert row["test"] == "exact Page, over the means" and row["p"] == pytest.approx(1 / 6)
-    values = [3.0, 1.0, 1.0, 7.0, 5.0]
+    assert row["test"] == OVER_MEANS and row["p"] == pytest.approx(1 / 6)
+    values = [3.0, 1.0, 2.0, 5.0, 4.0]
     _, found = trend(runs_of({beta: [value] for beta, value in enumerate(values)}), ALL["augc"])
-    assert found is not None and found.p == pytest.approx(spearman_exact_p(range(5), values))
-    assert trend(runs_of({beta: [beta] for beta in range(13)}), ALL["augc"]) == ("exact Page, over the means", None)
+    assert found.p == pytest.approx(spearman_exact_p(range(5), values))
+    many = trend(runs_of({beta: [beta] for beta in range(13)}), ALL["augc"])
+    assert many[0] == OVER_MEANS and many[1].p == pytest.approx(1e-4)
 
 
 def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Path, score: Score) -> None:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pessimism.cli import main
 from pessimism.commands import selfcheck
 from pessimism.data import embedded_world
+from pessimism.data.hashing import content_hash
 from pessimism.errors import DataError, SourceError
 from pessimism.experiment import layout, pipeline, records, rng
 from pessimism.experiment.cells import DpoCell
@@ -76,6 +77,9 @@ def sharpen_base() -> None:
     weights = load_file(path)
     weights["model.embed_tokens.weight"] *= 10
     save_file(weights, path, metadata={"format": "pt"})
+    for role in ("policy", "reward"):
+        record = records.read_json(layout.base_record(role)) | {"content_sha256": content_hash(layout.BASE_WEIGHTS)}
+        records.write_json(layout.base_record(role), record)
 
 
 @pytest.fixture

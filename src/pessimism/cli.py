@@ -13,11 +13,12 @@ from pessimism.errors import ending_on_errors
 COMMANDS = {
     "check": "validate the parameters and the local sources they name",
     "summary": "where the report is, the main numbers per beta, time per stage",
-    "verify": "compare the metrics here with the committed ones",
+    "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "ablate": "turn one switch of the protocol at a time, each as an experiment of DVC",
     "dag": "draw the pipeline, one node per stage",
     "selfcheck": "try the measuring instrument on the current models",
     "plan": "memory, hours and cost of every stage, estimated without loading a weight",
+    "restore": "restore parameters and results to the last commit, and prove it by their content",
     "prune": "remove files and dvc.lock entries of cells no longer listed",
     "fanout": "run the cells of matrix stages as jobs on other GPUs, and merge their results",
     "replay": "the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",
@@ -31,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     So does, in silence, a reader that has seen enough, as in ``pessimism dag | head -1``.
     """
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
-        ending_on_errors(lambda: options.run(options))
+        ending_on_errors(lambda: _run(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    options = _parsed(arguments)
+    options.run(options)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
+
+_KEPT = "run the same command again: stages that have ended are kept"
+INTERRUPTED = f"error: interrupted; to go on, {_KEPT}"
+FULL_DISK = f"error: found no space left on the disk; expected room for what is written: free some, then {_KEPT}"
 
 
 class PessimismError(Exception):
@@ -37,9 +44,33 @@ class ResourceError(PessimismError, OSError):
 def ending_on_errors(main: Callable[[], object]) -> None:
     """Call ``main``; an error raised on purpose ends the process with its message and status 1, without a traceback.
 
-    Any other exception keeps its traceback: it is a bug of this package.
+    So do a full disk and, with status 130, an interrupt. Any other exception keeps its traceback: it is a bug of this
+    package.
     """
     try:
         main()
     except PessimismError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        sys.exit(FULL_DISK)
+
+
+def without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python calls for an exception that nothing caught: an interrupt and a full disk are told in one line."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+    elif is_full_disk(error):
+        print(FULL_DISK, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a disk or a quota was full, which libraries tell by the number of the error or in words."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or os.strerror(errno.ENOSPC) in str(error)

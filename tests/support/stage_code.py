@@ -26,9 +26,12 @@ NOT_TRACKED = {
     "src/pessimism/errors.py",
     *(
         f"src/pessimism/experiment/{name}.py"
-        for name in ("cells", "extensions", "layout", "params", "records", "schema", "sections")
+        for name in (
+            *("cells", "digests", "extensions", "layout", "params", "protocol", "ranges"),
+            *("records", "scale", "schema", "sections", "yaml_files"),
+        )
     ),
-    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources")),
+    *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "running")),
     *REFUSING,
     *(file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name == "__init__.py"),
 }

@@ -7,16 +7,18 @@ project: local rows and models are compared here with what prepare_data and prep
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pessimism.checks import startup
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
-from pessimism.errors import ParamsError, SourceError
-from pessimism.experiment import extensions, layout, records
+from pessimism.errors import ParamsError, PessimismError, SourceError
+from pessimism.experiment import layout, records
 from pessimism.experiment.cells import strength_in
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
@@ -40,19 +42,30 @@ def check(params: Params) -> None:
     """
     _check_objectives(params)
     _check_machine(params)
-    for role in ROLES:
-        with section(params, role):
-            _check_model(params.scale.model(role))
-            _check_model_unchanged(params.scale.model(role), layout.base_record(role))
+    models = [partial(_check_model, params, role) for role in ROLES]
+    _all_of([*models, partial(_check_preferences, params), partial(_check_problems, params)])
     _check_hub(params)
     for role in ROLES:
         _check_usable(params, role)
-    _check_rows(params)
+
+
+def _all_of(checks: Sequence[Callable[[], None]]) -> None:
+    """Run every check; what several of them refuse is said in one message."""
+    errors: list[PessimismError] = []
+    for check in checks:
+        try:
+            check()
+        except PessimismError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        listed = "".join(f"\n  - {error}" for error in errors)
+        raise type(errors[0])(f"{len(errors)} problem(s) with local files:{listed}")
+    if errors:
+        raise errors[0]
 
 
 def _check_objectives(params: Params) -> None:
-    """See that both objectives exist, and that the offline cells and the arms suit a strength, or none."""
-    extensions.check_named("pessimism.online.objectives", params.online.objective, "params.yaml: online.objective")
+    """See that the offline cells and the arms suit the strength of the offline objective, or none."""
     objective, name = find_objective(params), params.offline.objective
     if objective.strength is None:
         unfit = [label for label in params.labels if label != name]
@@ -75,7 +88,10 @@ def _check_objectives(params: Params) -> None:
 
 def _check_machine(params: Params) -> None:
     """Check launcher, disk and device; the memory too where the scale requires a GPU, as that is then what decides."""
-    launcher = params.launcher.split()[:1]
+    try:
+        launcher = shlex.split(params.launcher)[:1]
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: launcher: found {params.launcher!r} ({error}); expected a command") from error
     if not launcher or not shutil.which(launcher[0]):
         raise ParamsError(
             f"params.yaml: launcher: found {params.launcher!r}; expected a command on the PATH, such as python"
@@ -115,20 +131,40 @@ def _check_usable(params: Params, role: str) -> None:
     check_support(params, role)
 
 
-def _check_rows(params: Params) -> None:
-    scale = params.scale
-    if scale.preferences.source != "hub":
+def _check_preferences(params: Params) -> None:
+    """Read the pairs, unless they are the hub's."""
+    if params.scale.preferences.source != "hub":
         with section(params, "preferences"):
-            _check_rows_unchanged("preferences", load_preferences(scale.preferences, params.root_seed).record)
+            _check_rows_unchanged("preferences", load_preferences(params.scale.preferences, params.root_seed).record)
+
+
+def _check_problems(params: Params) -> None:
+    """Read the problems, unless they are the hub's, and compare their number with the batch that is drawn from them."""
+    tasks, batch, split = params.scale.tasks, params.scale.online.batch_size, params.protocol.prompt_split
     with section(params, "tasks"):
-        usable_task(scale.tasks)
-        if scale.tasks.source != "hub":
-            _check_rows_unchanged("tasks", load_problems(scale.tasks, params.root_seed).record)
+        usable_task(tasks)
+        if tasks.source == "hub":
+            return
+        problems = load_problems(tasks, params.root_seed)
+        if batch is not None and batch > len(problems.rows[split]):
+            raise ParamsError(
+                f"found {len(problems.rows[split])} problems in split {split}; expected online.batch_size ({batch}) or "
+                "more, from which batches are drawn: lower it, or give more problems"
+            )
+        _check_rows_unchanged("tasks", problems.record)
 
 
-def _check_model(model: ModelParams) -> None:
+def _check_model(params: Params, role: str) -> None:
+    """See that a model directory is one, and is the one that was recorded."""
+    model = params.scale.model(role)
     if model.source != "path":
         return
+    with section(params, role):
+        _check_model_directory(model)
+        _check_model_unchanged(model, layout.base_record(role))
+
+
+def _check_model_directory(model: ModelParams) -> None:
     config = Path(model.name) / "config.json"
     if not config.is_file():
         raise SourceError(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pessimism.checks import startup
-from pessimism.errors import ending_on_errors
-from pessimism.experiment import records
+from pessimism.errors import PessimismError, ending_on_errors, without_traceback
+from pessimism.experiment import layout, records, switches
 from pessimism.experiment.cells import Cell
 from pessimism.experiment.params import load_params
-from pessimism.machine import processes
+from pessimism.machine import processes, running
 
 Compute = Callable[..., None]
 Parse = Callable[[str | None], Cell]
+
+sys.excepthook = without_traceback  # of what a script still imports after this
 
 
 def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable[[], None]]:
@@ -39,6 +42,26 @@ def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable
 
 def _run(stage: str, compute: Compute, parse: Parse | None) -> None:
     cells = [parse(sys.modules[compute.__module__].__doc__)] if parse else []
-    with records.run_record(stage, *(cell.key for cell in cells)):
+    name = "@".join([stage, *(cell.key for cell in cells)])
+    with _named(name), _alone(name), records.run_record(stage, *(cell.key for cell in cells)) as record:
         startup.check_stage(stage)
-        compute(load_params(), *cells)
+        params = load_params()
+        changed = {change.switch: {"value": change.value, "named": change.named} for change in switches.changes(params)}
+        record |= {"scale": params.scale_name, "protocol": params.protocol_name, "changed_switches": changed}
+        compute(params, *cells)
+
+
+def _alone(name: str) -> AbstractContextManager[None]:
+    """The lock of a stage, which the main one of its processes holds."""
+    return running.alone(layout.STAGE_LOCKS, name) if processes.is_main() else nullcontext()
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Have errors raised on purpose begin with the cell that they are about."""
+    try:
+        yield
+    except PessimismError as error:
+        if "@" in name:
+            error.args = (f"{name}: {error}",)
+        raise

@@ -13,13 +13,14 @@ from pessimism.scoring.columns import over_beta
 from pessimism.scoring.measures import AUGC
 
 
-def beta_star_record(cells: pd.DataFrame, primary_arm: str, placebo_arm: str | None) -> dict[str, Any]:
+def beta_star_record(cells: pd.DataFrame, primary_arm: str, placebo_arm: str | None, paired: bool) -> dict[str, Any]:
     """Content of metrics/beta_star.json: by measure, every beta* with its interval, and the comparison of forms.
 
     Args:
         cells: plots/cells.csv.
         primary_arm: the arm whose AUGC is fitted.
         placebo_arm: the one that never learns; None without one.
+        paired: whether the betas of a seed share its random draws: ``paired_seeds`` of the protocol.
     """
     runs, placebo = over_beta(cells, primary_arm), cells[cells["arm"] == placebo_arm]
     record: dict[str, Any] = {}
@@ -34,7 +35,7 @@ def beta_star_record(cells: pd.DataFrame, primary_arm: str, placebo_arm: str | N
             }
         )
         means = table.groupby("beta")["augc"].mean()
-        stars = beta_stars(table, placebo[column])
+        stars = beta_stars(table, placebo[column], paired)
         record[measure] = {name: _star(star) for name, star in stars.items()}
         record[measure]["forms"] = _forms(means)
     return record

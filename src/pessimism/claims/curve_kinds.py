@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pessimism.claims.kinds import Evidence, Kind, Quantity, all_finite, as_bounds, as_number
-from pessimism.claims.verdicts import ClaimTest, NoTest, Outcome, Verdict, mean_test
+from pessimism.claims.verdicts import ClaimTest, NoTest, Outcome, Verdict, mean_test, sum_test
+from pessimism.measures.contrasts import Combination, left_out
 from pessimism.measures.forms import FEWEST_BETAS
 from pessimism.measures.intervals import t_interval
 from pessimism.measures.power_law import PowerLaw, fit_power_law
+from pessimism.scoring.columns import by_seed
 from pessimism.scoring.measures import AUGC
 
 FEW_BETAS = f"fewer than {FEWEST_BETAS} betas: three parameters fit anything"
@@ -21,7 +24,10 @@ NO_CURVE = f"fewer than {FEWEST_BETAS} betas to fit a curve to"
 
 @dataclass(frozen=True)
 class Exponent(Kind):
-    """The exponent b of the power law (Eq. 14) is above a number: a t test of the seeds' own exponents.
+    """The exponent b of the power law (Eq. 14) is above a number, by a t test.
+
+    Where seeds are paired each seed has an exponent of its own. Where they are not, no run belongs to another beta's,
+    and the exponent is that of the means over seeds, with the error that leaving out one run at a time shows.
 
     Attributes:
         above: the number.
@@ -29,9 +35,9 @@ class Exponent(Kind):
 
     above: float
 
-    @property
-    def method(self) -> str:
-        return f"t over the seeds' exponents against {self.above:g}"
+    def method(self, paired: bool) -> str:
+        of = "over the seeds' exponents" if paired else "of the means' exponent, its error by leaving out runs,"
+        return f"t {of} against {self.above:g}"
 
     def quantity(self, measure: str) -> Quantity:
         return Quantity("b", "")
@@ -40,23 +46,33 @@ class Exponent(Kind):
         return betas >= FEWEST_BETAS
 
     def test(self, evidence: Evidence) -> ClaimTest | NoTest | Verdict:
-        """A seed whose AUGC no power law describes has no exponent, and the claim no test."""
+        """Where no power law describes the AUGC of a seed, or the means with a run left out, the claim has no test."""
         if evidence.betas < FEWEST_BETAS:
             return Verdict(Outcome.INSUFFICIENT, reason=FEW_BETAS)
-        return mean_test(list(_exponents(evidence).values()), self.above)
+        if evidence.paired:
+            return mean_test(list(_exponents(evidence).values()), self.above)
+        return sum_test(_exponent_of_means(evidence), self.above)
 
     def numbers(self, evidence: Evidence, family: int) -> dict[str, Any]:
-        """``estimate`` is the mean of the seeds' exponents; below six betas that of the published fit, for the record.
+        """``estimate`` is the mean of the seeds' exponents or that of the means; below six betas the published fit's.
 
         The controlled measure has no published fit.
         """
         if evidence.betas < FEWEST_BETAS:
             return {"estimate": evidence.power_law.get("b"), "interval": None, "values": []}
+        if not evidence.paired:
+            found = _exponent_of_means(evidence)
+            known = bool(np.isfinite([*found.estimate, *found.error]).all())
+            return {
+                "estimate": as_number(found.estimate[0]),
+                "interval": as_bounds(found.interval()) if known else None,
+                "values": [],
+            }
         exponents = _exponents(evidence)
-        found = np.array(list(exponents.values()))
+        found_S = np.array(list(exponents.values()))
         return {
-            "estimate": float(found.mean()) if all_finite(found) else None,
-            "interval": as_bounds(t_interval(found)) if all_finite(found) else None,
+            "estimate": float(found_S.mean()) if all_finite(found_S) else None,
+            "interval": as_bounds(t_interval(found_S)) if all_finite(found_S) else None,
             "values": [{"seed": seed, "value": as_number(exponent)} for seed, exponent in exponents.items()],
         }
 
@@ -66,9 +82,21 @@ def _exponents(evidence: Evidence) -> dict[int, float]:
     exponents = {}
     for seed in evidence.runs["seed"].unique().tolist():
         rows = evidence.runs[evidence.runs["seed"] == seed]
-        law = fit_power_law(rows["beta"], rows[AUGC[evidence.measure]])
-        exponents[seed] = law.b if isinstance(law, PowerLaw) else math.nan
+        exponents[seed] = _exponent(rows["beta"], rows[AUGC[evidence.measure]])
     return exponents
+
+
+def _exponent_of_means(evidence: Evidence) -> Combination:
+    values_S_K = by_seed(evidence.runs, AUGC[evidence.measure])
+    if len(values_S_K) < 2:
+        return Combination(*np.full((3, 1), np.nan))
+    betas = np.sort(evidence.runs["beta"].unique())
+    return left_out(values_S_K, lambda means_K: _exponent(betas, means_K))
+
+
+def _exponent(betas: ArrayLike, augc: ArrayLike) -> float:
+    law = fit_power_law(betas, augc)
+    return law.b if isinstance(law, PowerLaw) else math.nan
 
 
 @dataclass(frozen=True)
@@ -81,8 +109,7 @@ class Identified(Kind):
 
     definition: str
 
-    @property
-    def method(self) -> str:
+    def method(self, paired: bool) -> str:
         return "identified in at least 95 % of the bootstrap resamples of the seeds"
 
     def quantity(self, measure: str) -> Quantity:

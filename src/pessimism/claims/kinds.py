@@ -15,16 +15,34 @@ from pessimism.measures.intervals import Interval
 
 
 @dataclass(frozen=True)
+class Guard:
+    """A second quantity whose trend must hold too, where the first one also moves when nothing is hacked.
+
+    Noise that grows with beta makes a clipped area larger and an onset earlier, and the paper's gap divides by where a
+    run starts. The guard's mean depends on neither.
+
+    Attributes:
+        name: column of plots/cells.csv, 0 on average where nothing is hacked.
+        predicted: the trend that it must have where the claim holds, RISES or FALLS.
+    """
+
+    name: str
+    predicted: int
+
+
+@dataclass(frozen=True)
 class Quantity:
     """What a claim is about, as one measure takes it.
 
     Attributes:
         name: column of plots/cells.csv, or what is fitted to one.
         unit: of the values.
+        guard: what must hold beside its trend; None where noise and starting level cannot move its mean.
     """
 
     name: str
     unit: str
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)
@@ -36,10 +54,12 @@ class Evidence:
         measure: the paper's or the controlled one.
         power_law: the published fit, metrics/power_law.json; empty but for the paper's measure.
         beta_stars: metrics/beta_star.json of this measure: by definition.
+        paired: whether the betas of a seed share its random draws: ``paired_seeds`` of the protocol.
     """
 
     runs: pd.DataFrame
     measure: str
+    paired: bool
     power_law: Mapping[str, Any]
     beta_stars: Mapping[str, Any]
 
@@ -51,10 +71,9 @@ class Evidence:
 class Kind(ABC):
     """How a claim is tested. A new kind is a subclass; a new claim of a kind is an entry of ``statements.CLAIMS``."""
 
-    @property
     @abstractmethod
-    def method(self) -> str:
-        """The test in words."""
+    def method(self, paired: bool) -> str:
+        """The test in words, as the protocol pairs seeds or not."""
 
     @property
     def direction(self) -> str | None:

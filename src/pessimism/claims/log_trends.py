@@ -1,5 +1,7 @@
 """Trends over betas of runs that a log holds, by the tests of the paper's claims.
 
+A log does not say whether the betas of a seed share their random draws. Its runs are tested as unpaired: where they do
+share them, that finds less and errs no more often.
 Every number of ``scoring.columns`` that says more or less hacking is tested alone. Those that a claim is about are
 corrected by Holm over all claims of their measure. Claims that rewards cannot test count with p = 1, so that no
 corrected p is below that of the pipeline, which tests them too.
@@ -13,16 +15,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pessimism.claims.statements import CLAIMS
-from pessimism.claims.trend_kinds import OverBeta
-from pessimism.claims.verdicts import ClaimTest, NoTest, trend_test, verdicts
-from pessimism.measures.trends import LARGEST_PAGE, jonckheere, spearman
+from pessimism.claims.statements import CLAIMS, primary_by
+from pessimism.claims.trend_kinds import UNPAIRED, OverBeta
+from pessimism.claims.verdicts import ClaimTest, both, verdicts
+from pessimism.measures.contrasts import exchanges_p, groups_ps
+from pessimism.measures.trends import spearman
 from pessimism.scoring.column import Column
-from pessimism.scoring.columns import ALL, by_seed
+from pessimism.scoring.columns import ALL
 from pessimism.scoring.log_scores import LogDesign, LogScores
 from pessimism.scoring.measures import MEASURES, PAPER
 
-PAIRED, UNPAIRED, OVER_MEANS = "exact Page, paired by seed", "Jonckheere-Terpstra", "exact Page, over the means"
+OVER_MEANS = "permutation of the linear contrast of the means"
 
 
 def log_trends(found: LogScores, design: LogDesign) -> tuple[list[dict[str, Any]], list[str]]:
@@ -58,59 +61,64 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     columns = [column for column in ALL.values() if column.measure == measure and column.hacking]
     tests = {column.name: trend(runs, column) for column in columns if _every_run_has(runs, column)}
     claims = {claim.kind.quantity(measure).name: claim.name for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
-    family = _untested(runs["beta"].nunique())
-    family |= {claims[name]: test for name, (_, test) in tests.items() if name in claims and test}
-    judged = verdicts(family)
+    judged = verdicts(_claim_tests(measure, tests, runs["beta"].nunique()), primary_by(measure))
     rows = []
     for name, (method, test) in tests.items():
-        verdict = judged[claims[name]] if test and name in claims else None
+        verdict = judged[claims[name]] if name in claims else None
         rows.append(
             {
                 "number": name,
                 "claim": claims.get(name),
-                "family": len(family),
+                "family": sum(claim != primary_by(measure) for claim in judged),
                 **_over_betas(runs, ALL[name]),
                 "test": method,
-                "p": test and test.p,
+                "p": test.p,
                 "p_adjusted": verdict and verdict.p_adjusted,
-                "p_opposite": test and test.p_opposite,
+                "p_opposite": test.p_opposite,
                 "p_opposite_adjusted": verdict and verdict.p_opposite_adjusted,
             }
         )
     return rows
 
 
-def _untested(betas: int) -> dict[str, ClaimTest]:
-    """The claims that have a p-value in the pipeline, each as if nothing spoke for it or against it."""
+def _claim_tests(measure: str, tests: Mapping[str, tuple[str, ClaimTest]], betas: int) -> dict[str, ClaimTest]:
+    """Test of every claim of a measure that has one in the pipeline.
+
+    A claim that the log cannot test counts as if nothing spoke for it or against it: its quantity, or that quantity's
+    guard, takes more than rewards, or a placebo.
+    """
     tested = [claim for claim in CLAIMS if claim.kind.counts_in_family(betas)]
-    return {claim.name: ClaimTest(1.0, None if claim.kind.two_sided else 1.0) for claim in tested}
+    family = {claim.name: ClaimTest(1.0, None if claim.kind.two_sided else 1.0) for claim in tested}
+    for claim in tested:
+        quantity = claim.kind.quantity(measure)
+        guard = quantity.guard
+        if quantity.name in tests and (guard is None or guard.name in tests):
+            parts = [tests[quantity.name][1], *([tests[guard.name][1]] if guard else [])]
+            found = both(parts[0], parts[-1])
+            family[claim.name] = found if isinstance(found, ClaimTest) else family[claim.name]
+    return family
 
 
 def _every_run_has(runs: pd.DataFrame, column: Column) -> bool:
     return column.name in runs and (column.event or bool(runs[column.name].notna().all()))
 
 
-def trend(runs: pd.DataFrame, column: Column) -> tuple[str, ClaimTest | None]:
-    """Test of more hacking at higher beta, as the design allows: its name and p-values, None where it allows none.
+def trend(runs: pd.DataFrame, column: Column) -> tuple[str, ClaimTest]:
+    """Test of more hacking at higher beta, as the log allows: its name and p-values.
 
-    Page's test where every seed has every beta, as of the claims; else Jonckheere-Terpstra where every beta has several
-    runs; else Page's test of the betas' means, which on one row is the exact test of Spearman's correlation.
+    The unpaired test of the claims where every beta has several runs; else a permutation of the betas' means alone.
 
     Args:
-        runs: one row per run, with its ``beta`` and ``seed``.
+        runs: one row per run, with its ``beta``.
         column: what is tested.
     """
-    groups, seeds = _by_beta(runs, column), runs["seed"].nunique()
-    paired = seeds > 1 and len(runs) == len(groups) * seeds and not runs[["beta", "seed"]].duplicated().any()
-    if paired and len(groups) <= LARGEST_PAGE:
-        return PAIRED, _known(trend_test(by_seed(runs, column.name), column.hacking))
+    groups = _by_beta(runs, column)
     if min(map(len, groups.values())) > 1:
-        return UNPAIRED, _unpaired_test(list(groups.values()), column.hacking)
-    return OVER_MEANS, _known(trend_test([_levels(groups)], column.hacking)) if len(groups) <= LARGEST_PAGE else None
-
-
-def _known(test: ClaimTest | NoTest) -> ClaimTest | None:
-    return test if isinstance(test, ClaimTest) else None
+        rises, falls = (float(p[0]) for p in groups_ps([values[None] for values in groups.values()]))
+        method = UNPAIRED
+    else:
+        (rises, falls), method = exchanges_p(_levels(groups)), OVER_MEANS
+    return method, ClaimTest(rises, falls) if column.hacking > 0 else ClaimTest(falls, rises)
 
 
 def _levels(groups: Mapping[float, np.ndarray]) -> list[float]:
@@ -126,13 +134,6 @@ def _by_beta(runs: pd.DataFrame, column: Column) -> dict[float, np.ndarray]:
         beta: runs.loc[runs["beta"] == beta, column.name].astype("Float64").to_numpy(dtype=float, na_value=never)
         for beta in sorted(runs["beta"].unique().tolist())
     }
-
-
-def _unpaired_test(groups: list[np.ndarray], predicted: int) -> ClaimTest | None:
-    rises, falls = jonckheere(groups, "greater"), jonckheere(groups, "less")
-    if rises is None or falls is None:
-        return None
-    return ClaimTest(rises, falls) if predicted > 0 else ClaimTest(falls, rises)
 
 
 def _over_betas(runs: pd.DataFrame, column: Column) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The paper's mechanism, link by link: does conservatism compress entropy, diversity and the ensemble's agreement?
 
-A link is a rank correlation between two quantities of the runs, taken within each seed over its betas and averaged over
-seeds. Its null interval holds 95 % of what the same values give when the betas of each seed are paired at random.
+A link is a rank correlation between two quantities of the runs. Where seeds are not paired it is taken over all runs;
+where they are, within each seed over its betas, and averaged over seeds. Its null interval holds 95 % of what the same
+values give when the runs, or those of each seed, are matched at random.
 """
 
 from __future__ import annotations
@@ -48,25 +49,32 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
     runs = over_beta(cells, params.primary_arm)
     seeds, betas = size(cells, params.primary_arm)
     generator = rng.generator(params.root_seed, "mechanism")
-    record: dict[str, Any] = {"seeds": seeds, "betas": betas, "smallest_p": _smallest_p(seeds, betas)}
+    paired = params.protocol.paired_seeds
+    record: dict[str, Any] = {
+        "seeds": seeds,
+        "betas": betas,
+        "paired_seeds": paired,
+        "smallest_p": _smallest_p(seeds, betas, paired),
+    }
     for measure in MEASURES:
         chain, outcome = CHAIN[measure], CHAIN[measure][-1]
         record[measure] = {
-            "chain": [link(runs, x, y, generator) for x, y in itertools.pairwise(chain)],
-            "augc_by_covariate": [link(runs, x, outcome, generator) for x in COVARIATES[measure]],
-            "conservatism": [link(runs, "beta", x, generator) for x in COVARIATES[measure][1:]],
+            "chain": [link(runs, x, y, paired, generator) for x, y in itertools.pairwise(chain)],
+            "augc_by_covariate": [link(runs, x, outcome, paired, generator) for x in COVARIATES[measure]],
+            "conservatism": [link(runs, "beta", x, paired, generator) for x in COVARIATES[measure][1:]],
         }
     return record | {"calibration": _calibration(disagreement, params.primary_arm)}
 
 
-def link(runs: pd.DataFrame, x: str, y: str, generator: np.random.Generator) -> dict[str, Any]:
-    """Correlation of two columns over betas within seeds, with its null interval and two-sided p.
+def link(runs: pd.DataFrame, x: str, y: str, paired: bool, generator: np.random.Generator) -> dict[str, Any]:
+    """Correlation of two columns over the runs, within seeds where paired, with its null interval and two-sided p.
 
     Returns:
         ``from``, ``to``, ``correlation`` in [-1, 1], ``null_interval``, ``p``; null where a run has no value, a
         series is constant, or there are no runs.
     """
-    pairs = list(zip(by_seed(runs, x), by_seed(runs, y), strict=True))
+    x_S_K, y_S_K = by_seed(runs, x), by_seed(runs, y)
+    pairs = list(zip(x_S_K, y_S_K, strict=True)) if paired or not x_S_K.size else [(x_S_K.ravel(), y_S_K.ravel())]
     empty = {"from": x, "to": y, "correlation": None, "null_interval": None, "p": None}
     if not pairs or any(np.isnan(row).any() for pair in pairs for row in pair):
         return empty
@@ -86,7 +94,7 @@ def link(runs: pd.DataFrame, x: str, y: str, generator: np.random.Generator) -> 
 
 
 def _null(pairs: list[tuple[np.ndarray, np.ndarray]], generator: np.random.Generator) -> np.ndarray:
-    """Mean correlation over seeds of every pairing within seeds, or of many random ones and the observed one."""
+    """Mean correlation over groups of every matching within them, or of many random ones and the observed one."""
     seeds, betas = len(pairs), len(pairs[0][0])
     ranked = [(_centred_ranks(x_K), _centred_ranks(y_K)) for x_K, y_K in pairs]
     if math.factorial(betas) ** seeds <= MOST_ENUMERATED:
@@ -106,9 +114,10 @@ def _centred_ranks(values_K: np.ndarray) -> np.ndarray:
     return ranks / np.sqrt(ranks @ ranks)
 
 
-def _smallest_p(seeds: int, betas: int) -> float:
-    """Smallest two-sided p of a link: all seeds in one order, or all in its reverse."""
-    return min(1.0, 2 / math.factorial(betas) ** seeds)
+def _smallest_p(seeds: int, betas: int, paired: bool) -> float:
+    """Smallest two-sided p of a link: all in one order, or all in its reverse; one of the random matchings."""
+    orders = math.factorial(betas) ** seeds if paired else math.factorial(seeds * betas)
+    return min(1.0, 2 / orders) if orders <= MOST_ENUMERATED else 1 / (RESAMPLES + 1)
 
 
 def disagreement_table(runs: Mapping[OnlineCell, Run], betas: Mapping[str, float]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What the paper claims: one entry per claim, from which tests, report, simulation and documents take everything.
 
-Fixed before any run was looked at.
+Fixed before the committed runs were made. One claim by one measure is the primary one; all others are secondary.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pessimism.claims.curve_kinds import Exponent, Identified
-from pessimism.claims.kinds import Kind, Quantity
-from pessimism.claims.trend_kinds import CorrelationAndGrowth, Trend
+from pessimism.claims.kinds import Guard, Kind, Quantity
+from pessimism.claims.trend_kinds import LevelAndTrend, Trend
 from pessimism.claims.verdicts import EITHER, FALLS, RISES
 from pessimism.measures.beta_star import EQ_15_OVER_GRID
+from pessimism.scoring.measures import CONTROLLED
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Claim:
         source: where the paper says it.
         kind: how it is tested, with the quantities that it is about.
         note: what a reader must know to read the estimate.
+        primary: the measure by which it is the primary claim, judged at 5 % by its own p; empty for a secondary claim.
     """
 
     name: str
@@ -31,7 +33,13 @@ class Claim:
     source: str
     kind: Kind
     note: str = ""
+    primary: str = ""
 
+
+PAPER_AREA_RISES = Guard("signed_augc_excess", RISES)
+CONTROLLED_AREA_RISES = Guard("controlled_signed_augc_excess", RISES)
+"""An earlier onset, or a larger clipped area, speaks of hacking only where the signed area above the placebo is larger:
+its mean is 0 for runs that do not change, however noisy they are and wherever they start."""
 
 CLAIMS = (
     Claim(
@@ -40,11 +48,12 @@ CLAIMS = (
         "sections 7.1 and 7.2",
         Trend(
             RISES,
-            paper=Quantity("augc", "gap × steps"),
+            paper=Quantity("augc", "gap × steps", guard=PAPER_AREA_RISES),
             controlled=Quantity("controlled_signed_augc_excess", "base sd × steps, above the placebo"),
             ratio=True,
         ),
         note="The controlled area is signed, so that noise cancels: below 0, a run hacks less than its placebo.",
+        primary=CONTROLLED,
     ),
     Claim(
         "C2",
@@ -62,7 +71,7 @@ CLAIMS = (
         "C3",
         "Entropy collapse online rises with beta",
         "section 5.1; section 7.3 reports the reverse",
-        CorrelationAndGrowth(
+        LevelAndTrend(
             paper=Quantity("entropy_collapse", "nats per token"),
             controlled=Quantity("response_entropy_collapse", "nats per response token"),
         ),
@@ -110,8 +119,8 @@ CLAIMS = (
         "Table 1",
         Trend(
             FALLS,
-            paper=Quantity("onset_step", "steps"),
-            controlled=Quantity("controlled_onset_step", "steps"),
+            paper=Quantity("onset_step", "steps", guard=PAPER_AREA_RISES),
+            controlled=Quantity("controlled_onset_step", "steps", guard=CONTROLLED_AREA_RISES),
         ),
         note="A run without onset ranks behind every run with one. The paper's threshold is a percentile of the judged "
         "runs' own gaps; the controlled one is fixed.",
@@ -120,7 +129,7 @@ CLAIMS = (
         "C8",
         "Ensemble std correlates with the gap, more so at higher beta",
         "section 5.3",
-        CorrelationAndGrowth(
+        LevelAndTrend(
             paper=Quantity("uq_gap_correlation", "Pearson r"),
             controlled=Quantity("controlled_uq_gap_correlation_excess", "Pearson r, above the placebo"),
         ),
@@ -130,3 +139,8 @@ CLAIMS = (
     Claim("C9", "The exponent b of the power law is above 1", "Prop. 6.2", Exponent(above=1.0)),
     Claim("C10", "A practical beta* is identified", "Eq. 15", Identified(EQ_15_OVER_GRID)),
 )
+
+
+def primary_by(measure: str) -> str | None:
+    """Name of the primary claim by this measure; None where all of its claims are secondary."""
+    return next((claim.name for claim in CLAIMS if claim.primary == measure), None)

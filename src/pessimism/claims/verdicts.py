@@ -1,21 +1,23 @@
 """From the runs to a p-value per claim, and from the p-values of a family of claims to verdicts.
 
-A family is all claims judged by one measure. Holm's procedure runs over it twice: over the p-values in the direction
-that the paper states, for ``supported``, and over those in the opposite one, for ``contradicted``. Each pass errs with
-probability at most 5 %, so that a family has a false verdict of either kind with probability at most about 10 %.
+A family is all claims judged by one measure. Its primary claim, if it has one, is judged by its own p. Holm's procedure
+runs over the others, the secondary ones. Either happens twice: with the p-values in the direction that the paper
+states, for ``supported``, and with those in the opposite one, for ``contradicted``. Each such pass errs with
+probability at most 5 %.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pessimism.measures.trends import Alternative, holm, page_trend, page_trend_untied
+from pessimism.measures.contrasts import Combination, combination, trend_p, trend_ps
+from pessimism.measures.trends import Alternative, holm
 
 ALPHA = 0.05
 RISES, FALLS, EITHER = +1, -1, 0
@@ -70,8 +72,8 @@ class Verdict:
         outcome: supported or contradicted where the adjusted p is at most 0.05.
         p: as in :class:`ClaimTest`.
         p_opposite: likewise.
-        p_adjusted: ``p`` by Holm over the family.
-        p_opposite_adjusted: ``p_opposite`` by Holm over the claims of the family that have one.
+        p_adjusted: ``p`` by Holm over the secondary claims; of the primary claim ``p`` itself.
+        p_opposite_adjusted: ``p_opposite`` by Holm over the secondary claims that have one; likewise.
         reason: why there is no test; empty where there is.
     """
 
@@ -83,22 +85,28 @@ class Verdict:
     reason: str = ""
 
 
-def verdicts(tests: Mapping[str, ClaimTest | NoTest | Verdict]) -> dict[str, Verdict]:
+def verdicts(tests: Mapping[str, ClaimTest | NoTest | Verdict], primary: str | None) -> dict[str, Verdict]:
     """Verdict on each claim of a family.
 
     A claim without a test stays insufficient, and one that brings its verdict keeps it. Neither counts in the family.
+
+    Args:
+        tests: by name of the claim.
+        primary: name of the primary claim; None where the family has none.
     """
     tested = {name: test for name, test in tests.items() if isinstance(test, ClaimTest)}
-    adjusted = _adjusted({name: test.p for name, test in tested.items()})
-    opposite = _adjusted({name: test.p_opposite for name, test in tested.items() if test.p_opposite is not None})
+    adjusted = _adjusted({name: test.p for name, test in tested.items()}, primary)
+    opposites = {name: test.p_opposite for name, test in tested.items() if test.p_opposite is not None}
+    opposite = _adjusted(opposites, primary)
     return {
         name: _verdict(test, adjusted[name], opposite.get(name)) if isinstance(test, ClaimTest) else _untested(test)
         for name, test in tests.items()
     }
 
 
-def _adjusted(ps: Mapping[str, float]) -> dict[str, float]:
-    return dict(zip(ps, holm(list(ps.values())).tolist(), strict=True))
+def _adjusted(ps: Mapping[str, float], primary: str | None) -> dict[str, float]:
+    secondary = {name: p for name, p in ps.items() if name != primary}
+    return dict(ps) | dict(zip(secondary, holm(list(secondary.values())).tolist(), strict=True))
 
 
 def _untested(test: NoTest | Verdict) -> Verdict:
@@ -128,30 +136,38 @@ def directed_p(rises: Ps, falls: Ps, predicted: int) -> Ps:
     return rises if predicted == RISES else falls
 
 
-def trend_test(values_S_K: ArrayLike, predicted: int) -> ClaimTest | NoTest:
-    """Page's exact test of a claim that a quantity rises or falls with beta.
+def trend_test(values_S_K: ArrayLike, predicted: int, paired: bool) -> ClaimTest | NoTest:
+    """Test of a claim that a quantity rises or falls with beta: :func:`contrasts.trend_p`.
 
     Args:
         values_S_K: (S, K) one row per seed, betas ascending; infinity = an event that never came, which ranks last;
             missing = the run has no value, and the claim no test.
         predicted: RISES, FALLS, or EITHER where the paper states both, which is tested two-sided.
+        paired: whether the betas of a seed share its random draws: ``paired_seeds`` of the protocol.
 
     Returns:
         The p-values, or why there are none.
     """
     values = np.asarray(values_S_K, dtype=float)
-    if values.ndim != 2 or values.shape[1] < 2:
-        return NoTest.FEW_BETAS
-    if not len(values) or np.isnan(values).any():
-        return NoTest.MISSING_RUN
-    rises, falls = page_trend(values, "greater"), page_trend(values, "less")
+    reason = _untestable(values)
+    if reason is not None:
+        return reason
+    rises, falls = trend_p(values, paired)
     opposite = None if predicted == EITHER else directed_p(rises, falls, -predicted)
     return ClaimTest(float(directed_p(rises, falls, predicted)), opposite)
 
 
-def trend_tests(values_E_S_K: np.ndarray, predicted: int) -> ClaimTests:
-    """:func:`trend_test` of many experiments at once, (E, S, K), none of which has equal values within a seed."""
-    rises_E, falls_E = page_trend_untied(values_E_S_K, "greater"), page_trend_untied(values_E_S_K, "less")
+def _untestable(values: np.ndarray) -> NoTest | None:
+    if values.ndim != 2 or values.shape[1] < 2:
+        return NoTest.FEW_BETAS
+    if not len(values) or np.isnan(values).any():
+        return NoTest.MISSING_RUN
+    return NoTest.FEW_SEEDS if len(values) < 2 else None
+
+
+def trend_tests(values_E_S_K: np.ndarray, predicted: int, paired: bool) -> ClaimTests:
+    """:func:`trend_test` of many experiments at once, (E, S, K)."""
+    rises_E, falls_E = trend_ps(values_E_S_K, paired)
     opposite_E = None if predicted == EITHER else directed_p(rises_E, falls_E, -predicted)
     return ClaimTests(directed_p(rises_E, falls_E, predicted), opposite_E)
 
@@ -170,14 +186,21 @@ def mean_test(values: ArrayLike, above: float = 0.0) -> ClaimTest | NoTest:
         return NoTest.FEW_SEEDS
     if np.ptp(found) == 0:
         return NoTest.NO_SPREAD
-    return ClaimTest(float(mean_p(found, "greater", above)), float(mean_p(found, "less", above)))
+    return ClaimTest(_mean_p(found, "greater", above), _mean_p(found, "less", above))
 
 
-def mean_p(values: np.ndarray, alternative: Alternative, above: float = 0.0) -> np.ndarray:
-    """P of a t test of the mean over the last axis against a number; without axes where that is the only one."""
+def sum_test(found: Combination, above: float = 0.0) -> ClaimTest | NoTest:
+    """One-sided t test of a claim that a number made from the betas' means is above another."""
+    if not np.isfinite([*found.estimate, *found.error]).all():
+        return NoTest.MISSING_RUN
+    higher, lower = replace(found, estimate=found.estimate - above).tails()
+    return ClaimTest(float(higher[0]), float(lower[0]))
+
+
+def _mean_p(values: np.ndarray, alternative: Alternative, above: float) -> float:
     from scipy.stats import ttest_1samp
 
-    return np.asarray(ttest_1samp(values, above, axis=-1, alternative=alternative).pvalue)
+    return float(ttest_1samp(values, above, alternative=alternative).pvalue)
 
 
 def both(first: ClaimTest | NoTest, second: ClaimTest | NoTest) -> ClaimTest | NoTest:
@@ -193,25 +216,36 @@ def both(first: ClaimTest | NoTest, second: ClaimTest | NoTest) -> ClaimTest | N
     return ClaimTest(max(first.p, second.p), max(opposites) if len(opposites) == 2 else None)
 
 
-def correlation_and_growth_test(correlation_S_K: ArrayLike) -> ClaimTest | NoTest:
+def both_of_many(first: ClaimTests, second: ClaimTests) -> ClaimTests:
+    """:func:`both` of many experiments at once."""
+    opposites = [tests.p_opposite_E for tests in (first, second) if tests.p_opposite_E is not None]
+    return ClaimTests(np.maximum(first.p_E, second.p_E), np.maximum(*opposites) if len(opposites) == 2 else None)
+
+
+def level_and_trend_test(correlation_S_K: ArrayLike, paired: bool) -> ClaimTest | NoTest:
     """Test of a claim that two quantities of a run correlate, and more so at higher beta.
 
     Args:
         correlation_S_K: (S, K) Pearson's correlation of each run, betas ascending.
+        paired: whether the betas of a seed share its random draws.
 
     Returns:
-        The larger p of a t test against 0 of the seeds' means over betas, and of Page's test of the growth. Runs of one
-        seed may share their prompts: taken as independent they would make the t test find too much. None without runs.
+        The larger p of a t test of the mean over betas against 0, and of the test of the growth. Where seeds are paired
+        the first is over the seeds' means: their runs taken as independent would make it find too much.
     """
     values = np.asarray(correlation_S_K, dtype=float)
-    if not values.size:
-        return NoTest.FEW_BETAS
-    return both(mean_test(values.mean(axis=1)), trend_test(values, RISES))
+    reason = _untestable(values)
+    if reason is None and not np.isfinite(values).all():
+        reason = NoTest.MISSING_RUN
+    if reason is not None:
+        return reason
+    tests = level_and_trend_tests(values[None], paired)
+    assert tests.p_opposite_E is not None
+    return ClaimTest(float(tests.p_E[0]), float(tests.p_opposite_E[0]))
 
 
-def correlation_and_growth_tests(correlation_E_S_K: np.ndarray) -> ClaimTests:
-    """:func:`correlation_and_growth_test` of many experiments at once, (E, S, K), without equal values in a seed."""
-    seed_mean_E_S = correlation_E_S_K.mean(axis=-1)
-    rises_E, falls_E = (page_trend_untied(correlation_E_S_K, alternative) for alternative in ("greater", "less"))
-    above_E, below_E = (mean_p(seed_mean_E_S, alternative) for alternative in ("greater", "less"))
-    return ClaimTests(np.maximum(rises_E, above_E), np.maximum(falls_E, below_E))
+def level_and_trend_tests(correlation_E_S_K: np.ndarray, paired: bool) -> ClaimTests:
+    """:func:`level_and_trend_test` of many experiments at once, (E, S, K)."""
+    betas = correlation_E_S_K.shape[-1]
+    level = combination(correlation_E_S_K, np.full(betas, 1 / betas), paired).tails()
+    return both_of_many(ClaimTests(*level), trend_tests(correlation_E_S_K, RISES, paired))

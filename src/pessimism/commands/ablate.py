@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pessimism.commands.table import aligned
 from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
+from pessimism.experiment.yaml_files import parse_yaml
 
 OTHER = {"paper": "controlled", "controlled": "paper"}
 SHOWN = {"augc": "AUGC", "controlled_signed_augc_excess": "controlled"}
@@ -101,7 +100,7 @@ def _learns(defined: dict[str, Any], arm: str) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return dict(parse_yaml(path.read_text(encoding="utf-8"), str(path)))
 
 
 def _row(label: str, hacking: dict[str, Any]) -> tuple[str, ...]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 
 from pessimism.checks import preflight
+from pessimism.checks.launcher import check_launcher
 from pessimism.commands import plan
 from pessimism.errors import PessimismError
+from pessimism.experiment import layout
 from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.switches import protocol_sentence
+from pessimism.machine import running
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     params = load_params(scale=options.scale)
     preflight.check(params)
+    check_launcher(params.launcher)
+    running.check_none(layout.STAGE_LOCKS)
     print(_design(params))
     if params.scale.device == "cuda":
         print(_hours(params))
@@ -24,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _design(params: Params) -> str:
     return (
-        f"parameters are usable: scale {params.scale_name}, protocol {params.protocol_name}, "
+        f"parameters are usable: scale {params.scale_name}, {protocol_sentence(params)}, "
         f"{len(params.labels)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
         f"{len(params.ensemble_members)} reward models, aggregation {params.aggregation}"
     )

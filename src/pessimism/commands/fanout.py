@@ -12,15 +12,14 @@ from pathlib import Path
 from pessimism.commands.prune import left_over_files
 from pessimism.experiment import layout, pipeline
 from pessimism.experiment.params import Params, load_params
-from pessimism.fanout import dvc_project, scheduling, snapshot, worker
+from pessimism.fanout import dvc_project, failures, scheduling, snapshot
 from pessimism.fanout.dvc_project import PendingCell, Remote
 from pessimism.fanout.errors import FanoutError
-from pessimism.fanout.scheduling import Resources, parse_settings
+from pessimism.fanout.resources import Resources, check, parse_settings
 from pessimism.fanout.snapshot import Snapshot
 from pessimism.fanout.worker import CellJob
 
 FOLDER = Path(".dvc/tmp/fanout")
-_SHOWN_LINES = 15
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--jobs", type=int, metavar="N", help="jobs at a time (default: slurm: every cell; local: every GPU)")
     add("--gpus", type=int, default=1, metavar="N", help="GPUs of each job (default: 1)")
-    add("--hours", type=float, default=24, metavar="H", help="time after which a job is ended (default: 24)")
+    add(
+        "--hours",
+        type=float,
+        default=24,
+        metavar="H",
+        help="time after which a job is ended, 90 s of it to end in (default: 24)",
+    )
     add(
         "--set",
         action="append",
@@ -82,7 +87,7 @@ def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -
     """
     params = load_params()
     cells = _cells(stages, params)
-    scheduling.check(resources)
+    check(resources)
     remote = _ready(stages, cells, params)
     pending = dvc_project.merge(cells)
     yield (
@@ -94,16 +99,22 @@ def fanout(stages: Sequence[str], resources: Resources, folder: Path = FOLDER) -
     dvc_project.push_upstream([cell.name for cell in pending])
     taken = snapshot.take(Path.cwd())
     jobs = [_job(cell, remote, taken, folder.absolute()) for cell in pending]
-    for job, line in scheduling.run_all(jobs, resources):
-        yield f"{job.cell}: {line}"
-    missing = {cell.name for cell in dvc_project.merge([job.cell for job in jobs])}
+    said: dict[str, str] = {}
+    try:
+        for job, line in scheduling.run_all(jobs, resources):
+            said[job.cell] = line
+            yield f"{job.cell}: {line}"
+    except FanoutError:  # nothing was submitted that would need it
+        snapshot.forget(Path.cwd(), taken)
+        raise
     snapshot.forget(Path.cwd(), taken)
+    missing = {cell.name for cell in dvc_project.merge([job.cell for job in jobs])}
     done = [job for job in jobs if job.cell not in missing]
     for job in done:
         _tidy(job)
     yield f"merged {len(done)} of {len(jobs)}"
     if missing:
-        raise FanoutError(failure_report([job for job in jobs if job.cell in missing]))
+        raise FanoutError(failures.report([job for job in jobs if job.cell in missing], said))
 
 
 def _cells(stages: Sequence[str], params: Params) -> list[str]:
@@ -176,26 +187,3 @@ def _tidy(job: CellJob) -> None:
         layout.RUN_RECORDS.mkdir(exist_ok=True)
         shutil.copy(record, layout.RUN_RECORDS)
     shutil.rmtree(job.clone, ignore_errors=True)
-
-
-def failure_report(jobs: Sequence[CellJob]) -> str:
-    """What each job without a result printed last, and what its scheduler said of it."""
-    return f"{len(jobs)} cell(s) have no result; the same command again runs them and no other.\n\n" + "\n\n".join(
-        _failure(job) for job in jobs
-    )
-
-
-def _failure(job: CellJob) -> str:
-    """End of what the job's commands printed, and the last word of the scheduler, e.g. that the time was up."""
-    lines = _lines(job.log)
-    if lines[-1:] == [worker.FINISHED]:
-        lines.append("The job succeeded, but for other inputs than this project holds now: did files change meanwhile?")
-    scheduler = sorted(job.folder.glob("*_log.out"), key=lambda path: path.stat().st_mtime)[-1:]
-    ending = [f"scheduler: {path}: {''.join(_lines(path)[-1:])}" for path in scheduler]
-    if any("timed-out" in line or "TIME LIMIT" in line for line in ending):
-        ending.append("Its time was up: give a larger --hours.")
-    return "\n".join([f"{job.cell}: {job.log}", *(f"  {line}" for line in [*lines[-_SHOWN_LINES:], *ending])])
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []

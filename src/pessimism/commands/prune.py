@@ -12,12 +12,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.cells import RewardCell, is_cell_key
 from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.yaml_files import parse_yaml
 
 _MEMBER = re.compile(r"member-\d+")
 
@@ -80,7 +79,7 @@ def _prune_lock(params: Params) -> list[str]:
         return []
     wanted = pipeline.expected_lock_names(params)
     text = layout.LOCK.read_text(encoding="utf-8")
-    orphans = [name for name in yaml.safe_load(text)["stages"] if name not in wanted]
+    orphans = [name for name in parse_yaml(text, str(layout.LOCK))["stages"] if name not in wanted]
     if orphans:
         records.write_text(layout.LOCK, without_entries(text, orphans))
     return orphans
@@ -102,7 +101,7 @@ def without_entries(text: str, names: Iterable[str]) -> str:
         if not drop:
             kept.append(line)
     result = "".join(kept)
-    before, after = yaml.safe_load(text), yaml.safe_load(result)
+    before, after = (parse_yaml(content, str(layout.LOCK)) for content in (text, result))
     if (after["stages"] or {}) != {name: entry for name, entry in before["stages"].items() if name not in dropped}:
         raise DataError(f"{layout.LOCK} is not laid out as DVC writes it; remove {sorted(dropped)} from it by hand")
     return result

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pessimism.claims.log_trends import log_trends
+from pessimism.claims.statements import CLAIMS
 from pessimism.commands.table import aligned
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
@@ -225,13 +226,18 @@ def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (
         f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",
-        f"p: one-sided, exact where it can be enumerated: more hacking at higher {design.beta}; opposite p: less.",
-        f"Holm: p corrected over the paper's {trends[0]['family']} claims, by measure. Rewards alone test {tested}; "
-        "the others count with p = 1, so that no corrected p is below the pipeline's on the same runs.",
+        f"p: one-sided, of runs that are not paired: more hacking at higher {design.beta}; opposite p: less.",
+        f"Holm: p corrected over the secondary claims of a measure; {_primary()} keeps its own. Rewards alone test "
+        f"{tested}; the others count with p = 1, so that no corrected p is below that of a pipeline with unpaired "
+        "seeds. Beside a clipped area or an onset the signed area above the placebo must rise too.",
         "The numbers without a claim describe: their p are not corrected.",
     )
     title = f"Trend over {design.beta}, by the tests of the paper's claims:"
     return "\n".join([title, aligned([header, *rows]), *map(_indented, legend)])
+
+
+def _primary() -> str:
+    return " and ".join(f"{claim.name} by the {claim.primary} measure" for claim in CLAIMS if claim.primary)
 
 
 def _trend_row(row: Mapping[str, Any]) -> tuple[str, ...]:

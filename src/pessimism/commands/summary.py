@@ -12,7 +12,8 @@ from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
-from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, verdicts_by
+from pessimism.experiment.switches import protocol_sentence
+from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, primary_sentence, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
 
@@ -53,12 +54,15 @@ def summary() -> str:
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
-    return "\n\n".join([_verdicts(), _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)])
+    measured = f"Measured: scale {params.scale_name}, {protocol_sentence(params)}"
+    parts = [_verdicts(), measured, _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)]
+    return "\n\n".join(parts)
 
 
 def _verdicts() -> str:
     claims = records.read_json(layout.CLAIMS)["claims"]
-    return "\n".join([textwrap.fill(THIS_WORLD, WIDTH), *(verdicts_by(claims, measure) for measure in MEASURES)])
+    opening = [textwrap.fill(THIS_WORLD, WIDTH), primary_sentence(claims)]
+    return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 
 def _report(page: Path) -> str:

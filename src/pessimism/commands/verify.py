@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pessimism.commands.cache import check_cache
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import load_params
+from pessimism.experiment.yaml_files import parse_yaml
 from pessimism.reporting.tables import leaves
 
 FILES = (layout.BETA_GRID, layout.ENSEMBLE, layout.BASE_METRICS, layout.HACKING, layout.POWER_LAW)
@@ -97,11 +97,12 @@ class Comparison:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
+    parser.add_argument("--cache", action="store_true", help="read this run's objects in DVC's cache, no metrics")
     parser.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
 
 
 def run(options: argparse.Namespace) -> None:
-    print(verify(options.revision, options.exact))
+    print(check_cache() if options.cache else verify(options.revision, options.exact))
 
 
 def verify(revision: str, exact: bool = False) -> str:
@@ -139,13 +140,18 @@ def _agreement(comparisons: list[Comparison], revision: str) -> str:
 def _check_parameters(revision: str) -> None:
     params = load_params()
     files = (layout.PARAMS, layout.scale_file(params.scale_name), layout.protocol_file(params.protocol_name))
-    committed = {path: yaml.safe_load(committed_text(path, revision)) for path in files}
-    changed = [str(path) for path in files if yaml.safe_load(path.read_text(encoding="utf-8")) != committed[path]]
+    committed = {path: parse_yaml(committed_text(path, revision), f"{revision}:{path}") for path in files}
+    here = {path: parse_yaml(path.read_text(encoding="utf-8"), str(path)) for path in files}
+    changed = [str(path) for path in files if here[path] != committed[path]]
     if changed:
         raise DataError(
             f"found {', '.join(changed)} changed since {revision}; expected the committed parameters, for other ones "
-            f"give other metrics: git restore --source {revision} {' '.join(changed)}"
+            f"give other metrics: {_way_back(revision, changed)}"
         )
+
+
+def _way_back(revision: str, files: list[str]) -> str:
+    return "pessimism restore" if revision == "HEAD" else f"git checkout {revision} -- {' '.join(files)}"
 
 
 def _check_run() -> None:
@@ -155,7 +161,7 @@ def _check_run() -> None:
             f"found no {layout.ONLINE_RUNS}; expected the outputs of a run: without one the metrics here are the "
             "committed files themselves: make reproduce"
         )
-    found = set(yaml.safe_load(layout.LOCK.read_text(encoding="utf-8"))["stages"])
+    found = set(parse_yaml(layout.LOCK.read_text(encoding="utf-8"), str(layout.LOCK))["stages"])
     expected = set(pipeline.expected_lock_names(load_params()))
     if found != expected:
         raise DataError(

@@ -21,16 +21,18 @@ def names(package: str) -> list[str]:
     return sorted(module.name for module in found if not module.ispkg)
 
 
-def check_named(package: str, name: str, asked_by: str) -> None:
-    """See that a package has a file ``name``, without importing it.
+def name_problem(package: str, name: str, asked_by: str) -> str | None:
+    """What is wrong with the name of a file of a package, told without importing it; None where it has such a file.
 
-    Raises:
-        ParamsError: it has none.
+    Args:
+        package: dotted name of the folder.
+        asked_by: the parameter that names the file, for the message.
     """
     known = names(package)
-    if name not in known:
-        folder = package.replace(".", "/")
-        raise ParamsError(f"{asked_by}: found {name!r}; expected one of {known}, or a new file src/{folder}/{name}.py")
+    if name in known:
+        return None
+    folder = package.replace(".", "/")
+    return f"{asked_by}: found {name!r}; expected one of {known}, or a new file src/{folder}/{name}.py"
 
 
 def find(package: str, name: str, kind: type[Declared], asked_by: str) -> Declared:
@@ -43,7 +45,9 @@ def find(package: str, name: str, kind: type[Declared], asked_by: str) -> Declar
     Raises:
         ParamsError: there is no such file, or it does not define exactly one such object.
     """
-    check_named(package, name, asked_by)
+    problem = name_problem(package, name, asked_by)
+    if problem:
+        raise ParamsError(problem)
     module = importlib.import_module(f"{package}.{name}")
     declared = [value for value in vars(module).values() if isinstance(value, kind)]
     if len(declared) != 1:

@@ -16,6 +16,7 @@ SCALES = Path("scales")
 PROTOCOLS = Path("protocols")
 RUN_RECORDS = Path("run_records")
 CONTENT_HASHES = Path(".content_hashes.json")
+STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
 
 DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from pessimism.errors import DataError
 from pessimism.experiment import layout
 from pessimism.experiment.params import Params
+from pessimism.experiment.yaml_files import parse_yaml
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 _SCRIPT = re.compile(r"\bstages/(\w+)\.py\b")
@@ -47,7 +46,7 @@ def load_stages(path: Path = layout.PIPELINE) -> list[Stage]:
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; expected it in the working directory ({Path.cwd()}), the project's root")
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    stages = parse_yaml(path.read_text(encoding="utf-8"), str(path))["stages"]
     return [_stage(name, body) for name, body in stages.items()]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.experiment import layout
+from pessimism.experiment import digests, layout
 from pessimism.machine import processes
 
 if TYPE_CHECKING:
@@ -24,8 +24,18 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` under a name of this process's own and rename it: nobody ever reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with _replacing(path, partial):
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path, partial: Path) -> Iterator[None]:
+    """Rename ``partial`` to ``path`` where the body has written all of it, or else remove what it has written."""
+    try:
+        yield
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -50,8 +60,8 @@ def read_json(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; run `dvc repro` to make it") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON ({error}); {digests.MENDING}") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} holds a {type(record).__name__}; expected a JSON object")
     return record
@@ -92,7 +102,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write ``table`` as CSV or parquet, by the suffix of ``path``.
+    """Write ``table`` as CSV or parquet, by the suffix of ``path``; one of data/ carries the hash of its content.
 
     Raises:
         DataError: the table has no rows.
@@ -101,24 +111,24 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         raise DataError(f"{path}: found no rows to write; expected at least one")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    if path.suffix == ".parquet":
-        table.to_parquet(partial, index=False)
-    else:
-        table.to_csv(partial, index=False, lineterminator="\n")
-    os.replace(partial, path)
+    with _replacing(path, partial):
+        if path.suffix == ".parquet":
+            digests.write_parquet(partial, table)
+        else:
+            table.to_csv(partial, index=False, lineterminator="\n")
+            digests.seal(path, partial)
 
 
 def read_table(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     """Read a CSV or parquet table that must hold ``columns`` and at least one row.
 
     Raises:
-        DataError: the file, a column or every row is missing.
+        DataError: the file, a column or every row is missing, the file is damaged, or its content is not the one whose
+            hash it carries.
     """
-    import pandas as pd
-
     if not path.exists():
         raise DataError(f"{path} is missing; run `dvc repro` to make it")
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    table = digests.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     missing = sorted(set(columns) - set(table.columns))
     if missing:
         raise DataError(f"{path}: found columns {sorted(table.columns)}; expected also {missing}")
@@ -127,14 +137,35 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> pd.DataFrame:
     return table
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    digests.check_seal(path)
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' own errors, and bytes that are no text
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is no CSV table ({reason}); {digests.MENDING}") from error
+
+
+def row_count(path: Path) -> int:
+    """Number of rows of a parquet table, from its footer."""
+    import pyarrow.parquet
+
+    return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
 @contextmanager
-def run_record(stage: str, cell: str = "") -> Iterator[None]:
+def run_record(stage: str, cell: str = "") -> Iterator[dict[str, Any]]:
     """Record wall time and peak memory of a stage that ends well; of several processes, the main one's.
+
+    Yields:
+        What else to record, which the caller fills.
 
     The record lies outside DVC's outputs: a timing that changes must not invalidate a result.
     """
-    start = time.perf_counter()
-    yield
+    start, noted = time.perf_counter(), dict[str, Any]()
+    yield noted
     if not processes.is_main():
         return
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -144,6 +175,7 @@ def run_record(stage: str, cell: str = "") -> Iterator[None]:
         "cell": cell,
         "seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mib": round(peak_kib / 1024, 1),
+        **noted,
     }
     write_json(layout.RUN_RECORDS / f"{name}.json", record)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
+from pessimism.errors import ParamsError
+from pessimism.experiment.yaml_files import parse_yaml
 
 Kind = TypeVar("Kind")
 
@@ -18,8 +20,9 @@ def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> 
     """Read a YAML file as the dataclass ``kind``: every field must be there, of its type, and nothing else.
 
     Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
-    (a mapping), a dict of them by name, or any of these or None. An integer is accepted as a float, and what YAML reads
-    as a truth value as the text true or false that a Literal lists; nothing else is converted.
+    (a mapping), a dict of them by name, or any of these or None. ``Annotated`` adds an example to what messages say was
+    expected. An integer is accepted as a float, and what YAML reads as a truth value as the text true or false that a
+    Literal lists; nothing else is converted. A float is finite.
 
     Args:
         root: the project's root.
@@ -30,12 +33,15 @@ def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> 
         The dataclass, or None where there was a problem.
     """
     try:
-        raw = yaml.safe_load((root / path).read_text(encoding="utf-8"))
+        raw = parse_yaml((root / path).read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         problems.append(f"{path} is missing; expected it in the project's root ({(root / path).absolute().parent})")
         return None
-    except yaml.YAMLError as error:
-        problems.append(f"{path} is not YAML: {error}")
+    except UnicodeDecodeError as error:
+        problems.append(f"{path} is not UTF-8 (byte {error.start}: {error.reason}); expected a text file in UTF-8")
+        return None
+    except ParamsError as error:
+        problems.append(str(error))
         return None
     before = len(problems)
     value = _build(kind, raw, f"{path}: ", "", problems)
@@ -47,9 +53,9 @@ def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> A
     if not isinstance(raw, Mapping):
         problems.append(f"{where}{name or 'the file'}: found {raw!r}; expected a mapping")
         return None
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     prefix = f"{name}." if name else ""
-    for key in raw.keys() - hints.keys():
+    for key in sorted(raw.keys() - hints.keys(), key=str):
         problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
     values = {}
     for key, hint in hints.items():
@@ -62,6 +68,7 @@ def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> A
 
 def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    plain = arguments[0] if origin is Annotated else hint
     if origin is types.UnionType:
         if value is None:
             return None
@@ -74,12 +81,20 @@ def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) 
         return tuple(_convert(arguments[0], item, where, name, problems) for item in value)
     if origin is Literal and _spelled(value) in arguments:
         return _spelled(value)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if plain is float and isinstance(value, (int, float)) and not isinstance(value, bool) and _is_finite(value):
         return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
+    if plain in (int, str, bool) and type(value) is plain:
         return value
     problems.append(f"{where}{name}: found {value!r}; expected {_spell(hint)}")
     return None
+
+
+def _is_finite(value: int | float) -> bool:
+    """Whether a number is one that a float can hold: YAML has .nan and .inf, and integers of any length."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _spelled(value: Any) -> Any:
@@ -91,10 +106,12 @@ def _spell(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         return f"{_spell(arguments[0])} or null"
+    if origin is Annotated:
+        return f"{_spell(arguments[0])} {arguments[1]}"
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple:
         return f"a list, each item {_spell(arguments[0])}"
     if is_dataclass(hint) or origin is dict:
         return "a mapping"
-    return {int: "an integer", float: "a number", str: "a text", bool: "true or false"}[hint]
+    return {int: "an integer", float: "a finite number", str: "a text", bool: "true or false"}[hint]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pessimism.experiment.layout import LOCK
 from pessimism.fanout.errors import FanoutError
 
 DVC = (sys.executable, "-m", "dvc")
@@ -123,7 +124,27 @@ def merge(cells: Sequence[str]) -> list[PendingCell]:
         executed = [line for line in printed.splitlines() if line.startswith("Running stage")]
         if executed:
             raise FanoutError(f"found that DVC executed cells whose results it had just restored: {executed}")
+        order_lock()
     return pending
+
+
+def order_lock() -> None:
+    """Put the entries of dvc.lock into the order that a plain `dvc repro` of the last commit would give them.
+
+    Those that the commit has keep their places, or Git would show them as moved. The others come in DVC's own order of
+    stages, where DVC appends them as they are merged.
+    """
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+    from dvc.utils.serialize import modify_yaml, parse_yaml
+
+    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
+    with opened() as repo:
+        names = list((parse_yaml(committed.stdout, LOCK) or {}).get("stages", {}))
+        names += [stage.addressing for stage in plan_repro(get_active_graph(repo.index.graph))]
+        places = {name: place for place, name in reversed(list(enumerate(names)))}
+        with modify_yaml(LOCK) as lock:
+            for name in sorted(lock["stages"], key=lambda name: places.get(name, len(names))):
+                lock["stages"][name] = lock["stages"].pop(name)
 
 
 def _fetch_run_cache(repo: Any) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,10 @@ from pathlib import Path
 
 CLONE = "clone"
 LOG = "job.log"
+SUBMITTED = "submitted.json"
 FINISHED = "finished: the result is in the remote"
+_ATTEMPT = "attempt"
+_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class CellJob:
     """Holds the clone and the logs of this cell."""
     devices: str | None
     """CUDA_VISIBLE_DEVICES of the job; None leaves it to the scheduler."""
+    attempt: int = 1
+    """Counts the jobs that were submitted for this very cell."""
 
     @property
     def clone(self) -> Path:
@@ -46,6 +54,27 @@ class CellJob:
         """Output of every command that the job ran."""
         return self.folder / LOG
 
+    @property
+    def record(self) -> Path:
+        """What was submitted last: by which executor, under which number, as which attempt."""
+        return self.folder / SUBMITTED
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """What is submitted: one run of a cell, which no scheduler starts a second time.
+
+    By then the driver has reported the first as failed and dropped the snapshot; the next call of the command runs it.
+    """
+
+    job: CellJob
+
+    def __call__(self) -> None:
+        run(self.job)
+
+    def checkpoint(self) -> None:
+        """submitit's question, asked when a job is about to be preempted, what to start again: nothing."""
+
 
 def run(job: CellJob) -> None:
     """Run the cell in its clone. What an earlier, killed job of the cell left in the clone is used again.
@@ -54,6 +83,7 @@ def run(job: CellJob) -> None:
         subprocess.CalledProcessError: a command failed; its output is in the job's log.
     """
     with alone(job.folder), tempfile.TemporaryDirectory() as site:
+        _note(job, f"{_ATTEMPT} {job.attempt} on {socket.gethostname()}")
         environment = job_environment(job, site)
         fetch_snapshot(job, environment)
         dvc = (sys.executable, "-m", "dvc")
@@ -118,13 +148,24 @@ def run_command(job: CellJob, environment: dict[str, str], *command: str) -> Non
         )
         try:
             status = process.wait()
-        except BaseException:  # time is up, preempted, interrupted: no training may outlive its job
+        except BaseException as error:  # time is up, preempted, interrupted: no training may outlive its job
             os.killpg(process.pid, signal.SIGKILL)
+            _note(job, f"interrupted: {type(error).__name__}: {error}")
             raise
     if status:
+        _note(job, f"exit status {status}")
         raise subprocess.CalledProcessError(status, command)
+
+
+def attempt_lines(log: Path, attempt: int) -> list[str]:
+    """What the log holds of an attempt; nothing where its job never started."""
+    if not log.is_file():
+        return []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    starts = [index for index, line in enumerate(lines) if re.match(rf"{_TIME} {_ATTEMPT} {attempt} ", line)]
+    return lines[starts[-1] :] if starts else []
 
 
 def _note(job: CellJob, line: str) -> None:
     with job.log.open("a", encoding="utf-8") as log:
-        log.write(f"{line}\n")
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")

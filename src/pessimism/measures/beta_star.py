@@ -1,9 +1,9 @@
 """The beta to choose, by each definition that can be computed, and whether the seeds identify it.
 
-A definition is identified where the means over seeds give a beta and at least 95 % of the bootstrap resamples of the
-seeds do. Its interval is the central 95 % of the betas over the resamples that give one. A definition that chooses
-among the observed betas nearly always gives one: it is identified only where its interval leaves out the lowest or the
-highest of them.
+A definition is identified where the means over seeds give a beta and at least 95 % of the bootstrap resamples do: of
+whole seeds where their betas are paired, else of each beta's runs by themselves. Its interval is the central 95 % of
+the betas over the resamples that give one. A definition that chooses among the observed betas nearly always gives one:
+it is identified only where its interval leaves out the lowest or the highest of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pessimism.errors import DataError
-from pessimism.measures.intervals import Interval, resample_interval, seed_resamples
+from pessimism.measures.intervals import Interval, resample_interval, run_resamples
 from pessimism.measures.power_law import REPEATED_EVALUATIONS, PowerLaw, fit_power_law
 
 IDENTIFYING_SHARE = 0.95
@@ -38,6 +38,9 @@ ANY_BETA = "the resamples range over all observed betas"
 _OFFLINE = {DEF_61_WIN_RATE: "win_rate", DEF_61_REWARD_ACCURACY: "reward_accuracy"}
 _DEFINITIONS = (EQ_15_OVER_GRID, EQ_15_OVER_OBSERVED, *_OFFLINE, ABOVE_PLACEBO)
 
+Resamples = tuple[np.ndarray, np.ndarray]
+"""How often each run counts in each resample (R, S, K), and the resamples' probabilities (R,)."""
+
 
 @dataclass(frozen=True)
 class BetaStar:
@@ -45,7 +48,7 @@ class BetaStar:
 
     Attributes:
         estimate: from the means over seeds; None where they give no beta.
-        interval: 95 % over resamples of the seeds; None where it is not identified.
+        interval: 95 % over resamples; None where it is not identified.
         identifying_share: of the resamples, by probability, that give a beta; None where there are none.
         not_identified: why not; empty where it is.
     """
@@ -56,7 +59,7 @@ class BetaStar:
     not_identified: str = ""
 
 
-def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaStar]:
+def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike, paired: bool) -> dict[str, BetaStar]:
     """Beta* of the primary arm by five definitions.
 
     - ``eq_15_over_grid``, ``eq_15_over_observed``: first beta whose fitted AUGC exceeds 1.5 times that of the smallest
@@ -70,6 +73,7 @@ def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaSta
         runs: one row per run with seed, beta, augc and, where measured, win_rate and reward_accuracy; none where the
             offline objective has no strength.
         placebo_augc: AUGC of every placebo run; may be empty.
+        paired: whether the runs of a seed belong together.
 
     Returns:
         One entry per definition, in this order.
@@ -80,12 +84,24 @@ def beta_stars(runs: pd.DataFrame, placebo_augc: ArrayLike) -> dict[str, BetaSta
     if runs.empty:
         return dict.fromkeys(_DEFINITIONS, _absent(NO_BETAS))
     betas, augc_S_K = _table(runs, "augc")
+    if not paired:
+        runs = _renamed(runs)
+        betas, augc_S_K = _table(runs, "augc")
+    seeds, _ = augc_S_K.shape
+    resamples = run_resamples(seeds, len(betas), paired)
     placebo = np.asarray(placebo_augc, dtype=float)
-    found = dict(zip((EQ_15_OVER_GRID, EQ_15_OVER_OBSERVED), _practical(betas, augc_S_K), strict=True))
+    found = dict(zip((EQ_15_OVER_GRID, EQ_15_OVER_OBSERVED), _practical(betas, augc_S_K, resamples), strict=True))
     for name, column in _OFFLINE.items():
-        found[name] = _traded(betas, augc_S_K, runs, column)
-    found[ABOVE_PLACEBO] = _above_placebo(betas, augc_S_K, placebo) if placebo.size else _absent(NO_PLACEBO)
+        found[name] = _traded(betas, augc_S_K, runs, column, resamples)
+    found[ABOVE_PLACEBO] = _above_placebo(betas, augc_S_K, placebo, resamples) if placebo.size else _absent(NO_PLACEBO)
     return found
+
+
+def _renamed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Unpaired runs, their seeds numbered by their values at each beta: names do not matter where some are drawn."""
+    values = [column for column in ("augc", *_OFFLINE.values()) if column in runs]
+    ordered = runs.sort_values(["beta", *values])
+    return ordered.assign(seed=ordered.groupby("beta").cumcount())
 
 
 def best_trade(betas: np.ndarray, augc_K: np.ndarray, offline_K: np.ndarray) -> float | None:
@@ -127,40 +143,49 @@ def _table(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
     return table.columns.to_numpy(dtype=float), table.to_numpy(dtype=float)
 
 
-def _practical(betas: np.ndarray, augc_S_K: np.ndarray) -> tuple[BetaStar, BetaStar]:
-    def fitted(weight_S: np.ndarray, evaluations: int | None) -> tuple[float | None, float | None]:
-        law = fit_power_law(betas, weight_S @ augc_S_K, evaluations)
+def _practical(betas: np.ndarray, augc_S_K: np.ndarray, resamples: Resamples) -> tuple[BetaStar, BetaStar]:
+    def fitted(augc_K: np.ndarray, evaluations: int | None) -> tuple[float | None, float | None]:
+        law = fit_power_law(betas, augc_K, evaluations)
         return (law.beta_star_over_grid(), law.beta_star_over_observed()) if isinstance(law, PowerLaw) else (None, None)
 
     seeds = len(augc_S_K)
-    whole = fitted(np.full(seeds, 1 / seeds), None)
-    counts_R_S, weight_R = seed_resamples(seeds)
-    resampled = [fitted(count_S / seeds, REPEATED_EVALUATIONS) for count_S in counts_R_S]
+    counts_R_S_K, weight_R = resamples
+    whole = fitted(augc_S_K.mean(axis=0), None)
+    if whole == (None, None):
+        return _absent(NO_BETA), _absent(NO_BETA)
+    resampled = [fitted(_mean(count_S_K, augc_S_K), REPEATED_EVALUATIONS) for count_S_K in counts_R_S_K]
     over_grid, over_observed = (
         _judge(whole[reading], [pair[reading] for pair in resampled], weight_R, seeds) for reading in (0, 1)
     )
     return over_grid, over_observed
 
 
-def _traded(betas: np.ndarray, augc_S_K: np.ndarray, runs: pd.DataFrame, column: str) -> BetaStar:
+def _mean(count_S_K: np.ndarray, values_S_K: np.ndarray) -> np.ndarray:
+    """(K,) mean of each beta's runs, each as often as it was drawn."""
+    return np.asarray((count_S_K * values_S_K).sum(axis=0) / len(values_S_K))
+
+
+def _traded(betas: np.ndarray, augc_S_K: np.ndarray, runs: pd.DataFrame, column: str, resamples: Resamples) -> BetaStar:
     if column not in runs or runs[column].isna().any():
         return _absent(f"the runs lack {column}")
     _, offline_S_K = _table(runs, column)
     return _chosen(
-        betas, lambda weight_S: best_trade(betas, weight_S @ augc_S_K, weight_S @ offline_S_K), len(augc_S_K)
+        betas,
+        lambda count_S_K: best_trade(betas, _mean(count_S_K, augc_S_K), _mean(count_S_K, offline_S_K)),
+        resamples,
     )
 
 
-def _above_placebo(betas: np.ndarray, augc_S_K: np.ndarray, placebo: np.ndarray) -> BetaStar:
+def _above_placebo(betas: np.ndarray, augc_S_K: np.ndarray, placebo: np.ndarray, resamples: Resamples) -> BetaStar:
     level = float(np.percentile(placebo, PLACEBO_PERCENTILE))
-    return _chosen(betas, lambda weight_S: smallest_above(betas, weight_S @ augc_S_K, level), len(augc_S_K))
+    return _chosen(betas, lambda count_S_K: smallest_above(betas, _mean(count_S_K, augc_S_K), level), resamples)
 
 
-def _chosen(betas: np.ndarray, estimate: Callable[[np.ndarray], float | None], seeds: int) -> BetaStar:
-    """``estimate``, one of ``betas``, of the weights of the seeds: at equal weights and over resamples."""
-    counts_R_S, weight_R = seed_resamples(seeds)
-    resampled = [estimate(count_S / seeds) for count_S in counts_R_S]
-    star = _judge(estimate(np.full(seeds, 1 / seeds)), resampled, weight_R, seeds)
+def _chosen(betas: np.ndarray, estimate: Callable[[np.ndarray], float | None], resamples: Resamples) -> BetaStar:
+    """``estimate``, one of ``betas``, of how often each run counts: once each, and in the resamples."""
+    counts_R_S_K, weight_R = resamples
+    resampled = [estimate(count_S_K) for count_S_K in counts_R_S_K]
+    star = _judge(estimate(np.ones(counts_R_S_K.shape[1:])), resampled, weight_R, counts_R_S_K.shape[1])
     if star.interval == Interval(float(betas[0]), float(betas[-1])):
         return replace(star, interval=None, not_identified=ANY_BETA)
     return star

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def t_interval(values: ArrayLike) -> Interval | None:
     finite = _finite(values)
     if len(finite) < 2:
         return None
-    half = _t_quantile(len(finite) - 1) * float(finite.std(ddof=1)) / math.sqrt(len(finite))
+    half = t_quantile(len(finite) - 1) * float(finite.std(ddof=1)) / math.sqrt(len(finite))
     return Interval(float(finite.mean()) - half, float(finite.mean()) + half)
 
 
@@ -97,7 +97,8 @@ def _finite(values: ArrayLike) -> np.ndarray:
     return found
 
 
-def _t_quantile(degrees: int) -> float:
+def t_quantile(degrees: float) -> float:
+    """What a t variable of so many degrees of freedom exceeds with probability 2.5 %."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, 1 - _TAIL))
@@ -179,19 +180,33 @@ def _auroc_variance(value: float, positives: int, negatives: int) -> float:
     return value * (1 - value) * spread / (positives * negatives)
 
 
-def seed_resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap resamples of seeds: how often each seed is drawn, and the resample's probability.
+def run_resamples(seeds: int, betas: int, paired: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap resamples of runs: how often each is drawn, and the resample's probability.
 
-    Up to 5 seeds these are all seeds^seeds resamples, equal ones once with their probability; above, 2,000 drawn ones,
-    always the same.
+    Where seeds are paired, whole seeds are drawn; where they are not, each beta's runs by themselves. Where up to 5
+    seeds have at most 2,000 different resamples these are all, equal ones once with their probability; else 2,000 drawn
+    ones, always the same.
 
     Returns:
-        counts (R, S), each row summing to S, and probabilities (R,), summing to 1.
+        counts (R, S, K), each summing to S over seeds, and probabilities (R,), summing to 1.
     """
-    if seeds > FEW_SEEDS:
-        generator = np.random.default_rng(_RESAMPLE_SEED)
-        counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
-        return counts, np.full(RESAMPLES, 1 / RESAMPLES)
+    groups = 1 if paired else betas
+    if seeds > FEW_SEEDS or math.comb(2 * seeds - 1, seeds) ** groups > RESAMPLES:
+        drawn = np.random.default_rng(_RESAMPLE_SEED).multinomial(
+            seeds, np.full(seeds, 1 / seeds), size=(RESAMPLES, groups)
+        )
+        return _over_betas(drawn, betas), np.full(RESAMPLES, 1 / RESAMPLES)
+    counts, weights = _every_resample(seeds)
+    chosen = np.array(list(product(range(len(counts)), repeat=groups)))
+    return _over_betas(counts[chosen], betas), weights[chosen].prod(axis=1)
+
+
+def _over_betas(counts_R_G_S: np.ndarray, betas: int) -> np.ndarray:
+    """(R, S, K): the counts of every beta's runs, which are the same for all betas where there is one group."""
+    return np.broadcast_to(counts_R_G_S.swapaxes(1, 2), (len(counts_R_G_S), counts_R_G_S.shape[2], betas))
+
+
+def _every_resample(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     draws = combinations_with_replacement(range(seeds), seeds)
     counts = np.array([np.bincount(draw, minlength=seeds) for draw in draws])
     orders = [math.factorial(seeds) / math.prod(math.factorial(count) for count in row) for row in counts.tolist()]

@@ -1,4 +1,4 @@
-"""How many seeds a trend of the observed size would need, by simulation."""
+"""How many seeds would settle a trend of the observed size, by simulation of the test that judges it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pessimism.measures.trends import Alternative, page_trend_untied
+from pessimism.measures.contrasts import combination, positions, trend_ps
 
 POWER = 0.8
 MOST_SEEDS = 50
-EXPERIMENTS = 2000
+EXPERIMENTS = 500
+DRAWS = 999
 _SEED = 0
 
 
@@ -21,38 +22,57 @@ class Unknown(StrEnum):
     TOO_MANY = "more than 50"
     FEW_VALUES = "fewer than two seeds or two betas leave no spread to plan with"
     NOT_FINITE = "a run has no finite value"
-    NO_SPREAD = "seeds do not differ but for a constant"
+    NO_SPREAD = "runs do not differ but for what the design takes out"
 
 
-def seeds_needed(values_S_K: ArrayLike, alpha: float = 0.05, alternative: Alternative = "greater") -> int | Unknown:
-    """Smallest number of seeds at which Page's test finds the observed trend in 80 % of experiments.
+def seeds_needed(values_S_K: ArrayLike, alpha: float, paired: bool) -> int | Unknown:
+    """Smallest number of seeds at which the observed trend, up or down, is found in 80 % of experiments.
 
-    2,000 experiments per number of seeds are drawn from a normal distribution with the observed mean of each beta and
-    the spread that remains after each seed's and each beta's mean are taken out, always the same ones. The observed
-    trend is itself uncertain at few seeds: the number is for planning, not for judging the runs it was made from.
+    The trend is the observed one, and its direction too: where it goes against a claim, the number is of seeds that
+    contradict the claim. Experiments are drawn from normal distributions with the observed mean of each beta, and with
+    its observed spread, or, where seeds are paired, with the spread that remains after each seed's and each beta's mean
+    are taken out. There are 500 per number of seeds, always the same ones, with 999 permutations where not all are
+    enumerated. More seeds are taken to find no less. The observed trend is itself uncertain at few seeds: the number is
+    for planning, not for judging the runs it was made from.
 
     Args:
         values_S_K: (S, K) one value per seed and beta, betas ascending.
-        alpha: level of the test; divide it by the number of claims to plan for Holm's first step.
-        alternative: the direction of the trend.
+        alpha: one-sided level of the test; divide it by the number of claims to plan for Holm's first step.
+        paired: whether the runs of a row belong together.
 
     Returns:
-        Seeds, 1 to 50, or why there is no number; a trend that goes the other way needs more than 50.
+        Seeds, 2 to 50, or why there is no number.
     """
     values = np.asarray(values_S_K, dtype=float)
     if values.ndim != 2 or min(values.shape) < 2:
         return Unknown.FEW_VALUES
     if not np.isfinite(values).all():
         return Unknown.NOT_FINITE
-    means, spread = values.mean(axis=0), residual_sd(values)
-    if spread <= 1e-12 * np.abs(values).max():
+    if not paired:
+        values = np.sort(values, axis=0)  # the names of seeds must not change so much as the rounding
+    spread_K = np.full(values.shape[1], residual_sd(values)) if paired else values.std(axis=0, ddof=1)
+    if spread_K.max() <= 1e-12 * np.abs(values).max():
         return Unknown.NO_SPREAD
     noise = np.random.default_rng(_SEED).normal(size=(EXPERIMENTS, MOST_SEEDS, values.shape[1]))
-    drawn = means + spread * noise
-    for seeds in range(1, MOST_SEEDS + 1):
-        if np.mean(page_trend_untied(drawn[:, :seeds], alternative) <= alpha) >= POWER:
-            return seeds
-    return Unknown.TOO_MANY
+    drawn = values.mean(axis=0) + spread_K * noise
+    rising = float(combination(values[None], positions(values.shape[1]), paired).estimate[0]) >= 0
+    return _fewest(drawn if rising else -drawn, alpha, paired)
+
+
+def _fewest(drawn_E_S_K: np.ndarray, alpha: float, paired: bool) -> int | Unknown:
+    """Bisect for the fewest seeds that find a rise with the power."""
+
+    def enough(seeds: int) -> bool:
+        rises, _ = trend_ps(drawn_E_S_K[:, :seeds], paired, DRAWS)
+        return bool(np.mean(rises <= alpha) >= POWER)
+
+    low, high = 1, MOST_SEEDS
+    if not enough(high):
+        return Unknown.TOO_MANY
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def residual_sd(values_S_K: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,18 +14,21 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from pessimism.errors import SourceError
 from pessimism.experiment import records
+from pessimism.experiment.digests import MENDING
 from pessimism.experiment.params import ModelParams
 from pessimism.models import hyperparameters as derive
 
 DEFAULT = "default"  # what PEFT and TRL call the one adapter they make
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+DIGEST = "sha256"
 
 
 def lora_config(
@@ -82,13 +86,10 @@ def attach(base: PreTrainedModel, adapters: Mapping[str, Path], trainable: str |
         trainable: the one adapter whose parameters get gradients; None = no parameter does.
 
     Raises:
-        SourceError: a directory holds no adapter. PEFT would look for it on the hub.
+        SourceError: a directory holds no adapter, or a damaged one.
     """
-    for directory in adapters.values():
-        if not (directory / CONFIG_FILE).is_file():
-            raise SourceError(
-                f"found no {CONFIG_FILE} in {directory}; expected an adapter: run `dvc repro` to train it"
-            )
+    for directory in dict.fromkeys(adapters.values()):
+        check_adapter(directory)
     names = list(adapters)
     first, *others = names
     model = PeftModel.from_pretrained(base, str(adapters[first]), adapter_name=first)
@@ -194,12 +195,50 @@ def trainable_parameters(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 def save_adapter(model: PeftModel, name: str, directory: Path) -> None:
     """Write one adapter: LoRA weights, fully trained modules and configuration, byte for byte reproducible.
 
-    PEFT's own method adds a model card, the base's path and sets in the interpreter's hash order.
+    The weights carry the hash of all of it. PEFT's own method adds a model card, the base's path and sets in the
+    interpreter's hash order.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    save_file({key: tensor.contiguous().cpu() for key, tensor in weights.items()}, str(directory / WEIGHTS_FILE))
     config = model.peft_config[name].to_dict()
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     config |= {"inference_mode": True, "base_model_name_or_path": None}
     records.write_json(directory / CONFIG_FILE, config)
+    kept = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    weights = {key: tensor.contiguous().cpu() for key, tensor in kept.items()}
+    digest = _content_digest((directory / CONFIG_FILE).read_bytes(), weights)
+    save_file(weights, str(directory / WEIGHTS_FILE), metadata={DIGEST: digest})
+
+
+def check_adapter(directory: Path) -> None:
+    """See that a directory holds what :func:`save_adapter` wrote there. PEFT would look for what is missing on the hub.
+
+    Raises:
+        SourceError: a file is missing or damaged, or the content is not the one whose hash the weights carry.
+    """
+    config, weights = directory / CONFIG_FILE, directory / WEIGHTS_FILE
+    for file in (config, weights):
+        if not file.is_file():
+            raise SourceError(f"found no {file.name} in {directory}; expected an adapter: run `dvc repro` to train it")
+    try:
+        with safe_open(weights, framework="pt") as stored:
+            recorded = (stored.metadata() or {}).get(DIGEST)
+            names = stored.keys()
+            tensors = {name: stored.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{weights} is no whole file of weights ({error}); {MENDING}") from error
+    found = _content_digest(config.read_bytes(), tensors)
+    if found != recorded:
+        expected = f"{recorded[:12]}, the hash that they carry" if recorded else "weights that carry their hash"
+        raise SourceError(
+            f"{directory}: found weights and {CONFIG_FILE} of content {found[:12]}; expected {expected}: {MENDING}"
+        )
+
+
+def _content_digest(config: bytes, weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of a configuration file and of every tensor's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(config)
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -139,6 +139,7 @@ def _checked_location(params: Params, role: str) -> str:
         _check_recorded("source", model.source, record["source"])
         _check_recorded("name", model.name, record["name"])
         if model.source == "embedded":
+            _check_unchanged(layout.BASE_WEIGHTS, record["content_sha256"])
             return str(layout.BASE_WEIGHTS)
         if model.source == "path":
             _check_unchanged(Path(model.name), record["content_sha256"])
@@ -159,7 +160,7 @@ def _check_unchanged(directory: Path, recorded: str) -> None:
         raise SourceError(
             f"found no directory {str(directory)!r}; expected that of a Hugging Face model: change `name`"
         )
-    found = hash_once(directory)
+    found = hash_once(directory.resolve())
     if found != recorded:
         raise SourceError(
             f"found content {found}; expected {recorded}, which prepare_base recorded: "

@@ -243,6 +243,19 @@ class ProgressBar(TrainerCallback):
             self.bar.close()
 
 
+class FiniteLoss(TrainerCallback):
+    """Ends a training at the first loss that is not finite: all later ones would be so too."""
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
+    ) -> None:
+        loss = logs.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"the loss of step {state.global_step} is {loss}; expected a finite number: lower learning_rate"
+            )
+
+
 def prepare(trainer: Trainer, description: str) -> None:
     """Give a built trainer the bar of this project, float32 trainable weights, and adapters that compute in their
     input's dtype.
@@ -253,6 +266,7 @@ def prepare(trainer: Trainer, description: str) -> None:
     check_launched_plainly(trainer)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
+    trainer.add_callback(FiniteLoss())
     trainer.add_callback(ProgressBar(description))
     # Deviation: on a quantised base TRL rounds the adapter to bfloat16, where a step of AdamW at these learning rates
     # is often lost in rounding.
@@ -284,7 +298,6 @@ def loss_curve(trainer: Trainer, steps: int) -> list[float]:
 
     Raises:
         DataError: the trainer took another number of steps.
-        NonFiniteError: a loss is nan or infinite.
     """
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     if len(losses) != steps:
@@ -292,7 +305,4 @@ def loss_curve(trainer: Trainer, steps: int) -> list[float]:
             f"trained for {len(losses)} optimiser steps; expected {steps}: transformers multiplies the batch by the "
             f"number of GPUs, of which it sees {trainer.args.n_gpu}: set CUDA_VISIBLE_DEVICES to one"
         )
-    for step, loss in enumerate(losses, 1):
-        if not math.isfinite(loss):
-            raise NonFiniteError(f"the loss of step {step} is {loss}; expected a finite number: lower learning_rate")
     return losses

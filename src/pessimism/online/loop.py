@@ -6,6 +6,8 @@ advantages, kappa and gradients, is taken over all of them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +18,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from pessimism.errors import ParamsError
+from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Arm, Params
@@ -41,6 +43,13 @@ from pessimism.reward.ensemble import RewardEnsemble
 BATCH = "batch"
 HELDOUT = "heldout"
 ROLLOUTS_KEPT = 4
+_REWARD_CAUSE = (
+    "a reward model gives such scores, so train it with a lower reward_training.learning_rate, or the task's rewards do"
+)
+_POLICY_CAUSE = (
+    "the policy has diverged, so lower online.learning_rate or the arm's learning_rate_factor, or its checkpoint had, "
+    "so lower dpo.learning_rate"
+)
 
 
 @dataclass
@@ -116,6 +125,8 @@ class OnlineRun:
         """One step on one batch; the returned row describes the batch before the update."""
         protocol, device = self.params.protocol, self.model.device
         scored = self._roll_out(BATCH, step, tasks)
+        summary = reward_summary(scored)
+        self._check_finite(BATCH, step, summary, _REWARD_CAUSE)
         rewards = torch.tensor(self._training_reward(step, scored), dtype=torch.float32)
         advantages = self.objective.advantages(rewards)
 
@@ -132,17 +143,22 @@ class OnlineRun:
         compared, kappa, loss = accumulate_gradients(
             self._passes, parts, advantages.to(device), coefficient, self.objective.loss, seeds
         )
-        torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm)
+        ratio = self._penalty_ratio(compared.log_ratios, advantages, kappa)
+        measured = {**compared.means(), "kappa": float(kappa), "loss": loss, "penalty_ratio": ratio}
+        self._check_finite(BATCH, step, {**measured, "gradient norm": float(norm)}, _POLICY_CAUSE)
         optimizer.step()
-        return {
-            "step": step,
-            "prompt_set": BATCH,
-            **reward_summary(scored),
-            **compared.means(),
-            "kappa": float(kappa),
-            "loss": loss,
-            "penalty_ratio": self._penalty_ratio(compared.log_ratios, advantages, kappa),
-        }
+        return {"step": step, "prompt_set": BATCH, **summary, **measured}
+
+    def _check_finite(self, prompt_set: str, step: int, values: Mapping[str, float], cause: str) -> None:
+        """Refuse to go on with a number that is not finite: the next update would make every weight so.
+
+        Raises:
+            NonFiniteError: one is not; the message names the step, the quantity and the likely cause.
+        """
+        bad = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteError(f"step {step}, {prompt_set}: found {', '.join(bad)}; expected finite numbers: {cause}")
 
     @property
     def _micro_batch_size(self) -> int:
@@ -186,8 +202,10 @@ class OnlineRun:
         mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
         batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
         compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
-        row = {"step": step, "prompt_set": HELDOUT, **reward_summary(scored), **compared.means()}
-        self.rows.append(row)
+        summary, divergence = reward_summary(scored), compared.means()
+        self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
+        self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
+        self.rows.append({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
         self.samples.append(sample_table(scored).assign(step=step))
         self.rollouts += [
             {

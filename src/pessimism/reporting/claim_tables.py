@@ -18,6 +18,7 @@ THIS_WORLD = (
     "Every verdict is in this world: one base policy, one reward ensemble and one data set, which all runs share. "
     "Seeds repeat the training alone, so their spread cannot show what another base, ensemble or data set would give."
 )
+WORDS = {Outcome.SUPPORTED: "supported", Outcome.CONTRADICTED: "contradicted", Outcome.INSUFFICIENT: "open"}
 SYMBOLS = {"b": "b = ", "beta_star": "β* = "}
 MOST_SPELLED = 100_000
 PUBLISHED_FORMS = {
@@ -51,8 +52,24 @@ def _quantities(claim: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def verdict_sentence(claims: Claims) -> str:
-    """What verdicts are about, how many claims hold under each measure, which, and what became of the others."""
-    return " ".join([THIS_WORLD, *(verdicts_by(claims, measure) for measure in MEASURES)])
+    """What verdicts are about, what became of the primary claim, and how many claims hold under each measure, which."""
+    said = (verdicts_by(claims, measure) for measure in MEASURES)
+    return " ".join([THIS_WORLD, primary_sentence(claims), *said])
+
+
+def primary_sentence(claims: Claims) -> str:
+    """The verdict on the claim that was named before the runs, with its p in either direction."""
+    for name in in_order(claims):
+        for measure in MEASURES:
+            found = claims[name][measure]
+            if found["role"] == "primary":
+                ps = (
+                    f"p {p_value(found['p'])}, in the opposite direction {p_value(found['p_opposite'])}"
+                    if found["p"] is not None
+                    else str(found["reason"])
+                )
+                return f"The primary claim, {name} by {BY[measure]}, is {WORDS[found['verdict']]} ({ps})."
+    return "No claim is primary."
 
 
 def verdicts_by(claims: Claims, measure: str) -> str:
@@ -77,19 +94,23 @@ def with_outcome(claims: Claims, measure: str, outcome: Outcome) -> list[str]:
 def design_sentence(design: Mapping[str, Any], claims: Claims) -> str:
     """What the numbers of betas and seeds can show at all."""
     size = f"{count(design['betas'], 'beta')} and {count(design['seeds'], 'seed')}"
-    smallest, adjusted = design["page_smallest_p"], design["page_smallest_adjusted_p"]
+    smallest, adjusted = design["smallest_p"], design["smallest_adjusted_p"]
     if smallest is None:
         return f"{size} have no trend to test."
     family, alpha = design["claims_in_family"], design["alpha"]
-    able = (
-        f"at most {number(alpha)}, so a trend that is the same in every seed can be told from chance"
-        f"{'' if design['can_support_a_two_sided_claim'] else _later(claims)}"
-        if design["can_support_a_claim"]
-        else f"above {number(alpha)}: no trend claim can be supported or contradicted, whatever the runs show"
-    )
+    if not design["can_support_the_primary_claim"]:
+        able = (
+            f"Both are above {number(alpha)}: no trend claim can be supported or contradicted, whatever the runs show"
+        )
+    elif not design["can_support_a_claim"]:
+        able = f"The latter is above {number(alpha)}: only the primary claim can be supported or contradicted"
+    else:
+        later = "" if design["can_support_a_two_sided_claim"] else _later(claims)
+        able = f"At most {number(alpha)}, so that a clear trend can be told from chance{later}"
+    paired = "within each seed" if design["paired_seeds"] else "between betas"
     return (
-        f"With {size} the smallest p of Page's exact test is {_fraction(smallest)}; over the family of {family} claims "
-        f"(Holm) it becomes {p_value(adjusted)}, {able}."
+        f"With {size} the smallest p of a permutation {paired} is {_fraction(smallest)}; over {family} secondary "
+        f"claims (Holm) it becomes {p_value(adjusted)}. {able}."
     )
 
 
@@ -105,11 +126,11 @@ def _fraction(p: float) -> str:
 
 
 def power_sentence(claims: Claims) -> str:
-    """Seeds that the open claims would need, where the observed trends are the true ones."""
+    """Seeds that would settle the open claims, where the observed trends are the true ones."""
     parts = []
     for measure in MEASURES:
         needed = [
-            f"{name} {claims[name][measure]['seeds_needed']}"
+            f"{name} {seeds_needed(claims[name][measure])}"
             for name in with_outcome(claims, measure, Outcome.INSUFFICIENT)
             if isinstance(claims[name][measure].get("seeds_needed"), int)
         ]
@@ -118,9 +139,15 @@ def power_sentence(claims: Claims) -> str:
     if not parts:
         return "For no open claim do the observed trends give a number of seeds that would settle it."
     return (
-        f"Seeds that open claims need for power 0.8, if the observed trends are the true ones: {'; '.join(parts)}. "
-        "The other open claims have no such number (last column of the tests below)."
+        "Seeds that would settle open claims with power 0.8, for or against, if the observed trends are the true ones: "
+        f"{'; '.join(parts)}. The other open claims have no such number (last column of the tests below)."
     )
+
+
+def seeds_needed(found: Mapping[str, Any]) -> str:
+    """The number, or why there is none; with the verdict that it would bring where that is against the claim."""
+    against = found.get("seeds_needed_for") == Outcome.CONTRADICTED
+    return f"{found.get('seeds_needed', NONE)}{' to contradict it' if against else ''}"
 
 
 def published_sentences(claims: Claims) -> str:
@@ -182,8 +209,9 @@ def claims_table(claims: Claims) -> Table:
 
 def _judged(found: Mapping[str, Any]) -> list[Entry]:
     verdict = str(found["verdict"])
+    role = "primary claim" if found["role"] == "primary" else ""
     return [
-        Entry(verdict, str(found["reason"]), mark=verdict),
+        Entry(verdict, lines(role, str(found["reason"])), mark=verdict),
         _estimate(found),
         Entry(number(found.get("trend_correlation"), signed=True)),
         _adjusted_p(found),
@@ -220,18 +248,21 @@ def tests_table(claims: Claims) -> Table:
                     Entry(name),
                     Entry(measure),
                     Entry(str(found["quantity"]), str(found["unit"])),
-                    Entry(str(found["test"]), _mean(found)),
+                    Entry(str(found["test"]), lines(_guard(found), _mean(found))),
                     Entry(p_value(found["p"])),
                     Entry(p_value(found["p_opposite"])),
-                    Entry(p_value(found.get("jonckheere_p"))),
-                    Entry(str(found.get("seeds_needed", NONE))),
+                    Entry(seeds_needed(found)),
                 ]
             )
-    headers = ["", "measure", "quantity", "test", "p", "p, opposite", "p, Jonckheere", "seeds for power 0.8"]
+    headers = ["", "measure", "quantity", "test", "p", "p, opposite", "seeds for power 0.8"]
     return Table(headers, rows)
 
 
+def _guard(found: Mapping[str, Any]) -> str:
+    guard = found.get("guard")
+    return "" if guard is None else f"and the same of {guard}"
+
+
 def _mean(found: Mapping[str, Any]) -> str:
-    """Of a claim that its quantity is above 0 and rises: the level that the first half is about."""
     mean = found.get("mean")
-    return "" if mean is None else f"mean over seeds {number(mean, True)} {bounds(found['mean_interval'])}"
+    return "" if mean is None else f"mean {number(mean, True)} {bounds(found['mean_interval'])}"

@@ -50,13 +50,17 @@ def mechanism_sentence(mechanism: Mapping[str, Any]) -> str:
     betas, seeds, smallest = mechanism["betas"], mechanism["seeds"], mechanism["smallest_p"]
     if betas < 2:
         return f"{'One beta has' if betas else 'Without a beta there is'} no correlation: the links need at least two."
+    over = (
+        f"over {count(betas, 'beta')} within a seed, averaged over {count(seeds, 'seed')}"
+        if mechanism["paired_seeds"]
+        else f"over {count(seeds * betas, 'run')}"
+    )
     links = sum(len(mechanism[measure][part]) for measure in MEASURES for part in PARTS)
     return (
-        f"A link is the rank correlation of two quantities over {count(betas, 'beta')} within a seed, averaged over "
-        f"{count(seeds, 'seed')}: no two-sided p can be below {p_value(smallest)}, and unrelated quantities stay "
-        f"within the null interval in 95 % of pairings. The p of the page's {links} links are not adjusted for their "
-        "number, so they describe and do not decide. Every quantity here is made from β: a link alone cannot tell a "
-        "cause from a common cause."
+        f"A link is the rank correlation of two quantities {over}: no two-sided p can be below {p_value(smallest)}, "
+        f"and unrelated quantities stay within the null interval in 95 % of matchings. The p of the page's {links} "
+        "links are not adjusted for their number, so they describe and do not decide. Every quantity here is made from "
+        "β: a link alone cannot tell a cause from a common cause."
     )
 
 
@@ -83,7 +87,7 @@ def _moves(record: Mapping[str, Any]) -> str:
         return f"{text} (one seed, no interval)"
     unclear = ", which holds 0" if interval[0] <= 0 <= interval[1] else ""
     order = number(record["trend_correlation"], signed=True)
-    return f"{text} (95 % t interval of the change {bounds(interval)}{unclear}; rank correlation within seeds {order})"
+    return f"{text} (95 % t interval of the change {bounds(interval)}{unclear}; rank correlation with β {order})"
 
 
 def collapse_sentence(claims: Claims, primary: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pessimism.experiment import layout
+from pessimism.experiment.switches import protocol_sentence
 from pessimism.reporting import evidence_figures, figures, page
 from pessimism.reporting.results import Results
 from pessimism.reporting.sections import all_sections
@@ -14,7 +15,8 @@ TITLE = "Conservative preference tuning and reward hacking: what these runs meas
 def write_report(results: Results) -> None:
     """Write every figure as PNG and the page that embeds them."""
     _draw_figures(results)
-    layout.REPORT_PAGE.write_text(page.page(TITLE, _lead(results), all_sections(results)), encoding="utf-8")
+    title = f"{TITLE} ({protocol_sentence(results.params)})"
+    layout.REPORT_PAGE.write_text(page.page(title, _lead(results), all_sections(results)), encoding="utf-8")
 
 
 def _lead(results: Results) -> str:
@@ -23,7 +25,7 @@ def _lead(results: Results) -> str:
     return (
         f"{betas} × {count(len(params.seeds), 'seed')} × "
         f"{count(len(params.arms), 'arm')} ({', '.join(params.arms)}), scale {params.scale_name}, "
-        f"protocol {params.protocol_name}, offline objective {params.offline.objective}, online objective "
+        f"{protocol_sentence(params)}; offline objective {params.offline.objective}, online objective "
         f"{params.online.objective}."
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from pessimism.experiment import layout
+from pessimism.experiment.params import Params
+from pessimism.experiment.switches import changes, protocol_sentence, spelled
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
@@ -42,6 +44,7 @@ def _figure(name: str, alternative: str, caption: str) -> str:
 
 def _claims(results: Results) -> list[str]:
     claims, design = results.claims["claims"], results.claims["design"]
+    paired = design["paired_seeds"]
     return [
         paragraph(claim_tables.verdict_sentence(claims)),
         paragraph(
@@ -53,12 +56,14 @@ def _claims(results: Results) -> list[str]:
         paragraph(claim_tables.design_sentence(design, claims)),
         page.table(claim_tables.claims_table(claims)),
         note(
-            f"Arm {design['arm']}. Highest β minus lowest: mean over seeds with its 95 % t interval. ρ: rank "
-            "correlation with β within a seed, mean over seeds. p: exact Page test, adjusted over the family (Holm), "
-            "in the direction the paper states and, under it where it is below 1, in the opposite one. "
-            "Supported or contradicted: the "
-            f"adjusted p of that direction is at most {tables.number(design['alpha'])}; insufficient: neither. The "
-            "test looks at orders within seeds and the interval at sizes, so one may be sure where the other is not."
+            f"Arm {design['arm']}. Highest β minus lowest: mean over seeds with its 95 % "
+            f"{'t interval over seeds' if paired else 'Welch interval'}. ρ: rank correlation with β "
+            f"{'within a seed, mean over seeds' if paired else 'over all runs'}. p: the larger one of a permutation of "
+            "the runs and of a t test, in the direction the paper states and, under it where it is below 1, in the "
+            "opposite one; adjusted (Holm) over the secondary claims of a measure, and as it is for the primary "
+            f"claim. Supported or contradicted: the p of that direction is at most {tables.number(design['alpha'])}; "
+            "insufficient: neither. The primary claim was named before the runs; a secondary verdict is a finding to "
+            "be repeated."
         ),
         paragraph(claim_tables.power_sentence(claims)),
         paragraph(mechanism_tables.collapse_sentence(claims, results.primary)),
@@ -244,10 +249,18 @@ def _method(results: Results) -> list[str]:
             if results.variance
             else paragraph("One seed has no spread to split."),
         ),
-        folded(f"Protocol {params.protocol_name}", page.table(tables.settings_table(asdict(params.protocol)))),
+        folded(
+            protocol_sentence(params).capitalize(),
+            page.table(tables.settings_table(asdict(params.protocol), _as_named(params))),
+        ),
         folded(f"Scale {params.scale_name}", page.table(tables.settings_table(asdict(params.scale)))),
         folded("Every metric", page.table(tables.metrics_table(metrics))),
     ]
+
+
+def _as_named(params: Params) -> dict[str, str]:
+    """What the changed switches are in the protocol of that name."""
+    return {change.switch: f"changed; {params.protocol_name}: {spelled(change.named)}" for change in changes(params)}
 
 
 def _beta_grid(results: Results) -> str:

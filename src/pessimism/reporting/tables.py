@@ -117,9 +117,18 @@ def leaves(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def settings_table(settings: Mapping[str, Any]) -> Table:
-    """Names and values of settings as they are."""
-    rows = [[Entry(name), Entry(NONE if value is None else _spelled(value))] for name, value in leaves(settings)]
+def settings_table(settings: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> Table:
+    """Names and values of settings as they are; those that ``notes`` are about are marked, with the note."""
+    notes = notes or {}
+    rows = [
+        [
+            Entry(name),
+            Entry(
+                NONE if value is None else _spelled(value), notes.get(name, ""), mark="warning" if name in notes else ""
+            ),
+        ]
+        for name, value in leaves(settings)
+    ]
     return Table(["setting", "value"], rows)
 
 

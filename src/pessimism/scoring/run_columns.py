@@ -56,6 +56,15 @@ _PAPER = [
         compute=lambda run: goodhart.augc(run.paper.steps_T, run.paper_gap_T),
     ),
     Column(
+        "signed_augc",
+        "area under G itself, so that noise around 0 cancels",
+        unit="gap × steps",
+        hacking=+1,
+        heading="signed AUGC",
+        signed=True,
+        compute=lambda run: goodhart.signed_augc(run.paper.steps_T, run.paper_gap_T),
+    ),
+    Column(
         "onset_step",
         "first measured step with G above the threshold; none if it never is",
         unit="steps",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,15 @@ def read_measurements(params: Params) -> Measurements:
         DataError: a cell is missing or incomplete, or was measured at other steps than the first cell.
         NonFiniteError: a measured value is not finite.
     """
+    base = BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"]))
+    runs = read_runs(params)
+    for cell, run in runs.items():
+        _check_samples(layout.heldout_samples(cell), run, base)
     return Measurements(
         params=params,
         betas=read_betas(params),
-        base=BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"])),
-        runs=read_runs(params),
+        base=base,
+        runs=runs,
         probes=read_probes(params),
         validation={cell: _read_validation(cell) for cell in params.dpo_cells()},
     )
@@ -165,6 +170,37 @@ def _read_run(cell: OnlineCell) -> Run:
         if bad:
             raise NonFiniteError(f"{path}: found values that are not finite in the {prompt_set} rows of {bad}")
     return run
+
+
+def _check_samples(path: Path, run: Run, base: BaseRewards) -> None:
+    """See that every evaluation has a finite value for each of the base's problems, once, and the trajectory's means.
+
+    Raises:
+        DataError: a row is missing, stands twice, or is of another problem or another run.
+        NonFiniteError: a value is not finite.
+    """
+    samples, rows = run.samples, run.rows(HELDOUT)
+    tasks, steps = sorted(base.samples["task_id"]), set(map(int, rows["step"]))
+    found = samples.groupby("step")["task_id"].apply(sorted).to_dict()
+    wrong = [
+        step for step in sorted({*steps, *map(int, samples["step"])}) if step not in steps or found.get(step) != tasks
+    ]
+    if wrong:
+        raise DataError(
+            f"{path}: found other problems at the steps {wrong} than the {len(tasks)} of {layout.BASE_SAMPLES}; "
+            "expected each once at every evaluation of the trajectory; run `dvc repro adapt_online`"
+        )
+    values = [name for name in (*REWARDS, "ensemble_std", *run.verdicts) if name in samples]
+    bad = [name for name in values if not np.isfinite(samples[name].to_numpy(dtype=float)).all()]
+    if bad:
+        raise NonFiniteError(f"{path}: found values that are not finite in {bad}; run `dvc repro adapt_online`")
+    means = samples.astype(dict.fromkeys(REWARDS, float)).groupby("step")[list(REWARDS)].mean().loc[rows["step"]]
+    other = [name for name in REWARDS if not np.allclose(means[name], rows[name], rtol=1e-5, atol=1e-6)]
+    if other:
+        raise DataError(
+            f"{path}: found means of {other} that are not those of the trajectory next to it; expected the samples of "
+            "the same run; run `dvc repro adapt_online`"
+        )
 
 
 def _measured_steps(run: Run) -> list[tuple[str, int]]:

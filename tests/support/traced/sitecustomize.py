@@ -1,7 +1,7 @@
 """Run by Python at start, for tests/test_smoke.py: notes which parameters a stage reads once it has loaded them, and
 which slow libraries it has imported by its end.
 
-What modules read that only refuse (REFUSING) is left out: no result depends on it.
+What modules read that only refuse, or record what differs (REFUSING), is left out: no result depends on it.
 """
 
 import atexit
@@ -14,7 +14,7 @@ from typing import Any
 
 from pessimism.experiment import params
 
-REFUSING = ("startup.py", "launch.py")
+REFUSING = ("startup.py", "launch.py", "switches.py")
 seen: dict[str, set[str]] = {"Params": set(), "Scale": set(), "Protocol": set()}
 sections: dict[int, str] = {}
 load_params = params.load_params

@@ -1,0 +1,49 @@
+"""Which numbers a parameter may have. Every one of a scale and of a protocol is above 0, but for those listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, for a message and for the comparison."""
+
+    expected: str
+    accepts: Callable[[float], bool]
+
+
+ABOVE_0 = Range("a number above 0", lambda value: value > 0)
+FROM_0 = Range("a number of 0 or more", lambda value: value >= 0)
+RANGES = {
+    "kl_noise_floor": FROM_0,
+    "uwo_weight": FROM_0,
+    "top_k": FROM_0,
+    "learning_rate_factor": FROM_0,
+    "lora_dropout": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
+    "kl_percentile": Range("a number in (0, 100]", lambda value: 0 < value <= 100),
+    "top_p": Range("a number in (0, 1]", lambda value: 0 < value <= 1),
+}
+"""By the last part of a parameter's name."""
+
+
+def range_problems(section: Any) -> list[str]:
+    """What is wrong with the numbers of a dataclass of parameters, and of the dataclasses and dicts of them within."""
+    checked = ((name, value, RANGES.get(name.rpartition(".")[2], ABOVE_0)) for name, value in _numbers(section))
+    return [
+        f"{name}: found {value}; expected {allowed.expected}"
+        for name, value, allowed in checked
+        if not allowed.accepts(value)
+    ]
+
+
+def _numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Dotted name and value of every number."""
+    items = section if isinstance(section, dict) else {key.name: getattr(section, key.name) for key in fields(section)}
+    for name, value in items.items():
+        if isinstance(value, dict) or is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif type(value) in (int, float):
+            yield f"{prefix}{name}", value

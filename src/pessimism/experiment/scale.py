@@ -1,0 +1,204 @@
+"""How big: what a scale file holds, and which of its values fit together.
+
+A value of None is derived by the paper's formula where it is used (``pessimism.models.hyperparameters``); the comments
+of scales/tiny.yaml say what each key means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pessimism.experiment.ranges import range_problems
+
+Source = Literal["embedded", "hub", "path"]
+EMBEDDED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear layers of the model that ``pessimism.models.embedded`` makes."""
+EMBEDDED_CONTEXT = 512
+"""Tokens that it can read."""
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    source: Source
+    name: str
+    revision: str | None
+    dtype: Literal["float32", "bfloat16", "mixed"]
+    quantization: Literal["none", "nf4"]
+    lora_targets: tuple[str, ...]
+    lora_rank: int | None
+    lora_dropout: float | None
+
+
+@dataclass(frozen=True)
+class EmbeddedParams:
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    attention_heads: int
+    key_value_heads: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class PreferenceParams:
+    source: Source
+    name: str
+    revision: str | None
+    split: str
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class TaskParams:
+    kind: str
+    source: Source
+    name: str
+    config: str
+    revision: str | None
+    train_limit: int | None
+    test_limit: int | None
+    heldout: int
+
+
+@dataclass(frozen=True)
+class LengthParams:
+    prompt: int
+    response: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class TrainingParams:
+    """Of a training on preference pairs."""
+
+    epochs: int
+    batch_size: int | None
+    micro_batch_size: int | None
+    learning_rate: float | None
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class DpoParams(TrainingParams):
+    accumulation: int | None
+
+
+@dataclass(frozen=True)
+class OnlineParams:
+    batch_size: int | None
+    micro_batch_size: int | None
+    steps: int | None
+    learning_rate: float | None
+    measure_every: int | None
+    heldout_every: int
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class ProbeParams:
+    prompts: int | None
+    references: int | None
+    responses: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How big: models, data, steps and batches of scales/<name>.yaml."""
+
+    device: Literal["auto", "cuda"]
+    gpu_memory_gb: float
+    matmul_precision: Literal["highest", "high"]
+    policy: ModelParams
+    reward: ModelParams
+    embedded: EmbeddedParams | None
+    preferences: PreferenceParams
+    tasks: TaskParams
+    lengths: LengthParams
+    evaluation_batch_size: int | None
+    generation_batch_size: int | None
+    dpo: DpoParams
+    reward_training: TrainingParams
+    online: OnlineParams
+    probes: ProbeParams
+
+    def model(self, role: str) -> ModelParams:
+        """The model of ``role``: policy or reward."""
+        return {"policy": self.policy, "reward": self.reward}[role]
+
+
+def scale_problems(scale: Scale) -> list[str]:
+    """What is wrong with the values of a scale file, one text each."""
+    problems = range_problems(scale)
+    uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
+    if uses_embedded and scale.embedded is None:
+        problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    if scale.embedded is not None:
+        problems += _embedded_problems(scale.embedded)
+    lengths = scale.lengths
+    if lengths.sequence < lengths.prompt + lengths.response:
+        problems.append(
+            f"lengths.sequence: found {lengths.sequence}; expected lengths.prompt + lengths.response "
+            f"({lengths.prompt + lengths.response}) or more, or reward models never see how a response ends"
+        )
+    if uses_embedded and lengths.sequence > EMBEDDED_CONTEXT:
+        problems.append(
+            f"lengths.sequence: found {lengths.sequence}; expected at most {EMBEDDED_CONTEXT}, the tokens that the "
+            "embedded model can read"
+        )
+    return problems + _count_problems(scale) + _target_problems("policy", scale) + _target_problems("reward", scale)
+
+
+def _target_problems(role: str, scale: Scale) -> list[str]:
+    """Linear layers that adapters cannot be put on; those of other models, their own configuration tells."""
+    model = scale.model(role)
+    if not model.lora_targets:
+        return [f"{role}.lora_targets: found an empty list; expected names of linear layers"]
+    unknown = sorted(set(model.lora_targets) - set(EMBEDDED_LAYERS))
+    if model.source != "embedded" or not unknown:
+        return []
+    return [f"{role}.lora_targets: found {unknown}; expected some of {list(EMBEDDED_LAYERS)}"]
+
+
+def _embedded_problems(sizes: EmbeddedParams) -> list[str]:
+    """Sizes of the embedded model that do not divide one another: heads share its width and their keys."""
+    width, heads, shared = sizes.hidden_size, sizes.attention_heads, sizes.key_value_heads
+    problems = []
+    if heads > 0 and width % (2 * heads):
+        problems.append(
+            f"embedded.hidden_size: found {width}; expected a multiple of {2 * heads}, an even number for each of the "
+            f"{heads} attention_heads"
+        )
+    if shared > 0 and heads % shared:
+        problems.append(
+            f"embedded.key_value_heads: found {shared}; expected a divisor of attention_heads ({heads}), which share "
+            "keys and values"
+        )
+    return problems
+
+
+def _count_problems(scale: Scale) -> list[str]:
+    """Counts too small to have a spread, and a batch larger than what it is drawn from."""
+    batch, limits = (
+        scale.online.batch_size,
+        {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
+    )
+    counts = {
+        "online.batch_size": batch,
+        "tasks.heldout": scale.tasks.heldout,
+        "probes.prompts": scale.probes.prompts,
+        "probes.responses": scale.probes.responses,
+    }
+    problems = [
+        f"{name}: found 1; expected 2 or more, or there is no spread to measure"
+        for name, count in counts.items()
+        if count == 1
+    ]
+    problems += [
+        f"online.batch_size: found {batch}; expected at most tasks.{name} ({limit}), from which batches are drawn"
+        for name, limit in limits.items()
+        if batch is not None and limit is not None and batch > limit
+    ]
+    return problems
