@@ -5,9 +5,11 @@ from support.mutants.mutant import Mutant
 _TRENDS = "measures/trends.py"
 _INTERVALS = "measures/intervals.py"
 _VERDICTS = "claims/verdicts.py"
+_CONTRASTS = "measures/contrasts.py"
 _MECHANISM = "claims/mechanism.py"
 _HOLM = ("test_trends.py::test_holm_by_hand",)
 _JUDGED = ("test_verdicts.py",)
+_CONTRAST = ("test_contrasts.py",)
 _SPREAD = ("test_intervals.py",)
 _LINK = ("test_mechanism.py::test_p_and_null_interval_against_enumeration", "test_mechanism.py::test_many_betas_are_drawn_and_agree_with_enumeration")
 
@@ -26,6 +28,13 @@ MUTANTS = (
     Mutant("a missing run is no reason", _VERDICTS, "if not len(values) or np.isnan(values).any():", "if not len(values):", _JUDGED),
     Mutant("a link's p is one-sided", _MECHANISM, "np.abs(null) >= abs(observed) - 1e-12", "null >= observed - 1e-12", _LINK),
     Mutant("drawn pairings lack the observed one", _MECHANISM, "return np.append(drawn, np.mean([x_K @ y_K for x_K, y_K in ranked]))", "return drawn", ("test_mechanism.py",)),
+    Mutant("one of both tests is enough", _CONTRASTS, "np.maximum(first[0], second[0]), np.maximum(first[1], second[1])", "np.minimum(first[0], second[0]), np.minimum(first[1], second[1])", _CONTRAST),
+    Mutant("paired runs change places between seeds", _CONTRASTS, "    if not paired:\n        return groups_ps", "    if True:\n        return groups_ps", _CONTRAST),
+    Mutant("unpaired runs are paired", _CONTRASTS, "    if not paired:\n        return groups_ps", "    if False:\n        return groups_ps", _CONTRAST),
+    Mutant("Welch's error by the population's variance", _CONTRASTS, "group.var(axis=1, ddof=1)", "group.var(axis=1)", _CONTRAST),
+    Mutant("the error over seeds by the population's", _CONTRASTS, "sums_E_S.std(axis=1, ddof=1)", "sums_E_S.std(axis=1)", _CONTRAST),
+    Mutant("drawn arrangements may reach p = 0", _CONTRASTS, "1 / (ways if ways <= MOST_ENUMERATED else RESAMPLES + 1)", "1 / (ways if ways <= MOST_ENUMERATED else RESAMPLES)", _CONTRAST),
+    Mutant("infinity stays infinity", _CONTRASTS, "    if endless.any():", "    if False:", _CONTRAST),
     Mutant("a t interval by the population's deviation", _INTERVALS, "finite.std(ddof=1)", "finite.std()", _SPREAD),
     Mutant("the residual stays in the seeds' variance", _INTERVALS, "by_seed.var(ddof=1)) - residual / prompts", "by_seed.var(ddof=1))", _SPREAD),
     Mutant("a component may be negative", _INTERVALS, "max(seed, 0.0)", "seed", _SPREAD),
