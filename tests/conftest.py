@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from pessimism.experiment.params import Params, load_params
 from support.repository import CHECKOUT, AddFile, Edit
@@ -20,6 +21,9 @@ from support.repository import CHECKOUT, AddFile, Edit
 # do not get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A busy neighbour must turn no test red: examples and their making have no time of their own to keep to.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 TINY_WORLD = {
     "embedded.hidden_size": 32,

@@ -205,10 +205,10 @@ def test_numbers_are_exact_where_floats_are_not(power: int, flexible: bool) -> N
 
 
 def test_endless_digits_cost_no_more_than_their_length() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("9" * 9000, "1,234" * 3000, "1/" * 9000, "0" * 9000 + "/" + "0" * 9000, "1e999999999", "-$" * 9000):
         extract_flexible(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert extract_flexible("9" * 9000) == 10**9000 - 1
 
 

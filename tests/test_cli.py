@@ -27,15 +27,8 @@ from pessimism.errors import DataError, ParamsError, SourceError, ending_on_erro
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.tasks.parts.problems import load_problems
+from support.endings import failure
 from support.repository import CHECKOUT, Edit
-
-
-def failure(*arguments: str) -> str:
-    """Message of a command that must fail."""
-    with pytest.raises(SystemExit) as raised:
-        cli.main(arguments)
-    assert isinstance(raised.value.code, str) and raised.value.code.startswith("error: ")
-    return raised.value.code
 
 
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -43,11 +36,11 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_an_error_in_a_process_is_one_message_and_status_1(project: Path, edit: Edit) -> None:
+def test_an_error_in_a_process_is_one_message_and_status_2(project: Path, edit: Edit) -> None:
     edit("params.yaml", "beta_percentiles", 50)
     command = [sys.executable, "-m", "pessimism.cli", "check"]
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")})
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: params.yaml: beta_percentiles: found 50")
     assert "Traceback" not in done.stderr
 
@@ -61,6 +54,12 @@ def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_debug_shows_where_a_refusal_comes_from(project: Path, edit: Edit) -> None:
+    edit("params.yaml", "beta_percentiles", 50)
+    with pytest.raises(ParamsError, match="beta_percentiles: found 50"):
+        cli.main(["--debug", "check"])
 
 
 def test_only_errors_raised_on_purpose_lose_their_traceback() -> None:

@@ -22,6 +22,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import parse_dpo_cell
 from pessimism.experiment.params import Params
 from pessimism.machine import running
+from support.endings import refused
 from support.online_world import make_run
 from support.repository import CHECKOUT
 
@@ -84,7 +85,7 @@ def test_a_full_disk_is_told_in_one_line(project: Path, error: Exception) -> Non
     def fail(*_: object) -> None:
         raise error
 
-    with pytest.raises(SystemExit, match=f"^{errors.FULL_DISK}$"):
+    with refused(f"^{errors.FULL_DISK}$"):
         stage.main("some_stage")(fail)()
 
 
@@ -127,9 +128,9 @@ def test_a_stage_whose_dvc_was_killed_is_noticed_by_the_next_run(project: Path) 
     told = rf"some_stage \(process {orphan.pid} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\).*`kill {orphan.pid}`$"
     second = start("raise AssertionError('two of one stage')")
     _, said = second.communicate()
-    assert second.returncode == 1 and re.search(told, said.strip()) and "Traceback" not in said
+    assert second.returncode == 2 and re.search(told, said.strip()) and "Traceback" not in said
     assert start("pass").communicate()[1] == said, "a refused one does not take the lock away"
-    with pytest.raises(SystemExit, match=told):
+    with refused(told):
         cli.main(["check"])
     orphan.kill()
     orphan.wait()
@@ -164,7 +165,7 @@ def test_an_error_names_the_cell_that_it_is_about(project: Path, monkeypatch: py
         raise DataError("found no rows")
 
     monkeypatch.setattr(sys, "argv", ["some.py", "--label", "p20", "--seed", "1"])
-    with pytest.raises(SystemExit, match="^error: train_dpo@p20-s1: found no rows$"):
+    with refused("^error: train_dpo@p20-s1: found no rows$"):
         stage.main("train_dpo", parse_dpo_cell)(fail)()
 
 

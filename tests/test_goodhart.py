@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pessimism.errors import DataError
@@ -87,7 +87,6 @@ reward_curves = st.lists(st.floats(-10, 10), min_size=2, max_size=20)
 shifts, scales = st.floats(-1e3, 1e3), st.floats(1e-3, 1e3)
 
 
-@settings(deadline=None)
 @given(reward_curves, st.integers(0, 10**6), st.floats(0.5, 5), st.floats(0.5, 5), shifts, scales, shifts, scales)
 def test_controlled_gap_does_not_depend_on_zero_and_unit_of_either_reward(
     proxy: list[float], seed: int, proxy_sd: float, true_sd: float, add: float, times: float, add2: float, times2: float

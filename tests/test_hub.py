@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 from pessimism.errors import SourceError
 from pessimism.experiment import layout, records
 from pessimism.machine import hub
-from support.fake_hub import COMMIT, FakeHub, serving, stopwatch, use
+from support.fake_hub import COMMIT, MINUTE, FakeHub, in_time, serving, use
 from support.repository import CHECKOUT, Edit
 
 MODEL = {
@@ -84,9 +85,8 @@ def test_a_downloaded_commit_needs_no_hub(fake: FakeHub) -> None:
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     fake.hangs = True
     asked = len(fake.requests)
-    with stopwatch(1.0):
-        assert hub.find("model", "a/model", COMMIT) == hub.HubFiles(COMMIT, 0)
-        assert hub.snapshot("model", "a/model", COMMIT) == path
+    assert hub.find("model", "a/model", COMMIT) == hub.HubFiles(COMMIT, 0)
+    assert hub.snapshot("model", "a/model", COMMIT) == path
     assert len(fake.requests) == asked
 
 
@@ -114,9 +114,9 @@ def test_a_branch_is_asked_for_even_where_its_commit_is_at_hand(fake: FakeHub) -
 def test_a_hub_that_hangs_is_reported_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HUB_SECONDS", 1.0)
     fake.hangs = True
-    with stopwatch(3.0):
+    with in_time():
         text = refusal()
-    assert f"Expected a hub in reach ({fake.endpoint})" in text
+    assert f"expected a hub in reach ({fake.endpoint})" in text
 
 
 def test_a_name_server_that_hangs_is_reported_in_time(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,20 +126,35 @@ def test_a_name_server_that_hangs_is_reported_in_time(fake: FakeHub, monkeypatch
 
     over = threading.Event()
     monkeypatch.setattr(hub, "HUB_SECONDS", 0.5)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20) and [])
-    with stopwatch(2.0):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(2 * MINUTE) and [])
+    with in_time():
         assert "TimeoutError: no answer within" in refusal()
     over.set()
 
 
+def test_the_client_that_gives_up_first_is_told_as_the_wait_that_ends(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait equally long: on a busy machine either may come first, here the client."""
+
+    def give_up(*_: object, **__: object) -> None:
+        time.sleep(0.02)
+        raise RuntimeError("ReadTimeout")
+
+    monkeypatch.setattr(hub, "HUB_SECONDS", 0.01)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", give_up)
+    monkeypatch.setattr(hub.threading.Thread, "start", hub.threading.Thread.run)
+    assert "(TimeoutError: no answer within 0.01 seconds); expected a hub in reach" in refusal()
+
+
 def test_a_hub_that_refuses_the_connection_is_reported_at_once(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with stopwatch(3.0):
+    with in_time():
         assert "Connection refused" in refusal()
 
 
 def test_each_refusal_of_the_hub_says_what_to_change(fake: FakeHub) -> None:
-    with stopwatch(5.0):
+    with in_time():
         assert "correct `name`, or log in" in refusal("a/missing")
         assert "change `revision`" in refusal(revision="0" * 40)
         fake.gated.add("a/model")
@@ -154,8 +169,7 @@ def test_rows_are_read_from_the_commit_and_later_without_a_hub(fake: FakeHub, tm
     assert first.stdout.strip() == "['0 + 1?', '1 + 1?', '2 + 1?']", first.stderr
     asked = len(fake.requests)
     for variables in ({"HF_HUB_OFFLINE": "1"}, {}):
-        with stopwatch(30.0):
-            again = elsewhere(READ_ROWS, "http://127.0.0.1:9", home, **variables)
+        again = elsewhere(READ_ROWS, "http://127.0.0.1:9", home, **variables)
         assert again.stdout == first.stdout, again.stderr
     assert len(fake.requests) == asked
 
@@ -171,8 +185,7 @@ def test_rows_that_were_converted_at_another_commit_are_not_taken(fake: FakeHub,
 
 def test_offline_without_the_files_says_what_to_download(fake: FakeHub, tmp_path: Path) -> None:
     code = f"from pessimism.machine.hub import hub_revision\nhub_revision('model', 'a/model', '{COMMIT}')"
-    with stopwatch(20.0):
-        ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
+    ended = elsewhere(code, fake.endpoint, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert f"hf download a/model --revision {COMMIT}" in ended.stderr and fake.requests == []
 
 
@@ -210,8 +223,7 @@ def test_a_model_of_the_hub_loads_where_no_hub_answers(
     hub.snapshot("model", "a/base", COMMIT)
     fake.hangs = True
     asked = len(fake.requests)
-    with stopwatch(60.0):
-        loaded = elsewhere(LOAD, fake.endpoint, tmp_path / "home")
+    loaded = elsewhere(LOAD, fake.endpoint, tmp_path / "home")
     assert [line.split()[0] for line in loaded.stdout.splitlines()] == [
         "Qwen3ForCausalLM",
         "Qwen3ForSequenceClassification",

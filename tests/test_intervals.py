@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, norm, ttest_1samp
 
@@ -114,7 +114,6 @@ def test_auroc_of_a_published_example() -> None:
     assert low < 0.893 - 1.96 * 0.032 < high < 1.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
 def test_auroc_is_the_mann_whitney_share(answers: list[tuple[int, bool]]) -> None:
     scores, wrong = np.array([score for score, _ in answers]), np.array([flag for _, flag in answers])

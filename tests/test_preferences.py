@@ -253,7 +253,7 @@ def test_sizes_count_pairs_not_prompts() -> None:
     assert [len(splits[split]) for split in SPLITS] == [80, 10, 10]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(["Why", "why ", "what", "Who", *"abcdefghijkl"]), min_size=100, max_size=200),
     st.integers(0, 9),

@@ -168,9 +168,7 @@ def test_both_policies_are_probed_with_the_same_draws(tiny_world: Params, tmp_pa
     assert there["responses_per_prompt"] == tiny_world.scale.probes.responses
 
 
-def test_a_seed_draws_its_own_responses(
-    tiny_world: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seed_draws_its_own_responses(tiny_world: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_random_adapter(tiny_world, tmp_path, seed=1)
     drawn: list[list[int]] = []
 

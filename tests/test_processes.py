@@ -24,6 +24,7 @@ from pessimism.models.loading import hash_once, load_policy_base, load_reward_ba
 from pessimism.models.resolving import record_base
 from pessimism.models.training import batch_parts
 from pessimism.offline.reference import dpo_reference
+from support.endings import refused
 from support.online_world import random_adapter, tasks
 from support.random_models import save_model, small_config
 from support.repository import CHECKOUT, Edit
@@ -215,5 +216,5 @@ def test_too_many_processes_are_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(sys, "argv", arguments)
     as_process(monkeypatch, 0, 8)
-    with pytest.raises(SystemExit, match="launcher: found 8 processes; expected at most 6"):
+    with refused("launcher: found 8 processes; expected at most 6"):
         runpy.run_path(arguments[0], run_name="__main__")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -94,11 +95,13 @@ def test_table_without_rows_or_columns(tmp_path: Path) -> None:
 
 def test_run_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    start = time.perf_counter()
     with records.run_record("train_dpo", "p50-s0"):
         pass
+    longest = time.perf_counter() - start
     record = records.read_json(layout.RUN_RECORDS / "train_dpo@p50-s0.json")
     assert record["stage"] == "train_dpo" and record["cell"] == "p50-s0"
-    assert 0 <= record["seconds"] < 5 and record["peak_memory_mib"] > 1
+    assert 0 <= record["seconds"] <= longest + 0.1 and record["peak_memory_mib"] > 1
 
 
 def test_a_stage_that_fails_leaves_no_run_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

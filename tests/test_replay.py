@@ -14,6 +14,7 @@ from pessimism import cli
 from pessimism.measures.epsilon import EPS
 from pessimism.published import printed, replay
 from pessimism.published.frozen import FrozenPolicy, frozen_augc, measured_steps, notebook_gap, null_distribution
+from support.endings import refused
 from support.repository import CHECKOUT
 
 QUICK = ["--draws", "50", "--proxy-mean", "3", "--accuracy", "0.5"]
@@ -161,7 +162,7 @@ def test_a_rows_numbers_do_not_depend_on_the_others(capsys: pytest.CaptureFixtur
     ],
 )
 def test_refusals(arguments: Sequence[str], message: str) -> None:
-    with pytest.raises(SystemExit, match=f"error: {message}"):
+    with refused(f"error: {message}"):
         cli.main(["replay", *QUICK, *arguments])
 
 

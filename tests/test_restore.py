@@ -15,6 +15,7 @@ from pessimism.commands import restore
 from pessimism.experiment import layout, records, switches
 from pessimism.experiment.params import load_params
 from pessimism.reporting import tables
+from support.endings import refused
 from support.repository import CHECKOUT, Edit
 
 PROTOCOL = "protocols/paper.yaml"
@@ -73,13 +74,13 @@ def test_what_was_changed_staged_or_deleted_is_restored_and_what_git_lacks_stays
 def test_a_file_that_git_does_not_restore_is_told(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change_unseen()
     monkeypatch.setattr(os, "utime", lambda *_: None)
-    with pytest.raises(SystemExit, match=f"error: found {PROTOCOL} still other than committed"):
+    with refused(f"error: found {PROTOCOL} still other than committed"):
         cli.main(["restore"])
 
 
 def test_without_a_commit_there_is_no_way_back(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    with pytest.raises(SystemExit, match="error: `git ls-tree` failed .* expected a Git repository with a commit"):
+    with refused("error: `git ls-tree` failed .* expected a Git repository with a commit"):
         cli.main(["restore"])
 
 

@@ -28,6 +28,7 @@ from pessimism.scoring.log_scores import LogDesign, score_log
 from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measures import CONTROLLED
 from pessimism.scoring.run_log import read_log
+from support import endings
 from support.repository import CHECKOUT
 
 EXAMPLE = CHECKOUT / "docs/examples/grpo/run.csv"
@@ -46,10 +47,7 @@ def score(capsys: pytest.CaptureFixture[str]) -> Score:
 
 
 def failure(*arguments: object) -> str:
-    with pytest.raises(SystemExit) as raised:
-        cli.main(["score", *map(str, arguments)])
-    assert isinstance(raised.value.code, str) and raised.value.code.startswith("error: ")
-    return raised.value.code
+    return endings.failure("score", *arguments)
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]] | pd.DataFrame) -> Path:
@@ -171,7 +169,7 @@ def test_a_true_reward_that_is_0_at_the_start_has_a_smoothed_unit(tmp_path: Path
     assert score(constant, "--proxy-sd", 1)["unit"]["proxy_sd"] == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shift=st.floats(-100, 100), scale=st.floats(0.01, 100))
 def test_the_controlled_measure_knows_no_zero_and_no_unit(
     tmp_path_factory: pytest.TempPathFactory, shift: float, scale: float

@@ -66,7 +66,7 @@ def test_a_hub_out_of_reach_names_the_flags_for_a_local_copy(
         f"scales/laptop.yaml: {name}: could not load the dataset 'a/b' at revision 'v1' from the hub"
     )
     key = f"scales/laptop.yaml:{name}"
-    assert text.endswith(f"\n  dvc exp run -S '{key}.source=path' -S '{key}.name=<{LOCAL_COPIES[name]}>'")
+    assert text.endswith(f"`dvc exp run -S '{key}.source=path' -S '{key}.name=<{LOCAL_COPIES[name]}>'`")
     assert "Name or service not known" in text
 
 

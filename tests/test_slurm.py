@@ -102,7 +102,7 @@ def test_jobs_that_slurm_ended_are_reported_with_its_reason(quick: Project, slur
     slurm.succeed("scancel", waiting, cancelled)
     slurm.succeed("scontrol", "update", f"JobId={late}", "TimeLimit=1")
     printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and "merged 0 of 3" in printed
+    assert process.returncode == 2 and "merged 0 of 3" in printed
     by_cell = dict(re.findall(r"^(train_reward_model@\d), attempt 1: (.*?)(?:\n\n|\Z)", printed, re.M | re.S))
     assert f"job {late}: " in by_cell[MEMBERS[0]] and "this job is timed-out" in by_cell[MEMBERS[0]]
     assert by_cell[MEMBERS[0]].rstrip().endswith("Its time was up: give a larger --hours.")
@@ -124,7 +124,7 @@ def test_after_a_killed_driver_nothing_runs_twice_and_without_accounting_nothing
     slurm.stop("slurmdbd")
     try:
         status, printed = run(quick)
-        assert status == 1 and "error: found no working accounting: sacct says " in printed, printed
+        assert status == 2 and "error: found no working accounting: sacct says " in printed, printed
         assert "Connection refused" in printed
         assert job_ids(slurm).items() <= held.items(), "nothing was submitted"
     finally:
@@ -138,14 +138,14 @@ def test_after_a_killed_driver_nothing_runs_twice_and_without_accounting_nothing
         printed, _ = again.communicate(timeout=120)
     finally:
         slurm.start("slurmdbd")
-    assert again.returncode == 1 and "error: 1 cell(s) have no result" in printed, printed
+    assert again.returncode == 2 and "error: 1 cell(s) have no result" in printed, printed
     assert f"{MEMBERS[0]}, attempt 1: " in printed and f"SLURM says nothing of job {held[MEMBERS[0]]}" in printed
     assert counts(quick) == dict.fromkeys(MEMBERS, 1)
 
 
 def test_a_refused_submission_is_one_line_and_leaves_no_reference(quick: Project, slurm: Cluster) -> None:
     status, printed = run(quick, "--set", "partition=nowhere")
-    assert status == 1
+    assert status == 2
     assert printed.splitlines()[1:] == [
         f"error: {MEMBERS[0]}: the job was refused: sbatch: error: invalid partition specified: nowhere; "
         "sbatch: error: Batch job submission failed: Invalid partition name specified"

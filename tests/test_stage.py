@@ -14,6 +14,7 @@ from pessimism.errors import DataError, ResourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell, RewardCell, parse_online_cell, parse_reward_cell
 from pessimism.experiment.params import load_params
+from support.endings import refused
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_the_machine_lacks_is_said_before_anything_is_loaded(
         raise ResourceError(f"no room for {name}")
 
     monkeypatch.setattr(startup, "check_stage", refuse)
-    with pytest.raises(SystemExit, match="^error: no room for report$"):
+    with refused("^error: no room for report$"):
         stage.main("report")(lambda *given: called.append(given))()
     assert called == [] and not layout.RUN_RECORDS.exists()
 
@@ -80,7 +81,7 @@ def test_an_error_raised_on_purpose_ends_a_stage_without_a_record(project: Path)
     def fail(*given: Any) -> None:
         raise DataError("found no rows")
 
-    with pytest.raises(SystemExit, match="^error: found no rows$"):
+    with refused("^error: found no rows$"):
         stage.main("report")(fail)()
     assert not layout.RUN_RECORDS.exists()
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
@@ -88,7 +88,6 @@ def test_holm_by_hand() -> None:
     assert holm([]).tolist() == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
 def test_holm_lies_between_p_and_bonferroni_and_keeps_the_order(ps: list[float]) -> None:
     adjusted = holm(ps)

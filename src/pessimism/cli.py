@@ -26,14 +26,20 @@ COMMANDS = {
 }
 """Each is a module of ``pessimism.commands``, which adds its options (``configure``) and does it (``run``)."""
 
+DEBUG = "--debug"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; errors raised on purpose end with their message and status 1.
+    """Run one command; errors raised on purpose end with their message and status 2, after --debug with a traceback.
 
-    So does, in silence, a reader that has seen enough, as in ``pessimism dag | head -1``.
+    A reader that has seen enough, as in ``pessimism dag | head -1``, ends it in silence with status 1.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        ending_on_errors(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+        if given[:1] == [DEBUG]:
+            _run(given[1:])
+        else:
+            ending_on_errors(lambda: _run(given))
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain again.
@@ -49,6 +55,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of one command, whose module alone is imported: `pessimism dag` does not wait for pandas."""
     parser = argparse.ArgumentParser(prog="pessimism", description=__doc__)
+    parser.add_argument(DEBUG, action="store_true", help="end on an error with the traceback of where it comes from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")

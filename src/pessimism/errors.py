@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import NoReturn
 
+REFUSED = 2
+"""Exit status of what is refused, as of a command line that cannot be read."""
 _KEPT = "run the same command again: stages that have ended are kept"
 INTERRUPTED = f"error: interrupted; to go on, {_KEPT}"
 FULL_DISK = f"error: found no space left on the disk; expected room for what is written: free some, then {_KEPT}"
@@ -42,7 +45,7 @@ class ResourceError(PessimismError, OSError):
 
 
 def ending_on_errors(main: Callable[[], object]) -> None:
-    """Call ``main``; an error raised on purpose ends the process with its message and status 1, without a traceback.
+    """Call ``main``; an error raised on purpose ends the process with its message and status 2, without a traceback.
 
     So do a full disk and, with status 130, an interrupt. Any other exception keeps its traceback: it is a bug of this
     package.
@@ -50,14 +53,23 @@ def ending_on_errors(main: Callable[[], object]) -> None:
     try:
         main()
     except PessimismError as error:
-        sys.exit(f"error: {error}")
+        _end(f"error: {error}", REFUSED)
     except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
+        _end(INTERRUPTED, 130)
     except Exception as error:
         if not is_full_disk(error):
             raise
-        sys.exit(FULL_DISK)
+        _end(FULL_DISK, REFUSED)
+
+
+def _end(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Type and text of an error of a library, whose own line breaks become spaces."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -130,5 +130,5 @@ _DVC = [sys.executable, "-m", "dvc"]
 def _dvc(*arguments: str) -> str:
     done = subprocess.run([*_DVC, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DataError(f"`dvc {' '.join(arguments)}` failed: {done.stderr.strip()}")
+        raise DataError(f"`dvc {' '.join(arguments)}` failed: {' '.join(done.stderr.split())}")
     return done.stdout

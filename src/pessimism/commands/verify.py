@@ -199,11 +199,11 @@ def committed_text(path: Path, revision: str) -> str:
     Raises:
         DataError: there is none.
     """
-    command = ["git", "show", f"{revision}:./{path.as_posix()}"]
+    command = ["git", "show", "--end-of-options", f"{revision}:./{path.as_posix()}"]
     shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if shown.returncode:
         raise DataError(
-            f"found no {path} in Git revision {revision!r}; expected a committed one: {shown.stderr.strip()}"
+            f"found no {path} in Git revision {revision!r}; expected a committed one: {' '.join(shown.stderr.split())}"
         )
     return shown.stdout
 

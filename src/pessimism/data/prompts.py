@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pessimism.errors import SourceError
+from pessimism.errors import SourceError, in_one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,7 +96,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> 
         )
     except Exception as error:  # whatever the template's own code raises
         raise SourceError(
-            f"the chat template of {tokenizer.name_or_path!r} fails on a user's turn: {type(error).__name__}: {error}; "
+            f"the chat template of {tokenizer.name_or_path!r} fails on a user's turn: {in_one_line(error)}; "
             f"expected one that needs no system turn and takes texts: {OTHER_TEMPLATE}"
         ) from error
 

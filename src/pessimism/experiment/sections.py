@@ -35,4 +35,4 @@ def section(params: Params, name: str) -> Iterator[None]:
 
 def _local_copy(key: str, name: str) -> str:
     flags = f"-S '{key}.source=path' -S '{key}.name=<{LOCAL_COPIES[name]}>'"
-    return f", or use a local copy:\n  dvc exp run {flags}"
+    return f", or use a local copy by `dvc exp run {flags}`"

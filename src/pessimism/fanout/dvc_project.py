@@ -63,9 +63,8 @@ def default_remote() -> Remote:
         if name is None:
             raise FanoutError(
                 "found no default DVC remote; expected one, through which jobs and driver exchange inputs and results. "
-                "Configure a directory that all machines see, or a bucket, with one of:\n"
-                "  dvc remote add --default storage /shared/directory\n"
-                "  dvc remote add --default storage s3://bucket/path"
+                "Name a directory that all machines see by `dvc remote add --default storage /shared/directory`, or a "
+                "bucket by `dvc remote add --default storage s3://bucket/path`"
             )
         remote = Remote(name, str(repo.config["remote"][name]["url"]))
     if remote.url.startswith(("http://", "https://")):

@@ -91,5 +91,5 @@ def _git(root: Path, *arguments: str, **environment: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise FanoutError(f"`git {' '.join(arguments)}` failed in {root}: {done.stderr.strip()}")
+        raise FanoutError(f"`git {' '.join(arguments)}` failed in {root}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pessimism.errors import HubError
+from pessimism.errors import HubError, in_one_line
 
 Kind = Literal["model", "dataset"]
 Answer = TypeVar("Answer")
@@ -114,8 +115,8 @@ def refusal(kind: Kind, name: str, revision: str | None, error: Exception) -> Hu
     """What the hub's answer means here and what to change in the section that names the repository."""
     at = f" at revision {revision!r}" if revision else ""
     return HubError(
-        f"could not load the {kind} {name!r}{at} from the hub: {type(error).__name__}: {error}\n"
-        f"{_advice(kind, name, revision, error)}"
+        f"could not load the {kind} {name!r}{at} from the hub ({in_one_line(error)}); "
+        f"expected {_advice(kind, name, revision, error)}"
     )
 
 
@@ -132,27 +133,21 @@ def _advice(kind: Kind, name: str, revision: str | None, error: Exception) -> st
     commit = revision or "COMMIT"
     if isinstance(error, OfflineModeIsEnabled):
         return (
-            "HF_HUB_OFFLINE is set; expected an exact commit as `revision` whose files are in "
-            f"{cache_directory()}. Either download it where there is a network, with the same HF_HOME:\n"
-            f"  hf download {name}{kind_flag} --revision {commit}\n"
-            "or unset HF_HUB_OFFLINE"
+            f"an exact commit as `revision` whose files are in {cache_directory()}, as HF_HUB_OFFLINE is set: "
+            "unset it, or download them where there is a network, with the same HF_HOME, by "
+            f"`hf download {name}{kind_flag} --revision {commit}`"
         )
     if isinstance(error, GatedRepoError):
         return (
-            "The repository is gated; expected a user who has been given access. Either ask for it at "
+            "a user who has been given access to this gated repository: ask for it at "
             f"{constants.ENDPOINT}/{'' if kind == 'model' else 'datasets/'}{name} and log in with `hf auth login` (or "
             "set HF_TOKEN)"
         )
     if isinstance(error, RevisionNotFoundError):
-        return "The repository has no such revision; expected a commit, branch or tag of it. Either change `revision`"
+        return "a commit, branch or tag that the repository has: change `revision`"
     if isinstance(error, RepositoryNotFoundError):
-        return (
-            "There is no such repository, or it is private. Either correct `name`, or log in with `hf auth login` (or "
-            "set HF_TOKEN)"
-        )
-    return (
-        f"Expected a hub in reach ({constants.ENDPOINT}) that holds it. Either connect, and check `name` and `revision`"
-    )
+        return "one that there is: correct `name`, or log in with `hf auth login` (or set HF_TOKEN) if it is private"
+    return f"a hub in reach ({constants.ENDPOINT}) that holds it: connect, and check `name` and `revision`"
 
 
 def _ask(kind: Kind, name: str, revision: str | None) -> HubFiles:
@@ -190,7 +185,7 @@ def _within(seconds: float, question: Callable[[], Answer]) -> Answer:
     """Answer of ``question``, or its error.
 
     A time-out of the client alone does not bound the wait: it counts anew for each address of a host, and not at all
-    while a name is looked up.
+    while a name is looked up. Whichever comes first on a busy machine, the message is the same.
 
     Raises:
         TimeoutError: there was no answer in time.
@@ -203,11 +198,14 @@ def _within(seconds: float, question: Callable[[], Answer]) -> Answer:
         except Exception as error:
             answers.put((None, error))
 
+    start = time.monotonic()
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} seconds") from None
+        answer, error = None, TimeoutError()
+    if error is not None and time.monotonic() - start >= seconds:
+        raise TimeoutError(f"no answer within {seconds:g} seconds") from error
     if error is not None:
         raise error
     return answer  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from bitsandbytes.functional import dequantize_4bit
 from transformers import PreTrainedModel
 
 from pessimism.data.hashing import content_hash
-from pessimism.errors import PessimismError, SourceError
+from pessimism.errors import PessimismError, SourceError, in_one_line
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
@@ -67,8 +67,8 @@ def _describe(params: Params, role: str) -> dict[str, Any]:
         raise
     except Exception as error:
         raise SourceError(
-            f"{params.scale.model(role).name!r} does not load as a {role}: {type(error).__name__}: {error}\n"
-            "Expected a complete Hugging Face causal language model: check `name`"
+            f"{params.scale.model(role).name!r} does not load as a {role}: {in_one_line(error)}; "
+            "expected a complete Hugging Face causal language model: check `name`"
         ) from error
     check_finite(model)
     check_causal(model, tokenizer.pad_token_id)

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.quantizers import AutoHfQuantizer
 
 from pessimism.data.prompts import PROBE, rendered_turn
-from pessimism.errors import SourceError
+from pessimism.errors import SourceError, in_one_line
 from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, Scale
 from pessimism.experiment.sections import section
@@ -104,9 +104,8 @@ def _read(location: str, revision: str | None) -> tuple[PreTrainedConfig, PreTra
         tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise SourceError(
-            f"could not read the configuration or the tokenizer of {location!r}: "
-            f"{type(error).__name__}: {error}\nExpected files of an architecture that the installed transformers has: "
-            "check `name`"
+            f"could not read the configuration or the tokenizer of {location!r} ({in_one_line(error)}); expected files "
+            "of an architecture that the installed transformers has: check `name`"
         ) from error
     return config, tokenizer
 
@@ -117,8 +116,8 @@ def _without_weights(config: PreTrainedConfig, role: str) -> PreTrainedModel:
             return CLASSES[role][1].from_config(config, trust_remote_code=False)
     except Exception as error:
         raise SourceError(
-            f"{config.model_type!r} cannot be built from its config.json: {type(error).__name__}: {error}\n"
-            "Expected sizes that fit together: check `name`"
+            f"{config.model_type!r} cannot be built from its config.json ({in_one_line(error)}); expected sizes that "
+            "fit together: check `name`"
         ) from error
 
 
