@@ -8,14 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, settings
 
 from pessimism.experiment.params import Params, load_params
 from support.repository import CHECKOUT, AddFile, Edit
+from support.yaml_edits import set_key
 
 # Before torch is imported: models as small as the tests' run fastest on one thread, and test processes side by side
 # do not get in each other's way.
@@ -82,20 +81,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def edit(project: Path) -> Edit:
     """Set one key, given by its dotted name, of a YAML file of ``project``; ``...`` removes the key."""
 
-    def set_key(name: str, key: str, value: Any) -> None:
-        path = project / name
-        content = yaml.safe_load(path.read_text())
-        *parents, last = key.split(".")
-        section = content
-        for parent in parents:
-            section = section[parent]
-        if value is ...:
-            del section[last]
-        else:
-            section[last] = value
-        path.write_text(yaml.safe_dump(content))
-
-    return set_key
+    return lambda name, key, value: set_key(project / name, key, value)
 
 
 @pytest.fixture

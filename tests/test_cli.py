@@ -121,13 +121,6 @@ def test_check_goes_on_where_the_hours_cannot_be_planned(
     assert "the number of rows of 'someone/pairs' is not known" in plan
 
 
-@pytest.mark.parametrize(("percentiles", "found"), [([], "an empty list"), ([20, 20], "duplicates"), ([100], "[100]")])
-def test_check_refuses_bad_percentiles(project: Path, edit: Edit, percentiles: list[int], found: str) -> None:
-    edit("params.yaml", "beta_percentiles", percentiles)
-    text = failure("check")
-    assert "params.yaml: beta_percentiles" in text and found in text
-
-
 PAIR = {
     "prompt": "What is 2 + 2?",
     "chosen": [{"role": "assistant", "content": "4"}],
@@ -147,25 +140,10 @@ def use_path(edit: Edit, section: str, name: str) -> None:
     edit("scales/tiny.yaml", f"{section}.name", name)
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ({"rejected": ...}, r"row 2: found columns .*; expected also \['rejected'\]"),
-        ({"chosen": [{"role": "assistant", "content": "  "}]}, "row 2: found an empty chosen"),
-        ({"prompt": ""}, "row 2: found an empty prompt"),
-        ({"rejected": PAIR["chosen"]}, "row 2: found the same chosen and rejected"),
-        ({"chosen": "4"}, "row 2, chosen: found '4'; expected a list of messages"),
-    ],
-)
-def test_check_reads_local_pairs(project: Path, edit: Edit, change: dict, found: str) -> None:
-    good = [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)]
-    bad = {key: value for key, value in (good[1] | change).items() if value is not ...}
+def test_check_reads_local_pairs(project: Path, edit: Edit) -> None:
     use_path(edit, "preferences", "pairs.jsonl")
-    assert re.search(r"found no file .*pairs.jsonl; expected one: change `name`", failure("check"))
-    write_rows(project / "pairs.jsonl", good)
+    write_rows(project / "pairs.jsonl", [{**PAIR, "prompt": f"What is {number} + 2?"} for number in range(30)])
     cli.main(["check"])
-    write_rows(project / "pairs.jsonl", [good[0], bad, *good[2:]])
-    assert re.search(f"pairs.jsonl, {found}", failure("check"))
 
 
 def test_check_reads_local_problems(project: Path, edit: Edit) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -12,15 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism.errors import DataError, NonFiniteError, SourceError
+from pessimism.errors import DataError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
-from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.params import Params
 from pessimism.models.adapters import CONFIG_FILE, WEIGHTS_FILE, attach
 from pessimism.models.loading import hash_once, load_policy_base
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.scoring.runs import read_measurements
-from support.synthetic_project import Invented, write_project
 
 CELL = OnlineCell("p20", 0, "proxy")
 TABLE = pd.DataFrame({"name": ["a", None, "c"], "value": [0.1, np.nan, 1e-300], "count": [1, 2, 3]})
@@ -165,33 +162,3 @@ def test_a_csv_that_is_none_is_refused_in_one_line(project: Path, content: bytes
 
 
 # The samples of an online run
-
-
-@pytest.fixture
-def samples(project: Path) -> pd.DataFrame:
-    """Those of CELL in a finished project."""
-    write_project(project, Invented())
-    return records.read_table(layout.heldout_samples(CELL))
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (lambda table: table[1:], DataError, r"found other problems at the steps \[0\] than the \d+ of data/base"),
-        (lambda table: pd.concat([table, table[:1]]), DataError, r"found other problems at the steps \[0\]"),
-        (lambda table: table[table["step"] > 0], DataError, r"found other problems at the steps \[0\]"),
-        (lambda table: table.assign(step=table["step"] + 1), DataError, "found other problems at the steps"),
-        (lambda table: table.replace({"task_id": {"train-0": "foreign-0"}}), DataError, "found other problems"),
-        (lambda table: table.assign(proxy_reward=np.nan), NonFiniteError, r"not finite in \['proxy_reward'\]"),
-        (lambda table: table.assign(true_reward=np.inf), NonFiniteError, r"not finite in \['true_reward'\]"),
-        (lambda table: table.assign(ensemble_std=-np.inf), NonFiniteError, r"not finite in \['ensemble_std'\]"),
-        (lambda table: table.assign(proxy_reward=table["proxy_reward"] + 0.1), DataError, r"means of \['proxy_reward'"),
-    ],
-)
-def test_samples_that_are_not_those_of_the_run_are_refused(
-    samples: pd.DataFrame, change: Callable[[pd.DataFrame], pd.DataFrame], error: type[Exception], message: str
-) -> None:
-    read_measurements(load_params())
-    records.write_table(layout.heldout_samples(CELL), change(samples))
-    with pytest.raises(error, match=f"^{re.escape(str(layout.heldout_samples(CELL)))}: .*{message}"):
-        read_measurements(load_params())

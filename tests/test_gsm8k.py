@@ -23,21 +23,6 @@ def test_equal_references_have_equal_texts(solution: str, answer: str) -> None:
     assert GSM8K.rewards(solution, answer) == {"strict": 1.0, "flexible": 1.0}
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"question": "q"}, r"expected also \['answer'\]"),
-        ({"question": " ", "answer": "#### 1"}, "in column question; expected a text"),
-        ({"question": "q", "answer": None}, "found None in column answer"),
-        ({"question": "q", "answer": "it is 4"}, "expected a number after ####"),
-        ({"question": "q", "answer": "4 is ####"}, "expected a number after ####"),
-    ],
-)
-def test_bad_row_is_named(row: dict[str, str], message: str) -> None:
-    with pytest.raises(DataError, match=f"problems, row 3.*{message}"):
-        GSM8K.problem(row, "problems, row 3")
-
-
 # Each would be read as its first number, or without its sign or scale.
 MISREAD = [
     "9{,}500",

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import Edit
-from pessimism.checks import launch, preflight
+from pessimism.checks import launch
 from pessimism.checks.launcher import check_launcher
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
@@ -46,9 +46,7 @@ def test_a_batch_has_as_many_problems_as_prompts(project: Path, edit: Edit, monk
 @pytest.mark.parametrize(
     ("launcher", "message"),
     [
-        ("python -m no_such_module", "ended with status 1 .*No module named no_such_module.*; expected a command that"),
         ("python -I -S", "ended with status 1 .*No module named 'pessimism'"),
-        ("true", "which started no script; expected a command that starts Python scripts"),
         ("cat", "which started no script"),
         ("sleep 5 && python", "has not ended after"),
     ],
@@ -62,10 +60,3 @@ def test_a_launcher_that_starts_no_stage_is_refused(
         monkeypatch.setattr("pessimism.checks.launcher.SECONDS", 0.2)
     with pytest.raises(ParamsError, match=re.escape(f"params.yaml: launcher: found {launcher!r}") + ".*" + message):
         check_launcher(launcher)
-
-
-@pytest.mark.parametrize("launcher", ["", "  ", "python '", "no-such-command", "./run.sh"])
-def test_a_whole_run_is_refused_without_a_launcher(project: Path, edit: Edit, launcher: str) -> None:
-    edit("params.yaml", "launcher", launcher)
-    with pytest.raises(ParamsError, match="params.yaml: launcher: found .*; expected a command"):
-        preflight.check(load_params())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import json
 import os
 import re
@@ -135,60 +134,6 @@ def test_pair_is_the_prompt_and_the_last_assistant_turns(tmp_path: Path) -> None
     pairs = load_preferences(write_rows(tmp_path / "pairs.jsonl", rows), 42).rows
     pair = next(pair for split in pairs.values() for pair in split if pair["pair_id"] == "pair-000001")
     assert pair == {"pair_id": "pair-000001", "prompt": "Why 0?", "chosen": "second", "rejected": "No."}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (without(message_row(), "rejected"), r"expected also \['rejected'\]"),
-        (message_row(prompt="  "), "found an empty prompt"),
-        (message_row(chosen=" \n"), "found an empty chosen"),
-        (
-            message_row() | {"rejected": said("user: Why?")},
-            r"rejected: found the roles \['user'\]; expected also 'assistant'",
-        ),
-        (message_row() | {"chosen": said("human: Why?", "gpt: a")}, r"chosen: found the roles \['gpt', 'human'\]"),
-        (message_row() | {"chosen": None}, "found an empty chosen"),
-        (message_row() | {"chosen": []}, "found an empty chosen"),
-        (message_row() | {"prompt": {"text": "Why?"}}, "prompt: found {'text': 'Why.'}; expected a text, or a list"),
-        (message_row() | {"prompt": 7}, "prompt: found 7; expected a text, or a list"),
-        (message_row() | {"prompt": ["Why?"]}, "prompt: found 'Why.'; expected a text, or a list"),
-        (PAIR | {"prompt": said("user: Why?")}, r"found {'prompt': 'messages', 'chosen': 'text', 'rejected': 'text'}"),
-        (PAIR | {"prompt": said("system: Why?"), **without(message_row(), "prompt")}, "found an empty prompt"),
-        (message_row(rejected="Because. "), r"found the same chosen and rejected \('Because.'\)"),
-        (message_row() | {"chosen": "Because."}, "expected chosen and rejected of one kind"),
-        (message_row() | {"chosen": [{"role": "assistant"}]}, "expected a text, or a list of messages"),
-        (message_row() | {"chosen": [{"role": "assistant", "content": [{"text": "a"}]}]}, "expected a text, or a list"),
-    ],
-)
-def test_bad_row_of_a_file_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    params = write_rows(tmp_path / "pairs.jsonl", [message_row(), row])
-    with pytest.raises(DataError, match=rf"pairs\.jsonl, row 2.*{message}"):
-        load_preferences(params, 42)
-
-
-LINE = json.dumps(PAIR)
-BROKEN = {
-    "empty": (b"", "found no rows"),
-    "cut off": (b"{", "line 1: found no JSON"),
-    "a list": (b"[]", "line 1: found a list"),
-    "latin-1": (f"{LINE}\n{LINE} \xfc".encode("latin-1"), "line 2: found the byte 0xfc, which is no UTF-8"),
-    "utf-16": (LINE.encode("utf-16"), "found text in UTF-16; expected plain text in UTF-8"),
-    "gzip": (gzip.compress(LINE.encode()), "found gzip data; expected plain text in UTF-8"),
-    "half a character": (rb'{"prompt": "\ud83d"}', r"line 1: found '\\ud83d', half of a character"),
-    "half a character in a key": (rb'{"\udc00": 1}', "line 1: found .*half of a character"),
-    "deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "line 1: found JSON nested too deep"),
-    "a long number": (b'{"a": ' + b"9" * 5000 + b"}", r"line 1: found no JSON \(Exceeds the limit"),
-}
-
-
-@pytest.mark.parametrize(("content", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
-    params = write_rows(tmp_path / "pairs.jsonl", [])
-    Path(params.name).write_bytes(content)
-    with pytest.raises(DataError, match=message) as raised:
-        load_preferences(params, 42)
-    assert "\n" not in str(raised.value)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:

@@ -384,78 +384,11 @@ def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Pat
 # refusals
 
 
-def spoiled(tmp_path: Path, **change: Any) -> Path:
-    return write(tmp_path / "run.csv", means([1, 2, 3], [1, 1, 1]).astype(object).assign(**change))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"proxy_reward": [1, "high", 3]}, r"row 2: found 'high' in column 'proxy_reward'; expected a number in every"),
-        ({"step": [0, None, 4]}, r"row 2: found no value in column 'step'; expected a number in every row"),
-        ({"true_reward": [None, None, 1]}, r"the run: found step 4 alone; expected at least two steps"),
-        ({"true_reward": None}, r"found no row with a number in both 'proxy_reward' and 'true_reward'; expected some"),
-        ({"true_reward": [1, 1, np.inf]}, r"row 3: found inf in column 'true_reward'; expected a finite number"),
-        ({"step": [0, 0.5, 1]}, r"row 2: found 0.5 in column 'step'; expected a whole number"),
-        ({"step": [0, 4, 2]}, r"row 3: found step 2 after step 4 in the run; expected its steps in order: sort"),
-        ({"step": [0, 2, 2]}, r"found 2 rows of step 2 and one of step 0; expected one row at every step, or several"),
-        ({"step": [0, 0, 0]}, r"the run: found step 0 alone; expected at least two steps"),
-    ],
-)
-def test_refuses_rows_that_are_no_run(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    assert re.search(message, failure(spoiled(tmp_path, **change)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["--true", "accuracy"],
-            "found no column 'accuracy', set by --true; expected one of its columns: step, proxy_",
-        ),
-        (["--proxy-sd", "std"], "no column 'std', set by --proxy-sd"),
-        (["--seed", "seed"], "no column 'seed', set by --group, --beta, --seed or --arm"),
-        (["--proxy-sd", "-1", "--true-sd", "1"], "found a standard deviation of -1 of the proxy reward"),
-        (["--true-sd", "0", "--proxy-sd", "1"], "found a standard deviation of 0 of the true reward"),
-        (["--placebo", "off"], "found --placebo off without --arm"),
-        (["--arm", "proxy_reward", "--placebo", "off"], "found step 0 alone"),
-        (["--threshold", "0"], "found --threshold 0; expected a gap above 0"),
-    ],
-)
-def test_refuses_options_that_the_table_does_not_bear_out(tmp_path: Path, arguments: list[str], message: str) -> None:
-    assert message in failure(spoiled(tmp_path), *arguments)
-
-
-def test_refuses_an_unknown_placebo_a_beta_in_words_and_a_missing_group(tmp_path: Path) -> None:
-    rows = pd.concat([means([1, 2], [1, 1], arm=arm) for arm in ("on", "off")])
-    path = write(tmp_path / "run.csv", rows)
-    assert "found the arms ['off', 'on'] in column 'arm'; expected 'none'" in failure(
-        path, "--arm", "arm", "--placebo", "none"
-    )
-    assert "found 'on' in column 'arm'; expected numbers in --beta" in failure(path, "--beta", "arm")
-    holed = write(tmp_path / "holed.csv", rows.assign(arm=["on", "on", None, "off"]))
-    assert "row 3: found no value in column 'arm'" in failure(holed, "--arm", "arm")
-
-
 def test_refuses_sds_per_step_beside_several_rows_per_step(tmp_path: Path) -> None:
     rows = samples(p_sd=1.0)
     assert "found 12 rows of step 0; expected one row per step beside the standard deviations in p_sd" in failure(
         write(tmp_path / "run.csv", rows), "--proxy-sd", "p_sd"
     )
-
-
-def test_refuses_what_is_no_table(tmp_path: Path) -> None:
-    (tmp_path / "run.txt").write_text("step")
-    (tmp_path / "run.jsonl").write_text("{broken")
-    (tmp_path / "empty.csv").write_text("")
-    (tmp_path / "rows.csv").write_text("step,proxy_reward,true_reward\n")
-    assert "found the suffix '.txt'; expected one of .csv, .tsv, .json, .jsonl (also with .gz), .parquet" in failure(
-        tmp_path / "run.txt"
-    )
-    assert "found no readable table" in failure(tmp_path / "run.jsonl")
-    assert "found no readable table" in failure(tmp_path / "empty.csv")
-    assert "found no rows" in failure(tmp_path / "rows.csv")
-    assert "found no such file" in failure(tmp_path / "absent.csv")
 
 
 # the example

@@ -1,0 +1,131 @@
+"""Logs that are no runs, or not those that the options say."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from support.failures.failure import Failure
+
+_HEAD = "step,proxy_reward,true_reward"
+_RUN = f"{_HEAD}\n1,1,0\n2,2,1\n3,3,0\n"
+_ARMS = "step,proxy_reward,true_reward,arm\n0,1,0,on\n1,2,1,on\n0,1,0,off\n1,1,1,off\n"
+
+
+def _file(what: str, name: str, contents: str | bytes, said: str, options: str = "") -> Failure:
+    raw = contents.encode() if isinstance(contents, str) else contents
+    command = f"pessimism score {name} {options}".rstrip()
+    return Failure(what, lambda project: (project / name).write_bytes(raw), said, command)
+
+
+def _rows(what: str, rows: str, said: str, options: str = "", heading: str = _HEAD) -> Failure:
+    return _file(what, "log.csv", f"{heading}\n{rows}\n", said, options)
+
+
+def _options(what: str, options: str, said: str, contents: str = _RUN) -> Failure:
+    return _file(what, "log.csv", contents, said, options)
+
+
+def _two_files(project: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        (project / name).write_text(_RUN)
+
+
+_BETAS = f"{_HEAD},b"
+_TABLE = "found no readable table ("
+
+FAILURES = [
+    Failure("there is no such file", lambda _: None, "log.csv: found no such file", "pessimism score log.csv"),
+    Failure(
+        "a directory", lambda project: (project / "log").mkdir(), "log: found the suffix ''", "pessimism score log"
+    ),
+    _file("an unknown suffix", "log.txt", _RUN, "log.txt: found the suffix '.txt'; expected one of .csv, .tsv, .json"),
+    _file("parquet inside gzip", "log.parquet.gz", b"", "found the suffix '.parquet.gz'; expected one of"),
+    _file("an empty file", "log.csv", "", f"log.csv: {_TABLE}"),
+    _file("headings and no rows", "log.csv", f"{_HEAD}\n", "log.csv: found no rows; expected at least two steps"),
+    _file("Latin-1", "log.csv", f"{_HEAD}\n0,1,n\xe9\n".encode("latin-1"), "byte 35 is not utf-8: save it as UTF-8"),
+    _file("UTF-16 without its mark", "log.csv", _RUN.encode("utf-16-le"), "a zero byte, as in UTF-16 without its mark"),
+    _file("no gzip behind `.gz`", "log.csv.gz", b"no archive", f"log.csv.gz: {_TABLE}Not a gzipped file"),
+    _file("gzip that is cut off", "log.csv.gz", gzip.compress(_RUN.encode())[:-4], f"{_TABLE}a damaged gzip archive"),
+    _rows("a row with a field too few", "0,1,1\n1,1", f"{_TABLE}row 2 has 2 fields under 3 headings"),
+    _rows("a row with a field too many", "0,1,1,9", f"{_TABLE}row 1 has 4 fields under 3 headings"),
+    _file("a heading that stands twice", "log.csv", "step,step\n0,1\n", f"{_TABLE}the heading 'step' stands twice"),
+    _file("a quote that does not end", "log.csv", 'step,"a\n', f"{_TABLE}unexpected end of data"),
+    _file(
+        "a JSON object that is no table", "log.json", '{"steps": 3}', f"{_TABLE}neither a list of rows, nor an object"
+    ),
+    _file(
+        "a JSON table with a column too few", "log.json", '{"columns": ["a", "b"], "data": [[1]]}', "2 columns passed"
+    ),
+    _file(
+        "headings that are numbers", "log.json", '{"columns": [1], "data": [[1]]}', "the headings [1] are not all text"
+    ),
+    _file("a JSON list of numbers", "log.json", "[1, 2]", f"{_TABLE}row 1 is int in place of an object of columns"),
+    _file("100,000 lists inside one another", "log.json", "[" * 100_000, "found values nested too deeply to read"),
+    _file("a number of 5,000 digits", "log.json", f"[{'9' * 5000}]", f"{_TABLE}Exceeds the limit"),
+    _file("an empty JSON list", "log.json", "[]", "log.json: found no rows"),
+    _file("a line of JSON that is cut off", "log.jsonl", '{"step": 0}\n{"step": 1', f"{_TABLE}line 2: Expecting"),
+    _file("a line of JSON that is a list", "log.jsonl", '{"step": 0}\n[1]', "row 2 is list in place of an object"),
+    _file("parquet that is cut off", "log.parquet", b"PAR1", "Parquet file size is 4 bytes"),
+    _rows("a reward in words", "0,1,0\n1,high,1", "row 2: found 'high' in column 'proxy_reward'; expected a number"),
+    _rows("an infinite reward", "0,1,0\n1,2,inf", "row 2: found inf in column 'true_reward'; expected a finite number"),
+    _rows("a row without a step", "0,1,0\n,2,1", "row 2: found no value in column 'step'; expected a number"),
+    _rows("half a step", "0,1,0\n0.5,2,1", "row 2: found 0.5 in column 'step'; expected a whole number"),
+    _rows(
+        "a time in nanoseconds as step",
+        f"{2**53 + 1},1,0\n{2**53 + 2},2,1",
+        "row 1: found 9007199254740993 in column 'step'; expected training steps below 2^53",
+    ),
+    _rows(
+        "no true reward in any row", "0,1,\n1,2,", "found no row with a number in both 'proxy_reward' and 'true_reward'"
+    ),
+    _rows("one reward under two names", "0,1,1\n1,2,2", "found the same values in 'proxy_reward' and 'true_reward'"),
+    _rows("one step alone", "1,1,0", "the run: found step 1 alone; expected at least two steps"),
+    _rows("one step with both rewards", "0,1,\n2,2,\n4,3,1", "the run: found step 4 alone; expected at least two"),
+    _rows("steps out of order", "0,1,0\n4,2,1\n2,3,1", "row 3: found step 2 after step 4 in the run"),
+    _rows("two runs and no column named", "0,1,0\n1,2,1\n0,1,0\n1,2,1", "row 3: found step 0 after step 1 in the run"),
+    _rows("a step written twice", "0,1,0\n1,2,1\n1,2,0", "found 2 rows of step 1 and one of step 0"),
+    _rows(
+        "every row written twice",
+        "0,1,0\n0,1,0\n1,2,1\n1,2,1\n2,3,0\n2,3,0",
+        "found every row twice, step by step",
+    ),
+    _rows("an empty label", "0,1,0,\n1,2,1,x", "row 1: found no value in column 'b'", "--group b", _BETAS),
+    _rows("a beta with an underscore", "0,1,0,1_0\n1,2,1,1_0", "found '1_0' in column 'b'", "--beta b", _BETAS),
+    _rows(
+        "a run without its first steps",
+        "0,1,0,1\n1,2,1,1\n5,1,0,2\n6,2,1,2",
+        "found step 5 as the first of b 2 and step 0 as that of b 1",
+        "--beta b",
+        _BETAS,
+    ),
+    _rows(
+        "runs that share one step",
+        "0,1,0,1\n1,2,1,1\n0,1,0,2\n2,2,1,2",
+        "found step 0 alone in all of 2 runs",
+        "--beta b",
+        _BETAS,
+    ),
+    _rows("an empty KL", "0,1,0,0.1\n1,2,1,", "row 2: found no value in column 'b'", "--kl b", _BETAS),
+    Failure(
+        "a file given twice",
+        _two_files,
+        "found a.csv twice on the command line; expected every file once",
+        "pessimism score a.csv a.csv",
+    ),
+    Failure(
+        "two files with the same steps", _two_files, "found step 1 of the run in 2 files", "pessimism score a.csv b.csv"
+    ),
+    _options("a column that is not there", "--true accuracy", "found no column 'accuracy', set by --true"),
+    _options("a column of deviations that is not there", "--proxy-sd std", "no column 'std', set by --proxy-sd"),
+    _options("a column of seeds that is not there", "--seed seed", "no column 'seed', set by --group, --beta, --seed"),
+    _options("one column for both rewards", "--true proxy_reward", "found the column 'proxy_reward' as --proxy and as"),
+    _options("a deviation of 0", "--proxy-sd 0 --true-sd 1", "found a standard deviation of 0 of the proxy reward"),
+    _options(
+        "a deviation below 0", "--proxy-sd=-1 --true-sd 1", "found a standard deviation of -1 of the proxy reward"
+    ),
+    _options("a placebo without arms", "--placebo off", "found --placebo off without --arm"),
+    _options("an unknown placebo", "--arm arm --placebo none", "found the arms ['off', 'on'] in column 'arm'", _ARMS),
+    _options("a beta in words", "--beta arm", "found 'on' in column 'arm'; expected numbers in --beta", _ARMS),
+    _options("a hacking threshold of 0", "--threshold 0", "found --threshold 0; expected a gap above 0"),
+]
