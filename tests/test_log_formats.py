@@ -216,7 +216,7 @@ HEAD = "step,proxy_reward,true_reward"
         ("log.csv", f"{HEAD}\n0,1,né\n".encode("latin-1"), "byte 35 is not utf-8: save it as UTF-8"),
         ("log.csv", f"{HEAD}\n".encode("utf-16-le"), "a zero byte, as in UTF-16 without its mark"),
         ("log.csv.gz", b"no archive", "found no readable table (Not a gzipped file"),
-        ("log.csv.gz", gzip.compress(HEAD.encode())[:-4], "a damaged gzip archive"),
+        ("log.csv.gz", gzip.compress(HEAD.encode(), mtime=0)[:-4], "a damaged gzip archive"),
         ("log.csv", f"{HEAD}\n0,1,1\n1,1\n".encode(), "row 2 has 2 fields under 3 headings"),
         ("log.csv", f"{HEAD}\n0,1,1,9\n".encode(), "row 1 has 4 fields under 3 headings"),
         ("log.csv", b"step,step\n0,1\n", "the heading 'step' stands twice"),
