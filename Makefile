@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures mutants check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ prune: $(READY)  ## Remove files and dvc.lock entries of cells that params.yaml 
 
 reruns: $(READY)  ## Write docs/reruns.md: which stages a change of each file and parameter runs again
 	PYTHONPATH=tests $(BIN)/python -m support.reruns
+
+failures: $(READY)  ## Write docs/failure-modes.md: what bad inputs get
+	PYTHONPATH=tests $(BIN)/python -m support.failures
+
+mutants: $(READY)  ## Plant bugs one at a time, see that tests notice each, write docs/mutants.md; takes half an hour
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m support.mutants
 
 check: $(READY)  ## Lint, formatting and types
 	$(BIN)/ruff check

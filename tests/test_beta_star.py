@@ -11,6 +11,7 @@ import pytest
 from pessimism.errors import DataError
 from pessimism.measures import beta_star
 from pessimism.measures.beta_star import BetaStar, best_trade, beta_stars, smallest_above
+from pessimism.measures.intervals import Interval
 from pessimism.published import printed
 
 BETAS = (0.3, 1.0, 2.4)
@@ -129,6 +130,12 @@ def test_the_share_of_resamples_decides() -> None:
     steady = beta_stars(runs([[1, 3, 100], [1, 3, 90], [1, 50, 80]]), [10.0], paired=True)["above_placebo"]
     assert steady.estimate == 1.0 and steady.not_identified == ""
     assert steady.interval is not None and (steady.interval.low, steady.interval.high) == (1.0, 2.4)
+
+
+def test_resamples_count_by_their_probability() -> None:
+    """The lowest beta is above 10 where one seed of 4 is drawn 4 times: 1 of 35 resamples, of probability 1/256."""
+    found = beta_stars(runs([[11, 20, 30], *[[1, 20, 30]] * 3]), [10.0], paired=True)["above_placebo"]
+    assert found == BetaStar(1.0, Interval(1.0, 1.0), pytest.approx(1.0))
 
 
 def test_a_choice_that_ranges_over_all_observed_betas_is_not_identified() -> None:

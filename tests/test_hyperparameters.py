@@ -10,7 +10,9 @@ REWARD = {"hidden_size": 2048, "trainable": 12_847_104, "billions": 1.7}
 H100_GB = 85.02
 
 
-@pytest.mark.parametrize(("hidden_size", "rank"), [(5120, 64), (2048, 32), (16, 4), (8, 4), (1_000_000, 64), (64, 8)])
+@pytest.mark.parametrize(
+    ("hidden_size", "rank"), [(5120, 64), (3584, 64), (2048, 32), (16, 4), (8, 4), (1_000_000, 64), (64, 8)]
+)
 def test_lora_rank(hidden_size: int, rank: int) -> None:
     assert derive.lora_rank(hidden_size) == rank
 
@@ -28,6 +30,10 @@ def test_lora_alpha_and_dropout() -> None:
 )
 def test_batch_size(billions: float, inference: bool, expected: int) -> None:
     assert derive.batch_size(H100_GB, billions, inference, sequence_length=640) == expected
+
+
+def test_a_small_model_counts_as_one_of_a_billion() -> None:
+    assert derive.batch_size(12.0, 0.1, False, 1024) == derive.batch_size(12.0, 1.0, False, 1024) == 8
 
 
 def test_short_sequences_do_not_grow_the_batch_without_end() -> None:

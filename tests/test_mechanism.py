@@ -84,6 +84,13 @@ def test_many_betas_are_drawn_and_agree_with_enumeration(monkeypatch: pytest.Mon
     assert drawn["p"] == pytest.approx(exact["p"], abs=0.02)
 
 
+def test_the_observed_pairing_counts_among_the_drawn_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of 4 random orders of 3 x 8 values is as extreme: the p is 1 of 5, not 0."""
+    monkeypatch.setattr(mechanism, "RESAMPLES", 4)
+    x = np.tile(np.arange(8.0), (3, 1))
+    assert linked(x, x)["p"] == pytest.approx(1 / 5)
+
+
 def test_a_constant_or_missing_series_has_no_link() -> None:
     x = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
     for broken in (np.ones((2, 3)), np.where(x == 2, np.nan, x)):

@@ -413,6 +413,15 @@ def test_what_may_be_drawn_is_what_hugging_face_would_draw_from(top_k: int, top_
     assert torch.equal(found.isfinite(), expected.isfinite())
 
 
+def test_the_temperature_sharpens_what_is_drawn() -> None:
+    """Odds of 3 to 1 are 9 to 1 at a temperature of 1/2."""
+    rows, model = 4000, SimpleNamespace(device=CPU, generation_config=SimpleNamespace(top_k=None))
+    scores = torch.tensor([[0.0, np.log(3.0)]]).float().expand(rows, 2).clone()
+    processors = Sampling(temperature=0.5, top_p=1.0, top_k=0).processors(model, range(rows))
+    drawn = processors(torch.zeros(rows, 1, dtype=torch.long), scores).argmax(dim=1)
+    assert float(drawn.float().mean()) == pytest.approx(0.9, abs=0.02)
+
+
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (10, 0.9)])
 def test_noise_is_new_at_every_step_and_each_rows_own(top_k: int, top_p: float) -> None:
     scores_V = torch.randn(60, generator=torch.Generator().manual_seed(0))
@@ -465,7 +474,9 @@ def test_every_share_has_masks_of_reward_dropout_of_its_own(
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", str(count))
         run._roll_out("batch", 4, run.training_tasks.iloc[:6])
-    alone, first, second = seeds
+    run._roll_out("heldout", 4, run.heldout_tasks)
+    alone, first, second, heldout = seeds
+    assert heldout is None
     assert alone == first == rng.seed(run.params.root_seed, "reward-dropout", *run._stream, 4)
     assert second not in (None, first)
 

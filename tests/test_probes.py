@@ -278,6 +278,9 @@ def test_every_cell_is_probed_on_the_same_rows(tiny_world: Params) -> None:
     assert first.prompts == second.prompts and len(set(first.prompts)) == len(first.prompts) == 5
     assert first.reference_count == 9 and len(first.heldout_prompts) == 2
     assert sorted(first.references) == [0, 1]
+    every = dataclasses.replace(scale, probes=dataclasses.replace(scale.probes, prompts=20))
+    drawn = probe_set(dataclasses.replace(params, scale=every), tasks, tasks[:2], pairs, StillEnsemble()).prompts
+    assert len(set(drawn)) == 20
 
 
 def test_shrinkage_keeps_the_trace_and_makes_few_rows_invertible() -> None:

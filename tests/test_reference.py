@@ -97,6 +97,7 @@ def test_grid_pairs_are_a_shuffle_that_repeats(policy, tiny_world: Params) -> No
     again = reference.grid_reference(model, tokenizer, train, tiny_world)
     assert first.equals(again)
     assert first["pair_id"].tolist() != train["pair_id"].tolist()[: len(first)]
+    assert len(train) == 48 and len(first) == first["pair_id"].nunique() == 26  # sqrt(48) ln 48 = 26.8
 
 
 def test_bfloat16_sums_carry_eight_bits(policy, tiny_world: Params) -> None:

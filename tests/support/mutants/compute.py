@@ -42,7 +42,7 @@ MUTANTS = (
         _LOGPS,
         "self.entropy_B_T.sum(dim=1) / self.scored_B_T.sum(dim=1).clamp(min=1)",
         "self.entropy_B_T.sum(dim=1)",
-        ("test_logprobs.py",),
+        _online("response_log_probs_agree_with_float64_and_ignore_padding"),
     ),
     Mutant("the second text sees the first", _PREFIX, "return causal_W_W & ~(", "return causal_W_W | ~(", _PAIRS),
     Mutant(
@@ -145,14 +145,14 @@ MUTANTS = (
         _GENERATION,
         "TemperatureLogitsWarper(self.temperature)",
         "TemperatureLogitsWarper(1.0)",
-        _DRAWN,
+        _online("the_temperature_sharpens_what_is_drawn"),
     ),
     Mutant(
         "a response lacks the token that ended it",
         _GENERATION,
         "position + 1 for position, token",
         "position for position, token",
-        _online("responses_hold_the_drawn_ids_and_end_at_the_first_eos"),
+        _online("any_end_of_the_generation_config_ends_a_response_and_is_what_is_trained_on"),
     ),
     Mutant(
         "dropout stays on while drawing",
