@@ -28,7 +28,7 @@ from pessimism.fanout import dvc_project, failures, resources, scheduling, slurm
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.resources import Resources, parse_settings
 from pessimism.fanout.worker import CellJob
-from support.project_copy import commit, new_project
+from support.project_copy import SECRETS, commit, leaks, new_project
 from support.quick_cells import (
     FANOUT,
     MEMBERS,
@@ -127,6 +127,8 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     (again,) = worker.attempt_lines(Path(log), 2)[:1]
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d attempt 2 on {socket.gethostname()}", again)
     assert counts(quick) == {MEMBERS[0]: 1, MEMBERS[1]: 2, MEMBERS[2]: 1}
+    assert not any(secret in printed for secret in SECRETS.values())
+    assert [name for name in leaks(quick.root.parent) if not name.endswith("support/project_copy.py")] == []
 
 
 @pytest.mark.slow

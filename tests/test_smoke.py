@@ -15,7 +15,7 @@ import yaml
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
 from pessimism.experiment.records import write_jsonl
-from support.project_copy import FAN_IN, Project, commit, new_project
+from support.project_copy import FAN_IN, SECRETS, Project, commit, leaks, new_project
 from support.stage_code import STAGES, TABLE_STAGES, needs_trl, param_keys, touches_adapters
 
 RUN = [name for name, stage in STAGES.items() if name == stage.script]
@@ -46,6 +46,13 @@ def test_a_run_changes_no_file_of_git_but_results(finished: Project) -> None:
     changed = finished.succeed("git", "show", "--name-only", "--format=", "HEAD").split()
     assert all(name.startswith(("metrics/", "plots/")) or name == "dvc.lock" for name in changed)
     assert finished.succeed("git", "status", "--porcelain") == ""
+
+
+def test_no_secret_of_the_environment_is_in_a_file_or_said(finished: Project) -> None:
+    """Records, reports, metrics, DVC's cache and Git's plain files, but for the file that plants them."""
+    said = finished.pessimism("check") + finished.pessimism("summary")
+    assert not any(secret in said for secret in SECRETS.values())
+    assert [name for name in leaks(finished.root.parent) if not name.endswith("support/project_copy.py")] == []
 
 
 def test_report_stands_alone(finished: Project) -> None:

@@ -35,6 +35,14 @@ MICRO: dict[str, dict[str, Any]] = {
 
 FAN_IN = ["score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report"]
 
+SECRETS = {
+    "HF_TOKEN": "hf_planted0token0of0a0user",
+    "AWS_ACCESS_KEY_ID": "AKIAPLANTED0KEY0ID00",
+    "AWS_SECRET_ACCESS_KEY": "planted/secret/key/of/a/user/0123456789",
+    "AWS_SESSION_TOKEN": "planted0session0token0of0a0user",
+}
+"""What the environment of every command holds and no file may: credentials where a user has none of their own."""
+
 
 @dataclass
 class Project:
@@ -45,6 +53,7 @@ class Project:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         home = self.root.parent
         environment = {
+            **SECRETS,
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{CHECKOUT / 'tests' / 'support' / 'traced'}",
@@ -75,6 +84,12 @@ class Project:
         """Content of every file under metrics/ and plots/."""
         files = [path for folder in ("metrics", "plots") for path in (self.root / folder).rglob("*") if path.is_file()]
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files}
+
+
+def leaks(root: Path) -> list[str]:
+    """Files below ``root`` that hold one of the planted SECRETS."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return [str(path) for path in files if any(secret.encode() in path.read_bytes() for secret in SECRETS.values())]
 
 
 def copy_tracked(root: Path) -> None:

@@ -51,7 +51,7 @@ def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
     Raises:
         SourceError: the source changed since prepare_base, or the tokenizer has no token to pad with.
     """
-    tokenizer = AutoTokenizer.from_pretrained(_checked_location(params, role))
+    tokenizer = AutoTokenizer.from_pretrained(_checked_location(params, role), trust_remote_code=False)
     set_padding_token(tokenizer)
     return tokenizer
 
@@ -182,6 +182,8 @@ def _load(params: Params, role: str, kind: Any, new_weights: set[str], **options
         quantization_config=quantization_config(chosen),
         device_map={"": device()},
         output_loading_info=True,
+        trust_remote_code=False,
+        use_safetensors=True,
         **options,
     )
     missing = set(info["missing_keys"]) - new_weights
