@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,14 @@ def test_weights_that_are_pickled_are_refused(tiny_world: Params) -> None:
 
 
 def test_a_revision_is_no_option_of_git(project: Path) -> None:
+    """As one, it would have Git write the last commit into a file of the user's choice."""
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    for command in (["init", "-q"], ["add", "params.yaml"], [*who, "commit", "-q", "-m", "design"]):
+        subprocess.run(["git", *command], check=True)
+    (project / "stolen:").mkdir()
     with pytest.raises(DataError, match="in Git revision '--output=stolen'; expected a committed one"):
         verify.committed_text(layout.PARAMS, "--output=stolen")
-    assert not list(project.glob("stolen*"))
+    assert not list((project / "stolen:").iterdir())
 
 
 def test_every_library_has_an_upper_bound() -> None:

@@ -3,7 +3,7 @@
 docs/mutants.md, which it writes, says which test noticed each.
 """
 
-from support.mutants import claims, compute, measures, objectives, offline, online, probes, reward, scoring
+from support.mutants import claims, compute, measures, objectives, offline, online, probes, refusals, reward, scoring
 from support.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -16,4 +16,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *online.MUTANTS,
     *compute.MUTANTS,
     *probes.MUTANTS,
+    *refusals.MUTANTS,
 )
