@@ -72,10 +72,10 @@ def test_a_revision_is_no_option_of_git(project: Path) -> None:
     who = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
     for command in (["init", "-q"], ["add", "params.yaml"], [*who, "commit", "-q", "-m", "design"]):
         subprocess.run(["git", *command], check=True)
-    (project / "stolen:").mkdir()
+    (project / "stolen:.").mkdir()
     with pytest.raises(DataError, match="in Git revision '--output=stolen'; expected a committed one"):
         verify.committed_text(layout.PARAMS, "--output=stolen")
-    assert not list((project / "stolen:").iterdir())
+    assert not list((project / "stolen:.").iterdir())
 
 
 def test_every_library_has_an_upper_bound() -> None:
