@@ -16,7 +16,6 @@ from pessimism.measures.contrasts import (
     between_betas,
     combination,
     combination_interval,
-    exchanges_p,
     groups_ps,
     left_out,
     permutation_ps,
@@ -224,9 +223,18 @@ def test_many_experiments_are_tested_as_one_by_one(paired: bool) -> None:
 
 
 def test_one_run_per_beta_is_permuted_alone() -> None:
-    assert exchanges_p([1.0, 2.0, 9.0]) == (pytest.approx(1 / 6), 1.0)
-    ranks = [3.0, 1.0, 2.0, 5.0, 4.0]
-    assert exchanges_p(ranks)[0] == pytest.approx(spearman_exact_p(range(5), ranks))
+    three, ranks = (
+        [np.array([[value]]) for value in values] for values in ([1.0, 2.0, 9.0], [3.0, 1.0, 2.0, 5.0, 4.0])
+    )
+    assert groups_ps(three) == (pytest.approx([1 / 6]), [1.0])
+    assert groups_ps(ranks)[0] == pytest.approx([spearman_exact_p(range(5), [3.0, 1.0, 2.0, 5.0, 4.0])])
+
+
+def test_groups_of_one_run_beside_larger_ones_keep_the_level() -> None:
+    """Their means have unlike spreads: a permutation of means in place of runs rejects 9 % here."""
+    values = np.random.default_rng(0).normal(size=(4000, 8))
+    rises, _ = groups_ps(np.split(values, [1, 4, 7], axis=1))
+    assert 0.03 < (rises <= 0.05).mean() < 0.06
 
 
 def test_leaving_out_runs_of_a_linear_number_is_welchs_error() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pessimism import cli
-from pessimism.claims.log_trends import OVER_MEANS, trend
+from pessimism.claims.log_trends import PERMUTED, trend
 from pessimism.claims.trend_kinds import UNPAIRED
 from pessimism.measures.contrasts import groups_ps, trend_p
 from pessimism.measures.goodhart import augc, controlled_gap, paper_gap, smoothed_sd
@@ -360,12 +360,12 @@ def test_trend_of_single_runs_is_a_permutation_of_them(tmp_path: Path, score: Sc
     """With three it cannot be below one sixth; many betas are drawn, not enumerated."""
     path = write(tmp_path / "run.csv", sweep({(1, 0): 1.0, (2, 0): 2.0, (3, 0): 9.0}))
     row = trends(score(path, "--beta", "b", "--proxy-sd", 1, "--true-sd", 1))["controlled_augc"]
-    assert row["test"] == OVER_MEANS and row["p"] == pytest.approx(1 / 6)
+    assert row["test"] == PERMUTED and row["p"] == pytest.approx(1 / 6)
     values = [3.0, 1.0, 2.0, 5.0, 4.0]
     _, found = trend(runs_of({beta: [value] for beta, value in enumerate(values)}), ALL["augc"])
     assert found.p == pytest.approx(spearman_exact_p(range(5), values))
     many = trend(runs_of({beta: [beta] for beta in range(13)}), ALL["augc"])
-    assert many[0] == OVER_MEANS and many[1].p == pytest.approx(1e-4)
+    assert many[0] == PERMUTED and many[1].p == pytest.approx(1e-4)
 
 
 def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Path, score: Score) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-from pessimism.errors import ending_on_errors
+from pessimism.errors import PessimismError, ending_on_errors
 
 COMMANDS = {
     "check": "validate the parameters and the local sources they name",
@@ -36,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        if given[:1] == [DEBUG]:
-            _run(given[1:])
-        else:
-            ending_on_errors(lambda: _run(given))
-        sys.stdout.flush()
+        try:
+            if given[:1] == [DEBUG]:
+                _run(given[1:])
+            else:
+                ending_on_errors(lambda: _run(given))
+        finally:
+            # Also after --help, which ends by an exception.
+            if sys.stdout:
+                sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes once more when it exits, and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
+    if sys.stdout is None:
+        raise PessimismError("found standard output closed; expected a terminal, a pipe or a file: use > /dev/null")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal's encoding lacks, such as × in ASCII, is shown as its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parsed(arguments)
     options.run(options)
 

@@ -17,15 +17,15 @@ import pandas as pd
 
 from pessimism.claims.statements import CLAIMS, primary_by
 from pessimism.claims.trend_kinds import UNPAIRED, OverBeta
-from pessimism.claims.verdicts import ClaimTest, both, verdicts
-from pessimism.measures.contrasts import exchanges_p, groups_ps
+from pessimism.claims.verdicts import ClaimTest, Verdict, both, verdicts
+from pessimism.measures.contrasts import groups_ps
 from pessimism.measures.trends import spearman
 from pessimism.scoring.column import Column
 from pessimism.scoring.columns import ALL
 from pessimism.scoring.log_scores import LogDesign, LogScores
 from pessimism.scoring.measures import MEASURES, PAPER
 
-OVER_MEANS = "permutation of the linear contrast of the means"
+PERMUTED = "permutation of the linear contrast between betas"
 
 
 def log_trends(found: LogScores, design: LogDesign) -> tuple[list[dict[str, Any]], list[str]]:
@@ -60,7 +60,9 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Trend of each number of one measure that every run has, corrected where a claim is about it."""
     columns = [column for column in ALL.values() if column.measure == measure and column.hacking]
     tests = {column.name: trend(runs, column) for column in columns if _every_run_has(runs, column)}
-    claims = {claim.kind.quantity(measure).name: claim.name for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
+    quantities = {claim.name: claim.kind.quantity(measure) for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
+    claims = {quantity.name: claim for claim, quantity in quantities.items()}
+    guards = {quantity.name: quantity.guard.name for quantity in quantities.values() if quantity.guard}
     judged = verdicts(_claim_tests(measure, tests, runs["beta"].nunique()), primary_by(measure))
     rows = []
     for name, (method, test) in tests.items():
@@ -73,12 +75,22 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
                 **_over_betas(runs, ALL[name]),
                 "test": method,
                 "p": test.p,
-                "p_adjusted": verdict and verdict.p_adjusted,
                 "p_opposite": test.p_opposite,
-                "p_opposite_adjusted": verdict and verdict.p_opposite_adjusted,
+                **_judged(guards.get(name), verdict),
             }
         )
     return rows
+
+
+def _judged(guard: str | None, verdict: Verdict | None) -> dict[str, Any]:
+    """What a claim is judged by: p-values with its guard, the larger ones where it has one, and these corrected."""
+    return {
+        "guard": guard,
+        "p_guarded": verdict and verdict.p,
+        "p_adjusted": verdict and verdict.p_adjusted,
+        "p_opposite_guarded": verdict and verdict.p_opposite,
+        "p_opposite_adjusted": verdict and verdict.p_opposite_adjusted,
+    }
 
 
 def _claim_tests(measure: str, tests: Mapping[str, tuple[str, ClaimTest]], betas: int) -> dict[str, ClaimTest]:
@@ -106,18 +118,16 @@ def _every_run_has(runs: pd.DataFrame, column: Column) -> bool:
 def trend(runs: pd.DataFrame, column: Column) -> tuple[str, ClaimTest]:
     """Test of more hacking at higher beta, as the log allows: its name and p-values.
 
-    The unpaired test of the claims where every beta has several runs; else a permutation of the betas' means alone.
+    The unpaired test of the claims where every beta has several runs; else its permutation of runs alone, which one
+    run per beta tells no spread apart from.
 
     Args:
         runs: one row per run, with its ``beta``.
         column: what is tested.
     """
     groups = _by_beta(runs, column)
-    if min(map(len, groups.values())) > 1:
-        rises, falls = (float(p[0]) for p in groups_ps([values[None] for values in groups.values()]))
-        method = UNPAIRED
-    else:
-        (rises, falls), method = exchanges_p(_levels(groups)), OVER_MEANS
+    rises, falls = (float(p[0]) for p in groups_ps([values[None] for values in groups.values()]))
+    method = UNPAIRED if min(map(len, groups.values())) > 1 else PERMUTED
     return method, ClaimTest(rises, falls) if column.hacking > 0 else ClaimTest(falls, rises)
 
 

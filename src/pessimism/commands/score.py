@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pessimism.claims.log_trends import log_trends
@@ -132,7 +133,7 @@ def _described(run: LoggedRun) -> dict[str, Any]:
 
 def _size(runs: Sequence[LoggedRun]) -> str:
     found = pd.DataFrame([_described(run) for run in runs])
-    samples = found["fewest_samples_per_step"]
+    samples = pd.Series(np.concatenate([run.samples_T for run in runs]))
     per_step = "one row per step" if (samples == 1).all() else f"{_range(samples)} samples per step"
     steps = f"{_range(found['points'])} measured steps ({found['first_step'].min()} to {found['last_step'].max()})"
     return f"{'1 run' if len(runs) == 1 else f'{len(runs)} runs'}, {steps}, {per_step}"
@@ -221,19 +222,32 @@ def _number(value: float) -> str:
 def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     if not trends:
         return ""
-    header = (*trends[0]["identity"], "number", "claim", "Spearman", "p", "Holm", "opposite p", "Holm", "test")
+    ps = ("p", "guarded", "Holm")
+    header = (*trends[0]["identity"], "number", "claim", "Spearman", *ps, f"opposite {ps[0]}", *ps[1:], "test")
     rows = [(*_labels(row["identity"], design), *_trend_row(row)) for row in trends]
     tested = " and ".join(sorted({row["claim"] for row in trends if row["claim"]}))
     legend = (
         f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",
         f"p: one-sided, of runs that are not paired: more hacking at higher {design.beta}; opposite p: less.",
-        f"Holm: p corrected over the secondary claims of a measure; {_primary()} keeps its own. Rewards alone test "
-        f"{tested}; the others count with p = 1, so that no corrected p is below that of a pipeline with unpaired "
-        "seeds. Beside a clipped area or an onset the signed area above the placebo must rise too.",
+        f"guarded: what a claim is judged by. {_guards(trends)} Without a placebo that is 1.",
+        f"Holm: guarded p corrected over the secondary claims of a measure; {_primary()} keeps its own. Rewards alone "
+        f"test {tested}; the others count with p = 1, so that no corrected p is below that of a pipeline with unpaired "
+        "seeds.",
         "The numbers without a claim describe: their p are not corrected.",
     )
     title = f"Trend over {design.beta}, by the tests of the paper's claims:"
     return "\n".join([title, aligned([header, *rows]), *map(_indented, legend)])
+
+
+def _guards(trends: Sequence[Mapping[str, Any]]) -> str:
+    """Which numbers must not change alone."""
+    guarded: dict[str, list[str]] = {}
+    for row in trends:
+        if row["guard"] and row["number"] not in guarded.setdefault(row["guard"], []):
+            guarded[row["guard"]].append(row["number"])
+    return " ".join(
+        f"Beside {' and '.join(names)} {guard} must rise too: the larger p counts." for guard, names in guarded.items()
+    )
 
 
 def _primary() -> str:
@@ -241,11 +255,11 @@ def _primary() -> str:
 
 
 def _trend_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    ps = (row["p"], row["p_adjusted"], row["p_opposite"], row["p_opposite_adjusted"])
+    names = ("p", "p_guarded", "p_adjusted", "p_opposite", "p_opposite_guarded", "p_opposite_adjusted")
     return (
         row["number"],
         row["claim"] or "-",
         "-" if row["spearman"] is None else f"{row['spearman']:+.2f}",
-        *("-" if p is None else f"{p:.2g}" for p in ps),
+        *("-" if row[name] is None else f"{row[name]:.2g}" for name in names),
         row["test"],
     )

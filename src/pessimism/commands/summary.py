@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH = 110
+_VERDICT = ("role", "p", "p_opposite", "reason", "verdict")
+"""What the verdict on a claim by one measure must hold to be told."""
 _COLUMNS = (
     "label",
     "beta",
@@ -48,7 +50,7 @@ def summary() -> str:
     """The whole text.
 
     Raises:
-        DataError: the pipeline has not been run.
+        DataError: the pipeline has not been run, or by a version that wrote other verdicts.
     """
     params = load_params()
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
@@ -60,7 +62,19 @@ def summary() -> str:
 
 
 def _verdicts() -> str:
-    claims = records.read_json(layout.CLAIMS)["claims"]
+    claims = records.read_json(layout.CLAIMS).get("claims", {})
+    lacking = [
+        f"{name}.{measure}.{key}"
+        for name, claim in claims.items()
+        for measure in MEASURES
+        for key in _VERDICT
+        if key not in claim.get(measure, {})
+    ]
+    if lacking or not claims:
+        raise DataError(
+            f"{layout.CLAIMS}: found no {lacking[0] if lacking else 'claims'}, as in a file of an older version; "
+            "expected the verdicts of this one: run `make reproduce`"
+        )
     opening = [textwrap.fill(THIS_WORLD, WIDTH), primary_sentence(claims)]
     return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 

@@ -121,10 +121,16 @@ def trend_ps(values_E_S_K: np.ndarray, paired: bool, draws: int = RESAMPLES) -> 
 
 
 def groups_ps(groups_E_S: Sequence[np.ndarray], draws: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`trend_ps` of unpaired runs, (E, S) each beta's, ascending; their number S >= 2 may differ."""
+    """:func:`trend_ps` of unpaired runs, (E, S) each beta's, ascending; their number S >= 1 may differ.
+
+    Where a beta has one run nothing tells its spread, and the permutation of runs counts alone. It is exact where
+    nothing depends on beta.
+    """
     sizes = tuple(group.shape[1] for group in groups_E_S)
     values = _finite(np.concatenate([np.sort(group, axis=1) for group in groups_E_S], axis=1))
     arranged = permutation_ps(values - values.mean(axis=1, keepdims=True), between_betas(sizes, draws))
+    if min(sizes) < 2:
+        return arranged
     groups = np.split(values, np.cumsum(sizes)[:-1], axis=1)
     return _larger(arranged, _welch(groups, positions(len(sizes))).tails())
 
@@ -154,13 +160,6 @@ def _shuffled(values_E_N: np.ndarray, block: int) -> np.ndarray:
     """Runs in an order within blocks that their values seed, so that two tables do not meet the same draws."""
     blocks = values_E_N.reshape(len(values_E_N), -1, block)
     return np.random.default_rng(crc32(blocks.tobytes())).permuted(blocks, axis=-1).reshape(values_E_N.shape)
-
-
-def exchanges_p(values_K: ArrayLike) -> tuple[float, float]:
-    """P of a rise and of a fall of one run per beta, by permutation alone: nothing tells their spread."""
-    values = _finite(np.asarray(values_K, dtype=float)[None, None])[0]
-    rises, falls = permutation_ps(values - values.mean(), within_seeds(1, values.shape[1]))
-    return float(rises[0]), float(falls[0])
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,8 @@ LEAST_SHARE = 0.5
 LIKE = 5.0
 """How many times the spread of its peers a run may have before it is named: sampling error of eight samples stays
 below it, another scale of ten does not."""
+APART = 2.0
+"""How many standard deviations over samples the start of a run may be from that of its peers."""
 _LEAST_STEPS = 5
 """Steps from which on the spread of a run's means over them says something."""
 _NAMED = 3
@@ -111,11 +113,34 @@ def without_right_answer(runs: Sequence[LoggedRun]) -> list[str]:
     ]
 
 
+def late_start(runs: Sequence[LoggedRun]) -> list[str]:
+    """A note where no run begins at step 0 and all begin alike; of unlike beginnings :func:`on_common_steps` tells."""
+    starts = {int(run.curves.steps_T[0]) for run in runs}
+    if len(starts) > 1 or max(starts) <= 0:
+        return []
+    return [
+        f"The first step is {max(starts)}, the baseline of everything: it should be the untouched policy, as step 1 is "
+        "in logs of trainers that count from 1. Otherwise measure that policy and log it as step 0."
+    ]
+
+
+def with_equal_rewards(runs: Sequence[LoggedRun]) -> list[str]:
+    """A note on the runs whose two rewards are the same at every step."""
+    found = [run for run in runs if np.array_equal(*run.curves.rewards_T)]
+    if not found:
+        return []
+    return [
+        f"{len(found)} of {len(runs)} runs have a proxy reward equal to the true one at every step: {_names(found)}. "
+        "They show no gap, whatever they did: was one column logged twice?"
+    ]
+
+
 def of_another_scale(runs: Sequence[LoggedRun], peers: Sequence[object]) -> list[str]:
     """A note per reward on the runs whose spread is not that of their peers, as where one was logged in other units.
 
-    The spread is that over samples at the start, which is alike in all runs; where the log has none, that of the means
-    over the steps, which is alike in runs of one arm and beta.
+    The spread is that over samples at the start, which is alike in all runs. In a log of means, and where the first is
+    not known, it is also that of the means over the steps, which is alike in runs of one arm and beta: deviations in a
+    column need not be in the unit of the means beside them.
 
     Args:
         runs: at any steps.
@@ -123,21 +148,53 @@ def of_another_scale(runs: Sequence[LoggedRun], peers: Sequence[object]) -> list
     """
     notes = []
     for reward in REWARDS:
+        ratios: list[list[float]] = [[] for _ in runs]
         at_start = all(run.start[reward].variance is not None and not run.start[reward].given for run in runs)
-        spreads = [_at_start(run, reward) if at_start else _over_steps(run, reward) for run in runs]
-        alike = [None] * len(runs) if at_start else peers
-        ratios = [
-            _ratio(spread, [other for other, theirs in zip(spreads, alike, strict=True) if theirs == own])
-            for spread, own in zip(spreads, alike, strict=True)
-        ]
-        odd = [run for run, ratio in zip(runs, ratios, strict=True) if ratio and not 1 / LIKE <= ratio <= LIKE]
+        if at_start:
+            _add_ratios(ratios, [_at_start(run, reward) for run in runs], [None] * len(runs))
+        if not at_start or all((run.samples_T == 1).all() for run in runs):
+            _add_ratios(ratios, [_over_steps(run, reward) for run in runs], peers)
+        factors = [max((max(ratio, 1 / ratio) for ratio in found), default=1.0) for found in ratios]
+        odd = [run for run, factor in zip(runs, factors, strict=True) if factor > LIKE]
         if odd:
-            widest = max(ratio if ratio > 1 else 1 / ratio for ratio in ratios if ratio)
             notes.append(
-                f"The {reward.removesuffix('_reward')} reward of {_names(odd)} spreads unlike that of the runs beside "
-                f"it, by a factor of {widest:.3g}: was it logged on another scale? All runs share one unit."
+                f"The {_short(reward)} reward of {_names(odd)} spreads unlike that of the runs beside it, by a factor "
+                f"of {max(factors):.3g}: was it logged on another scale? All runs share one unit."
             )
     return notes
+
+
+def shifted(runs: Sequence[LoggedRun], peers: Sequence[object]) -> list[str]:
+    """A note per reward on the runs that start far from their peers, as where a constant was added to one.
+
+    Far is counted in standard deviations over samples at the start, or, where the log has none, in the spread of the
+    means over the steps.
+
+    Args:
+        runs: at any steps.
+        peers: arm and beta of each run.
+    """
+    notes = []
+    for reward in REWARDS:
+        known = all(run.start[reward].variance is not None for run in runs)
+        spreads = [_at_start(run, reward) if known else _over_steps(run, reward) for run in runs]
+        starts = [float(run.curves.mean_T[reward][0]) for run in runs]
+        away = [
+            abs(start - beside) / spread if spread > 0 else 0.0
+            for start, beside, spread in zip(starts, _usual(starts, peers), _usual(spreads, peers), strict=True)
+        ]
+        odd = [run for run, distance in zip(runs, away, strict=True) if distance > (APART if known else LIKE)]
+        unit = "standard deviations" if known else "times the spread of its means"
+        if odd:
+            notes.append(
+                f"The {_short(reward)} reward of {_names(odd)} starts unlike that of the runs beside it, by "
+                f"{max(away):.3g} {unit}: was a constant added to it? The paper's measure divides by the start."
+            )
+    return notes
+
+
+def _short(reward: str) -> str:
+    return reward.removesuffix("_reward")
 
 
 def _at_start(run: LoggedRun, reward: str) -> float:
@@ -145,14 +202,22 @@ def _at_start(run: LoggedRun, reward: str) -> float:
 
 
 def _over_steps(run: LoggedRun, reward: str) -> float:
+    """Standard deviation of the means; 0 of few, and where they differ by rounding alone."""
     values_T = run.curves.mean_T[reward]
-    return float(values_T.std(ddof=1)) if len(values_T) >= _LEAST_STEPS else 0.0
+    spread = float(values_T.std(ddof=1)) if len(values_T) >= _LEAST_STEPS else 0.0
+    return spread if spread > 1e-9 * np.abs(values_T).max() else 0.0
 
 
-def _ratio(spread: float, peers: Sequence[float]) -> float | None:
-    """Spread over the median of the peers, itself among them; None where there is none."""
-    usual = median_low(peers)
-    return spread / usual if spread > 0 and usual > 0 else None
+def _add_ratios(ratios: Sequence[list[float]], spreads: Sequence[float], peers: Sequence[object]) -> None:
+    """Add each run's spread over that of its peers, where there are both."""
+    for found, spread, usual in zip(ratios, spreads, _usual(spreads, peers), strict=True):
+        if spread > 0 and usual > 0:
+            found.append(spread / usual)
+
+
+def _usual(values: Sequence[float], peers: Sequence[object]) -> list[float]:
+    """Median of each run's peers, itself among them."""
+    return [median_low([value for value, theirs in zip(values, peers, strict=True) if theirs == own]) for own in peers]
 
 
 def _names(runs: Sequence[LoggedRun]) -> str:

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ import pandas as pd
 from pessimism.errors import DataError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NOT_TEXT: dict[str, bytes | tuple[bytes, ...]] = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "bzip2": tuple(b"BZh%d1AY&SY" % level for level in range(1, 10)),
+    "xz": b"\xfd7zXZ\0",
+    "gzip": b"\x1f\x8b",
+    "zip": b"PK\x03\x04",
+    "parquet": b"PAR1",
+}
+"""First bytes of what is no text in UTF-8 or UTF-16. The mark of UTF-32 begins with that of UTF-16."""
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -55,7 +66,8 @@ def _suffix(path: Path) -> str:
         return suffix
     found = path.suffix if not compressed else "".join(path.suffixes[-2:])
     raise DataError(
-        f"{path}: found the suffix {found!r}; expected one of {', '.join(_TEXTS)} (also with .gz), .parquet"
+        f"{path}: found the suffix {found!r}; expected one of {', '.join(_TEXTS)} (also with .gz), .parquet: unpack or "
+        "convert it"
     )
 
 
@@ -71,6 +83,9 @@ def _text(path: Path) -> str:
             raw = gzip.decompress(raw)
         except (EOFError, zlib.error) as error:
             raise ValueError(f"a damaged gzip archive: {error}") from error
+    for kind, beginning in _NOT_TEXT.items():
+        if raw.startswith(beginning):
+            raise ValueError(f"{kind} in place of text: unpack or convert it to UTF-8")
     encoding = "utf-16" if raw.startswith(_UTF16) else "utf-8-sig"
     try:
         text = raw.decode(encoding)
@@ -89,9 +104,7 @@ def _separated(separator: str) -> Callable[[str], pd.DataFrame]:
         if not rows:
             raise ValueError("an empty file")
         header, *rows = rows
-        for number, row in enumerate(rows, start=1):
-            if len(row) != len(header):
-                raise ValueError(f"row {number} has {len(row)} fields under {len(header)} headings")
+        _refuse_uneven(header, rows)
         _refuse_repeated(header)
         return pd.DataFrame(rows, columns=header, dtype=object)
 
@@ -106,13 +119,34 @@ def _refuse_repeated(header: list[Any]) -> None:
         raise ValueError(f"the heading {repeated[0]!r} stands twice")
 
 
+def _refuse_uneven(header: list[str], rows: list[Any]) -> None:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list):
+            raise ValueError(f"row {number} is {type(row).__name__} in place of a list of fields")
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} fields under {len(header)} headings")
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose reader by itself would keep the last of two values in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {repeated!r} stands twice in one object")
+    return found
+
+
 def _json_lines(text: str) -> pd.DataFrame:
     # Not splitlines, which also cuts at separators that JSON allows inside a text.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     records = []
     for number, line in lines:
         try:
-            records.append(json.loads(line))
+            records.append(_from_json(line))
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
     return _records(records)
@@ -120,11 +154,12 @@ def _json_lines(text: str) -> pd.DataFrame:
 
 def _json(text: str) -> pd.DataFrame:
     """A list of rows, ``trainer_state.json`` of transformers, or a table as Weights & Biases stores it."""
-    found = json.loads(text)
+    found = _from_json(text)
     if isinstance(found, dict) and isinstance(found.get("log_history"), list):
         return _records(found["log_history"])
     if isinstance(found, dict) and isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
         _refuse_repeated(found["columns"])
+        _refuse_uneven(found["columns"], found["data"])
         return pd.DataFrame(found["data"], columns=found["columns"], dtype=object)
     if isinstance(found, list):
         return _records(found)

@@ -12,8 +12,15 @@ import pandas as pd
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, smoothed_sd
 from pessimism.scoring.columns import EVENTS, LOG_COLUMNS
-from pessimism.scoring.log_comparison import of_another_scale, on_common_steps, without_right_answer
-from pessimism.scoring.log_table import number
+from pessimism.scoring.log_comparison import (
+    late_start,
+    of_another_scale,
+    on_common_steps,
+    shifted,
+    with_equal_rewards,
+    without_right_answer,
+)
+from pessimism.scoring.log_table import brief, number
 from pessimism.scoring.measured import PROMPTS, REWARDS, MeasuredRun, Unit
 from pessimism.scoring.run_log import Log, LoggedRun, Start
 from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
@@ -50,7 +57,7 @@ class LogDesign:
         label = run.identity[self.beta]
         beta = number(label)
         if beta is None or not math.isfinite(beta):
-            raise DataError(f"found {label!r} in column {self.beta!r}; expected numbers in --beta")
+            raise DataError(f"found {brief(repr(label))} in column {self.beta!r}; expected numbers in --beta")
         return beta
 
     def beside(self, run: LoggedRun, *columns: str | None) -> tuple[tuple[str, object], ...]:
@@ -100,9 +107,10 @@ def score_log(log: Log, design: LogDesign) -> LogScores:
     threshold, last_kl = thresholds(learning, design.threshold), kl_of_all(learning)
     table = pd.DataFrame([score(run, threshold, last_kl, LOG_COLUMNS) for run in measured])
     table = table.astype(dict.fromkeys(table.columns[table.isna().all()], float)).astype(EVENTS)
-    notes = [*log.notes, *comparison.notes, *without_right_answer(runs)]
     beyond = [name for name in runs[0].identity if name not in (design.arm, design.beta)]
-    notes += of_another_scale(runs, [design.beside(run, *beyond) for run in runs])
+    peers = [design.beside(run, *beyond) for run in runs]
+    notes = [*log.notes, *comparison.notes, *late_start(runs), *without_right_answer(runs), *with_equal_rewards(runs)]
+    notes += [*of_another_scale(runs, peers), *shifted(runs, peers)]
     notes += [missing] if missing else []
     notes += _prompt_notes(runs) + _kl_notes(learning, last_kl)
     if design.placebo is not None and comparison.enough:
@@ -119,8 +127,8 @@ def _measured(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
 
 
 def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:
-    if not design.threshold > 0:
-        raise DataError(f"found --threshold {design.threshold:g}; expected a gap above 0, in standard deviations")
+    if not (design.threshold > 0 and math.isfinite(design.threshold)):
+        raise DataError(f"found --threshold {design.threshold:g}; expected a finite gap above 0, in base sd")
     if design.placebo is None:
         return
     if design.arm is None:
@@ -145,7 +153,7 @@ def starting_unit(runs: Sequence[LoggedRun]) -> tuple[Unit | None, str]:
         return Unit(proxy_sd, true_sd), ""
     lacking = " and ".join(option for option, sd in zip(options, sds, strict=True) if sd is None)
     return None, (
-        f"Only the paper's measure: the table has one row per step and no {lacking} was given. "
+        f"Only the paper's measure: a run's first step has one row with both rewards and no {lacking} was given. "
         "The controlled measure is in units of the base policy's spread: rows per sample, or both standard deviations."
     )
 

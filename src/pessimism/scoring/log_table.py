@@ -22,10 +22,14 @@ FILE, RUN = "file", "run"
 
 EXACT = 2**53
 """From here on a step as a float is no longer exact, so that neighbours would become one."""
+LARGEST = 1e50
+"""Numbers of this size and above have no sums of squares that a float can hold, and are no rewards."""
+_LONGEST = 60
 
 _ABSENT = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 _TRUTH = {"true": 1.0, "false": 0.0}
 _NUMERAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE | re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPORTED = " - "
 """Between the name of a run and that of its metric in a chart that Weights & Biases exports."""
 
@@ -76,7 +80,7 @@ class LogColumns:
 def number(value: Any) -> float | None:
     """What a cell says as a number: NaN where it is empty or says so, None where it says something else.
 
-    Text counts only as a plain decimal numeral, ``true`` or ``false``: Python alone would read ``1_0`` as ten.
+    Text counts only as a plain decimal numeral: Python alone would read ``1_0`` as ten. A truth value is no number.
     """
     if value is None:
         return np.nan
@@ -84,11 +88,24 @@ def number(value: Any) -> float | None:
         text = value.strip().lower()
         if text in _ABSENT:
             return np.nan
-        return _TRUTH.get(text, float(text) if _NUMERAL.fullmatch(text) else None)
+        return float(text) if _NUMERAL.fullmatch(text) else None
     try:
-        return float(value) if isinstance(value, int | float | Decimal) else None
+        return float(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else None
     except OverflowError:
         return np.inf
+
+
+def reward(value: Any) -> float | None:
+    """The same of a reward, which may be whether an answer is right."""
+    truth = str(value).strip().lower() if isinstance(value, bool | str) else ""
+    return _TRUTH[truth] if truth in _TRUTH else number(value)
+
+
+def brief(found: object) -> str:
+    """A value in a message, whose middle is left out where it is long."""
+    text = str(found)
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]} ({len(text)} characters)"
 
 
 def read_rows(paths: Sequence[Path], columns: LogColumns) -> tuple[pd.DataFrame, list[str]]:
@@ -137,7 +154,8 @@ def _left_out(counts: dict[str, int], rows: int) -> list[str]:
         return []
     return [
         f"{sum(counts.values())} of {rows} rows left out: {said}. Evaluations, summaries, blank cells and reward "
-        "functions that abstain leave such rows; a step counts with the rows that hold both rewards."
+        "functions that abstain leave such rows. Both rewards are means over the same rows, those that hold both: "
+        "where these change from step to step, so does what the means are of."
     ]
 
 
@@ -165,8 +183,8 @@ def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
     if FILE not in found:
         found = found.assign(**{FILE: str(path)})
     places = _places(path, found, columns)
-    rows = pd.DataFrame({name: _numbers(path, found[places[name]]) for name in columns.numbers})
-    rows = rows.assign(path=str(path), row=found.index)
+    rows = pd.DataFrame({name: _numbers(path, found[places[name]], name in REWARDS) for name in columns.numbers})
+    rows = rows.assign(path=pd.Series(str(path), rows.index, dtype=object), row=found.index)
     some = rows[list(REWARDS)].notna().any(axis=1).to_numpy()
     _check_steps(path, rows.loc[some, "step"], found[places["step"]][some])
     if "kl_k3" in rows:
@@ -191,6 +209,13 @@ def _by_run(path: Path, table: pd.DataFrame, columns: LogColumns) -> pd.DataFram
     whole = {run: names for run, names in runs.items() if len(names) == len(metrics)}
     if not whole or columns.step not in table:
         return table
+    for run, names in runs.items():
+        lacking = [metric for metric in metrics if metric not in names.values()]
+        if lacking:
+            raise DataError(
+                f"{path}: found the run {run} without a column of {' and '.join(lacking)}; expected every metric of "
+                "every run: export them in one chart, or remove the columns of this run"
+            )
     if len(whole) > 1 and RUN not in columns.groups:
         raise DataError(
             f"{path}: found a chart of the runs {', '.join(whole)}; expected --group {RUN} to tell them apart"
@@ -248,15 +273,18 @@ def _option(name: str) -> str:
     return "--" + name.replace("_reward", "").replace("kl_k3", "kl").replace("_", "-")
 
 
-def _numbers(path: Path, cells: pd.Series) -> np.ndarray:
+def _numbers(path: Path, cells: pd.Series, rewards: bool) -> np.ndarray:
     """(R,) numbers of a column, NaN where it has none."""
     values = np.empty(len(cells))
     for place, (row, cell) in enumerate(cells.items()):
-        value = number(cell)
+        value = reward(cell) if rewards else number(cell)
         if value is None:
             _refuse(path, row, cells.name, repr(cell), "a number in every row")
-        if np.isinf(value):
-            raise NonFiniteError(f"{path}, row {row}: found {cell} in column {cells.name!r}; expected a finite number")
+        if abs(value) >= LARGEST:
+            raise NonFiniteError(
+                f"{path}, row {row}: found {brief(cell)} in column {cells.name!r}; expected a finite number below "
+                f"{LARGEST:g} in size"
+            )
         values[place] = value
     return values
 
@@ -277,8 +305,10 @@ def _labels(path: Path, cells: pd.Series) -> list[str]:
     for row, cell in cells.items():
         if cell is None or cell == "" or cell != cell:
             _refuse(path, row, cells.name, "no value", "one in every row")
+        if isinstance(cell, str) and _SURROGATE.search(cell):
+            _refuse(path, row, cells.name, repr(cell), "text without lone surrogates, which no encoding of text holds")
     return [str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell) for cell in cells]
 
 
 def _refuse(path: Path, row: Hashable, column: Hashable, found: object, expected: str) -> NoReturn:
-    raise DataError(f"{path}, row {row}: found {found} in column {column!r}; expected {expected}")
+    raise DataError(f"{path}, row {row}: found {brief(found)} in column {column!r}; expected {expected}")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pessimism.errors import DataError
-from pessimism.scoring.log_table import FILE, LogColumns, read_rows
+from pessimism.scoring.log_table import FILE, LARGEST, LogColumns, read_rows
 from pessimism.scoring.measured import REWARDS, Curves
 
 _SPLIT = "name the columns that tell runs apart with --group, --beta, --seed or --arm"
@@ -70,7 +70,7 @@ def read_log(paths: Sequence[Path], columns: LogColumns) -> Log:
     """Read tables that together hold one or more runs, in any format of ``log_formats``.
 
     Rows of one run stand in the order of its steps; a run may be spread over files, a step may not. Where a run with
-    one row per step goes back to a step that it has written, it was resumed: its later rows count.
+    one row per step goes back to a step that it has written, behind its second, it was resumed: its later rows count.
 
     Raises:
         DataError: a file, a column or a value is missing, not a number, or out of order.
@@ -94,6 +94,7 @@ def _run(identity: dict[str, str], rows: pd.DataFrame, columns: LogColumns) -> t
     name = LoggedRun(identity, np.array([]), Curves(np.array([]), {}), {}).name
     written, notes = _in_order(name, rows)
     _check_counts(name, written, columns)
+    notes += _doubled_start(name, written)
     rows = written.dropna(subset=list(REWARDS))
     samples = rows.groupby("step").size()
     if len(samples) < 2:
@@ -123,7 +124,7 @@ def _in_order(run: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if len(kept) < len(part):
             notes.append(
                 f"{path} goes back to steps that it has written in {run}, as a resumed run does: the later rows count, "
-                f"and {len(part) - len(kept)} earlier ones are left out."
+                f"and {len(part) - len(kept)} earlier ones are left out. If these are two runs, {_SPLIT}."
             )
         parts.append(kept)
     written = pd.concat(parts)
@@ -140,7 +141,8 @@ def _in_order(run: str, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _latest(run: str, path: str, part: pd.DataFrame) -> pd.DataFrame:
     steps = part["step"].to_numpy()
     for back in np.flatnonzero(np.diff(steps) < 0):
-        again = steps[back + 1] in steps[: back + 1] and steps[back + 1] > steps[0]
+        # Of a run that goes back to its second step nothing would be left but its start: that is another run.
+        again = steps[back + 1] in np.unique(steps[: back + 1])[2:]
         if not again or (np.diff(steps) == 0).any():
             raise DataError(
                 f"{path}, row {part['row'].iloc[back + 1]}: found step {steps[back + 1]:.0f} after step "
@@ -178,6 +180,25 @@ def _check_counts(run: str, rows: pd.DataFrame, columns: LogColumns) -> None:
         )
 
 
+def _doubled_start(run: str, rows: pd.DataFrame) -> list[str]:
+    """A note on a first step with twice the rows of all others.
+
+    Raises:
+        DataError: these are a list and the same list again.
+    """
+    samples = rows.groupby("step").size()
+    first, usual = samples.iloc[0], samples.iloc[1:].unique()
+    if len(usual) != 1 or first != 2 * usual[0] or usual[0] == 1:
+        return []
+    start = f"{first} rows of step {samples.index[0]:.0f}, the first,"
+    if _every_row_twice(rows[rows["step"] == samples.index[0]]):
+        raise DataError(f"{run}: found {start} every one twice; expected each row once: remove the copies, or {_SPLIT}")
+    return [
+        f"In {run} there are {start} and {usual[0]} of all others: they count as samples of one policy. If two runs "
+        f"wrote them, {_SPLIT}."
+    ]
+
+
 def _every_row_twice(rows: pd.DataFrame) -> bool:
     """Whether the rows of every step are a list and the same list again, of rewards that vary."""
     names = [*REWARDS, *(["prompt"] if "prompt" in rows else [])]
@@ -208,10 +229,10 @@ def _start(rows: pd.DataFrame, samples: pd.Series, reward: str, sd: str | float 
 def _known(reward: str, sd: float, asked: str | float) -> float:
     """A standard deviation that can be counted in; 0 only in a column, where other runs may have a spread."""
     name = reward.removesuffix("_reward")
-    if not (np.isfinite(sd) and (sd > 0 or (sd == 0 and isinstance(asked, str)))):
+    if not (1 / LARGEST < sd < LARGEST or (sd == 0 and isinstance(asked, str))):
         raise DataError(
-            f"found a standard deviation of {sd:g} of the {name} reward at the first step; expected one above 0: give "
-            f"the base policy's as a number with --{name}-sd"
+            f"found a standard deviation of {sd:g} of the {name} reward at the first step; expected a finite one above "
+            f"0: give the base policy's as a number with --{name}-sd"
         )
     return float(sd)
 
