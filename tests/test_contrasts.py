@@ -231,7 +231,7 @@ def test_one_run_per_beta_is_permuted_alone() -> None:
 
 
 def test_groups_of_one_run_beside_larger_ones_keep_the_level() -> None:
-    """Their means have unlike spreads: a permutation of means in place of runs rejects 9 % here."""
+    """Their means have unlike spreads: a permutation of means in place of runs rejects 7 % here."""
     values = np.random.default_rng(0).normal(size=(4000, 8))
     rises, _ = groups_ps(np.split(values, [1, 4, 7], axis=1))
     assert 0.03 < (rises <= 0.05).mean() < 0.06

@@ -193,6 +193,57 @@ def test_a_seed_on_another_scale_is_named(score: Score) -> None:
         assert not [said for said in found["notes"] if "another scale" in said]
 
 
+def test_a_seed_on_another_scale_is_named_beside_deviations_that_are_not(score: Score) -> None:
+    """Deviations that a trainer logs before it scales the reward are alike in all runs."""
+    table = per_step(pd.concat([samples(0), samples(1), samples(2)]))
+    table.loc[table["seed"] == 2, "proxy_reward"] *= 20
+    said = note(score(table, "--seed", "seed", *COLUMNS), "another scale")
+    assert said.startswith("The proxy reward of seed 2 spreads unlike")
+
+
+@pytest.mark.parametrize("options", [[], COLUMNS, SDS])
+def test_a_seed_with_a_constant_added_is_named(score: Score, options: list[object]) -> None:
+    table = per_step(pd.concat([samples(0), samples(1), samples(2)]))
+    assert not [said for said in score(table, "--seed", "seed", *options)["notes"] if "constant" in said]
+    table.loc[table["seed"] == 1, "true_reward"] += 10
+    said = note(score(table, "--seed", "seed", *options), "was a constant added to it?")
+    assert said.startswith("The true reward of seed 1 starts unlike that of the runs beside it")
+
+
+def test_betas_that_start_unlike_have_no_constant_added(score: Score) -> None:
+    table = sweep({1: 9, 2: 9})
+    table.loc[table["beta"] == 2, "proxy_reward"] += 10
+    found = score(table, *GROUPS, *SDS)
+    assert not [said for said in found["notes"] if "constant" in said]
+
+
+def test_rounding_is_no_spread(score: Score) -> None:
+    """Means of 0.1 that differ in their last digit, beside a run that moves."""
+    table = sweep({1: 9}, slope=0)
+    table.loc[table["seed"] < 2, "proxy_reward"] = 0.1 + 1e-17 * table["step"] + 2e-17 * (table["step"] % 2)
+    table.loc[(table["seed"] < 2) & (table["step"] == 4), "proxy_reward"] = np.nextafter(0.1, 1)
+    table.loc[table["seed"] == 2, "proxy_reward"] = 0.1 + table["step"] / 100
+    found = score(table, *GROUPS)
+    assert not [said for said in found["notes"] if "another scale" in said]
+
+
+def test_a_run_whose_rewards_are_one_is_named(score: Score) -> None:
+    table = sweep({0.1: 5, 0.5: 5, 1.0: 5})
+    alike = (table["beta"] == 0.5) & (table["seed"] == 1)
+    table.loc[alike, "true_reward"] = table.loc[alike, "proxy_reward"]
+    said = note(score(table, *GROUPS, *SDS), "equal to the true one")
+    assert said.startswith("1 of 9 runs have a proxy reward equal to the true one at every step: beta 0.5, seed 1.")
+    assert not [said for said in score(sweep({1: 5}), *GROUPS)["notes"] if "equal to" in said]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_log_without_its_first_step_is_said(score: Score, seeds: int) -> None:
+    table = sweep({1: 9}, seeds=seeds)
+    said = note(score(table[table["step"] > 2], *GROUPS), "The first step is")
+    assert said.startswith("The first step is 3, the baseline of everything: it should be the untouched policy")
+    assert not [said for said in score(table, *GROUPS)["notes"] if "The first step is" in said]
+
+
 def test_betas_that_move_unlike_are_no_other_scale(score: Score) -> None:
     """Means over steps are compared within a beta alone: that they differ between betas is the finding."""
     table = pd.concat([sweep({1: 9}, slope=0.1), sweep({2: 9}, slope=5)])

@@ -133,7 +133,7 @@ def test_without_standard_deviations_only_the_papers_measure(
     assert all(value is None for name, value in scores(found).items() if ALL[name].measure == CONTROLLED)
     cli.main(["score", str(path), "--true-sd", "1"])
     text = capsys.readouterr().out
-    assert "Only the paper's measure: the table has one row per step and no --proxy-sd was given" in text
+    assert "Only the paper's measure: a run's first step has one row with both rewards and no --proxy-sd was" in text
     assert "The controlled measure:" not in text
 
 
@@ -333,6 +333,22 @@ def test_a_claim_whose_guard_takes_a_placebo_is_not_judged_without_one(tmp_path:
     found = score(write(tmp_path / "run.csv", sweep(values)), "--beta", "b", "--seed", "s")
     rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
     assert rows["augc"]["claim"] == "C1" and rows["augc"]["p_adjusted"] == 1.0 and rows["augc"]["p"] < 0.01
+    assert rows["augc"]["p_guarded"] == 1.0
+
+
+def test_a_claim_is_shown_with_its_guard(tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]) -> None:
+    """The area rises with beta, and so does the placebo's: the guard does not rise, and neither does what is judged."""
+    values = {(beta, s): beta + s / 10 for beta in (1.0, 2.0, 3.0) for s in range(3)}
+    both = pd.concat([sweep(values).assign(arm=arm) for arm in ("on", "off")])
+    arguments = [write(tmp_path / "run.csv", both), "--beta", "b", "--seed", "s", "--arm", "arm", "--placebo", "off"]
+    rows = {row["number"]: row for row in score(*arguments)["trends"]}
+    augc, guard = rows["augc"], rows["signed_augc_excess"]
+    assert augc["guard"] == guard["number"] and guard["guard"] is None and guard["p_guarded"] is None
+    assert augc["p"] == pytest.approx(1 / 1680) and augc["p_guarded"] == guard["p"] == 1.0
+    cli.main(["score", *map(str, arguments)])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "augc C1 +1.00 0.0006 1 1 1 1 1 permutation" in text
+    assert "Beside augc and onset_step signed_augc_excess must rise too: the larger p counts." in text
 
 
 def runs_of(values: dict[float, list[float]]) -> pd.DataFrame:
@@ -366,6 +382,13 @@ def test_trend_of_single_runs_is_a_permutation_of_them(tmp_path: Path, score: Sc
     assert found.p == pytest.approx(spearman_exact_p(range(5), values))
     many = trend(runs_of({beta: [beta] for beta in range(13)}), ALL["augc"])
     assert many[0] == PERMUTED and many[1].p == pytest.approx(1e-4)
+
+
+def test_a_single_run_beside_groups_is_dealt_with_their_runs() -> None:
+    """As if it were any of them: the mean of four runs is no equal of one run."""
+    groups = [[1.0], [2.0, 2.5, 2.25, 2.75], [3.0, 3.5, 3.25, 3.75], [9.0]]
+    method, found = trend(runs_of(dict(enumerate(groups))), ALL["augc"])
+    assert method == PERMUTED and found.p == pytest.approx(1 / 6300)
 
 
 def test_placebo_runs_have_no_part_in_trends_and_one_beta_has_none(tmp_path: Path, score: Score) -> None:

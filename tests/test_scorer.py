@@ -113,14 +113,16 @@ def test_a_log_of_the_pipelines_samples_gets_the_pipelines_numbers(project: Path
 
 
 def test_a_log_of_the_pipelines_samples_gets_the_pipelines_p_values(project: Path, log: dict[str, Any]) -> None:
-    """Exactly; the corrected ones are never below, because the pipeline's family has measurements for more claims."""
+    """But for rounding; corrected ones are never below: the pipeline's family has measurements for more claims."""
     claims = records.read_json(layout.CLAIMS)["claims"]
     rows = {(row["measure"], row["claim"]): row for row in log["trends"] if row["claim"]}
     assert set(rows) == {(measure, claim) for measure in MEASURES for claim in ("C1", "C7")}
     for (measure, claim), row in rows.items():
         found = claims[claim][measure]
         assert row["number"] == found["quantity"] == KINDS[claim].quantity(measure).name
-        assert (row["p"], row["p_opposite"]) == (found["p"], found["p_opposite"])
+        guarded = (row["p_guarded"], row["p_opposite_guarded"])
+        assert guarded == pytest.approx((found["p"], found["p_opposite"]), rel=1e-12)
+        assert row["guard"] == found["guard"] and row["p"] <= row["p_guarded"]
         assert row["p_adjusted"] >= found["p_adjusted"] and row["p_opposite_adjusted"] >= found["p_opposite_adjusted"]
         assert row["spearman"] == pytest.approx(found["spearman"])
     assert min(row["p"] for row in rows.values()) < 0.01
@@ -146,31 +148,47 @@ def test_in_the_unit_of_their_own_start_the_same_runs_have_other_numbers(
 
 
 def test_the_committed_run_scored_as_a_log_gives_the_committed_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    """As docs/score.md says: the unit is in metrics/base.json, which holds it in single precision."""
+    """As docs/score.md says."""
     base = records.read_json(CHECKOUT / layout.BASE_METRICS)
     shown = re.search(r"--proxy-sd ([\d.]+) --true-sd ([\d.]+)", (CHECKOUT / "docs/score.md").read_text())
     assert shown is not None
     sds = [base["proxy_reward_sd"], base["true_reward_sd"]]
     assert [float(sd) for sd in shown.groups()] == pytest.approx(sds, abs=1e-6)
-    spread = ["--proxy-sd", repr(base["proxy_reward_sd"]), "--true-sd", repr(base["true_reward_sd"])]
-    found = scored_log(CHECKOUT / layout.HELDOUT_REWARDS, capsys, *spread)
+    compare_tables(CHECKOUT, sds, capsys)
+
+
+def test_a_run_scored_by_its_tables_gives_its_numbers(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    unit = read_measurements(load_params()).base.unit
+    compare_tables(project, [unit.proxy_sd, unit.true_sd], capsys)
+
+
+def compare_tables(root: Path, sds: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables of a finished project as logs; metrics/base.json has the unit in single precision."""
+    cells = pd.read_csv(root / layout.CELL_SCORES)
+    spread = ["--proxy-sd", repr(sds[0]), "--true-sd", repr(sds[1])]
+    found = scored_log(root / layout.HELDOUT_REWARDS, capsys, *spread)
     shared = [name for name in SHARED if ALL[name].measure == CONTROLLED and "prompts" not in ALL[name].needs]
-    compare(found, pd.read_csv(CHECKOUT / layout.CELL_SCORES), shared, rel=1e-6)
-    compare_claims(found, CONTROLLED)
-    found = scored_log(CHECKOUT / layout.GOODHART_GAP, capsys)
+    compare(found, cells, shared, rel=1e-6)
+    compare_claims(root, found, CONTROLLED)
+    found = scored_log(root / layout.GOODHART_GAP, capsys)
     shared = [name for name in SHARED if ALL[name].measure == PAPER]
-    compare(found, pd.read_csv(CHECKOUT / layout.CELL_SCORES), shared, rel=1e-9)
-    compare_claims(found, PAPER)
+    compare(found, cells, shared, rel=1e-9)
+    compare_claims(root, found, PAPER)
 
 
-def compare_claims(found: dict[str, Any], measure: str) -> None:
-    """P-values, and the corrected ones too: no claim that rewards cannot test stands between those that they can."""
-    claims = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]
-    for row in found["trends"]:
-        if row["claim"] and row["measure"] == measure:
-            expected = claims[row["claim"]][measure]
-            for name in ("p", "p_opposite", "p_adjusted", "p_opposite_adjusted"):
-                assert row[name] == pytest.approx(expected[name], rel=1e-12), (row["claim"], name)
+def compare_claims(root: Path, found: dict[str, Any], measure: str) -> None:
+    """P-values with their guards; corrected ones are never below, as other claims count with p = 1."""
+    claims = records.read_json(root / layout.CLAIMS)["claims"]
+    rows = [row for row in found["trends"] if row["claim"] and row["measure"] == measure]
+    assert {row["claim"] for row in rows} == {"C1", "C7"}
+    for row in rows:
+        expected = claims[row["claim"]][measure]
+        for name in ("p", "p_opposite"):
+            assert row[f"{name}_guarded"] == pytest.approx(expected[name], rel=1e-12), (row["claim"], name)
+            assert row[f"{name}_adjusted"] >= expected[f"{name}_adjusted"] - 1e-12, (row["claim"], name)
 
 
 NEW_ENTRY = """
