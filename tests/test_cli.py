@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -54,6 +55,37 @@ def test_a_reader_that_closes_early_sees_no_traceback(project: Path) -> None:
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["score", "log.csv"], ["score", "none.csv"]])
+def test_a_closed_pipe_is_quiet_whatever_the_command_does(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "log.csv").write_text("step,proxy_reward,true_reward\n0,1,0\n1,2,1\n")
+    read, write = os.pipe()
+    os.close(read)
+    done = ended(tmp_path, arguments, stdout=write)
+    os.close(write)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert (done.returncode, done.stderr) == (1, "") or "found no such file" in done.stderr
+
+
+def test_a_closed_output_is_refused(tmp_path: Path) -> None:
+    done = ended(tmp_path, ["dag"], preexec_fn=lambda: os.close(1))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: found standard output closed; expected") and done.stderr.count("\n") == 1
+
+
+def test_what_the_encoding_of_a_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,proxy_reward,true_reward\n0,1,0\n1,2,1\n")
+    done = ended(tmp_path, ["score", "log.csv"], stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "[gap \\xd7 steps, \\u2265 0;" in done.stdout
+
+
+def ended(folder: Path, arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, whose variables are those options in capitals."""
+    names = [name for name in options if name.isupper()]
+    env = {"PYTHONPATH": str(CHECKOUT / "src"), **{name: options.pop(name) for name in names}}
+    command = [sys.executable, "-m", "pessimism.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True, **options)
 
 
 def test_debug_shows_where_a_refusal_comes_from(project: Path, edit: Edit) -> None:
@@ -462,8 +494,9 @@ def make_results() -> None:
     ]
     records.write_table(layout.CELL_SCORES, pd.DataFrame(rows))
     verdicts = {"C1": ("supported", "insufficient"), "C2": ("insufficient", "contradicted")}
+    test = {"p": 0.01, "p_opposite": 0.99, "reason": "", "role": "secondary"}
     claims = {
-        name: {"paper": {"verdict": paper}, "controlled": {"verdict": controlled}}
+        name: {"paper": {"verdict": paper, **test}, "controlled": {"verdict": controlled, **test}}
         for name, (paper, controlled) in verdicts.items()
     }
     records.write_json(layout.CLAIMS, {"claims": claims})
@@ -497,6 +530,17 @@ def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) 
     ]
     assert re.search(r"train_dpo +2 +120 s +700 MiB", text)
     assert "Total: 2.0 minutes" in text, "cells that are no longer listed do not count"
+
+
+def test_summary_of_an_older_version_is_refused(project: Path) -> None:
+    make_results()
+    claims = records.read_json(layout.CLAIMS)
+    del claims["claims"]["C2"]["controlled"]["role"]
+    for found, said in ((claims, "C2.controlled.role"), ({}, "claims")):
+        records.write_json(layout.CLAIMS, found)
+        message = failure("summary")
+        assert f"metrics/claims.json: found no {said}, as in a file of an older version" in message
+        assert message.endswith("expected the verdicts of this one: run `make reproduce`")
 
 
 def test_summary_before_a_run(project: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ import pytest
 from transformers import TrainerState
 
 from pessimism.errors import PessimismError
-from pessimism.scoring.log_table import LogColumns, number
+from pessimism.scoring.log_table import LogColumns, number, reward
 from pessimism.scoring.run_log import Log, read_log
 from support.endings import failure
 
@@ -100,6 +104,7 @@ def test_rewards_that_abstain_are_counted(tmp_path: Path) -> None:
     assert log.notes[0].startswith(
         "4 of 9 rows left out: 1 with neither style nor correct, 2 without style, 1 without correct."
     )
+    assert "Both rewards are means over the same rows, those that hold both" in log.notes[0]
     path = tmp_path / "log.json"
     path.write_text(json.dumps([*steps(), {"step": 5, "proxy_reward": 3.0, "true_reward": None}]))
     assert curves(read(path))[0] == [1, 2, 3, 4]
@@ -125,6 +130,15 @@ def test_chart_export_of_weights_and_biases(tmp_path: Path) -> None:
     assert "found a chart of the runs a, b; expected --group run to tell them apart" in refusal(
         path, step="train/global_step", proxy="train/r", true="train/acc"
     )
+
+
+def test_a_run_of_a_chart_that_lacks_a_metric_is_refused(tmp_path: Path) -> None:
+    """As where only one of two runs has the true reward: the other left without a word."""
+    path = tmp_path / "wandb_export.csv"
+    path.write_text("Step,a - r,a - acc,b - r\n0,1,0,1\n1,2,1,2\n2,3,1,3\n")
+    message = refusal(path, step="Step", proxy="r", true="acc", groups=("run",))
+    assert "found the run b without a column of acc; expected every metric of every run" in message
+    assert message == refusal(path, step="Step", proxy="r", true="acc")
 
 
 def test_a_blank_start_is_said(tmp_path: Path) -> None:
@@ -217,6 +231,57 @@ def test_a_field_may_be_long(tmp_path: Path) -> None:
 # names stay what they are
 
 
+def test_a_key_of_json_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    line = '{"step": 0, "proxy_reward": 1, "true_reward": 0, "step": 1}'
+    for name, text in (("log.json", f"[{line}]"), ("log.jsonl", line)):
+        (tmp_path / name).write_text(text)
+        assert "the key 'step' stands twice in one object" in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "rows", ["[1, 2]", "[[1, 2, 3], null]", '["abc", "def"]', '[{"step": 0}]', "[[1, 2], [1, 2, 3]]"]
+)
+def test_rows_of_a_table_are_lists_of_its_length(tmp_path: Path, rows: str) -> None:
+    path = tmp_path / "media.table.json"
+    path.write_text(f'{{"columns": ["step", "proxy_reward", "true_reward"], "data": {rows}}}')
+    assert re.search(r"row [12] (is \w+ in place of a list of fields|has 2 fields under 3 headings)", refusal(path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        ("UTF-32", csv_text(steps()).encode("utf-32")),
+        ("bzip2", bz2.compress(csv_text(steps()).encode(), 1)),
+        ("zstd", b"\x28\xb5\x2f\xfd$"),
+        ("xz", lzma.compress(b"step")),
+        ("gzip", gzip.compress(b"step")),
+    ],
+)
+def test_what_is_no_text_is_called_by_its_name(tmp_path: Path, kind: str, raw: bytes) -> None:
+    for name in ("log.csv", "log.jsonl"):
+        (tmp_path / name).write_bytes(raw)
+        assert f"({kind} in place of text: unpack or convert it to UTF-8)" in refusal(tmp_path / name)
+
+
+def test_lone_surrogates_are_refused_in_labels_alone(tmp_path: Path) -> None:
+    """A response that was cut within a letter is no reason to refuse its rewards."""
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(json.dumps(row | {"text": "\ud83d"}) for row in steps()))
+    assert curves(read(path))[1] == PROXY
+    for columns in ({"groups": ("text",)}, {"prompt": "text"}):
+        assert r"row 1: found '\ud83d' in column 'text'; expected text without lone surrogates" in refusal(
+            path, **columns
+        )
+
+
+def test_a_file_of_any_name_is_read(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"n\xff.csv")
+    path.write_text(csv_text(steps()))
+    assert curves(read(path))[1] == PROXY
+    (run,) = read(path, groups=("file",)).runs
+    assert run.identity["file"] == rf"{tmp_path}/n\xff.csv"
+
+
 def test_labels_are_text(tmp_path: Path) -> None:
     rows = [row | {"run": run} for run in ("007", "7", "NA", "None", "null", "nan", "1e3") for row in steps()]
     (tmp_path / "log.csv").write_text(csv_text(rows))
@@ -282,9 +347,6 @@ def test_prompts_of_any_name_count(tmp_path: Path) -> None:
         ("1.5", 1.5),
         (" -2e1 ", -20.0),
         (".5", 0.5),
-        ("True", 1.0),
-        ("false", 0.0),
-        (True, 1.0),
         (3, 3.0),
         ("inf", np.inf),
     ],
@@ -293,7 +355,12 @@ def test_numbers(cell: object, value: float) -> None:
     assert number(cell) == value
 
 
-@pytest.mark.parametrize("cell", ["1_0", "0x1f", "1,5", "١", "high", [1.0], "infinit"])
+@pytest.mark.parametrize(("cell", "value"), [("True", 1.0), ("false", 0.0), (True, 1.0), (False, 0.0), (" 2 ", 2.0)])
+def test_a_reward_may_be_whether_an_answer_is_right(cell: object, value: float) -> None:
+    assert reward(cell) == value
+
+
+@pytest.mark.parametrize("cell", ["1_0", "0x1f", "1,5", "١", "high", [1.0], "infinit", True, "false"])
 def test_what_is_no_number(cell: object) -> None:
     """Python's float takes the first and the fourth."""
     assert number(cell) is None
@@ -329,6 +396,25 @@ def test_rewards_are_named_where_there_are_many_columns(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_no_reward_is_no_truth_value(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row | {"flag": True}) for row in steps()))
+    for column in ({"step": "flag"}, {"kl": "flag"}, {"proxy_sd": "flag"}):
+        assert "row 1: found True in column 'flag'; expected a number" in refusal(tmp_path / "log.jsonl", **column)
+    assert curves(read(tmp_path / "log.jsonl", true="flag"))[2] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1e200"])
+def test_numbers_without_squares_are_refused_in_few_letters(tmp_path: Path, number: str) -> None:
+    for name, text in (
+        ("log.csv", csv_text(steps()) + f"5,{number},0\n"),
+        ("log.json", f"[{json.dumps(steps())[1:-1]}, {{'step': 5, 'proxy_reward': {number}}}]".replace("'", '"')),
+    ):
+        (tmp_path / name).write_text(text)
+        message = refusal(tmp_path / name)
+        assert "in column 'proxy_reward'; expected a finite number below 1e+50 in size" in message
+        assert len(message) < 250 + len(str(tmp_path))
+
+
 def test_kl_is_needed_where_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(csv_text([row | {"kl": "" if row["step"] == 3 else 0.1} for row in steps()]))
     assert "row 3: found no value in column 'kl'; expected a number beside both rewards" in refusal(
@@ -347,13 +433,14 @@ def test_a_resumed_run_counts_its_later_rows(tmp_path: Path) -> None:
     log = read(tmp_path / "log.csv")
     assert curves(log)[:2] == ([1, 2, 3, 4, 5], [0, 10, 20, 70, 80])
     assert "goes back to steps that it has written in the run" in log.notes[0]
-    assert "and 4 earlier ones are left out" in log.notes[0]
+    assert "and 4 earlier ones are left out. If these are two runs, name the columns that tell" in log.notes[0]
 
 
 @pytest.mark.parametrize(
     ("order", "message"),
     [
         ([1, 2, 3, 1, 2, 3], "row 4: found step 1 after step 3 in the run; expected its steps in order"),
+        ([0, 1, 2, 3, 1, 2, 3], "row 5: found step 1 after step 3"),
         ([1, 5, 3], "row 3: found step 3 after step 5"),
         ([1, 1, 2, 2, 3, 3, 2, 2], "row 7: found step 2 after step 3"),
         ([1, 2, 3, 3], "found 2 rows of step 3 and one of step 1"),
@@ -374,6 +461,21 @@ def test_every_row_written_twice_is_refused(tmp_path: Path) -> None:
     assert "found" in refusal([tmp_path / "log.csv"] * 2) and "twice on the command line" in refusal(
         [tmp_path / "log.csv"] * 2
     )
+
+
+def test_a_first_step_written_twice_is_refused_or_said(tmp_path: Path) -> None:
+    """The same rows again are copies; others may be more samples of the same policy, or another run's."""
+    rows = [
+        {"step": step, "proxy_reward": place + step, "true_reward": place % 2}
+        for step in range(4)
+        for place in range(4)
+    ]
+    (tmp_path / "log.csv").write_text(csv_text(rows[:4] + rows))
+    assert "found 8 rows of step 0, the first, every one twice; expected each row once" in refusal(tmp_path / "log.csv")
+    (tmp_path / "log.csv").write_text(csv_text([row | {"proxy_reward": -1} for row in rows[:4]] + rows))
+    log = read(tmp_path / "log.csv")
+    assert log.runs[0].samples_T.tolist() == [8, 4, 4, 4]
+    assert log.notes[0].startswith("In the run there are 8 rows of step 0, the first, and 4 of all others")
 
 
 def test_more_samples_at_the_first_step_are_welcome(tmp_path: Path) -> None:

@@ -203,6 +203,32 @@ def test_threshold_is_over_all_learning_runs(tmp_path: Path, score: Score) -> No
     )
 
 
+def test_rewards_that_abstain_leave_a_log_of_samples(
+    tmp_path: Path, score: Score, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where one sample of a step is left, or of every step."""
+    rows = samples(prompts=2, per_prompt=1)
+    for left, said in ((range(4, 8), "1 to 2 samples per step"), (range(8), "one row with both rewards per step")):
+        few = rows.copy()
+        few.loc[[row for row in left if row % 2], "true_reward"] = None
+        path = write(tmp_path / "run.csv", few)
+        cli.main(["score", str(path)])
+        text = capsys.readouterr().out
+        assert text.splitlines()[0].endswith(said) and "one row per step" not in text
+
+
+@pytest.mark.parametrize("threshold", ["inf", "nan", "0", "-1"])
+def test_threshold_is_a_finite_gap_above_0(tmp_path: Path, threshold: str) -> None:
+    path = write(tmp_path / "run.csv", means([0, 1, 2], [0, 0, 0]))
+    assert "expected a finite gap above 0" in failure(path, "--threshold", threshold)
+
+
+@pytest.mark.parametrize("sd", ["1e200", "1e-200", "inf", "nan", "0"])
+def test_standard_deviations_have_squares(tmp_path: Path, sd: str) -> None:
+    path = write(tmp_path / "run.csv", means([0, 1, 2], [0, 0, 0]))
+    assert "expected a finite one above 0" in failure(path, "--proxy-sd", sd, "--true-sd", 1)
+
+
 def test_threshold_may_be_given(tmp_path: Path, score: Score) -> None:
     path = write(tmp_path / "run.csv", means([0, 1, 2], [0, 0, 0]))
     found = score(path, "--proxy-sd", 1, "--true-sd", 1, "--threshold", 0.5)

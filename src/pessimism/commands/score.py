@@ -134,7 +134,7 @@ def _described(run: LoggedRun) -> dict[str, Any]:
 def _size(runs: Sequence[LoggedRun]) -> str:
     found = pd.DataFrame([_described(run) for run in runs])
     samples = pd.Series(np.concatenate([run.samples_T for run in runs]))
-    per_step = "one row per step" if (samples == 1).all() else f"{_range(samples)} samples per step"
+    per_step = "one row with both rewards per step" if (samples == 1).all() else f"{_range(samples)} samples per step"
     steps = f"{_range(found['points'])} measured steps ({found['first_step'].min()} to {found['last_step'].max()})"
     return f"{'1 run' if len(runs) == 1 else f'{len(runs)} runs'}, {steps}, {per_step}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -181,10 +182,10 @@ def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
     """Rows of one file under this module's column names, with their place in it."""
     found = _by_run(path, load(path), columns)
     if FILE not in found:
-        found = found.assign(**{FILE: str(path)})
+        found = found.assign(**{FILE: _name(path)})
     places = _places(path, found, columns)
     rows = pd.DataFrame({name: _numbers(path, found[places[name]], name in REWARDS) for name in columns.numbers})
-    rows = rows.assign(path=pd.Series(str(path), rows.index, dtype=object), row=found.index)
+    rows = rows.assign(path=_name(path), row=found.index)
     some = rows[list(REWARDS)].notna().any(axis=1).to_numpy()
     _check_steps(path, rows.loc[some, "step"], found[places["step"]][some])
     if "kl_k3" in rows:
@@ -193,6 +194,11 @@ def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
             _refuse(path, absent["row"].iloc[0], places["kl_k3"], "no value", "a number beside both rewards")
     labels = {name: _labels(path, found[some][places[name]]) for name in columns.texts}
     return rows.assign(**{name: pd.Series(found, rows.index[some], dtype=object) for name, found in labels.items()})
+
+
+def _name(path: Path) -> str:
+    """Name of a file as text: bytes of it that are no UTF-8 become their numbers."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _by_run(path: Path, table: pd.DataFrame, columns: LogColumns) -> pd.DataFrame:
