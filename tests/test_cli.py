@@ -544,7 +544,7 @@ def test_summary_of_an_older_version_is_refused(project: Path) -> None:
 
 
 def test_summary_before_a_run(project: Path) -> None:
-    assert "plots/cells.csv is missing; run `dvc repro`" in failure("summary")
+    assert "metrics/claims.json is missing; run `dvc repro`" in failure("summary")
 
 
 # verify

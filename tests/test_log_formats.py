@@ -256,6 +256,7 @@ def test_rows_of_a_table_are_lists_of_its_length(tmp_path: Path, rows: str) -> N
         ("xz", lzma.compress(b"step")),
         ("gzip", gzip.compress(b"step")),
     ],
+    ids=["UTF-32", "bzip2", "zstd", "xz", "gzip"],
 )
 def test_what_is_no_text_is_called_by_its_name(tmp_path: Path, kind: str, raw: bytes) -> None:
     for name in ("log.csv", "log.jsonl"):

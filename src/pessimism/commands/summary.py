@@ -52,12 +52,12 @@ def summary() -> str:
     Raises:
         DataError: the pipeline has not been run, or by a version that wrote other verdicts.
     """
-    params = load_params()
+    params, verdicts = load_params(), _verdicts()
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
     measured = f"Measured: scale {params.scale_name}, {protocol_sentence(params)}"
-    parts = [_verdicts(), measured, _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)]
+    parts = [verdicts, measured, _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)]
     return "\n\n".join(parts)
 
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pessimism.experiment import layout, records
 from support.failures.failure import Failure
 from support.failures.parameters import DESIGN, SCALE
 from support.yaml_edits import set_key
@@ -65,6 +66,12 @@ FAILURES = [
     Failure("no steps between points", _nothing, "found last step 164 and interval 0", "pessimism replay --every 0"),
     Failure("an unknown switch", _nothing, "found no switch loudness; expected some of", "pessimism ablate loudness"),
     Failure("no report yet", _nothing, "is missing; run `dvc repro` to make it", "pessimism summary"),
+    Failure(
+        "verdicts of an older version",
+        lambda _: records.write_json(layout.CLAIMS, {"claims": {"C1": {}}}),
+        "found no C1.paper.role, as in a file of an older version",
+        "pessimism summary",
+    ),
     Failure("no repository", _nothing, "`git ls-tree` failed (fatal: not a git repository", "pessimism restore"),
     Failure(
         "a repository without a commit", _repository, "expected a Git repository with a commit", "pessimism restore"

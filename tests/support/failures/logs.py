@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from pathlib import Path
 
@@ -44,6 +45,13 @@ FAILURES = [
     _file("an empty file", "log.csv", "", f"log.csv: {_TABLE}"),
     _file("headings and no rows", "log.csv", f"{_HEAD}\n", "log.csv: found no rows; expected at least two steps"),
     _file("Latin-1", "log.csv", f"{_HEAD}\n0,1,n\xe9\n".encode("latin-1"), "byte 35 is not utf-8: save it as UTF-8"),
+    _file(
+        "UTF-32", "log.csv", _RUN.encode("utf-32"), f"{_TABLE}UTF-32 in place of text: unpack or convert it to UTF-8"
+    ),
+    _file("bzip2", "log.csv.bz2", bz2.compress(_RUN.encode()), "found the suffix '.bz2'; expected one of .csv"),
+    _file("bzip2 that is called `.csv`", "log.csv", bz2.compress(_RUN.encode()), f"{_TABLE}bzip2 in place of text"),
+    _file("zstd that is called `.csv`", "log.csv", b"\x28\xb5\x2f\xfd", f"{_TABLE}zstd in place of text"),
+    _file("gzip that is called `.csv`", "log.csv", gzip.compress(_RUN.encode()), f"{_TABLE}gzip in place of text"),
     _file("UTF-16 without its mark", "log.csv", _RUN.encode("utf-16-le"), "a zero byte, as in UTF-16 without its mark"),
     _file("no gzip behind `.gz`", "log.csv.gz", b"no archive", f"log.csv.gz: {_TABLE}Not a gzipped file"),
     _file("gzip that is cut off", "log.csv.gz", gzip.compress(_RUN.encode())[:-4], f"{_TABLE}a damaged gzip archive"),
@@ -55,7 +63,29 @@ FAILURES = [
         "a JSON object that is no table", "log.json", '{"steps": 3}', f"{_TABLE}neither a list of rows, nor an object"
     ),
     _file(
-        "a JSON table with a column too few", "log.json", '{"columns": ["a", "b"], "data": [[1]]}', "2 columns passed"
+        "a JSON table with a field too few",
+        "log.json",
+        '{"columns": ["a", "b"], "data": [[1]]}',
+        f"{_TABLE}row 1 has 1 fields under 2 headings",
+    ),
+    _file(
+        "a JSON table whose rows are no lists",
+        "log.json",
+        '{"columns": ["a", "b"], "data": [1, 2]}',
+        f"{_TABLE}row 1 is int in place of a list of fields",
+    ),
+    _file(
+        "a key of JSON that stands twice",
+        "log.jsonl",
+        '{"step": 0, "step": 1}',
+        f"{_TABLE}line 1: the key 'step' stands twice in one object",
+    ),
+    _file(
+        "half a letter (a lone surrogate) in a label",
+        "log.jsonl",
+        '{"step": 0, "proxy_reward": 1, "true_reward": 0, "text": "\\ud83d"}',
+        "in column 'text'; expected text without lone surrogates",
+        "--group text",
     ),
     _file(
         "headings that are numbers", "log.json", '{"columns": [1], "data": [[1]]}', "the headings [1] are not all text"
@@ -69,6 +99,12 @@ FAILURES = [
     _file("parquet that is cut off", "log.parquet", b"PAR1", "Parquet file size is 4 bytes"),
     _rows("a reward in words", "0,1,0\n1,high,1", "row 2: found 'high' in column 'proxy_reward'; expected a number"),
     _rows("an infinite reward", "0,1,0\n1,2,inf", "row 2: found inf in column 'true_reward'; expected a finite number"),
+    _rows(
+        "a reward of 400 digits",
+        f"0,1,0\n1,{'9' * 400},1",
+        "(400 characters) in column 'proxy_reward'; expected a finite",
+    ),
+    _rows("a truth value as KL", "0,1,0,True\n1,2,1,True", "row 1: found 'True' in column 'b'", "--kl b", _BETAS),
     _rows("a row without a step", "0,1,0\n,2,1", "row 2: found no value in column 'step'; expected a number"),
     _rows("half a step", "0,1,0\n0.5,2,1", "row 2: found 0.5 in column 'step'; expected a whole number"),
     _rows(
@@ -82,6 +118,11 @@ FAILURES = [
     _rows("one reward under two names", "0,1,1\n1,2,2", "found the same values in 'proxy_reward' and 'true_reward'"),
     _rows("one step alone", "1,1,0", "the run: found step 1 alone; expected at least two steps"),
     _rows("one step with both rewards", "0,1,\n2,2,\n4,3,1", "the run: found step 4 alone; expected at least two"),
+    _rows(
+        "two runs, the second without its start",
+        "0,1,0\n1,2,1\n2,3,0\n1,2,1\n2,3,0",
+        "row 4: found step 1 after step 2",
+    ),
     _rows("steps out of order", "0,1,0\n4,2,1\n2,3,1", "row 3: found step 2 after step 4 in the run"),
     _rows("two runs and no column named", "0,1,0\n1,2,1\n0,1,0\n1,2,1", "row 3: found step 0 after step 1 in the run"),
     _rows("a step written twice", "0,1,0\n1,2,1\n1,2,0", "found 2 rows of step 1 and one of step 0"),
@@ -89,6 +130,17 @@ FAILURES = [
         "every row written twice",
         "0,1,0\n0,1,0\n1,2,1\n1,2,1\n2,3,0\n2,3,0",
         "found every row twice, step by step",
+    ),
+    _rows(
+        "a first step written twice",
+        "0,1,0\n0,2,1\n0,3,1\n0,1,0\n0,2,1\n0,3,1\n1,2,1\n1,3,1\n1,4,1",
+        "found 6 rows of step 0, the first, every one twice",
+    ),
+    _rows(
+        "a chart's run that lacks a metric",
+        "0,1,0,1\n1,2,1,2",
+        "found the run b without a column of true_reward",
+        heading="step,a - proxy_reward,a - true_reward,b - proxy_reward",
     ),
     _rows("an empty label", "0,1,0,\n1,2,1,x", "row 1: found no value in column 'b'", "--group b", _BETAS),
     _rows("a beta with an underscore", "0,1,0,1_0\n1,2,1,1_0", "found '1_0' in column 'b'", "--beta b", _BETAS),
@@ -124,8 +176,12 @@ FAILURES = [
     _options(
         "a deviation below 0", "--proxy-sd=-1 --true-sd 1", "found a standard deviation of -1 of the proxy reward"
     ),
+    _options("a deviation without a square", "--proxy-sd 1e200 --true-sd 1", "a standard deviation of 1e+200 of the"),
     _options("a placebo without arms", "--placebo off", "found --placebo off without --arm"),
     _options("an unknown placebo", "--arm arm --placebo none", "found the arms ['off', 'on'] in column 'arm'", _ARMS),
     _options("a beta in words", "--beta arm", "found 'on' in column 'arm'; expected numbers in --beta", _ARMS),
-    _options("a hacking threshold of 0", "--threshold 0", "found --threshold 0; expected a gap above 0"),
+    _options("a hacking threshold of 0", "--threshold 0", "found --threshold 0; expected a finite gap above 0"),
+    _options(
+        "an infinite hacking threshold", "--threshold inf", "found --threshold inf; expected a finite gap above 0"
+    ),
 ]
