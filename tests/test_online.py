@@ -552,4 +552,5 @@ def test_the_updates_raise_a_learnable_reward(trained_world: Params, monkeypatch
     params = with_protocol(with_arm(trained_world, kappa="fixed"), kl_numerator=1e-6, **QUIET)
     rows = finished(make_run(params, steps=16, batch_size=16))
     heldout = rows.loc[rows["prompt_set"] == "heldout", "proxy_reward"]
+    print(heldout.tolist())
     assert heldout.iloc[-1] > 1.5 * heldout.iloc[0]
