@@ -82,9 +82,7 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _claim_tests(
-    measure: str, tests: Mapping[str, tuple[str, ClaimTest]], runs: pd.DataFrame
-) -> dict[str, ClaimTest]:
+def _claim_tests(measure: str, tests: Mapping[str, tuple[str, ClaimTest]], runs: pd.DataFrame) -> dict[str, ClaimTest]:
     """Test of every claim of a measure that has one in the pipeline.
 
     A claim that the log cannot test counts as if nothing spoke for it or against it: its quantity, or that quantity's
