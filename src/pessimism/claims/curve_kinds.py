@@ -27,7 +27,8 @@ class Exponent(Kind):
     """The exponent b of the power law (Eq. 14) is above a number, by a t test in this direction alone.
 
     The fit is bounded and not linear. Where AUGC rises less than its noise, exponents crowd below the number with too
-    small an error: a t test of the opposite would err in more than 5 % of experiments. So nothing contradicts the claim.
+    small an error: a t test of the opposite would err in more than 5 % of experiments. Nothing contradicts the claim.
+
     Where seeds are paired each seed has an exponent of its own. Where they are not, no run belongs to another beta's,
     and the exponent is that of the means over seeds, with the error that leaving out one run at a time shows.
 

@@ -1,7 +1,7 @@
 """Invented runs in which nothing is hacked and yet something differs between betas, as it may in real ones.
 
-A run has two rewards over steps whose means stay or rise alike. The paper's gap is of training batches, the controlled one of
-the held-out problems. Every run has a placebo that starts from the same batch and the same answers.
+A run has two rewards over steps whose means stay or rise alike. The paper's gap is of training batches, the controlled
+one of the held-out problems. Every run has a placebo that starts from the same batch and the same answers.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Null:
         true_start: accuracy by beta.
         autocorrelation: of the noise from one measured step to the next.
         heavy: whether a run's noise is scaled so that what it adds up to has a t distribution with 3 degrees.
-        alike: how far both rewards of the trained runs rise by the last step, by beta, each in standard deviations of one
-            response.
+        alike: how far both rewards of the trained runs rise by the last step, by beta, each in standard deviations of
+            one response.
         problems: held-out ones, of which the controlled gap takes means.
         world: share of the variance between trained runs that all seeds of a beta have in common; 0: runs do not differ
             but for noise.

@@ -315,10 +315,10 @@ def _tests() -> str:
         "both hold, so that its p is the larger of theirs. The first permutes the runs: between betas where the "
         "protocol does not pair seeds (`paired_seeds: false`, the default), within each seed where it does. Up to "
         f"{MOST_ENUMERATED:,} arrangements are enumerated, which makes it exact; above, {RESAMPLES:,} are drawn, the "
-        "same for values in the same order, whatever their unit. The second is a t test of the contrast: Welch's where seeds are not paired, over "
-        "the seeds' own contrasts where they are. It holds its level where spreads differ. Values that are not all "
-        "finite are replaced by their ranks. Where seeds are not paired, their numbers are labels, and no verdict "
-        "depends on them."
+        "same for values in the same order, whatever their unit. The second is a t test of the contrast: Welch's where "
+        "seeds are not paired, over the seeds' own contrasts where they are. It holds its level where spreads "
+        "differ. Values that are not all finite are replaced by their ranks. Where seeds are not paired, their numbers "
+        "are labels, and no verdict depends on them."
     )
 
 
@@ -330,21 +330,21 @@ def _guards() -> str:
             guarded.setdefault(f"`{guard.name}` {DIRECTIONS[guard.predicted]}", []).append(f"{claim.name} ({measure})")
     required = listed([f"for {listed(names)} that {holds}" for holds, names in guarded.items()])
     return (
-        f"Some claims have a guard, whose trend must hold too: {required}. A clipped area grows with noise, and an onset "
-        "comes earlier with it. The paper's gap divides each reward by its start, so that two rewards which improve "
-        "alike leave a gap. Checkpoints of other betas differ in the ensemble's std before they learn online. The "
-        "guards are 0 on average for a run that does not change, or whose rewards improve alike, so that such a claim "
-        "is refused. Without a placebo these claims have no test."
+        f"Some claims have a guard, whose trend must hold too: {required}. A clipped area grows with noise, and an "
+        "onset comes earlier with it. The paper's gap divides each reward by its start, so that two rewards which "
+        "improve alike leave a gap. Checkpoints of other betas differ in the ensemble's std before they learn online. "
+        "The guards are 0 on average for a run that does not change, or whose rewards improve alike, so that such a "
+        "claim is refused. Without a placebo these claims have no test."
     )
 
 
 def _exponents() -> str:
     names = [claim.name for claim in statements.CLAIMS if isinstance(claim.kind, Exponent)]
     return (
-        f"{listed(names)} {_verb(names, 'is', 'are')} tested in the paper's direction alone, so that nothing contradicts "
-        f"{_verb(names, 'it', 'them')}. The fit is bounded and not linear: where AUGC rises less than its noise, "
-        "exponents crowd below 1 with too small an error, and a test of the opposite would be false in up to a fifth of "
-        "experiments ([`decisions.md`](decisions.md)). Intervals of the exponent are too short there too."
+        f"{listed(names)} {_verb(names, 'is', 'are')} tested in the paper's direction alone, so that nothing "
+        f"contradicts {_verb(names, 'it', 'them')}. The fit is bounded and not linear: where AUGC rises less than its "
+        "noise, exponents crowd below 1 with too small an error, and a test of the opposite would be false in up to a "
+        "fifth of experiments ([`decisions.md`](decisions.md)). Intervals of the exponent are too short there too."
     )
 
 
@@ -376,9 +376,10 @@ def _growth(growth: pd.DataFrame) -> str:
 
 def _realistic() -> str:
     return (
-        f"Here runs have rewards over steps, in a design of three betas. No mean changes but where both rewards improve "
-        f"alike. The controlled gap takes means of {PROBLEMS} held-out problems, or of {FEW_PROBLEMS} where the row says "
-        "so. Where seeds are paired, half of the noise's variance is the seed's, the same at all betas. Each cell is the share of experiments in which the claim's own p is at most "
+        "Here runs have rewards over steps, in a design of three betas. No mean changes but where both rewards "
+        f"improve alike. The controlled gap takes means of {PROBLEMS} held-out problems, or of {FEW_PROBLEMS} where "
+        "the row says so. Where seeds are paired, half of the noise's variance is the seed's, the same at all betas. "
+        "Each cell is the share of experiments in which the claim's own p is at most "
         f"{ALPHA:.0%}, in the direction that has more; in brackets, what Page's test paired by seed finds without a "
         "guard, and for C1 by the controlled measure on the clipped area. `claims/nulls.py` draws the runs."
     )
@@ -387,8 +388,8 @@ def _realistic() -> str:
 def _zeros(realistic: pd.DataFrame) -> str:
     never = [name for name in realistic if (realistic[name].astype(str) == "0.0% (0.0%)").any()]
     return (
-        f"Rates of 0.0% on both sides, in {listed(never)}, are those of an onset that never comes: means of {PROBLEMS} "
-        "problems do not reach the threshold by noise alone, all runs are equal, and their p is 1. Rates far below 5% "
+        f"Rates of 0.0% on both sides, in {listed([str(name) for name in never])}, are those of an onset that never "
+        f"comes: means of {PROBLEMS} problems do not reach the threshold by noise alone, all runs are equal, and their p is 1. Rates far below 5% "
         "are those of two trends by chance at once, that of the claim and that of its guard."
     )
 

@@ -37,9 +37,10 @@ class Claim:
 
 
 AREA_RISES = Guard("controlled_signed_augc_excess", RISES)
-"""An earlier onset, or a larger clipped area, speaks of hacking only where this signed area is larger too. Its mean is 0
-for runs that do not change and for those whose rewards improve alike, however noisy and wherever they start. The paper's
-own gap divides each reward by its start, so that two rewards which improve alike leave a gap: no area of it guards."""
+"""An earlier onset, or a larger clipped area, speaks of hacking only where this signed area is larger too. Its mean is
+0 for runs that do not change and for those whose rewards improve alike, however noisy and wherever they start. The
+paper's own gap divides each reward by its start, so that rewards which improve alike leave a gap: no area of it guards.
+"""
 DISAGREEMENT_RISES = Guard("controlled_ensemble_std_excess", RISES)
 AGREEMENT_RISES = Guard("controlled_uq_gap_correlation_excess", RISES)
 """Checkpoints of other betas differ in the ensemble's std, and in how it follows the gap, before they learn anything
@@ -146,8 +147,8 @@ CLAIMS = (
         "The exponent b of the power law is above 1",
         "Prop. 6.2",
         Exponent(above=1.0),
-        note="Tested in the paper's direction alone: where AUGC rises less than its noise, fitted exponents crowd below "
-        "1, and their intervals are too short there.",
+        note="Tested in the paper's direction alone: where AUGC rises less than its noise, fitted exponents crowd "
+        "below 1, and their intervals are too short there.",
     ),
     Claim("C10", "A practical beta* is identified", "Eq. 15", Identified(EQ_15_OVER_GRID)),
 )
