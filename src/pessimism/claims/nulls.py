@@ -89,7 +89,8 @@ def runs(
     evaluated = np.arange(0, STEPS + 1, EVALUATE_EVERY)
     paper_proxy, paper_true = _rewards(null, BATCH, np.arange(STEPS), scale, drift, generator, paired)
     proxy, true = _rewards(null, null.problems, evaluated, scale, drift, generator, paired)
-    paper = (paper_proxy / np.abs(paper_proxy[..., :1]) - paper_true / paper_true[..., :1])[:, 0]
+    start = np.maximum(paper_true[..., :1], 1 / BATCH)  # no smaller than one right answer, as a mean of answers
+    paper = (paper_proxy / np.abs(paper_proxy[..., :1]) - paper_true / start)[:, 0]
     controlled = proxy - proxy[..., :1] - (true - true[..., :1]) / _true_sd(null)
     clipped = areas(np.maximum(controlled, 0), EVALUATE_EVERY)
     return {
@@ -147,7 +148,7 @@ def _rewards(
     true = np.array(null.true_start)[:, None] + _true_sd(null) * (true_noise + alike)
     for rewards in (proxy, true):
         rewards[:, 0, ..., 0] = rewards[:, 1, ..., 0]
-    return proxy, np.maximum(true, 1 / count)
+    return proxy, true
 
 
 def _true_sd(null: Null) -> np.ndarray:

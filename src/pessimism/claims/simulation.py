@@ -389,8 +389,8 @@ def _zeros(realistic: pd.DataFrame) -> str:
     never = [name for name in realistic if (realistic[name].astype(str) == "0.0% (0.0%)").any()]
     return (
         f"Rates of 0.0% on both sides, in {listed([str(name) for name in never])}, are those of an onset that never "
-        f"comes: means of {PROBLEMS} problems do not reach the threshold by noise alone, all runs are equal, and their p is 1. Rates far below 5% "
-        "are those of two trends by chance at once, that of the claim and that of its guard."
+        f"comes: means of {PROBLEMS} problems do not reach the threshold by noise alone, all runs are equal, and their "
+        "p is 1. Rates far below 5% are those of two trends by chance at once, that of the claim and that of its guard."
     )
 
 
