@@ -304,6 +304,16 @@ def test_a_claim_has_both_measures_beside_each_other() -> None:
 
 
 @pytest.mark.parametrize(
+    ("direction", "says"), [("depends on beta", "two-sided"), (None, "this direction alone")], ids=["either", "one"]
+)
+def test_a_claim_without_an_opposite_says_why(direction: str | None, says: str) -> None:
+    found = judged("insufficient", p_opposite=None, p_opposite_adjusted=None)
+    claim = {"statement": "", "note": "", "predicted": direction, "paper": found, "controlled": found}
+    row = claim_tables.claims_table({"C1": claim}).rows[0]
+    assert row[5] == row[9] == Entry("0.04", says)
+
+
+@pytest.mark.parametrize(
     ("design", "says"),
     [
         (

@@ -321,7 +321,7 @@ def test_holm_is_over_the_secondary_claims_of_the_paper(tmp_path: Path, score: S
     rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
     about = {name: row["claim"] for name, row in rows.items() if row["claim"]}
     assert about == {"augc": "C1", "onset_step": "C7"} and rows["final_gap"]["p_adjusted"] is None
-    first, guard = rows["augc"], rows["signed_augc_excess"]
+    first, guard = rows["augc"], trends(found)["controlled_signed_augc_excess"]
     assert first["family"] == 8 and first["p_adjusted"] == pytest.approx(8 * max(first["p"], guard["p"]))
     primary = trends(found)["controlled_signed_augc_excess"]
     assert primary["claim"] == "C1" and primary["family"] == 7
