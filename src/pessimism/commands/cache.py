@@ -44,8 +44,8 @@ def check_cache() -> str:
             checked.setdefault(entry, _problem(store, entry, output))
     if not any(_path(store, name).is_file() for name in used):
         raise DataError(
-            f"found none of the {len(checked)} objects that dvc.lock names in DVC's cache, {store}; expected those of a "
-            "run, which no clone brings along: make reproduce"
+            f"found none of the {len(checked)} objects that dvc.lock names in DVC's cache, {store}; expected those of "
+            "a run, which no clone brings along: make reproduce"
         )
     problems = [problem for problem in checked.values() if problem]
     if problems:

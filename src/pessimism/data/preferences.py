@@ -211,12 +211,13 @@ def _read(params: PreferenceParams, root_seed: int) -> tuple[list[dict[str, Any]
 def _read_value(value: Any, where: str) -> str | Messages:
     """A column's text, or its messages; a missing value is an empty text."""
     if value is None or isinstance(value, str):
-        if _WRITTEN_MESSAGES.match(value or ""):
+        text = value or ""
+        if _WRITTEN_MESSAGES.match(text):
             raise UnusableRowError(
                 "messages as text",
-                f"{where}: found the text {value[:60]!r}; expected messages as a list, or a plain text: parse the column",
+                f"{where}: found the text {text[:60]!r}; expected a list of messages, or a plain text: parse the column",
             )
-        return value or ""
+        return text
     for message in value if isinstance(value, list) else [None]:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             found = repr(value if message is None else message)[:80]

@@ -146,5 +146,7 @@ FAILURES = [
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
         "line 1: found JSON nested too deep",
     ),
-    _file("a number of 5,000 digits", b'{"a": ' + b"9" * 5000 + b"}", "line 1: found no usable JSON (Exceeds the limit"),
+    _file(
+        "a number of 5,000 digits", b'{"a": ' + b"9" * 5000 + b"}", "line 1: found no usable JSON (Exceeds the limit"
+    ),
 ]

@@ -22,8 +22,8 @@ Both read numbers by one grammar and compare them exactly, as fractions: 18, 18.
   sign of its own (- 5) and a fraction of one letter (2½) are not read.
 
 A response is judged by what these rules make of it. A reference that they might misread is refused, as the problem's
-owner can correct it: after its one ``####`` stands one number, and nothing beside it but white space, a currency sign, a
-percent sign, a full stop and markup (``**18**``, ``\\boxed{18}``). Any other sign or word might change the number.
+owner can correct it: after its one ``####`` stands one number, and nothing beside it but white space, a currency sign,
+a percent sign, a full stop and markup (``**18**``, ``\\boxed{18}``). Any other sign or word might change the number.
 
 A response may run on after its answer, to a problem of its own and a second ``####``, which both rules then read.
 :func:`runs_on` tells, and the share of such responses stands beside the rewards.
@@ -121,8 +121,8 @@ def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
         "5/2" for 2.50).
 
     Raises:
-        DataError: a column is missing or empty, or the answer has no ``####`` or several, or no number there, or one that
-            may be misread.
+        DataError: a column is missing or empty, or the answer has no ``####`` or several, or no number there, or one
+            that may be misread.
     """
     check_columns(row, ("question", "answer"), where)
     for column in ("question", "answer"):
@@ -142,8 +142,8 @@ def _reference_number(solution: str, where: str) -> str:
     before, after, numbers = tail[: match.start()], tail[match.end() :], _values(match)
     if len(numbers) > 1 or not _BEFORE.fullmatch(before) or not _AFTER.fullmatch(after):
         raise DataError(
-            f"{where}: found {tail.strip()[:60]!r} after {MARKER}, which would be read as {match[0][:30]}; expected one "
-            "number and no word or other sign beside it: write it as 18, -5, $1,234, 2.50, 3/4 or 50%"
+            f"{where}: found {tail.strip()[:60]!r} after {MARKER}, which would be read as {match[0][:30]}; expected "
+            "one number and no word or other sign beside it: write it as 18, -5, $1,234, 2.50, 3/4 or 50%"
         )
     try:
         return str(numbers[0])
