@@ -215,7 +215,7 @@ def _read_value(value: Any, where: str) -> str | Messages:
         if _WRITTEN_MESSAGES.match(text):
             raise UnusableRowError(
                 "messages as text",
-                f"{where}: found the text {text[:60]!r}; expected a list of messages, or a plain text: parse the column",
+                f"{where}: found the text {text[:60]!r}; expected a list of messages or plain text: parse the column",
             )
         return text
     for message in value if isinstance(value, list) else [None]:
