@@ -43,6 +43,7 @@ dag: $(READY)  ## Draw the pipeline, one node per stage
 
 restore: $(READY)  ## The way back from an experiment: parameters and results of the last commit, proved by content
 	$(BIN)/pessimism restore
+	$(BIN)/pessimism verify --cache
 	$(BIN)/dvc checkout
 	$(BIN)/pessimism prune
 

@@ -159,3 +159,11 @@ def trained_world(tiny_world: Params) -> Params:
 
     write_random_models(tiny_world)
     return tiny_world
+
+
+@pytest.fixture
+def more_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further objectives, among them ``likelihood``, which has no strength."""
+    from pessimism.offline import objectives
+
+    monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(CHECKOUT / "tests/support/objectives")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from pessimism import cli
 from support.endings import refused
+from support.repository import CHECKOUT
 
 PIPELINE = """
 stages:
@@ -51,7 +53,7 @@ def damage(store: Path, content: bytes) -> Path:
 
 def test_a_sound_cache(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["verify", "--cache"])
-    found = "4 objects of 2 outputs in DVC's cache have the content that dvc.lock names\n"
+    found = "4 objects in DVC's cache have the content that dvc.lock names\n"
     assert capsys.readouterr().out == found, "a directory, its two files, and a file"
 
 
@@ -87,3 +89,15 @@ def test_where_nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     dvc("init", "--no-scm")
     with refused("^error: found no outputs in dvc.lock; expected those of a run"):
         cli.main(["verify", "--cache"])
+
+
+def test_a_clone_has_no_cache(run: Path) -> None:
+    shutil.rmtree(run)
+    with refused("^error: found none of the 2 objects that dvc.lock names in DVC's cache, .*: make reproduce"):
+        cli.main(["verify", "--cache"])
+
+
+def test_the_cache_is_read_before_anything_is_restored_from_it() -> None:
+    done = subprocess.run(["make", "--dry-run", "restore"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    commands = [line.partition("/bin/")[2] for line in done.stdout.splitlines()]
+    assert commands[-4:] == ["pessimism restore", "pessimism verify --cache", "dvc checkout", "pessimism prune"]

@@ -112,6 +112,19 @@ def test_paired_seeds_may_stand_in_any_order_and_may_not_be_torn_apart(seeds: in
     assert trend_p(torn, paired=True)[0] > trend_p(values, paired=True)[0]
 
 
+@pytest.mark.parametrize(("seeds", "paired"), [(3, False), (6, False), (3, True), (8, True)])
+def test_the_unit_of_the_values_does_not_matter(seeds: int, paired: bool) -> None:
+    """Six unpaired and eight paired seeds are drawn; a permutation and a t test know no unit and no zero."""
+    values = np.round(drawn(seeds, seed=3), 1)
+    found = by_both(values, paired)
+    for other in (values * 1000, values / 3, 0.1 * values + 7):
+        assert by_both(other, paired) == found
+
+
+def by_both(values: np.ndarray, paired: bool) -> tuple[float, ...]:
+    return tuple(round(p, 9) for p in trend_p(values, paired))
+
+
 def test_the_smaller_p_needs_both_tests() -> None:
     """A permutation cannot go below 1/1680, Welch's t cannot be sure of three runs that spread."""
     certain = np.array([[1.0, 2.0, 3.0], [1.1, 2.1, 3.1], [0.9, 1.9, 2.9]])

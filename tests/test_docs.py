@@ -246,3 +246,15 @@ def test_the_documents_say_what_is_planned_of_stages_and_whole_runs(monkeypatch:
     expected.append([paper["total_hours"], paper["total_cost_usd"], small["total_hours"]])
     for (name, *written), values in zip(rows, expected, strict=True):
         assert written == [rounded_like(*pair) for pair in zip(written, values, strict=True)], name
+
+
+def test_no_table_of_the_paper_map_says_one_thing_twice() -> None:
+    for table in (CHECKOUT / "docs/paper_map.md").read_text().split("\n\n"):
+        firsts = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")]
+        assert sorted(set(firsts)) == sorted(firsts)
+
+
+def test_a_release_has_one_heading_of_each_kind() -> None:
+    for release in (CHECKOUT / "CHANGELOG.md").read_text().split("\n## ")[1:]:
+        headings = re.findall(r"^### .*", release, flags=re.MULTILINE)
+        assert len(set(headings)) == len(headings), release.splitlines()[0]

@@ -13,6 +13,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 from trl import RewardConfig
 
@@ -270,10 +271,13 @@ def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
 @pytest.fixture
 def dropping(members: Params) -> RewardEnsemble:
     """The members with dropout in their adapters."""
-    for member in (1, 10):
-        config = records.read_json(layout.reward_member(member) / "adapter_config.json")
-        records.write_json(layout.reward_member(member) / "adapter_config.json", config | {"lora_dropout": 0.5})
-    return RewardEnsemble.load(members)
+    ensemble = RewardEnsemble.load(members)
+    layers = [module for module in ensemble.model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer.lora_dropout.update({name: torch.nn.Dropout(0.5) for name in layer.lora_dropout})
+    ensemble.model.eval()
+    assert layers
+    return ensemble
 
 
 @pytest.mark.parametrize("seed", [None, 1])

@@ -23,7 +23,7 @@ def test_equal_references_have_equal_texts(solution: str, answer: str) -> None:
     assert GSM8K.rewards(solution, answer) == {"strict": 1.0, "flexible": 1.0}
 
 
-# Each would be read as its first number, or without its sign or scale.
+# Each would be read as its first number, or without a word or sign that may change it.
 MISREAD = [
     "9{,}500",
     "1 000",
@@ -61,6 +61,25 @@ MISREAD = [
     "3 dozen eggs",
     "5k",
     "1.5M",
+    "-US$5",
+    "minus 5",
+    "\\frac12",
+    "\N{SQUARE ROOT}4",
+    "2\N{GREEK SMALL LETTER PI}",
+    "5 and a half",
+    "5 millions",
+    "5 dozens",
+    "5 halves",
+    "5bn",
+    "5 mn",
+    "5 k",
+    "5!",
+    "5\N{PER MILLE SIGN}",
+    "(5)",
+    "18 apples.",
+    "x=-5",
+    "1 1/2 cups",
+    "the sum - a big one - is 5",
 ]
 
 
@@ -74,17 +93,29 @@ def test_a_reference_that_would_be_misread_is_refused_with_its_row(tail: str) ->
 @pytest.mark.parametrize(
     ("tail", "answer"),
     [
-        ("18 apples.", "18"),
+        (" 18.\n", "18"),
         ("$1,234.50", "2469/2"),
+        ("\\$5", "5"),
+        ("5 \N{EURO SIGN}", "5"),
+        ("$-5$", "-5"),
+        ("+5", "5"),
         ("**18**", "18"),
         ("\\boxed{-18}", "-18"),
-        ("x=-5", "-5"),
-        ("5 km", "5"),
-    ]
-    + [("1 1/2 cups", "3/2"), ("3/4", "3/4"), ("50%", "50"), ("1e3", "1000"), ("the sum - a big one - is 5", "5")],
+        ("\N{MINUS SIGN}5", "-5"),
+        ("1 1/2", "3/2"),
+        ("3/4", "3/4"),
+        ("50%", "50"),
+        ("50\\%", "50"),
+        ("1e3", "1000"),
+    ],
 )
-def test_a_reference_of_one_number_may_have_units_and_words(tail: str, answer: str) -> None:
+def test_a_reference_of_one_number_may_have_currency_percent_and_markup(tail: str, answer: str) -> None:
     assert GSM8K.problem({"question": "q", "answer": f"7 #### {tail}"}, "problems, row 3")["answer"] == answer
+
+
+def test_a_reference_with_two_marks_is_refused() -> None:
+    with pytest.raises(DataError, match="^problems, row 3: found #### 2 times in a reference; expected it once$"):
+        GSM8K.problem({"question": "q", "answer": "#### 5\nor\n#### 6"}, "problems, row 3")
 
 
 def test_a_reference_of_thousands_of_digits_is_refused() -> None:

@@ -284,7 +284,7 @@ def test_loss_and_gradients_are_those_of_trl_alone(
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("make", "most"), [(policy_trainer, 1.08), (reward_trainer, 1.1)], ids=["dpo", "reward"])
+@pytest.mark.parametrize(("make", "most"), [(policy_trainer, 1.12), (reward_trainer, 1.1)], ids=["dpo", "reward"])
 def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     referenced_world: Params,
     make: Callable[[Params], Trainer],

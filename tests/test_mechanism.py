@@ -15,6 +15,7 @@ from pessimism.claims.conservatism import beta_star_record
 from pessimism.claims.mechanism import disagreement_table, link
 from pessimism.experiment import records
 from pessimism.scoring import scores
+from pessimism.scoring.measures import PAPER
 from pessimism.scoring.runs import read_measurements
 from support.synthetic_project import Invented, write_project
 
@@ -37,7 +38,7 @@ def runs(x_S_K: np.ndarray, y_S_K: np.ndarray) -> pd.DataFrame:
 
 
 def linked(x_S_K: np.ndarray, y_S_K: np.ndarray, paired: bool = True) -> dict[str, object]:
-    return link(runs(x_S_K, y_S_K), "x", "y", paired, np.random.default_rng(0))
+    return link(runs(x_S_K, y_S_K), "x", "y", paired, 0)
 
 
 def test_a_link_of_unpaired_runs_is_over_all_of_them() -> None:
@@ -82,6 +83,34 @@ def test_many_betas_are_drawn_and_agree_with_enumeration(monkeypatch: pytest.Mon
     drawn = linked(x, y)
     assert drawn["correlation"] == exact["correlation"]
     assert drawn["p"] == pytest.approx(exact["p"], abs=0.02)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_drawn_matchings_do_not_hang_on_the_names_of_seeds_nor_on_units(paired: bool) -> None:
+    """Eight seeds are drawn; where they are not paired, each beta's may be named by themselves."""
+    generator = np.random.default_rng(3)
+    x, y = generator.normal(size=(2, 8, 3))
+    found = linked(x, y, paired)
+    for order in (np.arange(8)[::-1], np.roll(np.arange(8), 3)):
+        renamed = linked(x[order], y[order], paired)
+        assert (renamed["p"], renamed["null_interval"]) == (found["p"], found["null_interval"])
+    other = linked(7 * x + 1, y / 3, paired)
+    assert (other["p"], other["null_interval"]) == (found["p"], found["null_interval"])
+    if not paired:
+        torn = linked(*(np.column_stack([values[::-1, 0], values[:, 1:]]) for values in (x, y)), paired=False)
+        assert (torn["p"], torn["null_interval"]) == (found["p"], found["null_interval"])
+
+
+def test_a_link_does_not_hang_on_the_links_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    measurements = read_measurements(write_project(tmp_path))
+    cells = scores.cell_table(measurements)
+    table = disagreement_table(measurements.runs, measurements.betas)
+    whole = mechanism.mechanism_record(cells, table, measurements.params)
+    monkeypatch.setattr(mechanism, "CHAIN", {measure: chain[-2:] for measure, chain in mechanism.CHAIN.items()})
+    short = mechanism.mechanism_record(cells, table, measurements.params)
+    assert short[PAPER]["chain"] == whole[PAPER]["chain"][-1:]
+    assert short[PAPER]["augc_by_covariate"] == whole[PAPER]["augc_by_covariate"]
 
 
 def test_the_observed_pairing_counts_among_the_drawn_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,9 @@ import pytest
 from pessimism.checks import preflight
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
-from pessimism.offline import objectives
-from support.repository import CHECKOUT, Edit
+from support.repository import Edit
 
 DESIGN = "params.yaml"
-
-
-@pytest.fixture
-def more_objectives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further objectives, among them ``likelihood``, which has no strength."""
-    monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(CHECKOUT / "tests/support/objectives")])
 
 
 def design(edit: Edit, **values: Any) -> None:

@@ -542,14 +542,14 @@ def params_of_paper_sizes() -> dict[str, int]:
 
 
 def test_the_updates_raise_a_learnable_reward(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted reward: digits. The loop must find it."""
+    """Planted reward: the share of digits. The loop must find it."""
 
     def digits(self: RewardEnsemble, prompts: list[str], responses: list[str], seed: int | None) -> np.ndarray:
-        counts = np.array([sum(map(str.isdigit, response)) for response in responses], dtype=np.float32)
-        return np.stack([counts, counts + 0.1])
+        shares = [sum(map(str.isdigit, response)) / max(len(response), 1) for response in responses]
+        return np.stack([shares, np.add(shares, 0.1)]).astype(np.float32)
 
     monkeypatch.setattr(RewardEnsemble, "score", digits)
     params = with_protocol(with_arm(trained_world, kappa="fixed"), kl_numerator=1e-6, **QUIET)
-    rows = finished(make_run(params, steps=16, batch_size=16))
+    rows = finished(make_run(params, steps=32, batch_size=16))
     heldout = rows.loc[rows["prompt_set"] == "heldout", "proxy_reward"]
-    assert heldout.iloc[-1] > 1.5 * heldout.iloc[0]
+    assert heldout.iloc[-3:].mean() > 1.4 * heldout.iloc[0]

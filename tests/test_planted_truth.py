@@ -115,25 +115,39 @@ def test_disagreement_that_follows_the_hacked_problems_is_seen() -> None:
 
 
 def test_frozen_policies_support_no_claim_about_the_online_phase() -> None:
-    """Verdicts of C1, C6 and C8 on seeds of betas that differ offline alone; the raw levels would support two."""
+    """Verdicts of C1, C6 and C8 on seeds of betas that differ offline alone; the raw levels would support two.
+
+    By the paper's measure, too: there the raw levels are what the claims are about, and a guard stands beside them. C1
+    is tested by its own p, and may err in one experiment of ten: at 5 % in either direction.
+    """
     generator = np.random.default_rng(3)
+    of_the_paper = {"mean_ensemble_std": QUANTITIES[0], "uq_gap_correlation": QUANTITIES[1]}
+    wrong = dict.fromkeys(("C1", "C6", "C8"), 0)
+    for _ in range(12):
+        cells = _frozen_cells(generator)
+        raw = _verdicts(cells, {f"{name}_excess": name for name in QUANTITIES})
+        assert (raw["C6"], raw["C8"]) == ("supported", "supported")
+        for measure in MEASURES:
+            judged = _verdicts(cells, of_the_paper, measure)
+            wrong = {name: count + (judged[name] != "insufficient") for name, count in wrong.items()}
+    assert wrong["C1"] <= 3 and wrong["C6"] == wrong["C8"] == 0
+
+
+def _frozen_cells(generator: np.random.Generator) -> pd.DataFrame:
     rows = []
     for seed in range(4):
         for level, beta in enumerate(BETAS):
             columns = ("controlled_signed_augc_excess", *(f"{name}_excess" for name in QUANTITIES))
             found = excesses([frozen(beta, generator)], *columns).iloc[0].to_dict()
             rows.append({"label": f"p{level}", "beta": beta, "seed": seed, "arm": "proxy", **found})
-    raw = _verdicts(pd.DataFrame(rows), {f"{name}_excess": name for name in QUANTITIES})
-    assert (raw["C6"], raw["C8"]) == ("supported", "supported")
-    judged = _verdicts(pd.DataFrame(rows), {})
-    assert {judged[name] for name in ("C1", "C6", "C8")} == {"insufficient"}
+    return pd.DataFrame(rows)
 
 
-def _verdicts(cells: pd.DataFrame, replaced: dict[str, str]) -> dict[str, str]:
-    """Verdicts by the controlled measure; quantities that no frozen policy has are the same everywhere."""
+def _verdicts(cells: pd.DataFrame, replaced: dict[str, str], measure: str = CONTROLLED) -> dict[str, str]:
+    """Verdicts by this measure; quantities that no frozen policy has are the same everywhere."""
     others = {name: 0.0 for name in ALL if name not in cells}
-    cells = cells.assign(**others, **{name: cells[raw] for name, raw in replaced.items()})
+    cells = cells.assign(**(others | {name: cells[raw] for name, raw in replaced.items()}))
     star = {"estimate": None, "interval": None, "identifying_share": None, "not_identified": "none"}
     stars = {measure: {"eq_15_over_grid": star} for measure in MEASURES}
-    claims = check_claims(cells, {"fit": "none"}, stars, "proxy")["claims"]
-    return {name: str(claim[CONTROLLED]["verdict"]) for name, claim in claims.items()}
+    claims = check_claims(cells, {"fit": "none"}, stars, "proxy", paired=False)["claims"]
+    return {name: str(claim[measure]["verdict"]) for name, claim in claims.items()}

@@ -81,6 +81,8 @@ FORMATS = {
         {"prompt": "Hello.", "chosen": "a", "rejected": "b"},
         ["earlier_turns"],
     ),
+    "an answer that repeats its prompt alone": (PAIR | {"chosen": "Why? So."}, PAIR | {"chosen": "Why? So."}, []),
+    "an answer in JSON": (PAIR | {"chosen": '[{"a": 1}]'}, PAIR | {"chosen": '[{"a": 1}]'}, []),
     "a system's turn": (
         {
             "prompt": said("system: Be brief.", "user: Why?"),
@@ -109,6 +111,40 @@ def test_every_format_of_trl_is_read_and_what_the_papers_way_leaves_out_is_named
 ) -> None:
     assert read_texts(row, "row 1") == pair
     assert left_out(row) == missing
+
+
+@pytest.mark.parametrize("prompt", [None, "", " ", []])
+def test_an_empty_prompt_beside_conversations_is_none(prompt: Any) -> None:
+    row = message_row() | {"prompt": prompt}
+    assert (read_texts(row, "row 1"), left_out(row)) == (PAIR, [])
+
+
+@pytest.mark.parametrize("column", ["question", "Instruction", "input", "Prompt"])
+def test_a_prompt_of_another_name_is_not_made_up_from_the_answers(column: str) -> None:
+    row = {column: "Is it?", "chosen": "It is so.", "rejected": "It is not."}
+    with pytest.raises(DataError, match=rf"^row 1: found no column prompt, but \['{column}'\]; expected"):
+        read_texts(row, "row 1")
+    assert read_texts(row | {column: None}, "row 1")["prompt"] == "It is "
+    assert read_texts(message_row() | {column: "Is it?"}, "row 1") == PAIR
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": " Why?", "chosen": "Why? Because.", "rejected": "\nWhy?No."}, "answers repeat the prompt"),
+        (PAIR | {"prompt": json.dumps(TALK)}, "messages as text"),
+        (PAIR | {"chosen": str(TALK)}, "messages as text"),
+        (PAIR | {"rejected": '[ {"value": "Why?", "from": "human"}]'}, "messages as text"),
+    ],
+)
+def test_rows_of_the_hub_that_would_be_trained_on_wrongly_are_dropped_by_reason(
+    row: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row, *(message_row(prompt=f"Why {number}?") for number in range(20))]
+    monkeypatch.setattr("pessimism.data.preferences.hub_revision", lambda *_: "c0ffee")
+    monkeypatch.setattr(sources, "hub_rows", lambda *_: rows)
+    record = load_preferences(replace(EMBEDDED, source="hub", name="a/b", limit=None), 42).record
+    assert record["rows_dropped"] == {reason: 1}
 
 
 def test_keys_beside_role_and_content_make_no_other_context() -> None:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from pessimism.checks import preflight, startup
+from pessimism.data import embedded_world
+from pessimism.data.hashing import content_hash
 from pessimism.errors import ParamsError, ResourceError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
@@ -104,6 +107,7 @@ def test_bytes_of_weights_are_no_more_than_real_ones(tiny_world: Any) -> None:
         model = load_policy_base(params)
         config = model.config
         identity = {"parameters": model.num_parameters(), "revision": None}
+        identity |= {"content_sha256": content_hash(layout.BASE_WEIGHTS)}
         size = {"vocabulary": config.vocab_size, "hidden_size": config.hidden_size}
         records.write_json(
             layout.base_record("policy"), {"source": policy.source, "name": policy.name, **identity, **size}
@@ -253,9 +257,9 @@ def test_a_whole_run_is_refused_for_a_model_that_cannot_be_used(project: Path, e
 
 def test_a_whole_run_is_refused_for_too_few_problems(project: Path, edit: Edit, tmp_path: Path) -> None:
     """Found by the first online run, they had cost every checkpoint."""
-    rows = [json.dumps({"question": f"{row} + 1?", "answer": f"#### {row + 1}"}) for row in range(6)]
-    for split in ("train", "test"):
-        (tmp_path / f"gsm8k_{split}.jsonl").write_text("\n".join(rows))
+    for split, first in (("train", 0), ("test", 6)):  # no problem in both, which would be dropped from train
+        rows = [{"question": f"{row} + 1?", "answer": f"#### {row + 1}"} for row in range(first, first + 6)]
+        (tmp_path / f"gsm8k_{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for key, value in {"kind": "gsm8k", "source": "path", "name": str(tmp_path), "heldout": 2}.items():
         edit(SCALE, f"tasks.{key}", value)
     edit(SCALE, "online.batch_size", 6)
@@ -264,6 +268,24 @@ def test_a_whole_run_is_refused_for_too_few_problems(project: Path, edit: Edit, 
     message = r"tasks: found 4 problems in split train; expected online.batch_size \(6\) or more"
     with pytest.raises(ParamsError, match=message):
         preflight.check(load_params())
+
+
+def test_the_least_that_training_the_embedded_base_takes_is_no_more_than_it_takes(
+    tiny_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound must refuse nothing that would have fitted."""
+    from pessimism.models.embedded import make_model, make_tokenizer
+
+    sizes = tiny_world.scale.embedded
+    texts = embedded_world.base_corpus(np.random.default_rng(0), 100)
+    least = min(sum(map(sys.getsizeof, (text, *text))) for text in texts)
+    matrices = sum(weight.numel() for weight in make_model(sizes, make_tokenizer()).parameters() if weight.dim() == 2)
+    needed = 4 * 4 * matrices + least * sizes.steps * sizes.batch_size
+    monkeypatch.setattr(resources, "free_ram", lambda: needed)
+    preflight.check(tiny_world)
+    monkeypatch.setattr(resources, "free_ram", lambda: needed // 2)
+    with pytest.raises(ResourceError, match=r"^scales/tiny.yaml: embedded: found a model of 16,384 weights or more"):
+        preflight.check(tiny_world)
 
 
 def test_every_missing_local_file_is_told_at_once(project: Path, edit: Edit) -> None:

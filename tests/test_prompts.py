@@ -170,6 +170,18 @@ def test_a_token_that_a_text_spells_is_text_and_no_second_end() -> None:
     assert fit_prompt(tokenizer, spelling, LengthParams(5, 5, 8)) == "5 apples.<|im_start|>"
 
 
+@pytest.mark.parametrize("word", ["<eos>", "<pad>"])
+def test_a_special_token_among_the_words_of_the_embedded_world_is_text_there(word: str) -> None:
+    """Its vocabulary is of whole words: split from special tokens, they are found again among those."""
+    tokenizer = make_tokenizer()
+    special = tokenizer.convert_tokens_to_ids(word)
+    text = f"5+3=8\n{word}\n#### 8{word}"
+    pair = encode_pair(tokenizer, f"{QUESTION}{word}", text, "8", LONG, PROTOCOL)
+    found = [*pair.prompt_ids, *pair.chosen_ids[:-1], *plain_ids(tokenizer, text), *plain_ids(tokenizer, word)]
+    assert special not in found and tokenizer.unk_token_id in found
+    assert pair.chosen_ids[-1] == tokenizer.eos_token_id
+
+
 def test_a_text_without_special_tokens_has_the_ids_of_the_whole_rendered_prompt() -> None:
     tokenizer = chat_tokenizer()
     text, _ = rendered_turn(tokenizer, QUESTION, PROTOCOL.enable_thinking)

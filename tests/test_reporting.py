@@ -100,7 +100,7 @@ def test_the_page_needs_nothing_else(default: Path) -> None:
 
 def test_the_page_says_where_its_numbers_come_from(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
-    assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper, offline objective dpo, " in html
+    assert "3 betas × 3 seeds × 2 arms (proxy, placebo), scale tiny, protocol paper; offline objective dpo, " in html
     assert printed.SOURCE.replace("'", "&#x27;") in html
     for row in printed.BETAS:
         assert number(row.augc) in html
@@ -301,6 +301,16 @@ def test_a_claim_has_both_measures_beside_each_other() -> None:
     assert c10[7] == Entry("–")
     assert c2[7] == Entry("–", "a run has no finite value")
     assert sum(span for _, span in table.groups) == len(table.headers) == len(c1)
+
+
+@pytest.mark.parametrize(
+    ("direction", "says"), [("depends on beta", "two-sided"), (None, "this direction alone")], ids=["either", "one"]
+)
+def test_a_claim_without_an_opposite_says_why(direction: str | None, says: str) -> None:
+    found = judged("insufficient", p_opposite=None, p_opposite_adjusted=None)
+    claim = {"statement": "", "note": "", "predicted": direction, "paper": found, "controlled": found}
+    row = claim_tables.claims_table({"C1": claim}).rows[0]
+    assert row[5] == row[9] == Entry("0.04", says)
 
 
 @pytest.mark.parametrize(
@@ -570,6 +580,7 @@ def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: s
 STRENGTHLESS = Invented(percentiles=(), offline="likelihood", arms=("uncoupled", "placebo"))
 
 
+@pytest.mark.usefixtures("more_objectives")
 def test_an_objective_without_strength_has_runs_but_nothing_over_beta(tmp_path: Path) -> None:
     html = run_stages(tmp_path, STRENGTHLESS)
     claims = json.loads((tmp_path / layout.CLAIMS).read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -81,6 +82,32 @@ def test_a_file_that_git_does_not_restore_is_told(committed: Path, monkeypatch: 
 def test_without_a_commit_there_is_no_way_back(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     with refused("error: `git ls-tree` failed .* expected a Git repository with a commit"):
+        cli.main(["restore"])
+
+
+def test_a_project_below_its_repository_is_restored_and_none_other(
+    committed: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git's own paths begin at the repository: read so, the outer project's files prove the inner one's."""
+    copy = Path("inner")
+    copy.mkdir()
+    for name in ("params.yaml", "scales", "protocols"):
+        (shutil.copytree if Path(name).is_dir() else shutil.copy)(name, copy / name)
+    git("add", "--all")
+    git("commit", "-q", "-m", "inner")
+    edit("params.yaml", "seeds", [7])
+    edit("inner/params.yaml", "seeds", [8])
+    monkeypatch.chdir(copy)
+    assert restore.restore().splitlines()[:-1] == ["restored params.yaml"]
+    assert git("status", "--porcelain").split() == ["M", "params.yaml"], "of the outer project"
+
+
+def test_where_the_commit_holds_no_parameters_nothing_is_proved(
+    committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_unseen()
+    monkeypatch.chdir("protocols")
+    with refused(f"error: found no params.yaml of {Path.cwd()} in the last commit; expected the directory of a proj"):
         cli.main(["restore"])
 
 

@@ -347,7 +347,7 @@ def test_holm_is_over_the_secondary_claims_of_the_paper(tmp_path: Path, score: S
     rows = {row["number"]: row for row in found["trends"] if row["measure"] == "paper"}
     about = {name: row["claim"] for name, row in rows.items() if row["claim"]}
     assert about == {"augc": "C1", "onset_step": "C7"} and rows["final_gap"]["p_adjusted"] is None
-    first, guard = rows["augc"], rows["signed_augc_excess"]
+    first, guard = rows["augc"], trends(found)["controlled_signed_augc_excess"]
     assert first["family"] == 8 and first["p_adjusted"] == pytest.approx(8 * max(first["p"], guard["p"]))
     primary = trends(found)["controlled_signed_augc_excess"]
     assert primary["claim"] == "C1" and primary["family"] == 7
@@ -367,14 +367,16 @@ def test_a_claim_is_shown_with_its_guard(tmp_path: Path, score: Score, capsys: p
     values = {(beta, s): beta + s / 10 for beta in (1.0, 2.0, 3.0) for s in range(3)}
     both = pd.concat([sweep(values).assign(arm=arm) for arm in ("on", "off")])
     arguments = [write(tmp_path / "run.csv", both), "--beta", "b", "--seed", "s", "--arm", "arm", "--placebo", "off"]
+    arguments += ["--proxy-sd", 1, "--true-sd", 1]
     rows = {row["number"]: row for row in score(*arguments)["trends"]}
-    augc, guard = rows["augc"], rows["signed_augc_excess"]
-    assert augc["guard"] == guard["number"] and guard["guard"] is None and guard["p_guarded"] is None
+    augc, guard = rows["augc"], rows["controlled_signed_augc_excess"]
+    assert augc["guard"] == guard["number"] and guard["guard"] is None and guard["p_guarded"] == guard["p"]
     assert augc["p"] == pytest.approx(1 / 1680) and augc["p_guarded"] == guard["p"] == 1.0
     cli.main(["score", *map(str, arguments)])
     text = " ".join(capsys.readouterr().out.split())
     assert "augc C1 +1.00 0.0006 1 1 1 1 1 permutation" in text
-    assert "Beside augc and onset_step signed_augc_excess must rise too: the larger p counts." in text
+    guarded = "controlled_signed_augc_excess must rise too beside augc, onset_step and controlled_onset_step"
+    assert f"{guarded}: the larger p counts." in text
 
 
 def runs_of(values: dict[float, list[float]]) -> pd.DataFrame:

@@ -17,17 +17,21 @@ from typing import Any
 from pessimism.checks import startup
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
-from pessimism.errors import ParamsError, PessimismError, SourceError
+from pessimism.errors import ParamsError, PessimismError, ResourceError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import strength_in
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
 from pessimism.machine import hub, resources
 from pessimism.machine.hub import Kind
+from pessimism.machine.resources import GIB
 from pessimism.offline.objective import find_objective
 from pessimism.tasks.parts.problems import load_problems, usable_task
 
 ROLES = ("policy", "reward")
+FLOAT32_BYTES = 4
+TEXT_BYTES = 200
+"""Of one problem and its solution as Python holds them; real ones take more."""
 
 
 def check(params: Params) -> None:
@@ -42,6 +46,7 @@ def check(params: Params) -> None:
     """
     _check_objectives(params)
     _check_machine(params)
+    _check_embedded_fits(params)
     models = [partial(_check_model, params, role) for role in ROLES]
     _all_of([*models, partial(_check_preferences, params), partial(_check_problems, params)])
     _check_hub(params)
@@ -101,6 +106,26 @@ def _check_machine(params: Params) -> None:
     if params.scale.device == "cuda":
         for stage in startup.HELD:
             startup.check_weights_fit(params, stage)
+
+
+def _check_embedded_fits(params: Params) -> None:
+    """Check that the base of the embedded world can be trained, where prepare_base trains it.
+
+    Counts the weights of its matrices, each with its gradient and AdamW's two averages, and the texts it is trained on.
+    """
+    scale = params.scale
+    sizes = scale.embedded
+    if sizes is None or "embedded" not in (scale.policy.source, scale.reward.source):
+        return
+    matrices = sizes.layers * sizes.hidden_size * (3 * sizes.intermediate_size + 2 * sizes.hidden_size)
+    needed = 4 * FLOAT32_BYTES * matrices + TEXT_BYTES * sizes.steps * sizes.batch_size
+    free = resources.free_ram()
+    if free < needed:
+        raise ResourceError(
+            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {matrices:,} weights or more and "
+            f"{sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; expected "
+            f"at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or batch_size"
+        )
 
 
 def _check_hub(params: Params) -> None:

@@ -18,11 +18,12 @@ from pessimism.measures.intervals import Interval
 class Guard:
     """A second quantity whose trend must hold too, where the first one also moves when nothing is hacked.
 
-    Noise that grows with beta makes a clipped area larger and an onset earlier, and the paper's gap divides by where a
-    run starts. The guard's mean depends on neither.
+    Noise that grows with beta makes a clipped area larger and an onset earlier. The paper's gap divides by where a run
+    starts, and two rewards that improve alike move it. Checkpoints differ before they learn online. The guard's mean
+    depends on none of these.
 
     Attributes:
-        name: column of plots/cells.csv, 0 on average where nothing is hacked.
+        name: column of plots/cells.csv, 0 on average where nothing is hacked; of either measure.
         predicted: the trend that it must have where the claim holds, RISES or FALLS.
     """
 
@@ -37,7 +38,7 @@ class Quantity:
     Attributes:
         name: column of plots/cells.csv, or what is fitted to one.
         unit: of the values.
-        guard: what must hold beside its trend; None where noise and starting level cannot move its mean.
+        guard: what must hold beside its trend; None where nothing but the claim can move its mean.
     """
 
     name: str

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pessimism.claims.kinds import Quantity
 from pessimism.claims.statements import CLAIMS, primary_by
 from pessimism.claims.trend_kinds import UNPAIRED, OverBeta
-from pessimism.claims.verdicts import ClaimTest, Verdict, both, verdicts
+from pessimism.claims.verdicts import ClaimTest, NoTest, Verdict, both, verdicts
 from pessimism.measures.contrasts import groups_ps
 from pessimism.measures.trends import spearman
 from pessimism.scoring.column import Column
@@ -63,7 +64,7 @@ def _family(measure: str, runs: pd.DataFrame) -> list[dict[str, Any]]:
     quantities = {claim.name: claim.kind.quantity(measure) for claim in CLAIMS if isinstance(claim.kind, OverBeta)}
     claims = {quantity.name: claim for claim, quantity in quantities.items()}
     guards = {quantity.name: quantity.guard.name for quantity in quantities.values() if quantity.guard}
-    judged = verdicts(_claim_tests(measure, tests, runs["beta"].nunique()), primary_by(measure))
+    judged = verdicts(_claim_tests(measure, tests, runs), primary_by(measure))
     rows = []
     for name, (method, test) in tests.items():
         verdict = judged[claims[name]] if name in claims else None
@@ -93,22 +94,29 @@ def _judged(guard: str | None, verdict: Verdict | None) -> dict[str, Any]:
     }
 
 
-def _claim_tests(measure: str, tests: Mapping[str, tuple[str, ClaimTest]], betas: int) -> dict[str, ClaimTest]:
+def _claim_tests(measure: str, tests: Mapping[str, tuple[str, ClaimTest]], runs: pd.DataFrame) -> dict[str, ClaimTest]:
     """Test of every claim of a measure that has one in the pipeline.
 
     A claim that the log cannot test counts as if nothing spoke for it or against it: its quantity, or that quantity's
     guard, takes more than rewards, or a placebo.
     """
-    tested = [claim for claim in CLAIMS if claim.kind.counts_in_family(betas)]
+    tested = [claim for claim in CLAIMS if claim.kind.counts_in_family(runs["beta"].nunique())]
     family = {claim.name: ClaimTest(1.0, None if claim.kind.two_sided else 1.0) for claim in tested}
-    for claim in tested:
-        quantity = claim.kind.quantity(measure)
-        guard = quantity.guard
-        if quantity.name in tests and (guard is None or guard.name in tests):
-            parts = [tests[quantity.name][1], *([tests[guard.name][1]] if guard else [])]
-            found = both(parts[0], parts[-1])
-            family[claim.name] = found if isinstance(found, ClaimTest) else family[claim.name]
-    return family
+    guarded = {claim.name: _with_guard(claim.kind.quantity(measure), tests, runs) for claim in tested}
+    return family | {name: test for name, test in guarded.items() if isinstance(test, ClaimTest)}
+
+
+def _with_guard(
+    quantity: Quantity, tests: Mapping[str, tuple[str, ClaimTest]], runs: pd.DataFrame
+) -> ClaimTest | NoTest | None:
+    """Test of a claim's quantity and of its guard, which may be of the other measure; None where the log lacks one."""
+    if quantity.name not in tests:
+        return None
+    test = tests[quantity.name][1]
+    if quantity.guard is None:
+        return test
+    guard = ALL[quantity.guard.name]
+    return both(test, trend(runs, guard)[1]) if _every_run_has(runs, guard) else None
 
 
 def _every_run_has(runs: pd.DataFrame, column: Column) -> bool:

@@ -48,7 +48,6 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
     """
     runs = over_beta(cells, params.primary_arm)
     seeds, betas = size(cells, params.primary_arm)
-    generator = rng.generator(params.root_seed, "mechanism")
     paired = params.protocol.paired_seeds
     record: dict[str, Any] = {
         "seeds": seeds,
@@ -59,15 +58,18 @@ def mechanism_record(cells: pd.DataFrame, disagreement: pd.DataFrame, params: Pa
     for measure in MEASURES:
         chain, outcome = CHAIN[measure], CHAIN[measure][-1]
         record[measure] = {
-            "chain": [link(runs, x, y, paired, generator) for x, y in itertools.pairwise(chain)],
-            "augc_by_covariate": [link(runs, x, outcome, paired, generator) for x in COVARIATES[measure]],
-            "conservatism": [link(runs, "beta", x, paired, generator) for x in COVARIATES[measure][1:]],
+            "chain": [link(runs, x, y, paired, params.root_seed) for x, y in itertools.pairwise(chain)],
+            "augc_by_covariate": [link(runs, x, outcome, paired, params.root_seed) for x in COVARIATES[measure]],
+            "conservatism": [link(runs, "beta", x, paired, params.root_seed) for x in COVARIATES[measure][1:]],
         }
     return record | {"calibration": _calibration(disagreement, params.primary_arm)}
 
 
-def link(runs: pd.DataFrame, x: str, y: str, paired: bool, generator: np.random.Generator) -> dict[str, Any]:
+def link(runs: pd.DataFrame, x: str, y: str, paired: bool, root_seed: int) -> dict[str, Any]:
     """Correlation of two columns over the runs, within seeds where paired, with its null interval and two-sided p.
+
+    Where matchings are drawn, every link has a stream of its own, and neither the names of the seeds nor the units of
+    the values change what it draws.
 
     Returns:
         ``from``, ``to``, ``correlation`` in [-1, 1], ``null_interval``, ``p``; null where a run has no value, a
@@ -82,7 +84,7 @@ def link(runs: pd.DataFrame, x: str, y: str, paired: bool, generator: np.random.
     if any(value is None for value in correlations):
         return empty
     observed = float(np.mean([value for value in correlations if value is not None]))
-    null = _null(pairs, generator)
+    null = _null(pairs, rng.generator(root_seed, "mechanism", x, y))
     interval = resample_interval(null, np.full(len(null), 1 / len(null)))
     return {
         "from": x,
@@ -96,7 +98,7 @@ def link(runs: pd.DataFrame, x: str, y: str, paired: bool, generator: np.random.
 def _null(pairs: list[tuple[np.ndarray, np.ndarray]], generator: np.random.Generator) -> np.ndarray:
     """Mean correlation over groups of every matching within them, or of many random ones and the observed one."""
     seeds, betas = len(pairs), len(pairs[0][0])
-    ranked = [(_centred_ranks(x_K), _centred_ranks(y_K)) for x_K, y_K in pairs]
+    ranked = sorted((_in_order(*map(_centred_ranks, pair)) for pair in pairs), key=lambda pair: pair.tolist())
     if math.factorial(betas) ** seeds <= MOST_ENUMERATED:
         orders = np.array(list(itertools.permutations(range(betas))))
         by_order = [y_K[orders] @ x_K for x_K, y_K in ranked]
@@ -105,6 +107,11 @@ def _null(pairs: list[tuple[np.ndarray, np.ndarray]], generator: np.random.Gener
     for x_K, y_K in ranked:
         drawn += generator.permuted(np.tile(y_K, (RESAMPLES, 1)), axis=1) @ x_K / seeds
     return np.append(drawn, np.mean([x_K @ y_K for x_K, y_K in ranked]))
+
+
+def _in_order(x_K: np.ndarray, y_K: np.ndarray) -> np.ndarray:
+    """(2, K) both series, their points in the order of their values."""
+    return np.stack([x_K, y_K])[:, np.lexsort((y_K, x_K))]
 
 
 def _centred_ranks(values_K: np.ndarray) -> np.ndarray:

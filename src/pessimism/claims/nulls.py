@@ -1,7 +1,7 @@
 """Invented runs in which nothing is hacked and yet something differs between betas, as it may in real ones.
 
-A run has two rewards over steps whose means never change. The paper's gap is of training batches, the controlled one of
-the held-out problems. Every run has a placebo that starts from the same batch and the same answers.
+A run has two rewards over steps whose means stay or rise alike. The paper's gap is of training batches, the controlled
+one of the held-out problems. Every run has a placebo that starts from the same batch and the same answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ STEPS = 24
 """Of training, at each of which the paper's measure takes a batch."""
 EVALUATE_EVERY = 6
 BATCH, PROBLEMS = 32, 256
-ALIKE = (1.0, 1.0, 1.0)
+EQUAL = (1.0, 1.0, 1.0)
+FEW_PROBLEMS = 32
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,21 @@ class Null:
         true_start: accuracy by beta.
         autocorrelation: of the noise from one measured step to the next.
         heavy: whether a run's noise is scaled so that what it adds up to has a t distribution with 3 degrees.
+        alike: how far both rewards of the trained runs rise by the last step, by beta, each in standard deviations of
+            one response.
+        problems: held-out ones, of which the controlled gap takes means.
         world: share of the variance between trained runs that all seeds of a beta have in common; 0: runs do not differ
             but for noise.
     """
 
     name: str
-    noise: tuple[float, ...] = ALIKE
-    proxy_start: tuple[float, ...] = ALIKE
+    noise: tuple[float, ...] = EQUAL
+    proxy_start: tuple[float, ...] = EQUAL
     true_start: tuple[float, ...] = (0.6, 0.6, 0.6)
     autocorrelation: float = 0.0
     heavy: bool = False
+    alike: tuple[float, ...] = (0.0, 0.0, 0.0)
+    problems: int = PROBLEMS
     world: float = 0.0
 
 
@@ -55,28 +61,41 @@ NULLS = (
     Null("noise ×1, ×2, ×4; the placebo's ×1", noise=(1, 2, 4)),
     Null("noise ×4, ×1, ×4; the placebo's ×1", noise=(4, 1, 4)),
     Null("start: accuracy 0.7, 0.5, 0.3, proxy 2, 1, 0.5", proxy_start=(2, 1, 0.5), true_start=(0.7, 0.5, 0.3)),
+    Null(
+        "both rewards improve alike, by 0.1, 0.3, 0.9 sd",
+        proxy_start=(0.5, 0.5, 0.5),
+        true_start=(0.5, 0.5, 0.5),
+        alike=(0.1, 0.3, 0.9),
+    ),
+    Null(f"noise ×1, ×2, ×4, on {FEW_PROBLEMS} problems", noise=(1, 2, 4), problems=FEW_PROBLEMS),
     Null("nothing, with noise of autocorrelation 0.9", autocorrelation=0.9),
     Null("nothing, with noise of a t distribution with 3 degrees", heavy=True),
     Null(WORLD, world=0.5),
 )
 
 
-def runs(null: Null, seeds: int, experiments: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """(E, S, K) of every column of plots/cells.csv that is made from the rewards and that a claim is about."""
+def runs(
+    null: Null, seeds: int, experiments: int, generator: np.random.Generator, paired: bool = False
+) -> dict[str, np.ndarray]:
+    """(E, S, K) of every column of plots/cells.csv that is made from the rewards and that a claim is about.
+
+    Where seeds are ``paired``, half of the variance of a run's noise is that of its seed, the same at all betas.
+    """
     shape = (experiments, 2, seeds, len(null.noise))
     scale = np.stack([np.array(null.noise), np.ones(len(null.noise))])[None, :, None]
     if null.heavy:
         scale = scale / np.sqrt(generator.chisquare(3, size=shape))
     drift = _drift(null, shape, generator)
-    paper_proxy, paper_true = _rewards(null, BATCH, np.arange(STEPS), scale, drift, generator)
-    proxy, true = _rewards(null, PROBLEMS, np.arange(0, STEPS + 1, EVALUATE_EVERY), scale, drift, generator)
-    paper = paper_proxy / np.abs(paper_proxy[..., :1]) - paper_true / paper_true[..., :1]
+    evaluated = np.arange(0, STEPS + 1, EVALUATE_EVERY)
+    paper_proxy, paper_true = _rewards(null, BATCH, np.arange(STEPS), scale, drift, generator, paired)
+    proxy, true = _rewards(null, null.problems, evaluated, scale, drift, generator, paired)
+    start = np.maximum(paper_true[..., :1], 1 / BATCH)  # no smaller than one right answer, as a mean of answers
+    paper = (paper_proxy / np.abs(paper_proxy[..., :1]) - paper_true / start)[:, 0]
     controlled = proxy - proxy[..., :1] - (true - true[..., :1]) / _true_sd(null)
     clipped = areas(np.maximum(controlled, 0), EVALUATE_EVERY)
     return {
-        "augc": areas(np.maximum(paper[:, 0], 0), 1),
-        "signed_augc_excess": areas(paper[:, 0] - paper[:, 1], 1),
-        "onset_step": onsets(paper[:, 0], _pooled_threshold(paper[:, 0]), 1),
+        "augc": areas(np.maximum(paper, 0), 1),
+        "onset_step": onsets(paper, _pooled_threshold(paper), 1),
         "controlled_augc_excess": clipped[:, 0] - clipped[:, 1],
         "controlled_signed_augc_excess": areas(controlled[:, 0] - controlled[:, 1], EVALUATE_EVERY),
         "controlled_onset_step": onsets(controlled[:, 0], CONTROLLED_THRESHOLD, EVALUATE_EVERY),
@@ -112,17 +131,24 @@ def _drift(null: Null, shape: tuple[int, ...], generator: np.random.Generator) -
 
 
 def _rewards(
-    null: Null, count: int, steps_T: np.ndarray, scale: np.ndarray, drift: np.ndarray, generator: np.random.Generator
+    null: Null,
+    count: int,
+    steps_T: np.ndarray,
+    scale: np.ndarray,
+    drift: np.ndarray,
+    generator: np.random.Generator,
+    paired: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(E, 2, S, K, T) mean proxy and true reward of so many responses; trained run and placebo share the first step."""
     shape = (*drift.shape[:-1], len(steps_T))
     size = np.broadcast_to(scale, shape[:-1])[..., None] / np.sqrt(count)
-    proxy = np.array(null.proxy_start)[:, None] + size * _noise(shape, null.autocorrelation, generator)
-    true = np.array(null.true_start)[:, None] + size * _true_sd(null) * _noise(shape, null.autocorrelation, generator)
-    proxy += drift * steps_T / STEPS
+    alike = np.array([null.alike, np.zeros(shape[-2])])[:, None, :, None] * steps_T / STEPS
+    proxy_noise, true_noise = (size * _noise(null, shape, paired, generator) for _ in range(2))
+    proxy = np.array(null.proxy_start)[:, None] + proxy_noise + alike + drift * steps_T / STEPS
+    true = np.array(null.true_start)[:, None] + _true_sd(null) * (true_noise + alike)
     for rewards in (proxy, true):
         rewards[:, 0, ..., 0] = rewards[:, 1, ..., 0]
-    return proxy, np.maximum(true, 1 / count)
+    return proxy, true
 
 
 def _true_sd(null: Null) -> np.ndarray:
@@ -131,7 +157,16 @@ def _true_sd(null: Null) -> np.ndarray:
     return np.asarray(np.sqrt(accuracy * (1 - accuracy)))[:, None]
 
 
-def _noise(shape: tuple[int, ...], autocorrelation: float, generator: np.random.Generator) -> np.ndarray:
+def _noise(null: Null, shape: tuple[int, ...], paired: bool, generator: np.random.Generator) -> np.ndarray:
+    """Standard normal; where seeds are paired, half of its variance is the same at all betas of a seed."""
+    own = _over_steps(shape, null.autocorrelation, generator)
+    if not paired:
+        return own
+    of_seed = _over_steps((*shape[:-2], 1, shape[-1]), null.autocorrelation, generator)
+    return np.asarray((own + of_seed) / np.sqrt(2))
+
+
+def _over_steps(shape: tuple[int, ...], autocorrelation: float, generator: np.random.Generator) -> np.ndarray:
     """Standard normal over the last axis, each step with this correlation to the one before."""
     noise = generator.normal(size=shape)
     for step in range(1, shape[-1]):
@@ -160,22 +195,24 @@ class FalseRate:
 CLIPPED = {"controlled_signed_augc_excess": "controlled_augc_excess"}
 
 
-def false_rates(null: Null, seeds: int, experiments: int, generator: np.random.Generator) -> list[FalseRate]:
-    """Rates of every claim that is about rewards alone, in unpaired designs."""
-    columns = runs(null, seeds, experiments, generator)
+def false_rates(
+    null: Null, seeds: int, experiments: int, generator: np.random.Generator, paired: bool = False
+) -> list[FalseRate]:
+    """Rates of every claim that is about rewards alone."""
+    columns = runs(null, seeds, experiments, generator, paired)
     return [
-        _false_rate(claim.name, measure, claim.kind, columns)
+        _false_rate(claim.name, measure, claim.kind, columns, paired)
         for claim in statements.CLAIMS
         for measure in MEASURES
         if isinstance(claim.kind, OverBeta) and claim.kind.quantity(measure).name in columns
     ]
 
 
-def _false_rate(claim: str, measure: str, kind: OverBeta, columns: Mapping[str, np.ndarray]) -> FalseRate:
+def _false_rate(claim: str, measure: str, kind: OverBeta, columns: Mapping[str, np.ndarray], paired: bool) -> FalseRate:
     quantity = kind.quantity(measure)
-    tests = kind.test_tables(columns[quantity.name], paired=False)
+    tests = kind.test_tables(columns[quantity.name], paired)
     if quantity.guard is not None:
-        guard = trend_tests(columns[quantity.guard.name], quantity.guard.predicted, paired=False)
+        guard = trend_tests(columns[quantity.guard.name], quantity.guard.predicted, paired)
         tests = both_of_many(tests, guard)
     before = columns[CLIPPED.get(quantity.name, quantity.name)]
     return FalseRate(

@@ -36,10 +36,15 @@ class Claim:
     primary: str = ""
 
 
-PAPER_AREA_RISES = Guard("signed_augc_excess", RISES)
-CONTROLLED_AREA_RISES = Guard("controlled_signed_augc_excess", RISES)
-"""An earlier onset, or a larger clipped area, speaks of hacking only where the signed area above the placebo is larger:
-its mean is 0 for runs that do not change, however noisy they are and wherever they start."""
+AREA_RISES = Guard("controlled_signed_augc_excess", RISES)
+"""An earlier onset, or a larger clipped area, speaks of hacking only where this signed area is larger too. Its mean is
+0 for runs that do not change and for those whose rewards improve alike, however noisy and wherever they start. The
+paper's own gap divides each reward by its start, so that rewards which improve alike leave a gap: no area of it guards.
+"""
+DISAGREEMENT_RISES = Guard("controlled_ensemble_std_excess", RISES)
+AGREEMENT_RISES = Guard("controlled_uq_gap_correlation_excess", RISES)
+"""Checkpoints of other betas differ in the ensemble's std, and in how it follows the gap, before they learn anything
+online. What a run has above its placebo is 0 on average for a policy that does not change."""
 
 CLAIMS = (
     Claim(
@@ -48,7 +53,7 @@ CLAIMS = (
         "sections 7.1 and 7.2",
         Trend(
             RISES,
-            paper=Quantity("augc", "gap × steps", guard=PAPER_AREA_RISES),
+            paper=Quantity("augc", "gap × steps", guard=AREA_RISES),
             controlled=Quantity("controlled_signed_augc_excess", "base sd × steps, above the placebo"),
             ratio=True,
         ),
@@ -88,7 +93,7 @@ CLAIMS = (
             paper=Quantity("response_diversity", "cosine distance"),
             controlled=Quantity("within_prompt_diversity", "cosine distance"),
         ),
-        note="The published numbers have no trend: 0.121, 0.132, 0.108.",
+        note="The published numbers rise, then fall: 0.121, 0.132, 0.108.",
     ),
     Claim(
         "C5",
@@ -107,11 +112,11 @@ CLAIMS = (
         "abstract and Table 1",
         Trend(
             RISES,
-            paper=Quantity("mean_ensemble_std", "reward"),
+            paper=Quantity("mean_ensemble_std", "reward", guard=DISAGREEMENT_RISES),
             controlled=Quantity("controlled_ensemble_std_excess", "base sd, above the placebo"),
         ),
         note="Checkpoints of other betas differ in it before they learn anything online; the controlled measure takes "
-        "what the online phase adds.",
+        "what the online phase adds, which must rise for the paper's measure too.",
     ),
     Claim(
         "C7",
@@ -119,8 +124,8 @@ CLAIMS = (
         "Table 1",
         Trend(
             FALLS,
-            paper=Quantity("onset_step", "steps", guard=PAPER_AREA_RISES),
-            controlled=Quantity("controlled_onset_step", "steps", guard=CONTROLLED_AREA_RISES),
+            paper=Quantity("onset_step", "steps", guard=AREA_RISES),
+            controlled=Quantity("controlled_onset_step", "steps", guard=AREA_RISES),
         ),
         note="A run without onset ranks behind every run with one. The paper's threshold is a percentile of the judged "
         "runs' own gaps; the controlled one is fixed.",
@@ -130,13 +135,21 @@ CLAIMS = (
         "Ensemble std correlates with the gap, more so at higher beta",
         "section 5.3",
         LevelAndTrend(
-            paper=Quantity("uq_gap_correlation", "Pearson r"),
+            paper=Quantity("uq_gap_correlation", "Pearson r", guard=AGREEMENT_RISES),
             controlled=Quantity("controlled_uq_gap_correlation_excess", "Pearson r, above the placebo"),
         ),
         note="Two tests, both of which must hold. The controlled correlation is over held-out problems, minus that of "
-        "the placebo. The published correlations have no trend: 0.12, -0.21, 0.10.",
+        "the placebo, and must rise for the paper's measure too. The published correlations fall, then rise: 0.12, "
+        "-0.21, 0.10.",
     ),
-    Claim("C9", "The exponent b of the power law is above 1", "Prop. 6.2", Exponent(above=1.0)),
+    Claim(
+        "C9",
+        "The exponent b of the power law is above 1",
+        "Prop. 6.2",
+        Exponent(above=1.0),
+        note="Tested in the paper's direction alone: where AUGC rises less than its noise, fitted exponents crowd "
+        "below 1, and their intervals are too short there.",
+    ),
     Claim("C10", "A practical beta* is identified", "Eq. 15", Identified(EQ_15_OVER_GRID)),
 )
 

@@ -36,7 +36,7 @@ from pessimism.scoring.measures import PAPER
 
 UNPAIRED = "permutation of the linear contrast between betas, and Welch's t"
 PAIRED = "permutation of the linear contrast within seeds, and t over seeds"
-TWO_TESTS = "not planned: two tests must hold"
+NOT_PLANNED = {"seeds_needed": "not planned: two tests must hold", "seeds_needed_for": None}
 
 
 def trend_method(paired: bool) -> str:
@@ -131,7 +131,7 @@ class Trend(OverBeta):
     def numbers(self, evidence: Evidence, family: int) -> dict[str, Any]:
         values_S_K = self.table(evidence)
         found = super().numbers(evidence, family)
-        found |= _plan(values_S_K, self.predicted, family, evidence.paired)
+        found |= NOT_PLANNED if found["guard"] else _plan(values_S_K, self.predicted, family, evidence.paired)
         return found | _ratio(values_S_K, evidence.paired) if self.ratio else found
 
 
@@ -153,7 +153,7 @@ class LevelAndTrend(OverBeta):
     def numbers(self, evidence: Evidence, family: int) -> dict[str, Any]:
         """``mean`` is that over seeds and betas, where every run has a value."""
         values_S_K = self.table(evidence)
-        found = super().numbers(evidence, family) | {"seeds_needed": TWO_TESTS, "seeds_needed_for": None}
+        found = super().numbers(evidence, family) | NOT_PLANNED
         if all_finite(values_S_K):
             betas = values_S_K.shape[1]
             found["mean"] = float(values_S_K.mean())

@@ -21,10 +21,10 @@ def check_cache() -> str:
     """Read every object of the cache that dvc.lock names as an output, those within directories included.
 
     Returns:
-        How many there are.
+        How many there are; outputs with the same content share one.
 
     Raises:
-        DataError: an object is missing or has other bytes, or this is no project of DVC.
+        DataError: the cache is empty, an object is missing or has other bytes, or this is no project of DVC.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -42,6 +42,11 @@ def check_cache() -> str:
     for name, output in used.items():
         for entry in _names(store, name):
             checked.setdefault(entry, _problem(store, entry, output))
+    if not any(_path(store, name).is_file() for name in used):
+        raise DataError(
+            f"found none of the {len(checked)} objects that dvc.lock names in DVC's cache, {store}; expected those of "
+            "a run, which no clone brings along: make reproduce"
+        )
     problems = [problem for problem in checked.values() if problem]
     if problems:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
@@ -50,7 +55,7 @@ def check_cache() -> str:
             f"{'; '.join([*problems[:SHOWN], *more])}; expected bytes whose MD5 is the object's name: remove what has "
             "other bytes, then run `dvc repro`, which makes it and what is missing again"
         )
-    return f"{len(checked)} objects of {len(used)} outputs in DVC's cache have the content that dvc.lock names"
+    return f"{len(checked)} objects in DVC's cache have the content that dvc.lock names"
 
 
 def _names(store: Path, name: str) -> Iterator[str]:

@@ -32,9 +32,14 @@ def restore() -> str:
         The files that were restored, and how many are now proved to be the committed ones.
 
     Raises:
-        DataError: there is no commit, or Git did not restore a file.
+        DataError: there is no commit, or it holds no params.yaml for this directory, or Git did not restore a file.
     """
     committed = _committed()
+    if layout.PARAMS not in committed:
+        raise DataError(
+            f"found no {layout.PARAMS} of {Path.cwd()} in the last commit; expected the directory of a project whose "
+            "parameters are committed: run this there"
+        )
     changed = _differing(committed)
     for path in changed:
         if path.is_file():
@@ -53,7 +58,7 @@ def restore() -> str:
 
 
 def _committed() -> dict[Path, str]:
-    """Git's hash of each file of RESTORED that the last commit holds."""
+    """Git's hash of each file of RESTORED that the last commit holds, by its path from this directory."""
     listed = _git("ls-tree", "-r", "-z", "HEAD", "--", *map(str, RESTORED))
     rows = [row.partition("\t") for row in listed.split("\0") if row]
     return {Path(name): description.split()[2] for description, _, name in rows}
@@ -62,7 +67,8 @@ def _committed() -> dict[Path, str]:
 def _differing(committed: dict[Path, str]) -> list[Path]:
     """Files whose bytes, which are all read, have another hash, and files that are missing."""
     present = [path for path in committed if path.is_file()]
-    found = _git("hash-object", "--stdin-paths", lines=present).split()
+    directory = Path(_git("rev-parse", "--show-prefix").removesuffix("\n"))  # from where hash-object reads its lines
+    found = _git("hash-object", "--stdin-paths", lines=[directory / path for path in present]).split()
     here = dict(zip(present, found, strict=True))
     return [path for path, expected in committed.items() if here.get(path) != expected]
 

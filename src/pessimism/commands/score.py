@@ -15,6 +15,7 @@ import pandas as pd
 
 from pessimism.claims.log_trends import log_trends
 from pessimism.claims.statements import CLAIMS
+from pessimism.claims.wording import listed
 from pessimism.commands.table import aligned
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
@@ -229,7 +230,8 @@ def _trends(trends: Sequence[Mapping[str, Any]], design: LogDesign) -> str:
     legend = (
         f"Spearman: rank correlation of {design.beta} with the mean over its runs, the median where one has no onset.",
         f"p: one-sided, of runs that are not paired: more hacking at higher {design.beta}; opposite p: less.",
-        f"guarded: what a claim is judged by. {_guards(trends)} Without a placebo that is 1.",
+        f"guarded: what a claim is judged by. {_guards(trends)} Where a log lacks that, without a placebo or "
+        "standard deviations, the p is 1.",
         f"Holm: guarded p corrected over the secondary claims of a measure; {_primary()} keeps its own. Rewards alone "
         f"test {tested}; the others count with p = 1, so that no corrected p is below that of a pipeline with unpaired "
         "seeds.",
@@ -246,7 +248,7 @@ def _guards(trends: Sequence[Mapping[str, Any]]) -> str:
         if row["guard"] and row["number"] not in guarded.setdefault(row["guard"], []):
             guarded[row["guard"]].append(row["number"])
     return " ".join(
-        f"Beside {' and '.join(names)} {guard} must rise too: the larger p counts." for guard, names in guarded.items()
+        f"{guard} must rise too beside {listed(names)}: the larger p counts." for guard, names in guarded.items()
     )
 
 

@@ -6,6 +6,8 @@ documents for preferences (https://huggingface.co/docs/trl/dataset_formats):
 - ``chosen`` and ``rejected`` as texts or as lists of messages, and ``prompt`` as a text, as messages, or not at all;
 - ultrafeedback_binarized's mixture: ``prompt`` as a text, and the whole conversation in ``chosen`` and ``rejected``.
 
+A prompt in a column of another name is not used, for what else belongs to it is unknown: such rows are refused.
+
 Of a conversation a pair holds what the paper's authors take of it: the ``prompt`` column, else the user's turns, and
 the last turn of the assistant on either side. What that leaves out is counted (:func:`left_out`).
 """
@@ -13,6 +15,7 @@ the last turn of the assistant on either side. What that leaves out is counted (
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +38,12 @@ COLUMNS = ("pair_id", "prompt", "chosen", "rejected")
 SIDES = ("chosen", "rejected")
 TEXTS = ("prompt", *SIDES)
 SYSTEM, USER, ASSISTANT = ROLES = ("system", "user", "assistant")
+OTHER_PROMPTS = frozenset({"question", "instruction", "query", "input", "problem", "context", "user", "prompts"})
+"""What data sets call the prompt, or a part of it, where none is called ``prompt``; in any case."""
 Messages = list[dict[str, str]]
+_WRITTEN_MESSAGES = re.compile(
+    r"""\s*\[\s*\{.*?["'](role|from)["']\s*:\s*["'](system|user|assistant|human|gpt)["']""", re.DOTALL
+)
 
 
 class UnusableRowError(DataError):
@@ -100,12 +108,13 @@ def load_preferences(params: PreferenceParams, root_seed: int) -> Preferences:
 def read_texts(row: Mapping[str, Any], where: str) -> dict[str, str]:
     """Prompt and both responses of a raw row, in whichever of the formats above.
 
-    The user's turns of a conversation without a ``prompt`` text are joined by blank lines. Where texts come without a
-    prompt, it is what both begin with, up to the last white space: TRL would cut within a word.
+    The user's turns of a conversation without a ``prompt`` text, or with an empty one, are joined by blank lines. Where
+    texts come without a prompt, it is what both begin with, up to the last white space: TRL would cut within a word.
 
     Raises:
-        DataError: a column is missing, or has none of these formats.
-        UnusableRowError: a side is empty, or has no turn of the assistant.
+        DataError: a column is missing, has none of these formats, or is the prompt under another name.
+        UnusableRowError: a side is empty or has no turn of the assistant, both repeat the prompt, or a text is a
+            written list of messages.
     """
     sources.check_columns(row, SIDES, where)
     given = {column: _read_value(row[column], f"{where}, {column}") for column in TEXTS if column in row}
@@ -115,13 +124,14 @@ def read_texts(row: Mapping[str, Any], where: str) -> dict[str, str]:
     texts = {column: value for column, value in given.items() if isinstance(value, str)}
     turns = {column: value for column, value in given.items() if isinstance(value, list)}
     if texts.keys() == set(TEXTS):
-        return texts
+        return _checked_texts(texts, where)
     if given == texts:
+        _check_no_other_prompt(row, where)
         return _without_common_start(texts)
     if not turns.keys() >= set(SIDES):
         kinds = {column: "text" if column in texts else "messages" for column in given}
         raise DataError(f"{where}: found {kinds}; expected chosen and rejected of one kind, and a prompt that suits it")
-    prompt = texts.get("prompt", _joined(turns.get("prompt", _context(turns["chosen"]))))
+    prompt = texts.get("prompt", "").strip() or _joined(turns.get("prompt") or _context(turns["chosen"]))
     return {"prompt": prompt, **{side: _answer(turns[side], side, where) for side in SIDES}}
 
 
@@ -201,7 +211,13 @@ def _read(params: PreferenceParams, root_seed: int) -> tuple[list[dict[str, Any]
 def _read_value(value: Any, where: str) -> str | Messages:
     """A column's text, or its messages; a missing value is an empty text."""
     if value is None or isinstance(value, str):
-        return value or ""
+        text = value or ""
+        if _WRITTEN_MESSAGES.match(text):
+            raise UnusableRowError(
+                "messages as text",
+                f"{where}: found the text {text[:60]!r}; expected a list of messages or plain text: parse the column",
+            )
+        return text
     for message in value if isinstance(value, list) else [None]:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             found = repr(value if message is None else message)[:80]
@@ -234,6 +250,27 @@ def _answer(turns: Messages, side: str, where: str) -> str:
             f"empty {side}", f"{where}, {side}: found the roles {roles}; expected also {ASSISTANT!r}"
         )
     return answers[-1]
+
+
+def _checked_texts(texts: dict[str, str], where: str) -> dict[str, str]:
+    """The texts, unless both answers begin with the prompt, which would then be trained twice."""
+    prompt = texts["prompt"].strip()
+    if prompt and all(texts[side].lstrip().startswith(prompt) for side in SIDES):
+        raise UnusableRowError(
+            "answers repeat the prompt",
+            f"{where}: found chosen and rejected that both begin with the prompt ({prompt[:60]!r}); expected answers "
+            "alone: remove it from both, or the column prompt",
+        )
+    return texts
+
+
+def _check_no_other_prompt(row: Mapping[str, Any], where: str) -> None:
+    others = [column for column in row if column.strip().lower() in {"prompt", *OTHER_PROMPTS} and row[column]]
+    if others:
+        raise DataError(
+            f"{where}: found no column prompt, but {others}; expected the whole prompt in prompt, or none in any "
+            "column: rename it, or remove the column"
+        )
 
 
 def _without_common_start(texts: Mapping[str, str]) -> dict[str, str]:

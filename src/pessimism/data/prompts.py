@@ -7,6 +7,7 @@ What a row spells is text, never a special token: a response about ``<|im_end|>`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pessimism.errors import SourceError, in_one_line
@@ -62,7 +63,7 @@ def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Pr
     turn = prompt.strip()
     text, start = rendered_turn(tokenizer, turn, protocol.enable_thinking)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special = _special_ids(tokenizer)
     ids: list[int] = []
     for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
         spelled = token in special and start <= first < start + len(turn)
@@ -103,13 +104,31 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text alone, without special tokens, also where it spells one."""
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    return _unspecial_ids(tokenizer, text, add_special_tokens=False)
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text that opens a sequence, with the special tokens that the tokenizer puts in front by itself."""
-    ids = list(tokenizer(text, split_special_tokens=True)["input_ids"])
+    ids = _unspecial_ids(tokenizer, text, add_special_tokens=True)
     return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def _unspecial_ids(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> list[int]:
+    """Ids of a text of which none is special, but for those that the tokenizer adds, which stand for no character.
+
+    A vocabulary of whole words, as the embedded world's, has ``<eos>`` among its words: it is spelled out instead.
+    """
+    options = {"add_special_tokens": add_special_tokens, "split_special_tokens": True, "return_offsets_mapping": True}
+    encoded, special = tokenizer(text, **options), _special_ids(tokenizer)
+    ids: list[list[int]] = []
+    for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        spelled = first < last and token in special and token != tokenizer.unk_token_id
+        ids += tokenizer(list(text[first:last]), add_special_tokens=False)["input_ids"] if spelled else [[token]]
+    return list(chain.from_iterable(ids))
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    return {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
 
 
 def online_prompt_ids(

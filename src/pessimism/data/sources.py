@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         SourceError: the file does not exist.
-        DataError: a line is no JSON object or no text that can be written again, or the file has none.
+        DataError: a line is no JSON object, has a key twice or no text that can be written again, or the file has none.
     """
     if not path.is_file():
         raise SourceError(f"found no file {path.absolute()}; expected one: change `name`")
@@ -83,15 +84,23 @@ def _decoded(path: Path) -> str:
 
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=_object)
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         found = ascii(error.object[error.start])
         raise DataError(f"{where}: found {found}, half of a character; expected whole ones: repair the text") from error
     except RecursionError as error:
         raise DataError(f"{where}: found JSON nested too deep to read; expected one flat JSON object") from error
-    except ValueError as error:  # no JSON, or a number of thousands of digits
-        raise DataError(f"{where}: found no JSON ({error}); expected one JSON object per line") from error
+    except ValueError as error:  # no JSON, a key twice, or a number of thousands of digits
+        raise DataError(f"{where}: found no usable JSON ({error}); expected one JSON object per line") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: found a {type(row).__name__}; expected one JSON object per line")
     return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that stands twice, Python would keep the last value without a word."""
+    twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
+    if twice:
+        raise ValueError(f"the key {ascii(twice[0])} twice in one object")
+    return dict(pairs)

@@ -1,4 +1,7 @@
-"""Which numbers a parameter may have. Every one of a scale and of a protocol is above 0, but for those listed here."""
+"""Which numbers a parameter may have. Every one of a scale and of a protocol is above 0, but for those listed here.
+
+No whole number is above MOST: a digit too many ends in a message, not in hours or in memory that is not there.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,22 @@ RANGES = {
     "top_p": Range("a number in (0, 1]", lambda value: 0 < value <= 1),
 }
 """By the last part of a parameter's name."""
+MOST = 10_000_000
+"""More than a hundred times the paper's largest whole number, its 60,630 pairs."""
 
 
 def range_problems(section: Any) -> list[str]:
     """What is wrong with the numbers of a dataclass of parameters, and of the dataclasses and dicts of them within."""
-    checked = ((name, value, RANGES.get(name.rpartition(".")[2], ABOVE_0)) for name, value in _numbers(section))
-    return [
-        f"{name}: found {value}; expected {allowed.expected}"
-        for name, value, allowed in checked
-        if not allowed.accepts(value)
-    ]
+    problems = []
+    for name, value in _numbers(section):
+        allowed = RANGES.get(name.rpartition(".")[2], ABOVE_0)
+        if not allowed.accepts(value):
+            problems.append(f"{name}: found {value}; expected {allowed.expected}")
+        elif isinstance(value, int) and value > MOST:
+            problems.append(
+                f"{name}: found {value:,}; expected at most {MOST:,}, more than a hundred times the paper's largest"
+            )
+    return problems
 
 
 def _numbers(section: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -138,6 +138,10 @@ def scale_problems(scale: Scale) -> list[str]:
     if scale.embedded is not None:
         problems += _embedded_problems(scale.embedded)
     lengths = scale.lengths
+    if lengths.prompt == 1:
+        problems.append(
+            "lengths.prompt: found 1; expected 2 or more, for Eq. 11 reads a prompt's tokens after its first"
+        )
     if lengths.sequence < lengths.prompt + lengths.response:
         problems.append(
             f"lengths.sequence: found {lengths.sequence}; expected lengths.prompt + lengths.response "

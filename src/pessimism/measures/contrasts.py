@@ -28,6 +28,7 @@ MOST_ENUMERATED = 50_000
 RESAMPLES = 9_999
 _SEED = 0
 _ROUNDING = 1e-9
+_DIGITS = 11
 _AT_ONCE = 300_000
 
 
@@ -109,13 +110,13 @@ def trend_p(values_S_K: ArrayLike, paired: bool) -> tuple[float, float]:
 def trend_ps(values_E_S_K: np.ndarray, paired: bool, draws: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
     """:func:`trend_p` of many experiments at once, (E,) each.
 
-    Up to 50,000 arrangements of the runs are enumerated; above, ``draws`` are drawn, the same ones for the same values,
-    and the observed arrangement counts among them.
+    Up to 50,000 arrangements of the runs are enumerated; above, ``draws`` are drawn, the same ones for values in the
+    same order whatever their unit, and the observed arrangement counts among them.
     """
     if not paired:
         return groups_ps([values_E_S_K[..., beta] for beta in range(values_E_S_K.shape[-1])], draws)
     values = _finite(values_E_S_K)
-    moved = _in_order(values - values.mean(axis=-1, keepdims=True))
+    moved = _in_order(_of_one_unit(values - values.mean(axis=-1, keepdims=True)))
     arranged = permutation_ps(moved.reshape(len(values), -1), within_seeds(*values.shape[1:], draws))
     return _larger(arranged, combination(values, positions(values.shape[-1]), paired=True).tails())
 
@@ -128,7 +129,7 @@ def groups_ps(groups_E_S: Sequence[np.ndarray], draws: int = RESAMPLES) -> tuple
     """
     sizes = tuple(group.shape[1] for group in groups_E_S)
     values = _finite(np.concatenate([np.sort(group, axis=1) for group in groups_E_S], axis=1))
-    arranged = permutation_ps(values - values.mean(axis=1, keepdims=True), between_betas(sizes, draws))
+    arranged = permutation_ps(_of_one_unit(values - values.mean(axis=1, keepdims=True)), between_betas(sizes, draws))
     if min(sizes) < 2:
         return arranged
     groups = np.split(values, np.cumsum(sizes)[:-1], axis=1)
@@ -157,9 +158,12 @@ def permutation_ps(values_E_N: np.ndarray, arranged: Arrangements) -> tuple[np.n
 
 
 def _shuffled(values_E_N: np.ndarray, block: int) -> np.ndarray:
-    """Runs in an order within blocks that their values seed, so that two tables do not meet the same draws."""
+    """Runs in an order within blocks that their ranks seed, so that two tables do not meet the same draws."""
+    from scipy.stats import rankdata
+
     blocks = values_E_N.reshape(len(values_E_N), -1, block)
-    return np.random.default_rng(crc32(blocks.tobytes())).permuted(blocks, axis=-1).reshape(values_E_N.shape)
+    seed = crc32(rankdata(values_E_N, axis=-1).tobytes())
+    return np.random.default_rng(seed).permuted(blocks, axis=-1).reshape(values_E_N.shape)
 
 
 @lru_cache(maxsize=64)
@@ -266,6 +270,12 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if endless.any():
         found[endless] = rankdata(values[endless], axis=-1)
     return found
+
+
+def _of_one_unit(values: np.ndarray) -> np.ndarray:
+    """Values of each experiment, (E, ...), over the largest of them, without the rounding in which units differ."""
+    largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return np.asarray(np.round(values / np.where(largest > 0, largest, 1.0), _DIGITS))
 
 
 def _in_order(values_E_S_K: np.ndarray) -> np.ndarray:

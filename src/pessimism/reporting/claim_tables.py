@@ -201,20 +201,20 @@ def claims_table(claims: Claims) -> Table:
         claim = claims[name]
         row = [Entry(name), Entry(str(claim["statement"]), str(claim["note"]))]
         for measure in MEASURES:
-            row += _judged(claim[measure])
+            row += _judged(claim[measure], two_sided=claim["predicted"] == DIRECTIONS[EITHER])
         rows.append(row)
     headers = ["", "claim", *["verdict", "highest β minus lowest", "ρ", "p"] * len(MEASURES)]
     return Table(headers, rows, groups=[("", 2), *[(BY[measure], 4) for measure in MEASURES]])
 
 
-def _judged(found: Mapping[str, Any]) -> list[Entry]:
+def _judged(found: Mapping[str, Any], two_sided: bool) -> list[Entry]:
     verdict = str(found["verdict"])
     role = "primary claim" if found["role"] == "primary" else ""
     return [
         Entry(verdict, lines(role, str(found["reason"])), mark=verdict),
         _estimate(found),
         Entry(number(found.get("trend_correlation"), signed=True)),
-        _adjusted_p(found),
+        _adjusted_p(found, two_sided),
     ]
 
 
@@ -228,13 +228,14 @@ def _estimate(found: Mapping[str, Any]) -> Entry:
     return Entry(f"{symbol or ''}{value}", lines(bounds(found["interval"]), unit))
 
 
-def _adjusted_p(found: Mapping[str, Any]) -> Entry:
-    """Holm-adjusted in the paper's direction, and under it in the opposite one."""
+def _adjusted_p(found: Mapping[str, Any], two_sided: bool) -> Entry:
+    """Holm-adjusted in the paper's direction, and under it in the opposite one, or why there is none."""
     if found["p_adjusted"] is None:
         return Entry(NONE)
     opposite = found["p_opposite_adjusted"]
-    other = "two-sided" if opposite is None else f"opposite {p_value(opposite)}" if opposite < 1 else ""
-    return Entry(p_value(found["p_adjusted"]), other)
+    if opposite is None:
+        return Entry(p_value(found["p_adjusted"]), "two-sided" if two_sided else "this direction alone")
+    return Entry(p_value(found["p_adjusted"]), f"opposite {p_value(opposite)}" if opposite < 1 else "")
 
 
 def tests_table(claims: Claims) -> Table:

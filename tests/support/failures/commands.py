@@ -35,6 +35,13 @@ def _repository(project: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
 
 
+def _commit(project: Path) -> None:
+    """A commit that holds nothing."""
+    _repository(project)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "none"], cwd=project, check=True)
+
+
 FAILURES = [
     _launcher("a launcher that is empty", "", "''; expected a command on the PATH, such as python"),
     _launcher("a launcher that is not there", "./run.sh", "'./run.sh'; expected a command on the PATH, such as python"),
@@ -75,6 +82,12 @@ FAILURES = [
     Failure("no repository", _nothing, "`git ls-tree` failed (fatal: not a git repository", "pessimism restore"),
     Failure(
         "a repository without a commit", _repository, "expected a Git repository with a commit", "pessimism restore"
+    ),
+    Failure(
+        "a repository whose commit holds no parameters",
+        _commit,
+        "found no params.yaml of",
+        "pessimism restore",
     ),
     Failure(
         "an unknown revision",

@@ -71,6 +71,26 @@ FAILURES = [
         ": found {'prompt': 'messages', 'chosen': 'text', 'rejected': 'text'}",
     ),
     _row("a prompt with a system's turn alone", TALKED | {"prompt": turns("system: Why?")}, ": found an empty prompt"),
+    _row(
+        "a question and no prompt",
+        {"question": "Why?", "chosen": "It is so.", "rejected": "It is not."},
+        ": found no column prompt, but ['question']; expected the whole prompt in prompt, or none in any column",
+    ),
+    _row(
+        "answers that repeat their prompt",
+        PAIR | {"chosen": "Why? Because.", "rejected": "Why? No."},
+        ": found chosen and rejected that both begin with the prompt ('Why?'); expected answers alone",
+    ),
+    _row(
+        "messages as JSON text",
+        PAIR | {"chosen": json.dumps(TALKED["chosen"]), "rejected": json.dumps(TALKED["rejected"])},
+        """, chosen: found the text '[{"role": "user", """,
+    ),
+    _row(
+        "messages as Python text",
+        PAIR | {"rejected": str(TALKED["rejected"])},
+        """, rejected: found the text "[{'role': 'user', """,
+    ),
     _row("an answer that is null", PAIR | {"chosen": None}, ": found an empty chosen"),
     _row("an answer without messages", TALKED | {"chosen": []}, ": found an empty chosen"),
     _row(
@@ -98,7 +118,12 @@ FAILURES = [
         "the same answer twice", PAIR | {"rejected": "Because. "}, ": found the same chosen and rejected ('Because.')"
     ),
     _file("an empty file", b"", "pairs.jsonl: found no rows"),
-    _file("a line that is cut off", b"{", "line 1: found no JSON"),
+    _file("a line that is cut off", b"{", "line 1: found no usable JSON"),
+    _file(
+        "a key that stands twice",
+        b'{"prompt": "Why?", "chosen": "a", "rejected": "b", "chosen": "c"}',
+        "line 1: found no usable JSON (the key 'chosen' twice in one object); expected one JSON object per line",
+    ),
     _file("a line that is a list", b"[]", "line 1: found a list"),
     _file(
         "Latin-1",
@@ -121,5 +146,7 @@ FAILURES = [
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
         "line 1: found JSON nested too deep",
     ),
-    _file("a number of 5,000 digits", b'{"a": ' + b"9" * 5000 + b"}", "line 1: found no JSON (Exceeds the limit"),
+    _file(
+        "a number of 5,000 digits", b'{"a": ' + b"9" * 5000 + b"}", "line 1: found no usable JSON (Exceeds the limit"
+    ),
 ]

@@ -260,6 +260,26 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     (DESIGN, "offline_cells", [0.05], "params.yaml: offline_cells: found 0.05; expected a text such as b0.05"),
     (DESIGN, "online.objective", ..., "params.yaml: online.objective: missing; expected a text"),
     (SCALE, "preferences.limit", -5, "scales/tiny.yaml: preferences.limit: found -5; expected a number above 0"),
+    (
+        SCALE,
+        "embedded.hidden_size",
+        10**9,
+        "scales/tiny.yaml: embedded.hidden_size: found 1,000,000,000; expected at most 10,000,000, more than a hundred",
+    ),
+    (SCALE, "online.steps", 10**12, "scales/tiny.yaml: online.steps: found 1,000,000,000,000; expected at most"),
+    (
+        SCALE,
+        "embedded.hidden_size",
+        8_000_000,
+        "scales/tiny.yaml: embedded: found a model of 256,012,288,000,000 weights or more and",
+    ),
+    (SCALE, "embedded.batch_size", 10_000_000, "scales/tiny.yaml: embedded: found a model of"),
+    (
+        SCALE,
+        "lengths",
+        {"prompt": 1, "response": 48, "sequence": 88},
+        "scales/tiny.yaml: lengths.prompt: found 1; expected 2 or more, for Eq. 11 reads a prompt's tokens after its",
+    ),
     (PROTOCOL, "top_p", 1.5, "protocols/paper.yaml: top_p: found 1.5; expected a number in (0, 1]"),
     (PROTOCOL, "kl_percentile", 101, "protocols/paper.yaml: kl_percentile: found 101.0; expected a number in (0, 100]"),
     (

@@ -91,5 +91,10 @@ FAILURES = [
     _reference("with a dash for a sign", "\N{EN DASH}5"),
     _reference("scaled by a word", "2 million"),
     _reference("scaled by a letter", "5k"),
+    _reference("with a word for a sign", "minus 5"),
+    _reference("with a word that may scale", "18 apples"),
+    _reference("that is a root", "\N{SQUARE ROOT}4"),
+    _reference("that is a factorial", "5!"),
+    _reference("of two answers", "5\n#### 6", "gsm8k_test.jsonl, row 3: found #### 2 times in a reference"),
     _reference("of 5,000 digits", "9" * 5000, "row 3: found a number of 5,000 characters; expected a shorter one"),
 ]

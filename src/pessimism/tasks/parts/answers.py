@@ -22,7 +22,8 @@ Both read numbers by one grammar and compare them exactly, as fractions: 18, 18.
   sign of its own (- 5) and a fraction of one letter (2½) are not read.
 
 A response is judged by what these rules make of it. A reference that they might misread is refused, as the problem's
-owner can correct it: with digits beside its number, a sign apart from it, or a word that scales it.
+owner can correct it: after its one ``####`` stands one number, and nothing beside it but white space, a currency sign,
+a percent sign, a full stop and markup (``**18**``, ``\\boxed{18}``). Any other sign or word might change the number.
 
 A response may run on after its answer, to a problem of its own and a second ``####``, which both rules then read.
 :func:`runs_on` tells, and the share of such responses stands beside the rewards.
@@ -57,10 +58,9 @@ _NUMBER = re.compile(
 )
 
 
-_SIGN_APART = re.compile(r"[-\u2010-\u2015\u00b1]\W*\Z")
-_SCALE = re.compile(
-    r"\A(?:(?-i:[kKMB])\b|\s*(?:dozen|hundred|thousand|million|billion|trillion|lakh|crore)\b)", re.IGNORECASE
-)
+# All that may stand beside a reference's number: none of it changes a number. Not the brackets of (5), which can be -5.
+_BEFORE = re.compile(r"(?:[\s*+]|\\?[$€£¥₹]|\\boxed\{)*")
+_AFTER = re.compile(r"(?:[\s*.}]|\\?[$€£¥₹%])*")
 
 
 def extract_strict(text: str | None) -> Fraction | None:
@@ -121,7 +121,8 @@ def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
         "5/2" for 2.50).
 
     Raises:
-        DataError: a column is missing or empty, or the answer has no number after ``####``, or one that may be misread.
+        DataError: a column is missing or empty, or the answer has no ``####`` or several, or no number there, or one
+            that may be misread.
     """
     check_columns(row, ("question", "answer"), where)
     for column in ("question", "answer"):
@@ -132,16 +133,17 @@ def marked_problem(row: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _reference_number(solution: str, where: str) -> str:
+    if solution.count(MARKER) > 1:
+        raise DataError(f"{where}: found {MARKER} {solution.count(MARKER)} times in a reference; expected it once")
     _, marker, tail = solution.rpartition(MARKER)
     match = _NUMBER.search(_with_ascii_minus(tail)) if marker else None
     if match is None:
         raise DataError(f"{where}: found a reference that ends in {solution[-60:]!r}; expected a number after {MARKER}")
     before, after, numbers = tail[: match.start()], tail[match.end() :], _values(match)
-    digits = len(numbers) > 1 or any(character.isnumeric() for character in before + after)
-    if digits or _SIGN_APART.search(_with_ascii_minus(before)) or _SCALE.search(after):
+    if len(numbers) > 1 or not _BEFORE.fullmatch(before) or not _AFTER.fullmatch(after):
         raise DataError(
             f"{where}: found {tail.strip()[:60]!r} after {MARKER}, which would be read as {match[0][:30]}; expected "
-            "one number and no digit, sign or scale beside it: write it as 18, -5, 1,234, 2.50 or 3/4"
+            "one number and no word or other sign beside it: write it as 18, -5, $1,234, 2.50, 3/4 or 50%"
         )
     try:
         return str(numbers[0])
