@@ -180,9 +180,9 @@ def test_verdicts_shown_are_those_of_the_committed_run() -> None:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """A verdict as the table words it, with its adjusted p."""
+    """A verdict as the table words it, with its adjusted p: of the opposite direction where that one decided."""
     word = {"insufficient": "open"}.get(result["verdict"], result["verdict"])
-    p = result["p_adjusted"]
+    p = result["p_opposite_adjusted" if word == "contradicted" else "p_adjusted"]
     return f"{word}, no test below six betas" if p is None else f"{word}, {p:.{3 if p < 0.1 else 2}f}"
 
 
@@ -192,7 +192,8 @@ def test_the_answer_is_that_of_the_committed_run() -> None:
     low, high = (signed(bound, 1) for bound in paradox["interval"])
     flat = " ".join(RESULTS.split())
     assert f"is {signed(paradox['estimate'], 1)}, with a 95 % interval of {low} to {high} over seeds" in flat
-    assert f"is {paradox['p_opposite']:.3f}, adjusted {paradox['p_opposite_adjusted']:.2f}" in flat
+    assert f"Its p in that direction is {paradox['p_opposite']:.3f}," in flat
+    assert f"It is {paradox['verdict']}: hacking falls with β (p {paradox['p_opposite']:.3f})" in README
     cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
     excess = cells[cells["arm"] == "proxy"].groupby("beta")["controlled_signed_augc_excess"].mean()
     assert f"is {', '.join(signed(value, 1) for value in excess)} from the lowest β to the highest" in README
