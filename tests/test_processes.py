@@ -113,6 +113,7 @@ def four_bit_world(tiny_world: Params, edit: Edit) -> Params:
         for key, value in {"source": "path", "name": "model", "quantization": "nf4"}.items():
             edit("scales/tiny.yaml", f"{role}.{key}", value)
     edit("scales/tiny.yaml", "dpo.gradient_checkpointing", True)
+    edit("scales/tiny.yaml", "online.batch_size", 6)
     params = load_params()
     hash_once.cache_clear()
     for role in ("policy", "reward"):

@@ -46,8 +46,7 @@ def _run(stage: str, compute: Compute, parse: Parse | None) -> None:
     with _named(name), _alone(name), records.run_record(stage, *(cell.key for cell in cells)) as record:
         startup.check_stage(stage)
         params = load_params()
-        changed = {change.switch: {"value": change.value, "named": change.named} for change in switches.changes(params)}
-        record |= {"scale": params.scale_name, "protocol": params.protocol_name, "changed_switches": changed}
+        record |= switches.run_record(params)
         compute(params, *cells)
 
 

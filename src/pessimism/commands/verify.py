@@ -64,6 +64,7 @@ TOLERANCES = (
     Tolerance("beta_grid.json: *", 0.05, 0.15, _TRAINED),
     Tolerance("ensemble.json: *", 0.10, 0, _TRAINED),
     Tolerance("base.json: true_reward*", 0.12, 0, _SAMPLED),
+    Tolerance("base.json: run_on_fraction", 0.05, 0, _SAMPLED),
     Tolerance("base.json: response_length", 2.0, 0.10, _SAMPLED),
     Tolerance("base.json: proxy_reward_sd", 0.05, 0.25, _TRAINED),
     Tolerance("base.json: proxy_reward", 0.75, 0, _ZERO),

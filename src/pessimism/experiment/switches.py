@@ -52,6 +52,12 @@ def protocol_sentence(params: Params) -> str:
     return f"protocol {params.protocol_name}" + (f", with {changed}" if changed else "")
 
 
+def run_record(params: Params) -> dict[str, Any]:
+    """What a run's own record says of how it was measured."""
+    changed = {change.switch: {"value": change.value, "named": change.named} for change in changes(params)}
+    return {"scale": params.scale_name, "protocol": params.protocol_name, "changed_switches": changed}
+
+
 def spelled(value: Any) -> str:
     """A value as a protocol file has it."""
     return value if isinstance(value, str) else json.dumps(value)
