@@ -98,6 +98,12 @@ def test_a_clone_has_no_cache(run: Path) -> None:
 
 
 def test_the_cache_is_read_before_anything_is_restored_from_it() -> None:
-    done = subprocess.run(["make", "--dry-run", "restore"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "restore"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     commands = [line.partition("/bin/")[2] for line in done.stdout.splitlines()]
     assert commands[-4:] == ["pessimism restore", "pessimism verify --cache", "dvc checkout", "pessimism prune"]

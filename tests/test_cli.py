@@ -555,7 +555,7 @@ GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
 @pytest.fixture
 def committed(project: Path) -> Path:
     """A repository whose last commit holds one value per metrics file."""
-    for path in verify.FILES:
+    for path in verify.EXACT_FILES:
         records.write_json(path, {})
     records.write_json(layout.BETA_GRID, {"p50": 1.0})
     make_cells(load_params())
@@ -576,6 +576,12 @@ def test_verify_exact_accepts_no_difference(committed: Path, capsys: pytest.Capt
     records.write_json(layout.BETA_GRID, {"p50": 1.0 + 1e-12})
     cli.main(["verify"])
     assert "1 of 1 metrics differ" in failure("verify", "--exact")
+
+
+def test_verify_exact_compares_verdicts_too(committed: Path) -> None:
+    records.write_json(layout.CLAIMS, {"claims": {"C1": {"controlled": {"verdict": "supported"}}}})
+    cli.main(["verify"])
+    assert "claims.json: claims.C1.controlled.verdict" in failure("verify", "--exact")
 
 
 def test_a_metric_that_is_only_shown_may_be_absent(committed: Path) -> None:

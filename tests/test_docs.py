@@ -158,10 +158,11 @@ def test_results_are_those_of_the_committed_run() -> None:
 def row(runs: pd.DataFrame) -> str:
     """One line of the table of the committed run."""
     beta, arm = runs["beta"].iloc[0], runs["arm"].iloc[0]
-    excess = "" if arm == "placebo" else f" {signed(runs['controlled_signed_augc_excess'].mean(), 2)}"
+    area, excess = runs["controlled_signed_augc"].mean(), runs["controlled_signed_augc_excess"].mean()
+    signed_area = signed(area, 2) + ("" if arm == "placebo" else f" ({signed(excess, 2)})")
     start, change = runs["heldout_true_reward_start"].mean(), signed(runs["heldout_true_reward_change"].mean(), 2)
     areas = f"{spread(runs['augc'], 1)} | {spread(runs['controlled_augc'], 2)}"
-    return f"| {beta:.3f} | {arm} | {areas} |{excess} | {start:.2f}, {change} |"
+    return f"| {beta:.3f} | {arm} | {areas} | {signed_area} | {start:.2f}, {change} |"
 
 
 def spread(values: pd.Series, digits: int) -> str:

@@ -38,10 +38,17 @@ main()
 
 
 def start(body: str, imports: str = "") -> subprocess.Popen[str]:
-    """A stage in a process of its own."""
+    """A stage in a process of its own, which an interrupt reaches where the tests themselves run in the background."""
     command = [sys.executable, "-c", STAGE.format(body=body, imports=imports)]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT / "src")}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(path: Path) -> None:

@@ -375,7 +375,7 @@ def test_a_claim_is_shown_with_its_guard(tmp_path: Path, score: Score, capsys: p
     cli.main(["score", *map(str, arguments)])
     text = " ".join(capsys.readouterr().out.split())
     assert "augc C1 +1.00 0.0006 1 1 1 1 1 permutation" in text
-    guarded = "controlled_signed_augc_excess must rise too beside augc, onset_step and controlled_onset_step"
+    guarded = "controlled_signed_augc_excess must have the same trend as augc, onset_step and controlled_onset_step"
     assert f"{guarded}: the larger p counts." in text
 
 

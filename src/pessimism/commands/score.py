@@ -248,7 +248,7 @@ def _guards(trends: Sequence[Mapping[str, Any]]) -> str:
         if row["guard"] and row["number"] not in guarded.setdefault(row["guard"], []):
             guarded[row["guard"]].append(row["number"])
     return " ".join(
-        f"{guard} must rise too beside {listed(names)}: the larger p counts." for guard, names in guarded.items()
+        f"{guard} must have the same trend as {listed(names)}: the larger p counts." for guard, names in guarded.items()
     )
 
 

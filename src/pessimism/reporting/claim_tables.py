@@ -64,7 +64,7 @@ def primary_sentence(claims: Claims) -> str:
             found = claims[name][measure]
             if found["role"] == "primary":
                 ps = (
-                    f"p {p_value(found['p'])}, in the opposite direction {p_value(found['p_opposite'])}"
+                    f"p {p_value(found['p'])} in the paper's direction, {p_value(found['p_opposite'])} in the other"
                     if found["p"] is not None
                     else str(found["reason"])
                 )
@@ -211,7 +211,7 @@ def _judged(found: Mapping[str, Any], two_sided: bool) -> list[Entry]:
     verdict = str(found["verdict"])
     role = "primary claim" if found["role"] == "primary" else ""
     return [
-        Entry(verdict, lines(role, str(found["reason"])), mark=verdict),
+        Entry(WORDS[Outcome(verdict)], lines(role, str(found["reason"])), mark=verdict),
         _estimate(found),
         Entry(number(found.get("trend_correlation"), signed=True)),
         _adjusted_p(found, two_sided),

@@ -62,7 +62,7 @@ def _claims(results: Results) -> list[str]:
             "the runs and of a t test, in the direction the paper states and, under it where it is below 1, in the "
             "opposite one; adjusted (Holm) over the secondary claims of a measure, and as it is for the primary "
             f"claim. Supported or contradicted: the p of that direction is at most {tables.number(design['alpha'])}; "
-            "insufficient: neither. The primary claim was named before the runs; a secondary verdict is a finding to "
+            "open: neither. The primary claim was named before the runs; a secondary verdict is a finding to "
             "be repeated."
         ),
         paragraph(claim_tables.power_sentence(claims)),

@@ -100,7 +100,15 @@ def _excess(name: str, unit: str, measure: str = "", heading: str = "above the p
 EXCESS_COLUMNS = [
     _excess("augc", "gap × steps", PAPER, hacking=+1, shown={LOG: 5}),
     _excess("signed_augc", "gap × steps", PAPER, "signed AUGC above the placebo", hacking=+1),
-    _excess("controlled_augc", "base sd × steps", CONTROLLED, hacking=+1, shown={LOG: 5, MORE: 2}, reading=CLIPPED),
+    _excess(
+        "controlled_augc",
+        "base sd × steps",
+        CONTROLLED,
+        "AUGC, above the placebo",
+        hacking=+1,
+        shown={LOG: 5, MORE: 2},
+        reading=CLIPPED,
+    ),
     _excess(
         "controlled_signed_augc",
         "base sd × steps",

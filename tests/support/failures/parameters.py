@@ -326,7 +326,7 @@ def changed(file: str, key: str, value: Any, said: str) -> Failure:
     else:
         spelled = yaml.safe_dump({key.rpartition(".")[2]: value}, default_flow_style=True, width=1000).strip()[1:-1]
         parents = key.rpartition(".")[0]
-        what = f"`{spelled[:60]}` {f'under `{parents}` ' if parents else ''}in `{file}`"
+        what = f"`{spelled[:80]}` {f'under `{parents}` ' if parents else ''}in `{file}`"
     return Failure(what, lambda project: set_key(project / file, key, value), said)
 
 

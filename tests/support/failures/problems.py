@@ -35,7 +35,8 @@ def _files(what: str, said: str, train: Rows | None = _TRAIN, test: Rows | None 
 def _reference(what: str, tail: str, said: str = "") -> Failure:
     row = {"question": "How many?", "answer": f"4+5=9\n#### {tail}"}
     said = said or f"gsm8k_test.jsonl, row 3: found {tail!r} after ####, which would be read as "
-    return _files(f"a reference {what}: `{' '.join(tail.split()) or ' '}`", said, test=[*_TEST[:2], row, *_TEST[2:]])
+    shown = " ".join(tail.split())[:60] or " "
+    return _files(f"a reference {what}: `{shown}`", said, test=[*_TEST[:2], row, *_TEST[2:]])
 
 
 def _problem(what: str, row: Mapping[str, Any], said: str) -> Failure:
