@@ -14,7 +14,7 @@ from pessimism.claims.verdicts import ALPHA, DIRECTIONS, FALLS, RISES
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.measures.contrasts import combination
-from pessimism.measures.pooling import Pooled, pool
+from pessimism.measures.pooling import Heterogeneity, Pooled, heterogeneity, pool
 from pessimism.scoring.columns import by_seed, over_beta
 
 PRIMARY = next(claim for claim in CLAIMS if claim.primary)
@@ -54,6 +54,21 @@ class Effect:
     error: float | None
     degrees: float | None
     values_S_2: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One contrast over all worlds.
+
+    Attributes:
+        effects: of each world, in their order.
+        spread: between worlds; None where they have one seed, which tells nothing of its noise.
+    """
+
+    contrast: Contrast
+    effects: Sequence[Effect]
+    pooled: Pooled
+    spread: Heterogeneity | None
 
 
 def contrasts(params: Params) -> list[Contrast]:
@@ -108,12 +123,13 @@ def _ends(cells: pd.DataFrame, arm: str) -> np.ndarray:
     return by_seed(over_beta(cells, arm), QUANTITY.name)[:, [0, -1]]
 
 
-def pooled(effects: Sequence[Effect]) -> Pooled:
+def judge(contrast: Contrast, effects: Sequence[Effect]) -> Judged:
     """The effects of worlds of one design taken together."""
-    estimates = np.array([found.estimate for found in effects])
+    estimates_W = np.array([found.estimate for found in effects])
     errors = [found.error for found in effects if found.error is not None]
     degrees = [found.degrees for found in effects if found.degrees is not None]
-    return pool(estimates, np.array(errors), np.array(degrees)) if errors else pool(estimates, None, None)
+    spread = heterogeneity(estimates_W, np.array(errors), np.array(degrees)) if errors else None
+    return Judged(contrast, effects, pool(estimates_W), spread)
 
 
 def direction(found: Pooled) -> str:

@@ -51,7 +51,6 @@ class Pooled:
         p_rises: exact one-sided p by flipping signs, that the mean is above 0; in (0, 1].
         p_falls: that it is below 0.
         smallest_p: that so many worlds can give.
-        heterogeneity: None where a world has one seed, which tells nothing of its noise.
     """
 
     estimate: float
@@ -61,16 +60,13 @@ class Pooled:
     p_rises: float
     p_falls: float
     smallest_p: float
-    heterogeneity: Heterogeneity | None
 
 
-def pool(effects_W: np.ndarray, errors_W: np.ndarray | None, degrees_W: np.ndarray | None) -> Pooled:
+def pool(effects_W: np.ndarray) -> Pooled:
     """Random effects with equal weights.
 
     Args:
         effects_W: (W,) effect of each world, W >= 2.
-        errors_W: (W,) its standard error from seeds; None where seeds tell none.
-        degrees_W: (W,) degrees of freedom of that error; nan where it is 0.
 
     Raises:
         DataError: fewer than two worlds, or an effect that is not finite.
@@ -81,7 +77,6 @@ def pool(effects_W: np.ndarray, errors_W: np.ndarray | None, degrees_W: np.ndarr
     worlds, spread = len(effects_W), float(effects_W.std(ddof=1))
     mean, half = float(effects_W.mean()), t_quantile(worlds - 1) * spread * math.sqrt(1 + 1 / worlds)
     rises, falls = sign_flip_ps(effects_W[None])
-    known = errors_W is not None and degrees_W is not None
     return Pooled(
         estimate=mean,
         error=spread / math.sqrt(worlds),
@@ -90,7 +85,6 @@ def pool(effects_W: np.ndarray, errors_W: np.ndarray | None, degrees_W: np.ndarr
         p_rises=float(rises[0]),
         p_falls=float(falls[0]),
         smallest_p=1 / _count(_flips(worlds)),
-        heterogeneity=heterogeneity(effects_W, errors_W, degrees_W) if known else None,
     )
 
 
@@ -99,6 +93,11 @@ def heterogeneity(effects_W: np.ndarray, errors_W: np.ndarray, degrees_W: np.nda
 
     The variance between effects is set equal to its expectation, tau squared plus the mean squared error. Their ratio
     follows an F distribution but for the factor that the share determines, with Satterthwaite's degrees of the mean.
+
+    Args:
+        effects_W: (W,) effect of each world, W >= 2.
+        errors_W: (W,) its standard error from seeds.
+        degrees_W: (W,) degrees of freedom of that error; nan where it is 0.
     """
     from scipy.special import fdtri
 
