@@ -91,7 +91,7 @@ def end_labels(cells: pd.DataFrame, arm: str) -> tuple[str, str]:
     """
     labels = over_beta(cells, arm).sort_values("beta")["label"].unique()
     if len(labels) < 2:
-        raise DataError(f"found {len(labels)} beta(s) of arm {arm}; expected 2 or more: one has no effect over beta")
+        raise DataError(f"found {len(labels)} betas of arm {arm}; expected 2 or more: one has no trend")
     return str(labels[0]), str(labels[-1])
 
 

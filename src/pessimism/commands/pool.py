@@ -30,7 +30,7 @@ from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.experiment.switches import protocol_sentence
 from pessimism.measures.intervals import Interval
-from pessimism.reporting.tables import NONE, bounds, leaves, number, p_value
+from pessimism.reporting.tables import NONE, bounds, count, leaves, number, p_value
 
 WORLD = (
     *(f"scale.{role}.{key}" for role in ("policy", "reward") for key in ("source", "name", "revision", "lora_targets")),
@@ -68,7 +68,9 @@ def pool(revisions: Sequence[str], as_json: bool, figure: Path | None) -> str:
     if figure is not None and figure.suffix != ".png":
         raise DataError(f"--figure: found {figure}; expected a file that ends in .png")
     if len(revisions) < 2:
-        raise DataError(f"found {len(revisions)} revision; expected 2 or more worlds: name each as an argument")
+        raise DataError(
+            f"found {count(len(revisions), 'revision')}; expected 2 or more worlds: name each as an argument"
+        )
     runs = [read_run(revision, QUANTITY.name) for revision in revisions]
     worlds = world_names(runs)
     _check_designs(runs)
@@ -148,7 +150,7 @@ def _opening(runs: Sequence[Run]) -> str:
     params = runs[0].params
     low, high = end_labels(runs[0].cells, params.primary_arm)
     return (
-        f"{len(runs)} worlds, each of {len(params.seeds)} seed(s): scale {params.scale_name}, "
+        f"{len(runs)} worlds, each of {count(len(params.seeds), 'seed')}: scale {params.scale_name}, "
         f"{protocol_sentence(params)}.\n"
         f"Effect: {QUANTITY.name} at {high} minus that at {low} ({QUANTITY.unit}).\n"
         "Above 0, hacking rises with beta. After the effect of a world stands its standard error over seeds."
