@@ -7,8 +7,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pessimism.claims.kinds import as_bounds
 from pessimism.claims.verdicts import ALPHA
@@ -75,6 +78,7 @@ def pool(revisions: Sequence[str], as_json: bool, figure: Path | None) -> str:
     worlds = world_names(runs)
     _check_designs(runs)
     found = [judge(contrast, _effects(runs, contrast)) for contrast in contrasts(runs[0].params)]
+    _check_results(runs, found[0])
     if figure is not None:
         from pessimism.reporting.figures import save
         from pessimism.reporting.forest import forest_figure
@@ -89,17 +93,16 @@ def world_names(runs: Sequence[Run]) -> list[str]:
     """What tells the world of each run from the others.
 
     Raises:
-        DataError: two runs are of one world, or hold the same results.
+        DataError: two runs are of one world.
     """
     worlds = [_world(run.params) for run in runs]
-    for later, run in enumerate(runs):
-        for earlier in range(later):
-            both = f"{runs[earlier].revision} and {run.revision}"
-            if worlds[earlier] == worlds[later]:
-                made = f"root seed {run.params.root_seed}" if ROOT_SEED in worlds[later] else "models and data"
-                raise DataError(f"found one world twice, in {both} (the same {made}); expected each world once")
-            if runs[earlier].cells[QUANTITY.name].equals(run.cells[QUANTITY.name]):
-                raise DataError(f"found the same results in {both}; expected a run of its own for each world")
+    for one, other in combinations(range(len(runs)), 2):
+        if worlds[one] == worlds[other]:
+            made = f"root seed {runs[one].params.root_seed}" if ROOT_SEED in worlds[one] else "models and data"
+            raise DataError(
+                f"found one world twice, in {runs[one].revision} and {runs[other].revision} (the same {made}); "
+                "expected each world once"
+            )
     differ = [key for key in worlds[0] if len({str(world.get(key)) for world in worlds}) > 1]
     return [", ".join(_spelled(key, world.get(key)) for key in differ) for world in worlds]
 
@@ -144,6 +147,17 @@ def _effect(run: Run, contrast: Contrast) -> Effect:
         return effect(run.cells, contrast, run.params.protocol.paired_seeds)
     except DataError as error:
         raise DataError(f"revision {run.revision}: {error}") from error
+
+
+def _check_results(runs: Sequence[Run], judged: Judged) -> None:
+    """Two worlds never give the same numbers: one was committed with the results of the other."""
+    values = [found.values_S_2 for found in judged.effects]
+    for one, other in combinations(range(len(runs)), 2):
+        if np.array_equal(values[one], values[other]):
+            raise DataError(
+                f"found the same results in {runs[one].revision} and {runs[other].revision}; expected a run of its own "
+                "for each world"
+            )
 
 
 def _opening(runs: Sequence[Run]) -> str:
