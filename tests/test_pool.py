@@ -82,6 +82,7 @@ def test_a_direction_takes_five_worlds() -> None:
 def test_branches_commits_and_experiments_are_worlds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = commit_worlds(project, 3)
     tag_as_experiment(git("rev-parse", names[2]), "tried")
+    tag_as_experiment(git("rev-parse", names[0]), "tried-not")
     git("checkout", "-q", names[0])
     git("branch", "-q", "-D", names[2])
     found = json.loads(output(capsys, names[0], git("rev-parse", names[1]), "tried", "--json"))

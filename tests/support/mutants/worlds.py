@@ -8,7 +8,7 @@ _COMMAND = "commands/pool.py"
 _REVISIONS = "commands/revisions.py"
 _MEASURED = ("test_pooling.py",)
 _JUDGED = ("test_pool.py",)
-_REFUSED = ("test_failure_modes.py", "test_pool.py")
+_REFUSED = ("test_failure_modes.py",)
 
 MUTANTS = (
     Mutant("worlds by a normal quantile", _POOLING, "t_quantile(worlds - 1) * spread", "1.96 * spread", _MEASURED),
@@ -62,9 +62,9 @@ MUTANTS = (
         "coupled != fixed",
         _JUDGED,
     ),
-    Mutant("an experiment of any name", _REVISIONS, "[4:] == [revision]", "[4:]", _REFUSED),
+    Mutant("an experiment of any name", _REVISIONS, "[4:] == [revision]", "[4:]", _JUDGED),
     Mutant("runs of other parameters pass", _REVISIONS, "if found != expected:", "if False:", _REFUSED),
-    Mutant("a world may stand twice", _COMMAND, "if worlds[one] == worlds[other]:", "if False:", _REFUSED),
+    Mutant("a world may stand twice", _COMMAND, "if worlds[one] == worlds[other]:", "if False:", _JUDGED),
     Mutant(
         "results may stand twice",
         _COMMAND,
@@ -72,7 +72,7 @@ MUTANTS = (
         "if False:",
         _REFUSED,
     ),
-    Mutant("designs may differ", _COMMAND, "if first.get(key) != design.get(key)", "if False", _REFUSED),
+    Mutant("designs may differ", _COMMAND, "if first.get(key) != design.get(key)", "if False", _JUDGED),
     Mutant(
         "a root seed makes a world of given models",
         _COMMAND,
