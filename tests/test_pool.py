@@ -11,11 +11,9 @@ import pytest
 from pessimism import cli
 from pessimism.claims.verdicts import DIRECTIONS, FALLS, RISES
 from pessimism.claims.worlds import UNDECIDED, Contrast, Effect, contrasts, direction, effect, judge
-from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
-from pessimism.measures.intervals import t_quantile
 from support.endings import failure
-from support.repository import CHECKOUT, Edit
+from support.repository import Edit
 from support.worlds import cells, commit_world, git, tag_as_experiment
 
 ARMS = ["proxy", "uncoupled", "placebo"]
@@ -34,18 +32,6 @@ def commit_worlds(project: Path, count: int) -> list[str]:
 def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     cli.main(["pool", *arguments])
     return capsys.readouterr().out
-
-
-def test_the_effect_of_a_run_is_that_of_its_primary_claim() -> None:
-    """The committed run: the estimate and the interval that metrics/claims.json has for C1."""
-    params, claims = load_params(CHECKOUT), records.read_json(CHECKOUT / layout.CLAIMS)
-    table = records.read_table(CHECKOUT / layout.CELL_SCORES)
-    found = effect(table, Contrast(params.primary_arm), params.protocol.paired_seeds)
-    said = claims["claims"]["C1"]["controlled"]
-    assert found.error is not None and found.degrees is not None
-    half = t_quantile(found.degrees) * found.error
-    assert found.estimate == pytest.approx(said["estimate"])
-    assert [found.estimate - half, found.estimate + half] == pytest.approx(said["interval"])
 
 
 def test_every_arm_that_learns_and_what_the_coupling_adds(project: Path, edit: Edit) -> None:
@@ -87,6 +73,7 @@ def test_branches_commits_and_experiments_are_worlds(project: Path, capsys: pyte
     git("branch", "-q", "-D", names[2])
     found = json.loads(output(capsys, names[0], git("rev-parse", names[1]), "tried", "--json"))
     assert [world["world"] for world in found["worlds"]] == ["root seed 40", "root seed 41", "root seed 42"]
+    assert found["worlds"][0]["betas"] == {"p20": 0.4, "p50": 0.9, "p80": 1.4}
     assert found["worlds"][1]["commit"] == git("rev-parse", names[1]) and found["worlds"][2]["revision"] == "tried"
 
 

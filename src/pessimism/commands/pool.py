@@ -34,6 +34,7 @@ from pessimism.experiment.params import Params
 from pessimism.experiment.switches import protocol_sentence
 from pessimism.measures.intervals import Interval
 from pessimism.reporting.tables import NONE, bounds, count, leaves, number, p_value
+from pessimism.scoring.columns import over_beta
 
 WORLD = (
     *(f"scale.{role}.{key}" for role in ("policy", "reward") for key in ("source", "name", "revision", "lora_targets")),
@@ -236,11 +237,17 @@ def _record(runs: Sequence[Run], worlds: Sequence[str], found: Sequence[Judged])
         "lowest_and_highest_beta": end_labels(runs[0].cells, params.primary_arm),
         "seeds": params.seeds,
         "worlds": [
-            {"world": world, "revision": run.revision, "commit": run.commit}
+            {"world": world, "revision": run.revision, "commit": run.commit, "betas": _betas(run)}
             for world, run in zip(worlds, runs, strict=True)
         ],
         "contrasts": {judged.contrast.name: _contrast_record(judged) for judged in found},
     }
+
+
+def _betas(run: Run) -> dict[str, float]:
+    """Beta by label: a percentile gives another one in every world."""
+    runs = over_beta(run.cells, run.params.primary_arm).drop_duplicates("label").sort_values("beta")
+    return dict(zip(runs["label"], runs["beta"].astype(float), strict=True))
 
 
 def _contrast_record(judged: Judged) -> Mapping[str, Any]:

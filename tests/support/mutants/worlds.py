@@ -8,7 +8,7 @@ _COMMAND = "commands/pool.py"
 _REVISIONS = "commands/revisions.py"
 _MEASURED = ("test_pooling.py",)
 _JUDGED = ("test_pool.py",)
-_REFUSED = ("test_failure_modes.py",)
+_REFUSED = ("test_failure_modes.py::test_a_bad_input_gets_one_line",)
 
 MUTANTS = (
     Mutant("worlds by a normal quantile", _POOLING, "t_quantile(worlds - 1) * spread", "1.96 * spread", _MEASURED),
