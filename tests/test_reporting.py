@@ -17,11 +17,12 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
+from pessimism.claims import worlds
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
 from pessimism.measures import beta_star
-from pessimism.measures.intervals import log_t_interval
+from pessimism.measures.intervals import log_t_interval, t_quantile
 from pessimism.probes.parts.declaration import ProbeColumn, all_columns
 from pessimism.published import printed
 from pessimism.reporting import (
@@ -88,6 +89,19 @@ def test_every_figure_is_written_and_embedded(default: Path) -> None:
         [f"{name}.png" for name in FIGURES] + ["index.html"]
     )
     assert html.count('<img src="data:image/png;base64,') == len(FIGURES)
+
+
+def test_the_effect_that_is_pooled_over_worlds_is_that_of_the_primary_claim(default: Path) -> None:
+    """The estimate and the interval that metrics/claims.json has for it."""
+    params, claims = load_params(), records.read_json(layout.CLAIMS)["claims"]
+    found = worlds.effect(
+        records.read_table(layout.CELL_SCORES), worlds.Contrast(params.primary_arm), params.protocol.paired_seeds
+    )
+    said = claims[worlds.PRIMARY.name][worlds.PRIMARY.primary]
+    assert found.error is not None and found.degrees is not None
+    half = t_quantile(found.degrees) * found.error
+    assert found.estimate == pytest.approx(said["estimate"])
+    assert [found.estimate - half, found.estimate + half] == pytest.approx(said["interval"])
 
 
 def test_the_page_needs_nothing_else(default: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from support.failures import commands, logs, pairs, parameters, problems, results
+from support.failures import commands, logs, pairs, parameters, problems, results, worlds
 from support.failures.failure import Failure
 
 FAILURES: Mapping[str, Sequence[Failure]] = {
@@ -12,4 +12,5 @@ FAILURES: Mapping[str, Sequence[Failure]] = {
     "Logs for `pessimism score`": logs.FAILURES,
     "Options and the state of a project": commands.FAILURES,
     "Files of a run": results.FAILURES,
+    "Runs judged together": worlds.FAILURES,
 }

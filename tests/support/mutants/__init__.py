@@ -3,7 +3,19 @@
 docs/mutants.md, which it writes, says which test noticed each.
 """
 
-from support.mutants import claims, compute, measures, objectives, offline, online, probes, refusals, reward, scoring
+from support.mutants import (
+    claims,
+    compute,
+    measures,
+    objectives,
+    offline,
+    online,
+    probes,
+    refusals,
+    reward,
+    scoring,
+    worlds,
+)
 from support.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -17,4 +29,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *compute.MUTANTS,
     *probes.MUTANTS,
     *refusals.MUTANTS,
+    *worlds.MUTANTS,
 )
