@@ -69,7 +69,7 @@ format: $(READY)  ## Sort imports and format the code
 	$(BIN)/ruff format
 
 # Two processes, one file at a time each: tests/test_smoke.py runs the pipeline while the other does the rest.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## The tests, with one small run of the whole pipeline among them
 	$(PYTEST) -m "not slow"

@@ -46,6 +46,13 @@ TINY_WORLD = {
 
 VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
+LONGEST = ("test_smoke", "test_extend", "test_slurm", "test_fanout", "test_shrunk_paper", "test_remotes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run the pipeline come first, so that no test process is left with one of them at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def checkout() -> Path:
