@@ -16,6 +16,8 @@ from pessimism.experiment import extensions
 from support.project_copy import Project, new_project
 from support.repository import CHECKOUT
 
+pytestmark = pytest.mark.slow
+
 PAGE = (CHECKOUT / "docs/extend.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"```\w+\n# ([^\n]+)\n(.*?)```", PAGE, re.DOTALL))
 """Each block of code by its first line: a file, or a file and the list or section that the entry goes to."""
