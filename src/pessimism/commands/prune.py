@@ -53,7 +53,8 @@ def left_over_files(params: Params) -> list[Path]:
 
 def _keys(params: Params) -> set[str]:
     members = {RewardCell(member).key for member in params.ensemble_members}
-    return members | {cell.key for cell in params.dpo_cells()} | {cell.key for cell in params.online_cells()}
+    recorded = {stage.name.removesuffix(pipeline.INPUTS) for stage in pipeline.load_stages()}
+    return members | recorded | {cell.key for cell in params.dpo_cells()} | {cell.key for cell in params.online_cells()}
 
 
 def _is_cells(path: Path) -> bool:

@@ -58,7 +58,18 @@ class RewardCell:
         return f"{self.member}"
 
 
-Cell = DpoCell | OnlineCell | RewardCell
+@dataclass(frozen=True)
+class StageOfCells:
+    """All cells of one stage, whose common inputs are recorded once."""
+
+    stage: str
+
+    @property
+    def key(self) -> str:
+        return self.stage
+
+
+Cell = DpoCell | OnlineCell | RewardCell | StageOfCells
 
 
 def percentile_label(beta_percentile: int) -> str:
@@ -114,6 +125,13 @@ def parse_reward_cell(description: str | None) -> RewardCell:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--member", type=int, required=True)
     return RewardCell(parser.parse_args().member)
+
+
+def parse_stage_of_cells(description: str | None) -> StageOfCells:
+    """The stage that the command line of record_inputs names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", required=True)
+    return StageOfCells(parser.parse_args().stage)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
 
 DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"
+SHARED_INPUTS = DATA / "inputs"
 PREFERENCES = DATA / "preferences"
 TASKS = DATA / "tasks"
 TASK_CODE = TASKS / "code.json"
@@ -68,6 +69,11 @@ def scale_file(scale: str) -> Path:
 
 def protocol_file(protocol: str) -> Path:
     return PROTOCOLS / f"{protocol}.yaml"
+
+
+def shared_inputs(stage: str) -> Path:
+    """Code and parameters that all cells of ``stage`` share."""
+    return SHARED_INPUTS / f"{stage}.json"
 
 
 def preferences(split: str) -> Path:
