@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
-from pessimism.experiment.cells import RewardCell, is_cell_key
+from pessimism.experiment.cells import is_cell_key
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.yaml_files import parse_yaml
 
@@ -52,8 +52,7 @@ def left_over_files(params: Params) -> list[Path]:
 
 
 def _keys(params: Params) -> set[str]:
-    members = {RewardCell(member).key for member in params.ensemble_members}
-    return members | {cell.key for cell in params.dpo_cells()} | {cell.key for cell in params.online_cells()}
+    return {cell.key for cell in (*params.reward_cells(), *params.dpo_cells(), *params.online_cells())}
 
 
 def _is_cells(path: Path) -> bool:
