@@ -78,7 +78,7 @@ def with_means(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
 
     ``pairs`` are the same for all.
     """
-    means = pd.DataFrame(by_seed).mean(axis=1).to_dict()
+    means = {str(name): value for name, value in pd.DataFrame(by_seed).mean(axis=1).items()}
     return {**means, "pairs": int(means["pairs"]), "seeds": dict(by_seed)}
 
 
