@@ -76,8 +76,8 @@ def run_stages(params: Params) -> dict[str, list[Work]]:
 
     for name in ("prepare_data", "prepare_base", "measure_reference", "derive_beta_grid"):
         run(name)
-    for member in params.ensemble_members:
-        run("train_reward_model", "--member", member)
+    for reward in params.reward_cells():
+        run("train_reward_model", "--seed", reward.seed, "--member", reward.member)
     run("assess_ensemble")
     run("measure_base")
     for cell in params.dpo_cells():
@@ -150,7 +150,7 @@ def measure_padding() -> list[Row]:
         with counting() as rewarded:
             pairs.train_member()
         worlds.save_members(params)
-        ensemble = RewardEnsemble.load_raw(params)
+        ensemble = RewardEnsemble.load_raw(params, params.seeds[0])
         with counting() as scored:
             ensemble.score(list(pairs.table["prompt"]), list(pairs.table["chosen"]))
     return [

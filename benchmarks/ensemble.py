@@ -49,7 +49,7 @@ def _memory(tiny: bool, load: Callable[[Params], object]) -> Callable[[], object
 
 
 def ours_memory(tiny: bool) -> Callable[[], object]:
-    return _memory(tiny, RewardEnsemble.load_raw)
+    return _memory(tiny, lambda params: RewardEnsemble.load_raw(params, params.seeds[0]))
 
 
 def naive_memory(tiny: bool) -> Callable[[], object]:
@@ -59,7 +59,7 @@ def naive_memory(tiny: bool) -> Callable[[], object]:
 def measure() -> list[Row]:
     """B4."""
     with world() as params:
-        ours = RewardEnsemble.load_raw(params)
+        ours = RewardEnsemble.load_raw(params, params.seeds[0])
         theirs = naive.Ensemble.load(params, ours.tokenizer)
         rows, differences = [], []
         for count in BATCHES:

@@ -120,7 +120,7 @@ class Ensemble:
 
     @classmethod
     def load(cls, params: Params, tokenizer: PreTrainedTokenizerBase) -> Ensemble:
-        members = [layout.reward_member(member) for member in params.ensemble_members]
+        members = map(layout.reward_member, params.ensemble(params.seeds[0]))
         models = [PeftModel.from_pretrained(load_reward_base(params), str(path)).eval() for path in members]
         return cls(models, tokenizer, params.scale.lengths.sequence)
 

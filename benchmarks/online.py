@@ -69,7 +69,7 @@ class Ours:
             beta=BETA,
             model=model,
             tokenizer=load_tokenizer(params, "policy"),
-            ensemble=RewardEnsemble.load_raw(params),
+            ensemble=RewardEnsemble.load_raw(params, params.seeds[0]),
             training_tasks=tasks,
             heldout_tasks=tasks,
             objective=find_objective(params.online.objective),

@@ -19,7 +19,7 @@ from benchmarks import arms, naive, trl_peer, worlds
 from benchmarks.counters import Work, counting
 from benchmarks.rows import Row, counter_row, meets, ratio_row
 from pessimism.experiment import records
-from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.cells import DpoCell, RewardCell
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
@@ -27,6 +27,7 @@ from pessimism.offline.objective import find_objective
 from pessimism.offline.reference import dpo_reference
 from pessimism.offline.training import ReferencedPairs, offline_hyperparameters, offline_trainer, train_offline
 from pessimism.reward import bradley_terry
+from pessimism.reward.bootstrap import member_stream
 
 SHRINK = 4
 # The head's share of the multiplications is a fifth, that of Qwen3-14B is a twentieth.
@@ -35,6 +36,7 @@ REWARD = worlds.Size(vocabulary=1024, hidden=128, intermediate=384, layers=3)
 BATCH, ACCUMULATION, REWARD_BATCH = 8, 16, 32
 GROWTH = (1, 2, 3, 6)  # betas
 VALIDATION = 8
+MEMBER = RewardCell(seed=0, member=0)
 PEERS = {"T's": "T", "precomputing T's": "T precomputed"}
 
 
@@ -90,10 +92,10 @@ class Pairs:
         """One reward member, as train_reward_model trains it; its bootstrap sample is what peers train on, too."""
         base = load_reward_base(self.params)
         with tempfile.TemporaryDirectory() as directory:
-            bradley_terry.train_member(self.params, 0, base, self.tokenizer, self.table, Path(directory))
+            bradley_terry.train_member(self.params, MEMBER, base, self.tokenizer, self.table, Path(directory))
 
     def reward_ids(self) -> tuple[list[list[int]], list[list[int]]]:
-        rows = bradley_terry.bootstrap_rows(len(self.table), self.params.root_seed, 0)
+        rows = bradley_terry.bootstrap_rows(len(self.table), self.params.root_seed, member_stream(self.params, MEMBER))
         data = bradley_terry.reward_dataset(self.tokenizer, self.table.iloc[rows], self.params.scale.lengths)
         return list(data["chosen_ids"]), list(data["rejected_ids"])
 
@@ -260,7 +262,7 @@ def reward_difference(pairs: Pairs, count: int = 16) -> float:
     scores = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].cpu().numpy().astype(np.float64)
     lora = lora_config(params.scale.reward, base.config.hidden_size, count, "SEQ_CLS", ["score"])
     chosen = bradley_terry.reward_hyperparameters(
-        params, 0, count, base.num_parameters(), lora, count_trainable(base, lora)
+        params, member_stream(params, MEMBER), count, base.num_parameters(), lora, count_trainable(base, lora)
     )
     with tempfile.TemporaryDirectory() as directory:
         trainer = bradley_terry.reward_trainer(params, chosen, base, pairs.tokenizer, data, lora, Path(directory))

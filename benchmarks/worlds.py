@@ -226,6 +226,6 @@ def save_random_adapter(params: Params, role: str, directory: Path, seed: int) -
 
 
 def save_members(params: Params) -> None:
-    """Write every reward member."""
-    for member in params.ensemble_members:
-        save_random_adapter(params, "reward", layout.reward_member(member), member)
+    """Write every reward member of the first seed."""
+    for cell in params.ensemble(params.seeds[0]):
+        save_random_adapter(params, "reward", layout.reward_member(cell), cell.member)

@@ -1,6 +1,6 @@
 """Adapt one offline checkpoint online in one arm (paper sections 3 and 4.4, Eq. 8-10).
 
-Reads: the DPO adapter, the base, the reward ensemble, the problems, the checkpoint's strength.
+Reads: the DPO adapter, the base, its seed's reward ensemble, the problems, the checkpoint's strength.
 Writes: data/online/<cell>/ (trajectory, held-out samples, rollouts), models/online/<cell>/ (the adapted policy).
 """
 
@@ -51,7 +51,7 @@ def main(params: Params, cell: OnlineCell) -> None:
         beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
         model=model,
         tokenizer=load_tokenizer(params, "policy"),
-        ensemble=RewardEnsemble.load(params),
+        ensemble=RewardEnsemble.load(params, cell.seed),
         training_tasks=load_training_tasks(params),
         heldout_tasks=records.read_table(layout.tasks("heldout")),
         hyperparameters=hyperparameters,

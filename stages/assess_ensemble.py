@@ -1,25 +1,36 @@
-"""Assess the reward ensemble on validation pairs, dropout off, raw scores (paper section 4, Eq. 13).
+"""Assess the reward ensemble of every seed on validation pairs, dropout off, raw scores (paper section 4, Eq. 13).
 
 Reads: data/preferences/val.parquet, the reward base, models/reward/.
-Writes: metrics/ensemble.json (accuracy, calibration, disagreement), metrics/reward_members.json (each member's accuracy
-and the statistics that normalise its rewards).
+Writes: metrics/ensemble.json (accuracy, calibration, disagreement: means over seeds and by seed),
+metrics/reward_members.json (by seed, each member's accuracy and the statistics that normalise its rewards).
 """
+
+from typing import Any
+
+import pandas as pd
 
 from pessimism.checks import stage
 from pessimism.experiment import layout, records
+from pessimism.experiment.cells import seed_key
 from pessimism.experiment.params import Params
-from pessimism.reward.assessment import assess
-from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.reward.assessment import assess, with_means
+from pessimism.reward.ensemble import RewardEnsemble, of_each_seed
+
+
+def assessment(ensemble: RewardEnsemble, pairs: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Quality of an ensemble, and of each of its members."""
+    chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
+    rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
+    return assess(chosen_K_B, rejected_K_B, ensemble.members)
 
 
 @stage.main("assess_ensemble")
 def main(params: Params) -> None:
     pairs = records.read_table(layout.preferences("val"))
-    ensemble = RewardEnsemble.load_raw(params)
-    chosen_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["chosen"]))
-    rejected_K_B = ensemble.score(list(pairs["prompt"]), list(pairs["rejected"]))
-    quality, members = assess(chosen_K_B, rejected_K_B, ensemble.members)
-    records.write_json(layout.ENSEMBLE, quality)
+    found = of_each_seed(params, RewardEnsemble.load_raw, lambda ensemble: assessment(ensemble, pairs))
+    quality = {seed_key(seed): quality for seed, (quality, _) in found.items()}
+    members = {seed_key(seed): members for seed, (_, members) in found.items()}
+    records.write_json(layout.ENSEMBLE, with_means(quality))
     records.write_json(layout.REWARD_MEMBERS_RECORD, members)
 
 

@@ -1,30 +1,52 @@
-"""Measure the base policy's proxy and true reward on the held-out problems, once for all cells.
+"""Measure the base policy's proxy and true reward on the held-out problems, sampled once for all cells.
 
-Reads: the base, the reward ensemble, the held-out problems.
-Writes: metrics/base.json (means and standard deviations over problems, ddof 1), data/base_samples.parquet (one row per
-problem).
+Reads: the base, the reward ensembles, the held-out problems.
+Writes: metrics/base.json (means and standard deviations over problems, ddof 1; of the proxy reward by seed and their
+means over seeds), data/base_samples.parquet (one row per seed, whose ensemble gave the proxy reward, and problem).
 """
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
 
 from pessimism.checks import stage
 from pessimism.experiment import layout, records, rng
+from pessimism.experiment.cells import seed_key
 from pessimism.experiment.params import Params
+from pessimism.models.compute.generation import Rollouts
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.online.rollout import reward_summary, roll_out, sample_table
-from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.online.rollout import ScoredRollouts, reward_summary, sample, sample_table, score
+from pessimism.reward.ensemble import RewardEnsemble, of_each_seed
 
-KEPT = ("prompts", "proxy_reward", "proxy_reward_sd", "true_reward_sd", "response_length", "run_on_fraction")
+BY_ENSEMBLE = ("proxy_reward", "proxy_reward_sd")
+SHARED = ("prompts", "true_reward_sd", "response_length", "run_on_fraction")
+
+
+def draw(params: Params, heldout: pd.DataFrame) -> Rollouts:
+    """The base policy's response to every problem."""
+    seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
+    return sample(load_policy_base(params), load_tokenizer(params, "policy"), heldout, params, seeds)
+
+
+def base_metrics(scored: Mapping[int, ScoredRollouts]) -> dict[str, Any]:
+    """What metrics/base.json holds: what the rewards of the ensembles have no part in is the same for every seed."""
+    summaries = {seed: reward_summary(rollouts) for seed, rollouts in scored.items()}
+    first, columns = next(iter(summaries.values())), next(iter(scored.values())).true_rewards
+    by_seed = {seed_key(seed): {key: summary[key] for key in BY_ENSEMBLE} for seed, summary in summaries.items()}
+    means = {key: fmean(values[key] for values in by_seed.values()) for key in BY_ENSEMBLE}
+    return {key: first[key] for key in (*SHARED, *columns)} | means | {"seeds": by_seed}
 
 
 @stage.main("measure_base")
 def main(params: Params) -> None:
-    ensemble = RewardEnsemble.load(params)
     heldout = records.read_table(layout.tasks("heldout"))
-    seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
-    model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
-    scored = roll_out(model, tokenizer, ensemble, heldout, params, seeds)
-    summary = reward_summary(scored)
-    records.write_json(layout.BASE_METRICS, {key: summary[key] for key in (*KEPT, *scored.true_rewards)})
-    records.write_table(layout.BASE_SAMPLES, sample_table(scored))
+    drawn = draw(params, heldout)
+    scored = of_each_seed(params, RewardEnsemble.load, lambda ensemble: score(drawn, ensemble, heldout, params))
+    records.write_json(layout.BASE_METRICS, base_metrics(scored))
+    samples = [sample_table(rollouts).assign(seed=seed) for seed, rollouts in scored.items()]
+    records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))
 
 
 if __name__ == "__main__":

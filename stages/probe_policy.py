@@ -1,6 +1,6 @@
 """Probe one checkpoint before and after its online run (paper section 5, Eq. 11, 12).
 
-Reads: the DPO adapter and the adapter of the primary arm's online run, the reward members, problems, pairs.
+Reads: the DPO adapter and the adapter of the primary arm's online run, its seed's reward members, problems, pairs.
 Writes: data/probes/<cell>.json.
 """
 
@@ -20,7 +20,7 @@ from pessimism.reward.ensemble import RewardEnsemble
 def main(params: Params, cell: DpoCell) -> None:
     online_cell = OnlineCell(cell.label, cell.seed, params.primary_arm)
     adapters = {DPO: layout.dpo_adapter(cell), ONLINE: layout.online_adapter(online_cell)}
-    ensemble = RewardEnsemble.load_raw(params)
+    ensemble = RewardEnsemble.load_raw(params, cell.seed)
     tasks = records.read_table(layout.tasks("test"))
     heldout = records.read_table(layout.tasks("heldout"))
     pairs = records.read_table(layout.preferences("train"))

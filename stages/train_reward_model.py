@@ -1,7 +1,7 @@
 """Train one reward model on its bootstrap sample of the preference pairs (paper section 4, Eq. 5).
 
 Reads: data/preferences/train.parquet, the reward base.
-Writes: models/reward/member-<k>/ (adapter with score head, training.json).
+Writes: models/reward/s<seed>/member-<k>/ (adapter with score head, training.json).
 """
 
 from pessimism.checks import stage
@@ -18,10 +18,10 @@ from pessimism.reward.bradley_terry import train_member
 @stage.main("train_reward_model", parse_reward_cell)
 def main(params: Params, cell: RewardCell) -> None:
     check_processes(params)
-    directory = layout.reward_member(cell.member)
+    directory = layout.reward_member(cell)
     model, record = train_member(
         params,
-        cell.member,
+        cell,
         base=load_reward_base(params),
         tokenizer=load_tokenizer(params, "reward"),
         pairs=records.read_table(layout.preferences("train")),

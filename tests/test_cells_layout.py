@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, is_cell_key, is_offline_cell, stream_name, strength_in
+from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_cell_key, is_offline_cell, stream_name, strength_in
 from pessimism.experiment.params import load_params
 from support.repository import CHECKOUT, python_files
 
@@ -41,8 +41,9 @@ def test_a_percentile_keeps_the_random_streams_of_its_number() -> None:
 
 def test_every_cell_of_the_design_once(project: Path) -> None:
     params = load_params()
-    assert len(params.dpo_cells()) == len(set(params.dpo_cells())) == 9
-    assert len(params.online_cells()) == len(set(params.online_cells())) == 18
+    assert len(params.reward_cells()) == len(set(params.reward_cells())) == 15
+    assert len(params.dpo_cells()) == len(set(params.dpo_cells())) == 15
+    assert len(params.online_cells()) == len(set(params.online_cells())) == 30
     assert [cell.key for cell in params.online_cells()[:3]] == ["p20-s0-proxy", "p20-s0-placebo", "p20-s1-proxy"]
 
 
@@ -50,7 +51,7 @@ def test_no_two_cells_share_a_path(project: Path) -> None:
     params = load_params()
     paths = [path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)]
     paths += [path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)]
-    paths += [layout.reward_member(member) for member in params.ensemble_members]
+    paths += [layout.reward_member(cell) for cell in params.reward_cells()]
     assert len(paths) == len(set(paths))
 
 
@@ -59,7 +60,7 @@ def test_paths_of_a_cell() -> None:
     assert layout.trajectory(cell) == Path("data/online/p50-s0-proxy/trajectory.csv")
     assert layout.dpo_adapter(cell.dpo) == Path("models/dpo/p50-s0")
     assert layout.probe(cell.dpo) == Path("data/probes/p50-s0.json")
-    assert layout.reward_member(2) == Path("models/reward/member-2")
+    assert layout.reward_member(RewardCell(4, 2)) == Path("models/reward/s4/member-2")
     assert layout.heldout_samples(cell).parent == layout.rollouts(cell).parent == layout.online_run(cell)
 
 

@@ -125,7 +125,7 @@ def test_no_command_needs_torch() -> None:
 
 def test_check_passes_the_committed_parameters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = output(capsys, "check").splitlines()  # no hours: this scale needs no GPU
-    assert "3 betas x 3 seeds x 2 arms" in line
+    assert "3 betas x 5 seeds x 2 arms" in line
 
 
 def paper_scale(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,11 +321,19 @@ def test_names_in_the_lock_are_dvcs(project: Path) -> None:
         "ensemble_members": [3],
     }
     names = pipeline.lock_names(pipeline.load_stages(), lists)
-    assert {"check_params", "train_reward_model@3", "train_dpo@80-7", "adapt_online@20-7-proxy"} <= set(names)
+    assert {"check_params", "train_reward_model@7-3", "train_dpo@80-7", "adapt_online@20-7-proxy"} <= set(names)
     assert len(names) == len(set(names))
 
 
 # ablate
+
+
+@pytest.mark.parametrize("protocol", ["paper", "controlled"])
+def test_a_switch_on_which_the_protocols_agree_is_turned_to_its_opposite(project: Path, protocol: str) -> None:
+    turned = ablate.turned_values(protocol)
+    assert turned["paired_seeds"] is False
+    assert turned["retokenize_responses"] is (protocol == "controlled")
+    assert {"top_k", "uwo_weight", "arms.proxy.reward"}.isdisjoint(turned)
 
 
 def test_only_arms_that_both_protocols_train_are_compared(project: Path, edit: Edit) -> None:
@@ -345,12 +353,12 @@ def test_only_arms_that_both_protocols_train_are_compared(project: Path, edit: E
 
 def make_cells(params: Params) -> set[Path]:
     """Every matrix output and one run record per cell."""
-    directories = [layout.reward_member(member) for member in params.ensemble_members]
+    directories = [layout.reward_member(cell) for cell in params.reward_cells()]
     directories += [layout.dpo_adapter(cell) for cell in params.dpo_cells()]
     directories += [path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)]
     files = [path / "content" for path in directories] + [layout.probe(cell) for cell in params.dpo_cells()]
     files += [layout.RUN_RECORDS / f"adapt_online@{cell.key}.json" for cell in params.online_cells()]
-    files += [layout.RUN_RECORDS / f"train_reward_model@{member}.json" for member in params.ensemble_members]
+    files += [layout.RUN_RECORDS / f"train_reward_model@{cell.key}.json" for cell in params.reward_cells()]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
@@ -438,8 +446,10 @@ def _matching(files: set[Path], params: Params) -> set[Path]:
     products = itertools.product(params.beta_percentiles, params.seeds)
     names = [f"p{percentile}-s{seed}" for percentile, seed in products]
     names += [f"{name}-{arm}" for name in names for arm in params.arms]
-    names += [f"{prefix}{member}" for prefix in ("member-", "") for member in params.ensemble_members]
-    return {file for file in files if {file.parent.name, file.stem, file.stem.partition("@")[2]} & set(names)}
+    members = list(itertools.product(params.seeds, params.ensemble_members))
+    names += [name for seed, member in members for name in (f"s{seed}/member-{member}", f"s{seed}-m{member}")]
+    known = {file: (*file.parent.parts[-2:], file.stem, file.stem.partition("@")[2]) for file in files}
+    return {file for file, parts in known.items() if {"/".join(parts[:2]), *parts[1:]} & set(names)}
 
 
 def test_prune_of_a_complete_run_removes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -513,7 +523,7 @@ def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) 
     text = output(capsys, "summary")
     assert "\n\nMeasured: scale tiny, protocol paper, with gap_baseline: heldout\n\n" in text
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
-    assert text.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set")
+    assert text.startswith("Every verdict is in this world: one base policy and one data set, which")
     paper, controlled = (line for line in text.splitlines() if line.startswith("By "))
     assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper
     assert "controlled measure these runs support 0 of the paper's 2 claims, contradict 1 (C2)" in controlled

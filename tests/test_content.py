@@ -13,7 +13,7 @@ import pytest
 
 from pessimism.errors import DataError, SourceError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.cells import OnlineCell, RewardCell
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import CONFIG_FILE, WEIGHTS_FILE, attach
 from pessimism.models.loading import hash_once, load_policy_base
@@ -60,7 +60,7 @@ def test_a_damaged_adapter_is_refused_in_one_line(
 ) -> None:
     for directory, load in (
         (Path("models/dpo/checkpoint"), lambda path: attach(load_policy_base(trained_world), {"policy": path}, None)),
-        (layout.reward_member(1), lambda _: RewardEnsemble.load_raw(trained_world)),
+        (layout.reward_member(RewardCell(0, 1)), lambda _: RewardEnsemble.load_raw(trained_world, 0)),
     ):
         load(directory)
         overwrite(directory / file, change)
@@ -73,18 +73,18 @@ def test_a_damaged_adapter_is_refused_in_one_line(
 def test_a_missing_file_of_an_adapter_is_not_looked_for_on_a_hub(
     trained_world: Params, no_network: None, file: str
 ) -> None:
-    (layout.reward_member(1) / file).unlink()
-    with pytest.raises(SourceError, match=f"^found no {file} in models/reward/member-1; expected an adapter"):
-        RewardEnsemble.load_raw(trained_world)
+    (layout.reward_member(RewardCell(0, 1)) / file).unlink()
+    with pytest.raises(SourceError, match=f"^found no {file} in models/reward/s0/member-1; expected an adapter"):
+        RewardEnsemble.load_raw(trained_world, 0)
 
 
 def test_an_adapter_without_a_hash_is_refused(trained_world: Params) -> None:
     from safetensors.torch import load_file, save_file
 
-    path = layout.reward_member(1) / WEIGHTS_FILE
+    path = layout.reward_member(RewardCell(0, 1)) / WEIGHTS_FILE
     save_file(load_file(path), path)
     with pytest.raises(SourceError, match="expected weights that carry their hash"):
-        RewardEnsemble.load_raw(trained_world)
+        RewardEnsemble.load_raw(trained_world, 0)
 
 
 def test_a_base_trained_here_is_compared_with_its_record(tiny_world: Params) -> None:

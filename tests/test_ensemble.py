@@ -1,6 +1,7 @@
 """The reward ensemble: aggregation by hand, members that survive the disk, scores that depend on the text alone."""
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from trl import RewardConfig
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
+from pessimism.experiment.cells import RewardCell
 from pessimism.experiment.params import Params
 from pessimism.models import adapters
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
@@ -70,12 +72,13 @@ def test_normalisation_is_per_member() -> None:
 
 
 def test_bootstrap_draws_n_of_n_with_replacement_and_differs_between_members() -> None:
-    rows = bootstrap_rows(1000, 42, 0)
+    rows = bootstrap_rows(1000, 42, (0, 0))
     assert rows.shape == (1000,)
     assert (rows.min() >= 0, rows.max() < 1000) == (True, True)
     assert 600 < len(np.unique(rows)) < 665  # 1 - 1/e = 632 are expected
-    assert (rows == bootstrap_rows(1000, 42, 0)).all()
-    assert (rows != bootstrap_rows(1000, 42, 1)).any()
+    assert (rows == bootstrap_rows(1000, 42, (0, 0))).all()
+    assert (rows != bootstrap_rows(1000, 42, (0, 1))).any()
+    assert (rows != bootstrap_rows(1000, 42, (1, 0))).any()
 
 
 def test_a_member_trains_on_its_own_bootstrap_sample(tiny_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +94,8 @@ def test_a_member_trains_on_its_own_bootstrap_sample(tiny_world: Params, monkeyp
     for member in (0, 1):
         with pytest.raises(Begun) as begun:
             base = load_reward_base(tiny_world)
-            bradley_terry.train_member(tiny_world, member, base, tokenizer, pairs, layout.reward_member(member))
-        sample = pairs.iloc[bootstrap_rows(len(pairs), 42, member)]
+            bradley_terry.train_member(tiny_world, RewardCell(2, member), base, tokenizer, pairs, Path("out"))
+        sample = pairs.iloc[bootstrap_rows(len(pairs), 42, (2, member))]
         expected = bradley_terry.reward_dataset(tokenizer, sample, tiny_world.scale.lengths).to_dict()
         assert begun.value.args[0] == expected
 
@@ -102,13 +105,16 @@ def test_a_member_trains_on_its_own_bootstrap_sample(tiny_world: Params, monkeyp
 
 @pytest.fixture
 def train(tiny_world: Params) -> Callable[..., tuple]:
-    """Train and save one member of the tiny world."""
+    """Train and save one member of a seed of the tiny world."""
 
-    def train_member(member: int, params: Params = tiny_world, base: PreTrainedModel | None = None) -> tuple:
-        directory = layout.reward_member(member)
+    def train_member(
+        member: int, params: Params = tiny_world, base: PreTrainedModel | None = None, seed: int = 0
+    ) -> tuple:
+        cell = RewardCell(seed, member)
+        directory = layout.reward_member(cell)
         model, record = bradley_terry.train_member(
             params,
-            member,
+            cell,
             base=load_reward_base(params) if base is None else base,
             tokenizer=load_tokenizer(params, "reward"),
             pairs=records.read_table(layout.preferences("train")),
@@ -163,7 +169,7 @@ def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Para
     for _ in range(2):
         torch.rand(5)
         train(0, params)
-        written.append({path.name: path.read_bytes() for path in layout.reward_member(0).iterdir()})
+        written.append({path.name: path.read_bytes() for path in layout.reward_member(RewardCell(0, 0)).iterdir()})
     assert written[0] == written[1]
     assert sorted(written[0]) == ["adapter_config.json", "adapter_model.safetensors", "training.json"]
 
@@ -173,6 +179,19 @@ def test_every_member_starts_from_a_head_of_its_own(tiny_world: Params, train) -
     first, second = (train(member, params)[0].get_base_model().score.weight for member in (0, 1))
     assert 0.01 < first.std() < 0.04  # initializer_range is 0.02
     assert not torch.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize("ensembles", ["per_seed", "shared"])
+def test_the_ensembles_of_two_seeds_are_the_same_bytes_only_where_they_are_shared(
+    tiny_world: Params, train, ensembles: str
+) -> None:
+    params = dataclasses.replace(with_reward_training(tiny_world, dropout=0.1), ensembles=ensembles)
+    written = []
+    for seed in (0, 1):
+        train(2, params, seed=seed)
+        written.append({path.name: path.read_bytes() for path in layout.reward_member(RewardCell(seed, 2)).iterdir()})
+    same = {name for name, content in written[0].items() if content == written[1][name]}
+    assert same == (set(written[0]) if ensembles == "shared" else {"adapter_config.json"})
 
 
 def test_lost_rows_are_noticed(train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +243,7 @@ def test_nulls_of_the_scale_become_the_papers_values(tiny_world: Params) -> None
 def members(tiny_world: Params, edit) -> Params:
     """Parameters of a design with members 1 and 10, both on disk: one adapter name begins with the other."""
     for member in (1, 10):
-        save_random_adapter(tiny_world, layout.reward_member(member), seed=member, role="reward")
+        save_random_adapter(tiny_world, layout.reward_member(RewardCell(0, member)), seed=member, role="reward")
     edit("params.yaml", "ensemble_members", [1, 10])
     return dataclasses.replace(tiny_world, ensemble_members=(1, 10))
 
@@ -236,7 +255,7 @@ def texts(split: str = "val") -> tuple[list[str], list[str]]:
 
 def test_a_reloaded_member_scores_identically(tiny_world: Params, train) -> None:
     trained = train(0)[0]
-    loaded = RewardEnsemble.load_raw(dataclasses.replace(tiny_world, ensemble_members=(0,)))
+    loaded = RewardEnsemble.load_raw(dataclasses.replace(tiny_world, ensemble_members=(0,)), 0)
     prompts, responses = texts()
     inputs = loaded._inputs(loaded._encode(prompts, responses))
     with torch.no_grad():
@@ -249,7 +268,7 @@ def test_a_reloaded_member_scores_identically(tiny_world: Params, train) -> None
 
 def test_scores_depend_neither_on_batch_size_nor_on_order(members: Params) -> None:
     prompts, responses = texts()
-    ensemble = RewardEnsemble.load_raw(members)
+    ensemble = RewardEnsemble.load_raw(members, 0)
     together = ensemble.score(prompts, responses)
     assert together.shape == (2, len(prompts))
     assert together.dtype == np.float32
@@ -261,9 +280,9 @@ def test_scores_depend_neither_on_batch_size_nor_on_order(members: Params) -> No
 
 def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
     prompts, responses = texts()
-    both = RewardEnsemble.load_raw(members).score(prompts, responses)
+    both = RewardEnsemble.load_raw(members, 0).score(prompts, responses)
     for row, member in enumerate((1, 10)):
-        alone = RewardEnsemble.load_raw(dataclasses.replace(members, ensemble_members=(member,)))
+        alone = RewardEnsemble.load_raw(dataclasses.replace(members, ensemble_members=(member,)), 0)
         assert (alone.score(prompts, responses)[0] == both[row]).all()
     assert (both[0] != both[1]).all()
 
@@ -271,7 +290,7 @@ def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
 @pytest.fixture
 def dropping(members: Params) -> RewardEnsemble:
     """The members with dropout in their adapters."""
-    ensemble = RewardEnsemble.load(members)
+    ensemble = RewardEnsemble.load(members, 0)
     layers = [module for module in ensemble.model.modules() if isinstance(module, LoraLayer)]
     for layer in layers:
         layer.lora_dropout.update({name: torch.nn.Dropout(0.5) for name in layer.lora_dropout})
@@ -307,21 +326,21 @@ def test_scoring_with_dropout_is_noisy_and_leaves_the_callers_random_stream(drop
 def test_statistics_are_used_only_where_the_protocol_says_so(members: Params) -> None:
     prompts, responses = texts()
     statistics = {"1": {"score_mean": 0.5, "score_sd": 2.0}, "10": {"score_mean": -1.0, "score_sd": 0.5}}
-    records.write_json(layout.REWARD_MEMBERS_RECORD, statistics)
+    records.write_json(layout.REWARD_MEMBERS_RECORD, {"s0": statistics, "s1": {}})
     protocol = dataclasses.replace(members.protocol, reward_dropout=False)
-    raw = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol)).score(prompts, responses)
+    raw = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol), 0).score(prompts, responses)
     protocol = dataclasses.replace(protocol, normalize_rewards=True)
-    normal = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol)).score(prompts, responses)
+    normal = RewardEnsemble.load(dataclasses.replace(members, protocol=protocol), 0).score(prompts, responses)
     assert normal[0] == pytest.approx((raw[0] - 0.5) / 2, abs=1e-6)
     assert normal[1] == pytest.approx((raw[1] + 1) / 0.5, abs=1e-5)
 
 
 def test_representations_are_states_of_a_layer_averaged_over_real_tokens(members: Params) -> None:
     prompts, responses = texts()
-    ensemble = RewardEnsemble.load_raw(members)
+    ensemble = RewardEnsemble.load_raw(members, 0)
     states = ensemble.representations(10, prompts, responses)
     assert {layer: found.shape for layer, found in states.items()} == dict.fromkeys(LAYERS, (len(prompts), 32))
-    alone = attach(load_reward_base(members), {"m": layout.reward_member(10)}, trainable=None)
+    alone = attach(load_reward_base(members), {"m": layout.reward_member(RewardCell(0, 10))}, trainable=None)
     for row in (0, 7):
         ids = torch.tensor([ensemble._encode(prompts[row : row + 1], responses[row : row + 1])[0]])
         with torch.no_grad():
@@ -366,22 +385,28 @@ def test_the_stages_train_and_assess(tiny_world: Params, checkout: Path, edit, m
     import runpy
 
     edit("params.yaml", "ensemble_members", [0, 1])
-    for member in ("0", "1"):
-        monkeypatch.setattr(sys, "argv", ["train_reward_model", "--member", member])
+    edit("params.yaml", "seeds", [0, 3])
+    for seed, member in itertools.product("03", "01"):
+        monkeypatch.setattr(sys, "argv", ["train_reward_model", "--seed", seed, "--member", member])
         runpy.run_path(str(checkout / "stages/train_reward_model.py"), run_name="__main__")
     runpy.run_path(str(checkout / "stages/assess_ensemble.py"), run_name="__main__")
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "'loss'" not in captured.err
-    assert set(records.read_json(layout.REWARD_MEMBERS_RECORD)) == {"0", "1"}
-    assert 0 <= records.read_json(layout.ENSEMBLE)["pair_accuracy"] <= 1
+    by_seed = records.read_json(layout.REWARD_MEMBERS_RECORD)
+    assert {seed: set(members) for seed, members in by_seed.items()} == dict.fromkeys(("s0", "s3"), {"0", "1"})
+    assert by_seed["s0"]["0"]["score_mean"] != by_seed["s3"]["0"]["score_mean"]
+    quality = records.read_json(layout.ENSEMBLE)
+    accuracies = [found["pair_accuracy"] for found in quality["seeds"].values()]
+    assert 0 <= min(accuracies) and quality["pair_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert quality["pairs"] == quality["seeds"]["s3"]["pairs"] == 16
 
 
 def test_head_is_saved_in_full(train) -> None:
     from safetensors.torch import load_file
 
     model, _ = train(0)
-    saved = load_file(layout.reward_member(0) / "adapter_model.safetensors")
+    saved = load_file(layout.reward_member(RewardCell(0, 0)) / "adapter_model.safetensors")
     (name,) = [name for name in saved if "score" in name]
     trained = [parameter for parameter in trainable_parameters(model) if parameter.shape == (1, 32)]
     assert torch.equal(saved[name], trained[0])

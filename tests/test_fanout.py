@@ -88,7 +88,7 @@ def test_three_cells_in_parallel_and_nothing_twice(prepared: Project, tmp_path: 
         places = {where for _, _, where, *_ in executions(project)}
         assert len(places) == 3 and project.root.as_posix() not in places
         started = [when for *_, when in executions(project)]
-        records = [project.root / f"run_records/{cell}.json" for cell in MEMBERS]
+        records = [project.root / f"run_records/train_reward_model@s0-m{n}.json" for n in range(3)]
         assert max(started) < min(record.stat().st_mtime for record in records), "they did not run at the same time"
 
         assert project.dvc("repro", *MEMBERS) == []
@@ -102,7 +102,7 @@ def test_what_no_commit_holds_reaches_the_jobs_and_nothing_of_the_user_changes(q
     before = [quick.succeed("git", *arguments) for arguments in (("status", "--porcelain"), ("rev-parse", "HEAD"))]
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
     assert status == 0, printed
-    assert [(quick.root / f"models/reward/member-{n}/adapter.txt").read_text() for n in range(3)] == ["0", "1", "2"]
+    assert [(quick.root / f"models/reward/s0/member-{n}/adapter.txt").read_text() for n in range(3)] == ["0", "1", "2"]
     quick.succeed("git", "checkout", "--quiet", "dvc.lock")
     after = [quick.succeed("git", *arguments) for arguments in (("status", "--porcelain"), ("rev-parse", "HEAD"))]
     assert after == before
@@ -116,10 +116,10 @@ def test_a_failed_cell_is_reported_with_its_log_and_the_others_are_merged(quick:
     assert status == 2 and "merged 2 of 3" in printed
     report = printed[printed.index("error: 1 cell(s) have no result") :]
     assert "error: member 1 does not want to" in report and "Traceback" not in report
-    (log,) = re.findall(r"^train_reward_model@1, attempt 1: (\S+)$", report, re.M)
+    (log,) = re.findall(r"^train_reward_model@0-1, attempt 1: (\S+)$", report, re.M)
     assert "member 1 does not want to" in Path(log).read_text()
     assert "attempt 1" in Path(log).read_text().splitlines()[0]
-    assert not (quick.root / "models/reward/member-1").exists()
+    assert not (quick.root / "models/reward/s0/member-1").exists()
 
     plan(quick)
     status, printed = run(quick, "--executor", "local", "--jobs", "3")
@@ -351,8 +351,8 @@ def test_a_relative_path_of_a_model_is_refused(plain: Project) -> None:
 
 
 def test_outputs_of_cells_no_longer_listed_are_refused(plain: Project) -> None:
-    (plain.root / "models/reward/member-7").mkdir(parents=True)
-    assert "models/reward/member-7" in refusal("train_dpo") and "pessimism prune" in refusal("train_dpo")
+    (plain.root / "models/reward/s0/member-7").mkdir(parents=True)
+    assert "models/reward/s0/member-7" in refusal("train_dpo") and "pessimism prune" in refusal("train_dpo")
 
 
 def test_unusable_parameters_are_refused(plain: Project) -> None:
@@ -476,7 +476,7 @@ def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
     with dvc_project.opened() as repo:
         (stage,) = [stage for stage in repo.index.stages if stage.addressing == "adapt_online@20-0-proxy"]
         inputs = dvc_project.cell_inputs(repo, stage)
-    members = ["models/reward/member-0", "models/reward/member-1"]
+    members = ["models/reward/s0/member-0", "models/reward/s0/member-1"]
     assert inputs == ["data/tasks", "models/base", "models/dpo/p20-s0", *members]
 
 
@@ -625,13 +625,13 @@ def test_the_lock_keeps_the_places_of_the_commit_and_adds_in_the_order_of_a_plai
         entries = {name: {"cmd": f"python {name}"} for name in names}
         (plain.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False))
 
-    write("train_reward_model@1", "check_params", "train_reward_model@0")
+    write("train_reward_model@0-1", "check_params", "train_reward_model@0-0")
     commit(plain, "lock")
-    write("train_dpo@90-0", "train_reward_model@0", "assess_ensemble", "check_params", "train_dpo@20-0",
-          "train_reward_model@1")  # fmt: skip
+    write("train_dpo@90-0", "train_reward_model@0-0", "assess_ensemble", "check_params", "train_dpo@20-0",
+          "train_reward_model@0-1")  # fmt: skip
     dvc_project.order_lock()
     written = (plain.root / "dvc.lock").read_text()
-    write("train_reward_model@1", "check_params", "train_reward_model@0", "assess_ensemble", "train_dpo@20-0",
+    write("train_reward_model@0-1", "check_params", "train_reward_model@0-0", "assess_ensemble", "train_dpo@20-0",
           "train_dpo@90-0")  # fmt: skip
     assert written == (plain.root / "dvc.lock").read_text()
 

@@ -24,7 +24,7 @@ from transformers import (
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.cells import DpoCell, RewardCell
 from pessimism.experiment.params import Params
 from pessimism.models import loading
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
@@ -119,10 +119,10 @@ def train_policy(params: Params, base: PreTrainedModel) -> tuple[PeftModel, dict
     return model, record
 
 
-def train_member(params: Params, member: int, base: PreTrainedModel) -> PeftModel:
+def train_member(params: Params, cell: RewardCell, base: PreTrainedModel) -> PeftModel:
     tokenizer, pairs = loading.load_tokenizer(params, "reward"), records.read_table(layout.preferences("train"))
-    model, _ = bradley_terry.train_member(params, member, base, tokenizer, pairs, Path("out"))
-    save_adapter(model, DEFAULT, layout.reward_member(member))
+    model, _ = bradley_terry.train_member(params, cell, base, tokenizer, pairs, Path("out"))
+    save_adapter(model, DEFAULT, layout.reward_member(cell))
     return model
 
 
@@ -165,12 +165,12 @@ def test_reward_members_are_trained_and_loaded_again(world: Params, starts: dict
     for member in (0, 1):
         base = loading.load_reward_base(world)
         before = weights(base, skip=["score"])
-        model = train_member(world, member, base)
+        model = train_member(world, RewardCell(0, member), base)
         check_trained(model, starts, 2 * 4 * 2 + 1)
         check_same(weights(model.get_base_model(), skip=["score"]), before)
         expected.append(scores(model, world, responses))
 
-    ensemble = RewardEnsemble.load_raw(dataclasses.replace(world, ensemble_members=(0, 1)))
+    ensemble = RewardEnsemble.load_raw(dataclasses.replace(world, ensemble_members=(0, 1)), 0)
     heads = ensemble.model.get_base_model().score.modules_to_save
     assert sorted(heads) == ["member-0", "member-1"]
     assert all(type(head) is loading.Float32Linear and head.weight.dtype == torch.float32 for head in heads.values())

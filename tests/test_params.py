@@ -29,7 +29,8 @@ def test_the_committed_design_is_the_issued_one(project: Path) -> None:
     assert params.scale_name == "tiny" and params.protocol_name == "paper"
     assert params.root_seed == 42
     assert params.beta_percentiles == (20, 50, 80)
-    assert params.seeds == params.ensemble_members == (0, 1, 2)
+    assert params.seeds == (0, 1, 2, 3, 4) and params.ensemble_members == (0, 1, 2)
+    assert params.ensembles == "per_seed"
     assert params.arms == ("proxy", "placebo") and params.primary_arm == "proxy"
     assert params.aggregation == "mean"
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import ruamel.yaml
 import yaml
 
 from pessimism.experiment import layout, pipeline
-from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell
 from pessimism.experiment.params import Params, Protocol, Scale, load_params
 from support import import_closure
 from support.repository import CHECKOUT, python_files
@@ -268,12 +269,30 @@ def test_matrix_stages_have_cached_outputs_only(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_fan_in_stages_track_the_axes_they_gather(stage: str) -> None:
-    """Without them, removing a cell would not rerun the stage that iterates the cells."""
+    """Without them, removing a cell would not rerun the stage that iterates the cells.
+
+    A directory of cells that the stage reads is one of all values of the axes that its own name does not hold.
+    """
     tracked = param_keys(stage, "params.yaml")
-    for writer in STAGES.values():
-        folders = {str(Path(path).parent) for path in writer.writes if "${" in path}
-        if writer.axes and folders & set(STAGES[stage].reads):
-            assert tracked is None or set(writer.axes.values()) <= tracked
+    for writer in (writer for writer in STAGES.values() if writer.axes):
+        below = [Path(path).relative_to(read) for path in writer.writes for read in within(path, STAGES[stage].reads)]
+        gathered = {key for axis, key in writer.axes.items() for path in below if f"${{item.{axis}}}" in str(path)}
+        assert tracked is None or gathered <= tracked
+
+
+def within(path: str, directories: Iterable[str]) -> list[str]:
+    """Those of ``directories`` that hold a path, its templates spelled alike."""
+    return [directory for directory in directories if Path(path).is_relative_to(directory) and path != directory]
+
+
+@pytest.mark.parametrize("stage", MATRIX)
+def test_a_cell_depends_on_nothing_that_changes_with_another_seed(stage: str) -> None:
+    """Else one more seed would run the cells of all seeds again."""
+    whole = {str(layout.REWARD_MEMBERS), str(layout.REWARD_MEMBERS_RECORD), str(layout.ENSEMBLE)}
+    assert whole.isdisjoint(BODIES[stage]["deps"])
+    assert "seeds" not in (param_keys(stage, "params.yaml") or set())
+    keys = param_keys(stage, str(layout.REWARD_MEMBERS_RECORD))
+    assert keys == ({"s${item.seed}"} if STAGES[stage].script == "adapt_online" else set())
 
 
 def test_the_grid_key_of_a_cell_is_the_only_one_it_tracks() -> None:
@@ -286,6 +305,7 @@ def test_the_grid_key_of_a_cell_is_the_only_one_it_tracks() -> None:
 def test_outputs_are_where_the_layout_says() -> None:
     dpo = DpoCell("${prefix}${item.label}", "${item.seed}")  # type: ignore[arg-type]
     online = OnlineCell("${prefix}${item.label}", "${item.seed}", "${item.arm}")  # type: ignore[arg-type]
+    reward = RewardCell("${item.seed}", "${item.member}")  # type: ignore[arg-type]
     expected = {
         "check_params": [layout.PARAMS_CHECKED],
         "record_inputs": [],
@@ -293,7 +313,7 @@ def test_outputs_are_where_the_layout_says() -> None:
         "prepare_base": [layout.BASE],
         "measure_reference": [layout.REFERENCE],
         "derive_beta_grid": [layout.BETA_GRID, layout.LOG_RATIOS],
-        "train_reward_model": [layout.reward_member("${item.member}")],  # type: ignore[arg-type]
+        "train_reward_model": [layout.reward_member(reward)],
         "assess_ensemble": [layout.ENSEMBLE, layout.REWARD_MEMBERS_RECORD],
         "measure_base": [layout.BASE_METRICS, layout.BASE_SAMPLES],
         "train_dpo": [layout.dpo_adapter(dpo)],

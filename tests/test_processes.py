@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell
 from pessimism.experiment.params import Params, load_params
 from pessimism.machine import sharing
 from pessimism.models.adapters import WEIGHTS_FILE
@@ -151,7 +151,7 @@ def check_same_adapters(first: Path, second: Path) -> None:
     ("arguments", "directory"),
     [
         (["stages/train_dpo.py", "--label", "p50", "--seed", "0"], layout.dpo_adapter(CELL)),
-        (["stages/train_reward_model.py", "--member", "1"], layout.reward_member(1)),
+        (["stages/train_reward_model.py", "--seed", "0", "--member", "1"], layout.reward_member(RewardCell(0, 1))),
     ],
     ids=["train_dpo", "train_reward_model"],
 )
@@ -183,8 +183,8 @@ def trained(world: Params) -> Params:
     """The world with a random checkpoint and random reward members."""
     for directory in (layout.dpo_adapter(CELL), CHECKPOINT):
         random_adapter(load_policy_base(world), world, "CAUSAL_LM", directory, "dpo")
-    for member in world.ensemble_members:
-        random_adapter(load_reward_base(world), world, "SEQ_CLS", layout.reward_member(member), f"member-{member}")
+    for cell in world.ensemble(0):
+        random_adapter(load_reward_base(world), world, "SEQ_CLS", layout.reward_member(cell), f"member-{cell.member}")
     return world
 
 
@@ -207,7 +207,7 @@ def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
     "arguments",
     [
         ["stages/train_dpo.py", "--label", "p50", "--seed", "0"],
-        ["stages/train_reward_model.py", "--member", "1"],
+        ["stages/train_reward_model.py", "--seed", "0", "--member", "1"],
         ["stages/adapt_online.py", "--label", "p50", "--seed", "0", "--arm", "proxy"],
     ],
     ids=["train_dpo", "train_reward_model", "adapt_online"],

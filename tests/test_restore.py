@@ -125,12 +125,12 @@ def test_a_changed_switch_is_said_with_the_name(project: Path, edit: Edit) -> No
     assert switches.protocol_sentence(load_params()) == "protocol paper"
     edit(PROTOCOL, "gap_baseline", "heldout")
     assert switches.protocol_sentence(load_params()) == "protocol paper, with gap_baseline: heldout"
-    edit(PROTOCOL, "paired_seeds", True)
+    edit(PROTOCOL, "paired_seeds", False)
     edit(PROTOCOL, "arms.proxy.kappa", "fixed")
     edit(PROTOCOL, "arms.oracle.kappa", "fixed")  # an arm that does not run
     edit(PROTOCOL, "arms.mine", {"reward": "true", "kappa": "none", "learning_rate_factor": 1.0})
     edit("params.yaml", "arms", ["proxy", "mine"])
-    expected = "protocol paper, with arms.proxy.kappa: fixed, gap_baseline: heldout, paired_seeds: true"
+    expected = "protocol paper, with arms.proxy.kappa: fixed, gap_baseline: heldout, paired_seeds: false"
     assert switches.protocol_sentence(load_params()) == expected
 
 

@@ -20,7 +20,7 @@ from pessimism.data import embedded_world
 from pessimism.data.hashing import content_hash
 from pessimism.errors import DataError, SourceError
 from pessimism.experiment import layout, pipeline, records, rng
-from pessimism.experiment.cells import DpoCell
+from pessimism.experiment.cells import DpoCell, RewardCell
 from pessimism.experiment.params import Params, load_params
 from pessimism.models import adapters
 from pessimism.models.adapters import use_adapter
@@ -58,10 +58,11 @@ def world(tiny_world: Params, edit: Edit) -> Params:
     sharpen_base()
     params = load_params()
     save_random_adapter(params, layout.dpo_adapter(CELL), seed=1)
-    for member in params.ensemble_members:
-        save_random_adapter(params, layout.reward_member(member), seed=2 + member, role="reward")
+    for cell in params.ensemble(CELL.seed):
+        save_random_adapter(params, layout.reward_member(cell), seed=2 + cell.member, role="reward")
     statistics = {"score_mean": 0.1, "score_sd": 0.5}
-    records.write_json(layout.REWARD_MEMBERS_RECORD, {str(member): statistics for member in params.ensemble_members})
+    by_member = {str(member): statistics for member in params.ensemble_members}
+    records.write_json(layout.REWARD_MEMBERS_RECORD, {"s0": by_member})
     records.write_json(layout.BETA_GRID, {"p20": 0.4, "p50": 1.0, "p80": 2.0})
     rows = embedded_world.task_rows(rng.generator(0, "selfcheck-test"), 56)
     rows[0] = {"question": "It was 3 degrees and fell by 8.", "answer": "3 - 8 = -5\n#### -5"}
@@ -319,7 +320,7 @@ def test_what_is_missing_is_named_with_the_stage_that_makes_it(world: Params) ->
     outputs = {stage.name: [write.split("${")[0] for write in stage.writes] for stage in pipeline.load_stages()}
     for path, stage in needed.items():
         assert str(path).startswith(tuple(outputs[stage])), f"{stage} does not make {path}"
-    layout.reward_member(1).rename("elsewhere")
+    layout.reward_member(RewardCell(0, 1)).rename("elsewhere")
     with pytest.raises(DataError, match=r"member-1; .*`dvc repro train_reward_model`"):
         load_instrument(world)
 

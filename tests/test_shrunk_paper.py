@@ -82,7 +82,7 @@ def test_the_papers_scale_runs_on_small_models_in_4_bits(tmp_path: Path) -> None
     ran = project.dvc("repro")
     cells = [f"{stage}@{percentile}-0" for stage in ("train_dpo", "probe_policy") for percentile in (20, 80)]
     cells += [f"adapt_online@{percentile}-0-proxy" for percentile in (20, 80)]
-    cells += [f"train_reward_model@{member}" for member in (0, 1)]
+    cells += [f"train_reward_model@0-{member}" for member in (0, 1)]
     assert sorted(set(ran)) == sorted(ran)
     assert set(cells) | set(FAN_IN) <= set(ran)
     assert project.dvc("repro") == []
@@ -97,7 +97,7 @@ def check_derived(root: Path) -> None:
     """Every null of the scale was filled by its formula."""
     base = {role: json.loads((root / f"models/base/{role}.json").read_text()) for role in HEADS}
     rows = json.loads((root / "data/sources.json").read_text())["preferences"]["rows"]["train"]
-    for role, directory in (("policy", "dpo/p20-s0"), ("reward", "reward/member-0")):
+    for role, directory in (("policy", "dpo/p20-s0"), ("reward", "reward/s0/member-0")):
         assert base[role]["parameters"] < 1e9
         used = json.loads((root / f"models/{directory}/training.json").read_text())["hyperparameters"]
         batch = derive.batch_size(2.0, base[role]["parameters"] / 1e9, inference=False, sequence_length=160)
@@ -118,7 +118,7 @@ def check_derived(root: Path) -> None:
 
 def check_adapters(root: Path) -> None:
     """Every adapter moved: LoRA's second factor starts at 0, the online policy at its checkpoint."""
-    for directory in ("dpo/p20-s0", "dpo/p80-s0", "reward/member-0", "reward/member-1"):
+    for directory in ("dpo/p20-s0", "dpo/p80-s0", "reward/s0/member-0", "reward/s0/member-1"):
         weights = load_file(root / f"models/{directory}/adapter_model.safetensors")
         assert len(weights) == 2 * 4 * 2 + directory.startswith("reward")
         assert all(np.abs(tensor).max() > 0 and tensor.dtype == np.float32 for tensor in weights.values())

@@ -87,7 +87,7 @@ def test_results_are_those_of_a_plain_run_and_a_requeue_is_refused(
     assert counts(quick) == dict.fromkeys(MEMBERS, 1)
     assert {device for *_, device, _ in executions(quick)[:2]} == {"0", "1"}
     assert (quick.root / "dvc.lock").read_bytes() == (plain.root / "dvc.lock").read_bytes()
-    files = ("models/reward/member-0/adapter.txt", "models/reward/member-2/adapter.txt")
+    files = ("models/reward/s0/member-0/adapter.txt", "models/reward/s0/member-2/adapter.txt")
     assert [(quick.root / name).read_text() for name in files] == [(plain.root / name).read_text() for name in files]
     assert "3 cells, 3 with a result, 0 to run" in run(quick)[1]
 
@@ -103,7 +103,7 @@ def test_jobs_that_slurm_ended_are_reported_with_its_reason(quick: Project, slur
     slurm.succeed("scontrol", "update", f"JobId={late}", "TimeLimit=1")
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and "merged 0 of 3" in printed
-    by_cell = dict(re.findall(r"^(train_reward_model@\d), attempt 1: (.*?)(?:\n\n|\Z)", printed, re.M | re.S))
+    by_cell = dict(re.findall(r"^(train_reward_model@0-\d), attempt 1: (.*?)(?:\n\n|\Z)", printed, re.M | re.S))
     assert f"job {late}: " in by_cell[MEMBERS[0]] and "this job is timed-out" in by_cell[MEMBERS[0]]
     assert by_cell[MEMBERS[0]].rstrip().endswith("Its time was up: give a larger --hours.")
     assert f"job {cancelled}: CANCELLED by 0" in by_cell[MEMBERS[1]] and "CANCELLED AT" in by_cell[MEMBERS[1]]

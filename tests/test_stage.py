@@ -36,7 +36,7 @@ def test_a_stage_that_runs_once_is_given_the_parameters(project: Path, called: l
 @pytest.mark.parametrize(
     ("parse", "text", "cell"),
     [
-        (parse_reward_cell, "--member 2", RewardCell(2)),
+        (parse_reward_cell, "--seed 1 --member 2", RewardCell(1, 2)),
         (parse_online_cell, "--label p20 --seed 1 --arm placebo", OnlineCell("p20", 1, "placebo")),
     ],
 )

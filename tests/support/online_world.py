@@ -67,7 +67,7 @@ def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes
         beta=1.0,
         model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
         tokenizer=load_tokenizer(params, "policy"),
-        ensemble=RewardEnsemble.load(params),
+        ensemble=RewardEnsemble.load(params, 0),
         training_tasks=problems.iloc[:16],
         heldout_tasks=problems.iloc[16:],
         hyperparameters=dataclasses.replace(HYPERPARAMETERS, learning_rate=learning_rate, **changes),
@@ -76,8 +76,7 @@ def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes
 
 
 def write_random_models(params: Params) -> None:
-    """A random DPO adapter and random reward members."""
+    """A random DPO adapter and random reward members of seed 0."""
     random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
-    for member in params.ensemble_members:
-        directory = layout.reward_member(member)
-        random_adapter(load_reward_base(params), params, "SEQ_CLS", directory, f"member-{member}")
+    for cell in params.ensemble(0):
+        random_adapter(load_reward_base(params), params, "SEQ_CLS", layout.reward_member(cell), f"member-{cell.member}")

@@ -76,7 +76,7 @@ def reward_trainer(params: Params) -> PairTrainer:
     """The trainer of member 0 as it is before its first step."""
     base, tokenizer = load_reward_base(params), load_tokenizer(params, "reward")
     lora = lora_config(params.scale.reward, 32, 48, "SEQ_CLS", ["score"])
-    chosen = bradley_terry.reward_hyperparameters(params, 0, 48, 10_000, lora, 2_464)
+    chosen = bradley_terry.reward_hyperparameters(params, (0, 0), 48, 10_000, lora, 2_464)
     bradley_terry.draw_head(base, chosen.seed)
     pairs = records.read_table(layout.preferences("train"))
     dataset = bradley_terry.reward_dataset(tokenizer, pairs, params.scale.lengths)

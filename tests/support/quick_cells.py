@@ -14,7 +14,7 @@ import psutil
 
 from support.remote_project import Project, add_directory_remote, copied, prepared_project, start
 
-MEMBERS = [f"train_reward_model@{member}" for member in range(3)]
+MEMBERS = [f"train_reward_model@0-{member}" for member in range(3)]
 FANOUT = (sys.executable, "-m", "pessimism.cli", "fanout")
 
 # Noted by every Python that runs a stage, wherever it runs: which, by which process, where, on which GPUs, from when.
@@ -32,7 +32,7 @@ from pathlib import Path
 home = Path({home!r})
 member = sys.argv[-1]
 def wait_for_member_2():
-    while "train_reward_model@2" not in (home / "trace.jsonl").read_text():
+    while "train_reward_model@0-2" not in (home / "trace.jsonl").read_text():
         time.sleep(0.1)
 match json.loads((home / "plan.json").read_text()).get(member):
     case "fail": sys.exit(f"error: member {{member}} does not want to")
@@ -40,7 +40,7 @@ match json.loads((home / "plan.json").read_text()).get(member):
     case "slow": time.sleep(6)
     case "until 2": wait_for_member_2()
     case "beyond 2": wait_for_member_2(); time.sleep(15)
-out = Path("models/reward") / f"member-{{member}}"
+out = Path("models/reward/s0") / f"member-{{member}}"
 out.mkdir(parents=True)
 (out / "adapter.txt").write_text(member)
 """

@@ -179,19 +179,29 @@ def _write_grid(params: Params) -> None:
 
 
 def _write_metrics(invented: Invented) -> None:
+    """The base policy answers once; every seed's ensemble likes the answers in a unit of its own."""
     noise = np.random.default_rng(99)
-    samples = pd.DataFrame(
-        {
-            "task_id": [f"train-{number}" for number in range(PROBLEMS)],
-            "proxy_reward": 0.4 + noise.normal(0, 1.1, PROBLEMS),
-            "true_reward": (noise.random(PROBLEMS) < 0.62).astype(float),
-            "ensemble_std": 0.3,
-        }
-    )
-    records.write_table(layout.BASE_SAMPLES, samples)
+    proxy, true = noise.normal(0, 1.1, PROBLEMS), (noise.random(PROBLEMS) < 0.62).astype(float)
+    samples = [
+        pd.DataFrame(
+            {
+                "task_id": [f"train-{number}" for number in range(PROBLEMS)],
+                "proxy_reward": 0.4 + (1 + 0.1 * place) * proxy,
+                "true_reward": true,
+                "ensemble_std": 0.3,
+                "seed": seed,
+            }
+        )
+        for place, seed in enumerate(invented.seeds)
+    ]
+    records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))
+    by_seed = {f"s{seed}": {"proxy_reward": 0.4, "proxy_reward_sd": 1.1} for seed in invented.seeds}
     base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 64}
-    records.write_json(layout.BASE_METRICS, base | {"true_reward_flexible": 0.64, "run_on_fraction": 0.02})
-    records.write_json(layout.ENSEMBLE, {"pair_accuracy": 0.71, "calibration_error": 0.06})
+    base |= {"true_reward_flexible": 0.64, "run_on_fraction": 0.02, "seeds": by_seed}
+    records.write_json(layout.BASE_METRICS, base)
+    quality = {"pair_accuracy": 0.71, "calibration_error": 0.06}
+    by_seed = {f"s{seed}": quality for seed in invented.seeds}
+    records.write_json(layout.ENSEMBLE, {**quality, "seeds": by_seed})
     records.write_json(layout.DATA_RECORD, _sources())
 
 

@@ -2,7 +2,7 @@
 
 The tests were fixed before any run was looked at. Each claim's kind says how it is tested, as the protocol pairs seeds
 or not. One claim by one measure is primary; the other claims of a measure that have a p-value are one family. Verdicts
-are about one world: seeds repeat training, and share base policy, preference data and reward ensemble.
+are about one world: seeds share base policy and preference data, and repeat the training of reward models and policies.
 """
 
 from __future__ import annotations

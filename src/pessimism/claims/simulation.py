@@ -316,8 +316,8 @@ def _tests() -> str:
         "The linear contrast weighs each β's mean by the position of the β. With three betas these weights are -1, 0 "
         "and 1: the contrast is the highest β's mean minus the lowest's, and a middle β beyond both is not seen by it. "
         "A trend is found where two tests of it "
-        "both hold, so that its p is the larger of theirs. The first permutes the runs: between betas where the "
-        "protocol does not pair seeds (`paired_seeds: false`, the default), within each seed where it does. Up to "
+        "both hold, so that its p is the larger of theirs. The first permutes the runs: within each seed where "
+        "the protocol pairs seeds (`paired_seeds: true`, the default), between betas where it does not. Up to "
         f"{MOST_ENUMERATED:,} arrangements are enumerated, which makes it exact; above, {RESAMPLES:,} are drawn, the "
         "same for values in the same order, whatever their unit. The second is a t test of the contrast: Welch's where "
         "seeds are not paired, over the seeds' own contrasts where they are. It holds its level where spreads "
@@ -413,10 +413,10 @@ def _skewed(skewed: pd.DataFrame) -> str:
 
 def _worlds() -> str:
     return (
-        f"The last null, {WORLD}, is no fault that a test could see: base policy, reward ensemble and data are the "
-        "same for all seeds, so that what they do to one β looks like a trend. More seeds make it worse. **Every "
-        "verdict therefore holds in this world**, of one base policy, one ensemble and one data set. A claim about β "
-        "itself needs the experiment repeated with others: `root_seed` changes all of them."
+        f"The last null, {WORLD}, is no fault that a test could see: base policy and preference data are the same for "
+        "all seeds (under `ensembles: shared` the reward ensemble, too), so that what they do to one β looks like a "
+        "trend. More seeds make it worse. **Every verdict therefore holds in this world**, of one base policy and one "
+        "data set. A claim about β itself needs the experiment repeated with others: `root_seed` changes all of them."
     )
 
 

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def ablate(switches: Sequence[str]) -> str:
-    """Turn each switch of the current protocol to the other protocol's value, alone, and compare the results.
+    """Turn each switch of the current protocol to its other value, alone, and compare the results.
 
     Every switch is one DVC experiment in a temporary directory: the working tree stays as it is, and only the stages
     that the switch touches run. Its name holds the protocol, the switch and a hash of all parameters, and an experiment
@@ -80,13 +80,23 @@ def experiment_name(protocol: str, switch: str) -> str:
 
 
 def turned_values(protocol: str) -> dict[str, Any]:
-    """Each switch in which the two protocols differ, and the other's value; of arms, those that learn under both."""
+    """Each switch with its other value: the opposite of a truth value, or else the other protocol's.
+
+    Of arms, those that learn under both. Numbers and words on which both agree have no other value.
+    """
     if protocol not in OTHER:
         raise ParamsError(f"params.yaml: protocol: found {protocol!r}; expected one of {sorted(OTHER)} to ablate")
     contents = [_read(layout.protocol_file(name)) for name in (protocol, OTHER[protocol])]
     arms = [arm for arm in load_params().arms if all(_learns(content["arms"], arm) for content in contents)]
     here, there = (_switches(content, arms) for content in contents)
-    return {key: there[key] for key in here if here[key] != there[key]}
+    other = {key: _other(key, value, there[key]) for key, value in here.items()}
+    return {key: value for key, value in other.items() if value != here[key]}
+
+
+def _other(switch: str, value: Any, in_the_other_protocol: Any) -> Any:
+    """The opposite of a truth value; of anything else, among it the reward ``true`` of an arm, the other protocol's."""
+    is_truth = isinstance(value, bool) and not switch.endswith(".reward")
+    return not value if is_truth else in_the_other_protocol
 
 
 def _switches(content: dict[str, Any], arms: Sequence[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def _design(params: Params) -> str:
     return (
         f"parameters are usable: scale {params.scale_name}, {protocol_sentence(params)}, "
         f"{len(params.labels)} betas x {len(params.seeds)} seeds x {len(params.arms)} arms, "
-        f"{len(params.ensemble_members)} reward models, aggregation {params.aggregation}"
+        f"{len(params.ensemble_members)} reward models per seed, aggregation {params.aggregation}"
     )
 
 

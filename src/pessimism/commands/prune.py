@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
-from pessimism.experiment.cells import RewardCell, is_cell_key
+from pessimism.experiment.cells import Cell, is_cell_key
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.yaml_files import parse_yaml
 
-_MEMBER = re.compile(r"member-\d+")
+_OF_REWARD = re.compile(r"s\d+|member-\d+")  # a seed's ensemble, and a member within it
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +52,24 @@ def left_over_files(params: Params) -> list[Path]:
 
 
 def _keys(params: Params) -> set[str]:
-    members = {RewardCell(member).key for member in params.ensemble_members}
+    cells: list[Cell] = [*params.reward_cells(), *params.dpo_cells(), *params.online_cells()]
     recorded = {stage.name.removesuffix(pipeline.INPUTS) for stage in pipeline.load_stages()}
-    return members | recorded | {cell.key for cell in params.dpo_cells()} | {cell.key for cell in params.online_cells()}
+    return recorded | {cell.key for cell in cells}
 
 
 def _is_cells(path: Path) -> bool:
     """Whether a path is named as an output of a cell is. Labels hold dots, so that only a known suffix is one."""
-    return is_cell_key(path.name.removesuffix(".json")) or _MEMBER.fullmatch(path.name) is not None
+    if path.is_relative_to(layout.REWARD_MEMBERS):
+        return _OF_REWARD.fullmatch(path.name) is not None
+    return is_cell_key(path.name.removesuffix(".json"))
 
 
 def _wanted_paths(params: Params) -> set[Path]:
-    members = {layout.reward_member(member) for member in params.ensemble_members}
+    ensembles = {layout.reward_ensemble(seed) for seed in params.seeds}
+    members = {layout.reward_member(cell) for cell in params.reward_cells()}
     dpo = {path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)}
     online = {path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)}
-    return members | dpo | online
+    return ensembles | members | dpo | online
 
 
 def _left_over_records(keys: set[str]) -> list[Path]:

@@ -52,7 +52,8 @@ def summary() -> str:
     Raises:
         DataError: the pipeline has not been run, or by a version that wrote other verdicts.
     """
-    params, verdicts = load_params(), _verdicts()
+    params = load_params()
+    verdicts = _verdicts(params)
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
     if not layout.REPORT_PAGE.is_file():
         raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
@@ -61,7 +62,7 @@ def summary() -> str:
     return "\n\n".join(parts)
 
 
-def _verdicts() -> str:
+def _verdicts(params: Params) -> str:
     claims = records.read_json(layout.CLAIMS).get("claims", {})
     lacking = [
         f"{name}.{measure}.{key}"
@@ -75,7 +76,7 @@ def _verdicts() -> str:
             f"{layout.CLAIMS}: found no {lacking[0] if lacking else 'claims'}, as in a file of an older version; "
             "expected the verdicts of this one: run `make reproduce`"
         )
-    opening = [textwrap.fill(THIS_WORLD, WIDTH), primary_sentence(claims)]
+    opening = [textwrap.fill(THIS_WORLD[params.ensembles], WIDTH), primary_sentence(claims)]
     return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 

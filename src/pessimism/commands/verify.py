@@ -60,7 +60,7 @@ _FIT = "three parameters on few points"
 # run that trained nothing online is noticed. The others are at least twice what a change of instruction set
 # (ATEN_CPU_CAPABILITY=default) did to an earlier default run.
 TOLERANCES = (
-    Tolerance("*: pairs", 0, 0, _COUNT),
+    Tolerance("*: *pairs", 0, 0, _COUNT),
     Tolerance("*: prompts", 0, 0, _COUNT),
     Tolerance("beta_grid.json: *median_delta", 0.5, 0.10, _TRAINED),
     Tolerance("beta_grid.json: *", 0.05, 0.15, _TRAINED),
@@ -68,8 +68,8 @@ TOLERANCES = (
     Tolerance("base.json: true_reward*", 0.12, 0, _SAMPLED),
     Tolerance("base.json: run_on_fraction", 0.05, 0, _SAMPLED),
     Tolerance("base.json: response_length", 2.0, 0.10, _SAMPLED),
-    Tolerance("base.json: proxy_reward_sd", 0.05, 0.25, _TRAINED),
-    Tolerance("base.json: proxy_reward", 0.75, 0, _ZERO),
+    Tolerance("base.json: *proxy_reward_sd", 0.05, 0.25, _TRAINED),
+    Tolerance("base.json: *proxy_reward", 0.75, 0, _ZERO),
     Tolerance("hacking.json: heldout_true_excess.*", 0.10, 0, _SAMPLED),
     Tolerance("hacking.json: heldout_proxy_excess.*", 0.25, 0, _SAMPLED),
     Tolerance("hacking.json: final_kl_k1", 0.35, 0, _KL),

@@ -27,7 +27,7 @@ class DpoCell:
 
     @property
     def key(self) -> str:
-        return f"{self.label}-s{self.seed}"
+        return f"{self.label}-{seed_key(self.seed)}"
 
 
 @dataclass(frozen=True, order=True)
@@ -49,13 +49,14 @@ class OnlineCell:
 
 @dataclass(frozen=True, order=True)
 class RewardCell:
-    """One reward model: a member of the ensemble."""
+    """One reward model: a member of the ensemble of a seed."""
 
+    seed: int
     member: int
 
     @property
     def key(self) -> str:
-        return f"{self.member}"
+        return f"{seed_key(self.seed)}-m{self.member}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class StageOfCells:
 
 
 Cell = DpoCell | OnlineCell | RewardCell | StageOfCells
+
+
+def seed_key(seed: int) -> str:
+    """What stands for a seed in names of files and in keys of metrics."""
+    return f"s{seed}"
 
 
 def percentile_label(beta_percentile: int) -> str:
@@ -108,13 +114,13 @@ def stream_name(label: str) -> int | str:
 
 def parse_dpo_cell(description: str | None) -> DpoCell:
     """The cell that the command line of a stage names."""
-    arguments = _parser(description).parse_args()
+    arguments = _checkpoint_parser(description).parse_args()
     return DpoCell(arguments.label, arguments.seed)
 
 
 def parse_online_cell(description: str | None) -> OnlineCell:
     """The cell that the command line of a stage names."""
-    parser = _parser(description)
+    parser = _checkpoint_parser(description)
     parser.add_argument("--arm", required=True)
     arguments = parser.parse_args()
     return OnlineCell(arguments.label, arguments.seed, arguments.arm)
@@ -122,9 +128,10 @@ def parse_online_cell(description: str | None) -> OnlineCell:
 
 def parse_reward_cell(description: str | None) -> RewardCell:
     """The cell that the command line of a stage names."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _parser(description)
     parser.add_argument("--member", type=int, required=True)
-    return RewardCell(parser.parse_args().member)
+    arguments = parser.parse_args()
+    return RewardCell(arguments.seed, arguments.member)
 
 
 def parse_stage_of_cells(description: str | None) -> StageOfCells:
@@ -136,6 +143,11 @@ def parse_stage_of_cells(description: str | None) -> StageOfCells:
 
 def _parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--label", required=True)
     parser.add_argument("--seed", type=int, required=True)
+    return parser
+
+
+def _checkpoint_parser(description: str | None) -> argparse.ArgumentParser:
+    parser = _parser(description)
+    parser.add_argument("--label", required=True)
     return parser

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pessimism.experiment.cells import DpoCell, OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, seed_key
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -91,8 +91,13 @@ def base_record(role: str) -> Path:
     return BASE / f"{role}.json"
 
 
-def reward_member(member: int) -> Path:
-    return REWARD_MEMBERS / f"member-{member}"
+def reward_ensemble(seed: int) -> Path:
+    """The members of the ensemble of a seed."""
+    return REWARD_MEMBERS / seed_key(seed)
+
+
+def reward_member(cell: RewardCell) -> Path:
+    return reward_ensemble(cell.seed) / f"member-{cell.member}"
 
 
 def dpo_adapter(cell: DpoCell) -> Path:

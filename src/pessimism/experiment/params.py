@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import extensions, layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, is_offline_cell, percentile_label, strength_in
+from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_offline_cell, percentile_label, strength_in
 from pessimism.experiment.protocol import Arm, Protocol, protocol_problems
 from pessimism.experiment.scale import (
     DpoParams,
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Aggregation = Literal["mean", "min", "uwo"]
+Ensembles = Literal["per_seed", "shared"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Design:
     offline_cells: tuple[Annotated[str, "such as b0.05"], ...]
     seeds: tuple[int, ...]
     ensemble_members: tuple[int, ...]
+    ensembles: Ensembles
     arms: tuple[str, ...]
     aggregation: Aggregation
 
@@ -80,6 +82,14 @@ class Design:
     def primary_arm(self) -> str:
         """The arm that claims, probes and figures are about: the first listed."""
         return self.arms[0]
+
+    def reward_cells(self) -> list[RewardCell]:
+        """Every reward model of the design; the member varies fastest."""
+        return [cell for seed in self.seeds for cell in self.ensemble(seed)]
+
+    def ensemble(self, seed: int) -> list[RewardCell]:
+        """The reward models of one seed."""
+        return [RewardCell(seed, member) for member in self.ensemble_members]
 
     def dpo_cells(self) -> list[DpoCell]:
         """Every offline cell of the design; the seed varies fastest."""

@@ -79,9 +79,34 @@ def roll_out(
         seeds: one per problem.
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
+    return score(sample(model, tokenizer, tasks, params, seeds), ensemble, tasks, params, reward_dropout_seed)
+
+
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: pd.DataFrame,
+    params: Params,
+    seeds: Sequence[int],
+) -> Rollouts:
+    """Draw a response to every problem; ``seeds`` are one per problem."""
+    return sample_responses(model, tokenizer, _prompts(tasks, params), params, seeds)
+
+
+def _prompts(tasks: pd.DataFrame, params: Params) -> list[str]:
     task = find_task(params.scale.tasks.kind)
-    prompts = [task.pose(question) for question in tasks["question"]]
-    rollouts = sample_responses(model, tokenizer, prompts, params, seeds)
+    return [task.pose(question) for question in tasks["question"]]
+
+
+def score(
+    rollouts: Rollouts,
+    ensemble: RewardEnsemble,
+    tasks: pd.DataFrame,
+    params: Params,
+    reward_dropout_seed: int | None = None,
+) -> ScoredRollouts:
+    """Rewards of one response to every problem, arguments as of :func:`roll_out`."""
+    task, prompts = find_task(params.scale.tasks.kind), _prompts(tasks, params)
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),

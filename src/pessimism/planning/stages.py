@@ -18,7 +18,7 @@ class StageWork:
     """One cell of a stage.
 
     Attributes:
-        roles: models that it loads.
+        roles: models that it loads, one after another where one stands several times.
         resident: bytes in memory all the time, by component.
         values: hyperparameters and sizes of batches, as set or derived.
         trained: whose adapter it trains.
@@ -58,16 +58,22 @@ def measure_reference(setting: Setting) -> StageWork:
 
 
 def assess_ensemble(setting: Setting) -> StageWork:
-    roles, texts = (setting.reward,), 2 * setting.rows.val_pairs * len(setting.params.ensemble_members)
-    passes = [setting.reading("reward scores", setting.reward, setting.texts.sides, texts)]
-    return StageWork("assess_ensemble", roles, _resident(setting, roles), passes)
+    role, texts = setting.reward, 2 * setting.rows.val_pairs * len(setting.params.reward_cells())
+    passes = [setting.reading("reward scores", role, setting.texts.sides, texts)]
+    return StageWork("assess_ensemble", _by_seed(setting), _resident(setting, (role,)), passes)
 
 
 def measure_base(setting: Setting) -> StageWork:
     heldout, sampling = setting.rows.heldout_tasks, setting.params.protocol.sampling
-    passes = setting.generation([heldout], sampling, adapted=False) + [setting.scoring(heldout)]
+    passes = setting.generation([heldout], sampling, adapted=False)
+    passes.append(setting.scoring(heldout, len(setting.params.seeds)))
     roles, values = (setting.policy, setting.reward), {"generation_batch_size": setting.generation_batch}
-    return StageWork("measure_base", roles, _resident(setting, roles), passes, values)
+    return StageWork("measure_base", (setting.policy, *_by_seed(setting)), _resident(setting, roles), passes, values)
+
+
+def _by_seed(setting: Setting) -> tuple[Role, ...]:
+    """The reward model, loaded once for the ensemble of each seed."""
+    return (setting.reward,) * len(setting.params.seeds)
 
 
 def train_dpo(setting: Setting) -> StageWork:

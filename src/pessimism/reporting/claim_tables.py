@@ -8,16 +8,22 @@ from typing import Any
 
 from pessimism.claims.verdicts import DIRECTIONS, EITHER, FALLS, RISES, Outcome
 from pessimism.claims.wording import listed, spelled
+from pessimism.experiment.params import Ensembles
 from pessimism.published import printed
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, count, lines, number, p_value
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
 Claims = Mapping[str, Mapping[str, Any]]
 BY = {PAPER: "the paper's measure", CONTROLLED: "the controlled measure"}
-THIS_WORLD = (
-    "Every verdict is in this world: one base policy, one reward ensemble and one data set, which all runs share. "
-    "Seeds repeat the training alone, so their spread cannot show what another base, ensemble or data set would give."
-)
+THIS_WORLD = {
+    "per_seed": "Every verdict is in this world: one base policy and one data set, which all runs share. Seeds repeat "
+    "the training alone, each with a reward ensemble of its own, so their spread cannot show what another base or data "
+    "set would give.",
+    "shared": "Every verdict is in this world: one base policy, one reward ensemble and one data set, which all runs "
+    "share. Seeds repeat the training alone, so their spread cannot show what another base, ensemble or data set would "
+    "give.",
+}
+"""What the seeds of a design have in common, by its ``ensembles``."""
 WORDS = {Outcome.SUPPORTED: "supported", Outcome.CONTRADICTED: "contradicted", Outcome.INSUFFICIENT: "open"}
 SYMBOLS = {"b": "b = ", "beta_star": "β* = "}
 MOST_SPELLED = 100_000
@@ -51,10 +57,10 @@ def _quantities(claim: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(claim[measure]["quantity"]) for measure in MEASURES)
 
 
-def verdict_sentence(claims: Claims) -> str:
+def verdict_sentence(claims: Claims, ensembles: Ensembles) -> str:
     """What verdicts are about, what became of the primary claim, and how many claims hold under each measure, which."""
     said = (verdicts_by(claims, measure) for measure in MEASURES)
-    return " ".join([THIS_WORLD, primary_sentence(claims), *said])
+    return " ".join([THIS_WORLD[ensembles], primary_sentence(claims), *said])
 
 
 def primary_sentence(claims: Claims) -> str:

@@ -46,7 +46,7 @@ def _claims(results: Results) -> list[str]:
     claims, design = results.claims["claims"], results.claims["design"]
     paired = design["paired_seeds"]
     return [
-        paragraph(claim_tables.verdict_sentence(claims)),
+        paragraph(claim_tables.verdict_sentence(claims, results.params.ensembles)),
         paragraph(
             "The paper's measure is its own formulas on the rewards and probes that the protocol names. The controlled "
             "one has the same formula under every protocol: changes since step 0 on held-out problems, in standard "
@@ -221,6 +221,12 @@ def _appendix_f(results: Results) -> list[str]:
     ]
 
 
+_SEEDS = {
+    "per_seed": "A seed repeats reward models, DPO and online run; base and pairs are shared by all seeds.",
+    "shared": "A seed repeats DPO and the online run; base, pairs and reward models are shared by all seeds.",
+}
+
+
 def _method(results: Results) -> list[str]:
     params, scale = results.params, results.params.scale
     metrics = {
@@ -232,11 +238,10 @@ def _method(results: Results) -> list[str]:
     }
     return [
         paragraph(
-            f"Policy {scale.policy.name} ({scale.policy.source}), {len(params.ensemble_members)} reward models "
+            f"Policy {scale.policy.name} ({scale.policy.source}), {len(params.ensemble_members)} reward models a seed "
             f"{scale.reward.name} ({scale.reward.source}) aggregated by {params.aggregation}, problems "
             f"{scale.tasks.name} ({scale.tasks.source}), root seed {params.root_seed}. Every beta has its own "
-            "checkpoint per seed; all arms of a checkpoint draw the same prompts. A seed repeats DPO and the online "
-            "run; base, pairs and reward models are shared by all seeds."
+            f"checkpoint per seed; all arms of a checkpoint draw the same prompts. {_SEEDS[params.ensembles]}"
         ),
         _beta_grid(results),
         folded(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pessimism.reward.ensemble import disagreement
 
@@ -70,6 +71,15 @@ def assess(
         for k, member in enumerate(members)
     }
     return quality, by_member
+
+
+def with_means(by_seed: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What every seed's ensemble gave: each number's mean over seeds, and under ``seeds`` those of each seed.
+
+    ``pairs`` are the same for all.
+    """
+    means = {str(name): value for name, value in pd.DataFrame(by_seed).mean(axis=1).items()}
+    return {**means, "pairs": int(means["pairs"]), "seeds": dict(by_seed)}
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

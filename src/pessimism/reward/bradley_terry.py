@@ -16,13 +16,14 @@ from trl import RewardConfig, RewardTrainer
 
 from pessimism.data.prompts import encode_reward_text
 from pessimism.experiment import rng
+from pessimism.experiment.cells import RewardCell
 from pessimism.experiment.params import LengthParams, Params
 from pessimism.models.adapters import count_trainable, lora_config
 from pessimism.models.compute.batching import training_batch_size
 from pessimism.models.loading import SCORE_HEAD
 from pessimism.models.pair_trainer import PairTrainer
 from pessimism.models.training import TrainingHyperparameters, build_trainer, run_trainer, training_hyperparameters
-from pessimism.reward.bootstrap import bootstrap_rows
+from pessimism.reward.bootstrap import Stream, bootstrap_rows, member_stream
 
 
 class UnpaddedRewardTrainer(PairTrainer, RewardTrainer):
@@ -41,23 +42,24 @@ def reward_dataset(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, leng
 
 
 def reward_hyperparameters(
-    params: Params, member: int, n_train: int, parameters: int, lora: LoraConfig, trainable: int
+    params: Params, stream: Stream, n_train: int, parameters: int, lora: LoraConfig, trainable: int
 ) -> TrainingHyperparameters:
     """Values of one member.
 
     Args:
+        stream: names of the member's random streams.
         parameters: number of the base's parameters.
         trainable: number of parameters of adapter and head.
     """
     training = params.scale.reward_training
     batch = training_batch_size(params.scale, training, parameters)
-    seed = rng.seed(params.root_seed, "reward", member)
+    seed = rng.seed(params.root_seed, "reward", *stream)
     return training_hyperparameters(training, n_train, batch, 1, lora, trainable, seed)
 
 
 def train_member(
     params: Params,
-    member: int,
+    cell: RewardCell,
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: pd.DataFrame,
@@ -73,15 +75,16 @@ def train_member(
         NonFiniteError: a loss is not finite.
         DataError: rows were lost on the way to the loss, or the trainer took another number of steps than was derived.
     """
-    rows = bootstrap_rows(len(pairs), params.root_seed, member)
+    stream = member_stream(params, cell)
+    rows = bootstrap_rows(len(pairs), params.root_seed, stream)
     parameters = base.num_parameters()
     hidden_size = base.config.get_text_config().hidden_size
     lora = lora_config(params.scale.reward, hidden_size, len(rows), "SEQ_CLS", modules_to_save=[SCORE_HEAD])
-    chosen = reward_hyperparameters(params, member, len(rows), parameters, lora, count_trainable(base, lora))
-    draw_head(base, rng.seed(params.root_seed, "reward-head", member))
+    chosen = reward_hyperparameters(params, stream, len(rows), parameters, lora, count_trainable(base, lora))
+    draw_head(base, rng.seed(params.root_seed, "reward-head", *stream))
     train = reward_dataset(tokenizer, pairs.iloc[rows], params.scale.lengths)
     trainer = reward_trainer(params, chosen, base, tokenizer, train, lora, directory)
-    losses = run_trainer(trainer, chosen, len(rows), f"train_reward_model {member}")
+    losses = run_trainer(trainer, chosen, len(rows), f"train_reward_model {cell.key}")
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": len(rows),

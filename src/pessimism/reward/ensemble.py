@@ -5,10 +5,11 @@ Scores are (K, B): K members, B responses; higher = the member prefers the respo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
+from pessimism.experiment.cells import seed_key
 from pessimism.experiment.params import Aggregation, LengthParams, Params
 from pessimism.models.adapters import attach, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
@@ -54,6 +56,8 @@ def normalize(scores_K_B: np.ndarray, mean_K: np.ndarray, sd_K: np.ndarray) -> n
     return (scores_K_B - mean_K[:, None]) / sd_K[:, None]
 
 
+Made = TypeVar("Made")
+
 LAYERS = {"penultimate": -2, "last": -1}
 """Layers whose states are read, as indices of the hidden states."""
 
@@ -62,6 +66,17 @@ def _token_mean(states_B_T_H: torch.Tensor, lengths: list[int]) -> np.ndarray:
     """(B, H) float64 mean over each row's real tokens, the first of its columns."""
     rows = zip(states_B_T_H.double(), lengths, strict=True)
     return torch.stack([states_T_H[:length].mean(dim=0) for states_T_H, length in rows]).cpu().numpy()
+
+
+def of_each_seed(
+    params: Params, load: Callable[[Params, int], RewardEnsemble], use: Callable[[RewardEnsemble], Made]
+) -> dict[int, Made]:
+    """What ``use`` makes of every seed's ensemble, one of which is in memory at a time."""
+    made = {}
+    for seed in params.seeds:
+        made[seed] = use(load(params, seed))
+        gc.collect()  # layers with adapters refer to themselves, so that the base would stay
+    return made
 
 
 def member_name(member: int) -> str:
@@ -87,9 +102,9 @@ class RewardEnsemble:
     statistics: Mapping[str, Mapping[str, float]] | None = None
 
     @classmethod
-    def load_raw(cls, params: Params) -> RewardEnsemble:
-        """The members as trained: raw scores, dropout off, whatever the protocol says."""
-        adapters = {member_name(member): layout.reward_member(member) for member in params.ensemble_members}
+    def load_raw(cls, params: Params, seed: int) -> RewardEnsemble:
+        """A seed's members as trained: raw scores, dropout off, whatever the protocol says."""
+        adapters = {member_name(cell.member): layout.reward_member(cell) for cell in params.ensemble(seed)}
         return cls(
             model=attach(load_reward_base(params), adapters, trainable=None),
             tokenizer=load_tokenizer(params, "reward"),
@@ -99,11 +114,11 @@ class RewardEnsemble:
         )
 
     @classmethod
-    def load(cls, params: Params) -> RewardEnsemble:
-        """The members with their scores as the protocol reads them: raw, or standardised (``normalize_rewards``)."""
-        ensemble = cls.load_raw(params)
+    def load(cls, params: Params, seed: int) -> RewardEnsemble:
+        """A seed's members, scores as the protocol reads them: raw, or standardised (``normalize_rewards``)."""
+        ensemble = cls.load_raw(params, seed)
         if params.protocol.normalize_rewards:
-            ensemble.statistics = records.read_json(layout.REWARD_MEMBERS_RECORD)
+            ensemble.statistics = records.get(records.read_json(layout.REWARD_MEMBERS_RECORD), seed_key(seed))
         return ensemble
 
     def score(self, prompts: Sequence[str], responses: Sequence[str], dropout_seed: int | None = None) -> np.ndarray:

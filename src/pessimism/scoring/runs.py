@@ -30,10 +30,10 @@ _BEFORE_VERDICTS = "true_reward_sd"
 
 @dataclass(frozen=True)
 class BaseRewards:
-    """The base policy on the held-out problems, one response each.
+    """The base policy on the held-out problems, one response each, with the proxy reward of one seed's ensemble.
 
     Attributes:
-        unit: standard deviations of its rewards over problems, ddof 1: the unit of every controlled change.
+        unit: standard deviations of its rewards over problems, ddof 1: the unit of that seed's controlled changes.
         samples: one row per problem.
     """
 
@@ -97,11 +97,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that the measures are made of."""
+    """Everything that the measures are made of; ``base`` is by seed."""
 
     params: Params
     betas: Mapping[str, float]
-    base: BaseRewards
+    base: Mapping[int, BaseRewards]
     runs: Mapping[OnlineCell, Run]
     probes: Mapping[DpoCell, Mapping[str, Any]]
     validation: Mapping[DpoCell, Mapping[str, float]]
@@ -114,10 +114,10 @@ def read_measurements(params: Params) -> Measurements:
         DataError: a cell is missing or incomplete, or was measured at other steps than the first cell.
         NonFiniteError: a measured value is not finite.
     """
-    base = BaseRewards.of(records.read_table(layout.BASE_SAMPLES, ["task_id", "proxy_reward", "true_reward"]))
+    base = read_base(params)
     runs = read_runs(params)
     for cell, run in runs.items():
-        _check_samples(layout.heldout_samples(cell), run, base)
+        _check_samples(layout.heldout_samples(cell), run, base[cell.seed])
     return Measurements(
         params=params,
         betas=read_betas(params),
@@ -126,6 +126,19 @@ def read_measurements(params: Params) -> Measurements:
         probes=read_probes(params),
         validation={cell: _read_validation(cell) for cell in params.dpo_cells()},
     )
+
+
+def read_base(params: Params) -> dict[int, BaseRewards]:
+    """The base policy's rewards by each seed's ensemble.
+
+    Raises:
+        DataError: a seed has none.
+    """
+    samples = records.read_table(layout.BASE_SAMPLES, ["seed", "task_id", "proxy_reward", "true_reward"])
+    missing = sorted(set(params.seeds) - set(samples["seed"]))
+    if missing:
+        raise DataError(f"{layout.BASE_SAMPLES}: found no rows of the seeds {missing}; run `dvc repro measure_base`")
+    return {seed: BaseRewards.of(samples[samples["seed"] == seed]) for seed in params.seeds}
 
 
 def read_betas(params: Params) -> dict[str, float]:

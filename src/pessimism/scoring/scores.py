@@ -43,7 +43,7 @@ def measured(measurements: Measurements, cell: OnlineCell) -> MeasuredRun:
     paper = heldout if protocol.gap_rewards == HELDOUT else run.curves(BATCH)
     start = heldout if protocol.gap_baseline == HELDOUT else paper
     baseline = {reward: float(start.mean_T[reward][0]) for reward in REWARDS}
-    return MeasuredRun(paper, heldout, baseline, measurements.base.unit)
+    return MeasuredRun(paper, heldout, baseline, measurements.base[cell.seed].unit)
 
 
 def gap_table(measurements: Measurements) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def checkpoint(measurements: Measurements, cell: OnlineCell) -> Checkpoint:
         record=measurements.probes[cell.dpo],
         protocol=measurements.params.protocol,
         samples=measurements.runs[cell].samples,
-        base=measurements.base.samples,
+        base=measurements.base[cell.seed].samples,
         reward_accuracy=measurements.validation[cell.dpo]["reward_accuracy"],
     )
 
@@ -150,7 +150,7 @@ def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str
     metrics["final_kl_k1"] = float(primary["final_kl_k1"].mean())
     metrics["onset_fraction"] = float(primary["onset_step"].notna().mean())
     metrics["degenerate_baselines"] = int(primary["baseline_degenerate"].sum())
-    metrics["true_sd_smoothed"] = int(measurements.base.unit.true_sd_smoothed)
+    metrics["true_sd_smoothed"] = int(any(base.unit.true_sd_smoothed for base in measurements.base.values()))
     undetermined = {
         "hacking_threshold": primary_thresholds(measurements)[PAPER],
         "common_kl": primary_kl(measurements),

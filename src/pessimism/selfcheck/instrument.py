@@ -154,7 +154,7 @@ def load_instrument(params: Params) -> Instrument:
         beta=betas[cell.label],
         model=attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY),
         tokenizer=load_tokenizer(params, "policy"),
-        ensemble=RewardEnsemble.load(params),
+        ensemble=RewardEnsemble.load(params, cell.seed),
         training_tasks=load_training_tasks(params),
         heldout_tasks=records.read_table(layout.tasks("heldout")).head(HELDOUT_PROBLEMS),
     )
@@ -176,7 +176,7 @@ def needed_outputs(params: Params, cell: DpoCell) -> Iterator[tuple[Path, str]]:
     yield from ((layout.tasks(split), "prepare_data") for split in SPLITS)
     yield from ((layout.base_record(role), "prepare_base") for role in ("policy", "reward"))
     yield layout.BETA_GRID, "derive_beta_grid"
-    yield from ((layout.reward_member(member), "train_reward_model") for member in params.ensemble_members)
+    yield from ((layout.reward_member(member), "train_reward_model") for member in params.ensemble(cell.seed))
     if params.protocol.normalize_rewards:
         yield layout.REWARD_MEMBERS_RECORD, "assess_ensemble"
     yield layout.dpo_adapter(cell), "train_dpo"

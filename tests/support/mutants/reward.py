@@ -16,13 +16,14 @@ _ASSESSED = _tests(
     "brier_score_and_calibration_error_by_hand",
     "assessment_of_two_members_by_hand",
 )
+_SEEDS = _tests("the_ensembles_of_two_seeds_are_the_same_bytes_only_where_they_are_shared")
 _BOOTSTRAP = _tests("bootstrap_draws_n_of_n_with_replacement_and_differs_between_members")
 
 MUTANTS = (
     Mutant(
         "no bootstrap: every member trains on every pair",
         "reward/bradley_terry.py",
-        "rows = bootstrap_rows(len(pairs), params.root_seed, member)",
+        "rows = bootstrap_rows(len(pairs), params.root_seed, stream)",
         "rows = np.arange(len(pairs))",
         _tests("a_member_trains_on_its_own_bootstrap_sample"),
     ),
@@ -36,16 +37,30 @@ MUTANTS = (
     Mutant(
         "every member has the same bootstrap",
         "reward/bootstrap.py",
-        '"bootstrap", member)',
-        '"bootstrap", 0)',
+        '"bootstrap", *stream)',
+        '"bootstrap", stream[0])',
         _BOOTSTRAP,
     ),
     Mutant(
         "every member starts from the same head",
         "reward/bradley_terry.py",
-        '"reward-head", member)',
-        '"reward-head", 0)',
+        '"reward-head", *stream)',
+        '"reward-head", stream[0])',
         _tests("every_member_starts_from_a_head_of_its_own"),
+    ),
+    Mutant(
+        "the seeds share an ensemble whatever the parameter says",
+        "reward/bootstrap.py",
+        'if params.ensembles == "shared"',
+        "if True",
+        _SEEDS,
+    ),
+    Mutant(
+        "every seed has an ensemble of its own whatever the parameter says",
+        "reward/bootstrap.py",
+        'if params.ensembles == "shared"',
+        "if False",
+        _SEEDS,
     ),
     Mutant("the worst case is the best", _ENSEMBLE, "scores_K_B.min(axis=0)", "scores_K_B.max(axis=0)", _BY_HAND),
     Mutant(
