@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from pessimism.experiment import layout
-from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_cell_key, is_offline_cell, stream_name, strength_in
+from pessimism.experiment.cells import (
+    DpoCell,
+    OnlineCell,
+    RewardCell,
+    is_cell_key,
+    is_offline_cell,
+    stream_name,
+    strength_in,
+)
 from pessimism.experiment.params import load_params
 from support.repository import CHECKOUT, python_files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -16,6 +17,9 @@ import yaml
 
 from pessimism.commands import plan
 from pessimism.experiment import layout, records
+from pessimism.experiment.params import load_params
+from pessimism.planning.hardware import find_gpu
+from pessimism.planning.plan import make_plan
 from pessimism.scoring import columns
 from support.repository import CHECKOUT
 from support.synthetic_project import Invented, write_project
@@ -209,10 +213,10 @@ def test_a_release_has_one_version() -> None:
     assert citation["version"] == version
 
 
-def grid_hours(found: dict[str, Any]) -> float:
+def grid_hours(scale: str, gpu: str) -> float:
     """Of the paper's own grid: 3 betas, 1 seed and the proxy arm."""
-    cells = {"train_reward_model": 3, "train_dpo": 3, "adapt_online": 3, "probe_policy": 3}
-    return sum(stage["hours"] * cells.get(stage["name"], 1) for stage in found["stages"])
+    params = dataclasses.replace(load_params(scale=scale), seeds=(0,), arms=("proxy",))
+    return float(make_plan(params, find_gpu(gpu))["total_hours"])
 
 
 def rows_below(header: str) -> list[list[str]]:
@@ -244,8 +248,8 @@ def test_the_documents_say_what_is_planned_of_stages_and_whole_runs(monkeypatch:
         for pair in zip(paper["stages"], small["stages"], strict=True)
     ]
     rows += [[name, *written] for name, _, *written in rows_below("| design | DPO + online cells |")]
-    own, price = grid_hours(paper), paper["gpu"]["usd_per_hour"]
-    expected.append([own, own * price, grid_hours(small)])
+    own, price = grid_hours("paper", "H100 80GB"), paper["gpu"]["usd_per_hour"]
+    expected.append([own, own * price, grid_hours("24gb", "RTX 4090")])
     expected.append([paper["total_hours"], paper["total_cost_usd"], small["total_hours"]])
     for (name, *written), values in zip(rows, expected, strict=True):
         assert written == [rounded_like(*pair) for pair in zip(written, values, strict=True)], name

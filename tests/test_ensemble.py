@@ -144,7 +144,7 @@ def test_training_changes_adapter_and_head_and_no_base_weight(tiny_world: Params
     trained = sum(parameter.numel() for parameter in trainable_parameters(model))
     assert record["hyperparameters"]["trainable_parameters"] == trained
     assert record["pairs"] == 48
-    assert record["distinct_pairs"] == len(np.unique(bootstrap_rows(48, 42, 0)))
+    assert record["distinct_pairs"] == len(np.unique(bootstrap_rows(48, 42, (0, 0))))
 
 
 def test_loss_starts_near_ln_2_and_falls(tiny_world: Params, train) -> None:
@@ -230,7 +230,7 @@ def test_nulls_of_the_scale_become_the_papers_values(tiny_world: Params) -> None
     lengths = dataclasses.replace(params.scale.lengths, sequence=640)
     params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, lengths=lengths))
     lora = lora_config(params.scale.reward, 2048, 48_504, "SEQ_CLS", ["score"])
-    chosen = bradley_terry.reward_hyperparameters(params, 0, 48_504, 1_700_000_000, lora, 12_847_104)
+    chosen = bradley_terry.reward_hyperparameters(params, (0, 0), 48_504, 1_700_000_000, lora, 12_847_104)
     assert (chosen.batch_size, chosen.steps, chosen.warmup_steps) == (64, 1516, 38)
     assert chosen.learning_rate == pytest.approx(1.7645e-4, rel=1e-4)
     assert chosen.clip_norm == pytest.approx(1.0155, abs=5e-5)

@@ -37,13 +37,17 @@ KINDS = {claim.name: claim.kind for claim in CLAIMS if isinstance(claim.kind, Ov
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished project whose paper's measure is taken from the held-out problems, as a log's is."""
+    """A finished project that is measured as a log is.
+
+    The paper's measure is taken from the held-out problems, all seeds have one unit, and their betas are not paired.
+    """
     root = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        write_project(root, Invented())
+        write_project(root, Invented(units_differ=False))
         protocol = layout.protocol_file("paper")
         text = protocol.read_text().replace("gap_rewards: batch ", "gap_rewards: heldout ")
+        text = text.replace("paired_seeds: true ", "paired_seeds: false ")
         protocol.write_text(text.replace("gap_baseline: first_batch", "gap_baseline: heldout"))
         for stage in ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims"):
             runpy.run_path(str(CHECKOUT / "stages" / f"{stage}.py"), run_name="__main__")
@@ -71,8 +75,8 @@ def log(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     """What `pessimism score` says of the pipeline's samples, told the base's spread."""
     monkeypatch.chdir(project)
     samples_of_the_pipeline().to_parquet("log.parquet")
-    unit = read_measurements(load_params()).base.unit
-    spread = ["--proxy-sd", repr(unit.proxy_sd), "--true-sd", repr(unit.true_sd)]
+    unit = read_measurements(load_params()).base[0].unit
+    spread = spread_options([unit.proxy_sd, unit.true_sd])
     return scored_log(Path("log.parquet"), capsys, "--prompt", "task_id", *spread)
 
 
@@ -147,36 +151,46 @@ def test_in_the_unit_of_their_own_start_the_same_runs_have_other_numbers(
         assert change == pytest.approx(run["controlled_proxy_change"], abs=1e-12)
 
 
-def test_the_committed_run_scored_as_a_log_gives_the_committed_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    """As docs/score.md says."""
+def test_a_seed_of_the_committed_run_scored_as_a_log_gives_the_committed_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the unit of its own ensemble, as docs/score.md says; areas over KL end where all seeds' runs have been."""
     base = records.read_json(CHECKOUT / layout.BASE_METRICS)
     shown = re.search(r"--proxy-sd ([\d.]+) --true-sd ([\d.]+)", (CHECKOUT / "docs/score.md").read_text())
     assert shown is not None
     sds = [base["proxy_reward_sd"], base["true_reward_sd"]]
     assert [float(sd) for sd in shown.groups()] == pytest.approx(sds, abs=1e-6)
-    compare_tables(CHECKOUT, sds, capsys)
+    cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
+    names = [name for name in controlled_means() if not name.removesuffix("_excess").endswith("_over_kl")]
+    for seed, runs in pd.read_csv(CHECKOUT / layout.HELDOUT_REWARDS).groupby("seed"):
+        runs.to_csv(tmp_path / "log.csv", index=False)
+        sds = [base["seeds"][f"s{seed}"]["proxy_reward_sd"], base["true_reward_sd"]]
+        found = scored_log(tmp_path / "log.csv", capsys, *spread_options(sds))
+        compare(found, cells[cells["seed"] == seed], names, rel=1e-6)
 
 
 def test_a_run_scored_by_its_tables_gives_its_numbers(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    unit = read_measurements(load_params()).base.unit
-    compare_tables(project, [unit.proxy_sd, unit.true_sd], capsys)
-
-
-def compare_tables(root: Path, sds: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """The tables of a finished project as logs; metrics/base.json has the unit in single precision."""
-    cells = pd.read_csv(root / layout.CELL_SCORES)
-    spread = ["--proxy-sd", repr(sds[0]), "--true-sd", repr(sds[1])]
-    found = scored_log(root / layout.HELDOUT_REWARDS, capsys, *spread)
-    shared = [name for name in SHARED if ALL[name].measure == CONTROLLED and "prompts" not in ALL[name].needs]
-    compare(found, cells, shared, rel=1e-6)
-    compare_claims(root, found, CONTROLLED)
-    found = scored_log(root / layout.GOODHART_GAP, capsys)
+    unit, cells = read_measurements(load_params()).base[0].unit, pd.read_csv(layout.CELL_SCORES)
+    found = scored_log(layout.HELDOUT_REWARDS, capsys, *spread_options([unit.proxy_sd, unit.true_sd]))
+    compare(found, cells, controlled_means(), rel=1e-6)
+    compare_claims(project, found, CONTROLLED)
+    found = scored_log(layout.GOODHART_GAP, capsys)
     shared = [name for name in SHARED if ALL[name].measure == PAPER]
     compare(found, cells, shared, rel=1e-9)
-    compare_claims(root, found, PAPER)
+    compare_claims(project, found, PAPER)
+
+
+def spread_options(sds: list[float]) -> list[str]:
+    """The unit as it is told on the command line."""
+    return ["--proxy-sd", repr(sds[0]), "--true-sd", repr(sds[1])]
+
+
+def controlled_means() -> list[str]:
+    """Columns of the controlled measure that means over prompts determine."""
+    return [name for name in SHARED if ALL[name].measure == CONTROLLED and "prompts" not in ALL[name].needs]
 
 
 def compare_claims(root: Path, found: dict[str, Any], measure: str) -> None:

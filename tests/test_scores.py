@@ -57,18 +57,20 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     ]
     cell = OnlineCell("p20", 1, "oracle")
     trajectory, samples = run(cell, invented)
+    unit = measurements.base[1].unit
+    assert unit.proxy_sd == pytest.approx(1.1 * measurements.base[4].unit.proxy_sd), "each seed's ensemble has its own"
     batch, heldout = (trajectory[trajectory["prompt_set"] == name] for name in ("batch", "heldout"))
     row = row_of(cells, cell)
     steps_T = heldout["step"].to_numpy()
     gap_T = goodhart.paper_gap(batch["proxy_reward"].to_numpy(), batch["true_reward"].to_numpy())
     assert row["augc"] == pytest.approx(goodhart.augc(batch["step"].to_numpy(), gap_T))
-    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / measurements.base.unit.proxy_sd
-    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / measurements.base.unit.true_sd
+    controlled_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]) / unit.proxy_sd
+    controlled_T -= (heldout["true_reward"] - heldout["true_reward"].iloc[0]) / unit.true_sd
     assert row["controlled_augc"] == pytest.approx(np.trapezoid(controlled_T.clip(lower=0), steps_T))
     assert row["controlled_signed_augc"] == pytest.approx(np.trapezoid(controlled_T, steps_T))
     kl_T = heldout["kl_k3"].to_numpy()
-    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / measurements.base.unit.proxy_sd
-    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / measurements.base.unit.true_sd
+    proxy_T = (heldout["proxy_reward"] - heldout["proxy_reward"].iloc[0]).to_numpy() / unit.proxy_sd
+    true_T = (heldout["true_reward"] - heldout["true_reward"].iloc[0]).to_numpy() / unit.true_sd
     assert row["overoptimization"] == pytest.approx(
         np.trapezoid(abs(proxy_T - true_T), steps_T) / np.trapezoid(proxy_T, steps_T)
     )
@@ -83,9 +85,7 @@ def test_one_row_per_cell_with_its_own_numbers(finished: Path) -> None:
     assert row["heldout_proxy_reward_start"] == pytest.approx(heldout["proxy_reward"].iloc[0])
     assert row["final_kl_k1"] == pytest.approx(heldout["kl_k1"].iloc[-1])
     assert row["mean_ensemble_std"] == pytest.approx(batch["ensemble_std"].mean())
-    assert row["controlled_ensemble_std"] == pytest.approx(
-        heldout["ensemble_std"].mean() / measurements.base.unit.proxy_sd
-    )
+    assert row["controlled_ensemble_std"] == pytest.approx(heldout["ensemble_std"].mean() / unit.proxy_sd)
     true_T_N = samples.pivot(index="step", columns="task_id", values="true_reward").to_numpy()
     assert row["true_regret"] == pytest.approx(goodhart.true_regret(true_T_N))
     assert row["measured_points"] == len(batch) == invented.steps
@@ -120,7 +120,7 @@ def test_areas_over_kl_end_where_the_shortest_run_of_the_first_arm_does(finished
 
 def test_disagreement_and_gap_are_correlated_over_problems(finished: Path) -> None:
     measurements, cells = scored(finished, Invented(seeds=(0,)))
-    cell, unit = OnlineCell("p50", 0, "proxy"), measurements.base.unit
+    cell, unit = OnlineCell("p50", 0, "proxy"), measurements.base[0].unit
     values = measurements.runs[cell].samples.set_index(["step", "task_id"])
     gap = values["proxy_reward"] / unit.proxy_sd - values["true_reward"] / unit.true_sd
     moved = [

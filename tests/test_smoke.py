@@ -76,7 +76,7 @@ def test_metrics_are_few_and_readable(finished: Project) -> None:
     assert files["power_law.json"].pop("fit") == "fewer than three distinct betas"
     numbers = [value for file in files.values() for value in leaves(file)]
     assert all(isinstance(value, (int, float)) for value in numbers)
-    assert len(numbers) <= 30  # two betas; each further beta adds two
+    assert len(numbers) <= 38  # two betas and a seed; each further beta adds two, each further seed seven
 
 
 def leaves(value: Any) -> list[Any]:
@@ -158,23 +158,39 @@ def mentions(project: Project, percentile: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "cells"),
-    [
-        ({"arms": ["proxy", "placebo", "oracle"]}, ["adapt_online@20-0-oracle", "adapt_online@90-0-oracle"]),
-        (
-            {"seeds": [0, 1]},
-            [
-                *(f"{stage}@{percentile}-1" for stage in ("train_dpo", "probe_policy") for percentile in (20, 90)),
-                *(f"adapt_online@{percentile}-1-{arm}" for percentile in (20, 90) for arm in ("proxy", "placebo")),
-            ],
-        ),
-    ],
-    ids=["arm", "seed"],
-)
-def test_an_arm_or_a_seed_more_runs_only_its_cells(copy: Project, change: dict[str, Any], cells: list[str]) -> None:
-    copy.design(**change)
+def test_an_arm_more_runs_only_its_cells(copy: Project) -> None:
+    copy.design(arms=["proxy", "placebo", "oracle"])
+    cells = ["adapt_online@20-0-oracle", "adapt_online@90-0-oracle"]
     assert sorted(set(copy.dvc("repro")) - {"check_params", *FAN_IN}) == sorted(cells)
+
+
+BLOCK = [
+    *(f"train_reward_model@1-{member}" for member in (0, 1)),
+    *(f"{stage}@{percentile}-1" for stage in ("train_dpo", "probe_policy") for percentile in (20, 90)),
+    *(f"adapt_online@{percentile}-1-{arm}" for percentile in (20, 90) for arm in ("proxy", "placebo")),
+]
+"""Every cell of seed 1."""
+OVER_SEEDS = ["assess_ensemble", "measure_base"]
+"""Stages that run a model for all seeds."""
+
+
+@pytest.mark.slow
+def test_a_seed_more_runs_its_block_and_back_leaves_nothing(copy: Project) -> None:
+    before = copy.results()
+    copy.design(seeds=[0, 1])
+    assert sorted(copy.dvc("repro")) == sorted(["check_params", *BLOCK, *OVER_SEEDS, *FAN_IN])
+    members, first = (json.loads(results["metrics/reward_members.json"]) for results in (copy.results(), before))
+    assert members["s0"] == first["s0"] and members["s1"]["0"] != members["s0"]["0"], "an ensemble of its own"
+    assert copy.dvc("repro") == []
+
+    copy.design(seeds=[0])
+    assert {"removed models/reward/s1", "removed run_records/train_reward_model@s1-m0.json"} <= set(
+        copy.pessimism("prune").splitlines()
+    )
+    assert sorted(copy.dvc("repro")) == sorted(["check_params", *OVER_SEEDS, *FAN_IN])
+    assert copy.results() == before
+    assert copy.succeed("git", "diff", "--name-only", "HEAD", "--", "metrics", "plots", "dvc.lock") == ""
+    assert not [path for folder in ("data", "models") for path in (copy.root / folder).rglob("*s1*")]
 
 
 @pytest.mark.slow

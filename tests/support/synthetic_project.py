@@ -28,6 +28,7 @@ class Invented:
         proxy_start: mean proxy reward of the untouched checkpoint.
         true_start: mean true reward of the untouched checkpoint; 0 makes the paper's gap divide by epsilon.
         drift: proxy gain over the run per unit of beta; 0 for runs in which nothing happens.
+        units_differ: whether the base policy's spread of the proxy reward is another by each seed's ensemble.
     """
 
     percentiles: Sequence[int] = (20, 50, 80)
@@ -39,6 +40,7 @@ class Invented:
     drift: float = 1.0
     steps: int = 24
     heldout_every: int = 6
+    units_differ: bool = True
 
 
 def write_project(root: Path, invented: Invented | None = None) -> Params:
@@ -186,7 +188,7 @@ def _write_metrics(invented: Invented) -> None:
         pd.DataFrame(
             {
                 "task_id": [f"train-{number}" for number in range(PROBLEMS)],
-                "proxy_reward": 0.4 + (1 + 0.1 * place) * proxy,
+                "proxy_reward": 0.4 + (1 + 0.1 * place * invented.units_differ) * proxy,
                 "true_reward": true,
                 "ensemble_std": 0.3,
                 "seed": seed,
