@@ -19,6 +19,7 @@ from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.yaml_files import parse_yaml
 
 _MEMBER = re.compile(r"member-\d+")
+_SUFFIX = re.compile(r"\.(json|parquet)\Z")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +59,13 @@ def _keys(params: Params) -> set[str]:
 
 def _is_cells(path: Path) -> bool:
     """Whether a path is named as an output of a cell is. Labels hold dots, so that only a known suffix is one."""
-    return is_cell_key(path.name.removesuffix(".json")) or _MEMBER.fullmatch(path.name) is not None
+    return is_cell_key(_SUFFIX.sub("", path.name)) or _MEMBER.fullmatch(path.name) is not None
 
 
 def _wanted_paths(params: Params) -> set[Path]:
     members = {layout.reward_member(member) for member in params.ensemble_members}
-    dpo = {path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)}
+    of_checkpoint = (layout.dpo_adapter, layout.probe, layout.best_of_n_draws)
+    dpo = {path(cell) for cell in params.dpo_cells() for path in of_checkpoint}
     online = {path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)}
     return members | dpo | online
 
