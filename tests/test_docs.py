@@ -53,6 +53,7 @@ def test_tables_of_columns_are_those_of_the_entries() -> None:
         layout.CELL_SCORES,
         layout.GOODHART_GAP,
         layout.HELDOUT_REWARDS,
+        layout.BEST_OF_N,
         layout.DISAGREEMENT,
         layout.MEMBER_PROBES,
         layout.POWER_LAW_CURVE,
@@ -211,7 +212,7 @@ def test_a_release_has_one_version() -> None:
 
 def grid_hours(found: dict[str, Any]) -> float:
     """Of the paper's own grid: 3 betas, 1 seed and the proxy arm."""
-    cells = {"train_reward_model": 3, "train_dpo": 3, "adapt_online": 3, "probe_policy": 3}
+    cells = {"train_reward_model": 3, "train_dpo": 3, "adapt_online": 3, "probe_policy": 3, "select_best_of_n": 3}
     return sum(stage["hours"] * cells.get(stage["name"], 1) for stage in found["stages"])
 
 
