@@ -1,7 +1,8 @@
 """Score every online run for reward hacking (paper Def. 3.1 and 3.2, sections 5 and 7).
 
-Reads: every online run, the probes and the validation of every checkpoint, the base's samples, metrics/beta_grid.json.
-Writes: metrics/hacking.json, metrics/variance.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv.
+Reads: every online run; the probes, draws and validation of every checkpoint; the base's samples; the betas.
+Writes: metrics/hacking.json, metrics/variance.json, plots/goodhart_gap.csv, plots/heldout_rewards.csv, plots/cells.csv,
+plots/best_of_n.csv.
 """
 
 from pessimism.checks import stage
@@ -18,6 +19,7 @@ def main(params: Params) -> None:
     cells = scores.cell_table(measurements)
     records.write_table(layout.GOODHART_GAP, scores.gap_table(measurements))
     records.write_table(layout.HELDOUT_REWARDS, scores.heldout_table(measurements))
+    records.write_table(layout.BEST_OF_N, scores.best_of_n_table(measurements))
     records.write_table(layout.CELL_SCORES, cells)
     records.write_json(layout.VARIANCE, variance_record(measurements))
     records.write_json(layout.HACKING, scores.hacking_metrics(cells, measurements))

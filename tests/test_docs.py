@@ -57,6 +57,7 @@ def test_tables_of_columns_are_those_of_the_entries() -> None:
         layout.CELL_SCORES,
         layout.GOODHART_GAP,
         layout.HELDOUT_REWARDS,
+        layout.BEST_OF_N,
         layout.DISAGREEMENT,
         layout.MEMBER_PROBES,
         layout.POWER_LAW_CURVE,

@@ -114,8 +114,11 @@ def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Pa
 def test_a_summary_of_a_batch_by_hand() -> None:
     rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False])
     rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
-    proxy, spread, runs_on = np.array([1.0, 2.0, 6.0]), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
-    summary = reward_summary(ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, proxy, spread, rewards, runs_on))
+    members = np.array([[0.5, 1.5, 4.0], [1.5, 2.5, 8.0]])
+    proxy, spread, runs_on = members.mean(axis=0), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
+    summary = reward_summary(
+        ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, members, proxy, spread, rewards, runs_on)
+    )
     assert summary == pytest.approx(
         {
             "prompts": 3,

@@ -178,7 +178,7 @@ def test_no_model_depends_on_a_whole_room() -> None:
 
 def test_what_judges_answers_depends_on_the_hash_of_the_judge() -> None:
     judges = [stage for stage in STAGES if JUDGE in closure(stage) and ROOMS.keys().isdisjoint(closure(stage))]
-    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online"}
+    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online", "select_best_of_n"}
     for stage in (*judges, "probe_policy"):
         assert str(layout.TASK_CODE.parent) in BODIES[stage]["deps"]
         assert "tasks.kind" in (param_keys(stage, "scales/${scale}.yaml") or set())
@@ -319,11 +319,13 @@ def test_outputs_are_where_the_layout_says() -> None:
         "train_dpo": [layout.dpo_adapter(dpo)],
         "adapt_online": [layout.online_run(online), layout.online_adapter(online)],
         "probe_policy": [layout.probe(dpo)],
+        "select_best_of_n": [layout.best_of_n_draws(dpo)],
         "score_hacking": [
             layout.HACKING,
             layout.VARIANCE,
             layout.GOODHART_GAP,
             layout.HELDOUT_REWARDS,
+            layout.BEST_OF_N,
             layout.CELL_SCORES,
         ],
         "fit_power_law": [layout.POWER_LAW, layout.BETA_STAR, layout.POWER_LAW_CURVE],

@@ -297,8 +297,8 @@ def invented_claims() -> dict[str, dict[str, Any]]:
 def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
     sentence = claim_tables.verdict_sentence(invented_claims())
     assert "The primary claim, C1 by the controlled measure, is contradicted (p 0.01 in the paper's" in sentence
-    assert "By the paper's measure these runs support 2 of the paper's 3 claims (C1, C2), contradict 0 and" in sentence
-    assert "By the controlled measure these runs support 0 of the paper's 3 claims, contradict 1 (C1) and" in sentence
+    assert "By the paper's measure these runs support 2 of 3 claims (C1, C2), contradict 0 and" in sentence
+    assert "By the controlled measure these runs support 0 of 3 claims, contradict 1 (C1) and" in sentence
     assert claim_tables.power_sentence(invented_claims()).count("C2 12 to contradict it") == 1
 
 

@@ -104,13 +104,21 @@ def _is_protocol(node: ast.expr) -> bool:
 
 
 # Stages that a switch makes run again; whatever reads their outputs follows.
+DRAWING = {"measure_base", "adapt_online", "probe_policy", "select_best_of_n"}
 RERUN = {
-    "prompt_format": {"measure_base", "adapt_online", "probe_policy"},
-    "enable_thinking": {"measure_reference", "measure_base", "adapt_online", "probe_policy"},
-    "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
-    "sampling": {"measure_base", "adapt_online", "probe_policy"},
-    "normalize_rewards": {"measure_base", "adapt_online"},
-    "paired_seeds": {"train_dpo", "adapt_online", "fit_power_law", "check_claims", "trace_mechanism"},
+    "prompt_format": DRAWING,
+    "enable_thinking": {"measure_reference", *DRAWING},
+    "prompt_cut": DRAWING,
+    "sampling": DRAWING,
+    "normalize_rewards": DRAWING - {"probe_policy"},
+    "paired_seeds": {
+        "train_dpo",
+        "adapt_online",
+        "select_best_of_n",
+        "fit_power_law",
+        "check_claims",
+        "trace_mechanism",
+    },
     "grid_precision": {"derive_beta_grid"},
     "arms": {"adapt_online", "score_hacking", "fit_power_law"},
 } | dict.fromkeys(

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell, percentile_in
+from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_in
 from pessimism.experiment.params import Params, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,6 +71,7 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
         records.write_json(layout.probe(dpo), _probe(_percentile(dpo.label), number))
         validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
         records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})
+        records.write_table(layout.best_of_n_draws(dpo), _draws(dpo, invented))
     return params
 
 
@@ -162,6 +163,24 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
         "penalty_ratio": 0.2 if on_policy else None,
         "tokens": 24 * len(samples),
     }
+
+
+def _draws(cell: DpoCell, invented: Invented) -> pd.DataFrame:
+    """Eight responses to each of six problems: the members agree with one another and, at low beta, with the truth."""
+    problems, draws = 6, 8
+    noise = np.random.default_rng([_percentile(cell.label), cell.seed])
+    quality, flattery = noise.normal(size=(2, problems * draws))
+    members = invented.proxy_start + 0.4 * quality + 0.2 * beta_of(_percentile(cell.label)) * flattery
+    members = members + noise.normal(0, 0.2, (3, problems * draws))
+    return pd.DataFrame(
+        {
+            "task_id": np.repeat([f"train-{number}" for number in range(problems)], draws),
+            "draw": np.tile(np.arange(draws), problems),
+            **{f"member-{member}": rewards for member, rewards in enumerate(members)},
+            "proxy_reward": members.mean(axis=0),
+            "true_reward": (quality > 0).astype(float) if invented.true_start else 0.0,
+        }
+    )
 
 
 def _write_grid(params: Params) -> None:

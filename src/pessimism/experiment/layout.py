@@ -31,6 +31,7 @@ REFERENCE_LOGPS = REFERENCE / "dpo_logps.parquet"
 GRID_LOGPS = REFERENCE / "grid_logps.parquet"
 ONLINE_RUNS = DATA / "online"
 PROBES = DATA / "probes"
+BEST_OF_N_DRAWS = DATA / "best_of_n"
 
 MODELS = Path("models")
 BASE = MODELS / "base"
@@ -57,6 +58,7 @@ GOODHART_GAP = PLOTS / "goodhart_gap.csv"
 HELDOUT_REWARDS = PLOTS / "heldout_rewards.csv"
 CELL_SCORES = PLOTS / "cells.csv"
 DISAGREEMENT = PLOTS / "disagreement.csv"
+BEST_OF_N = PLOTS / "best_of_n.csv"
 MEMBER_PROBES = PLOTS / "member_probes.csv"
 POWER_LAW_CURVE = PLOTS / "power_law.csv"
 REPORT = PLOTS / "report"
@@ -139,6 +141,11 @@ def online_hyperparameters(cell: OnlineCell) -> Path:
 
 def probe(cell: DpoCell) -> Path:
     return PROBES / f"{cell.key}.json"
+
+
+def best_of_n_draws(cell: DpoCell) -> Path:
+    """One row per held-out problem and response drawn of the checkpoint."""
+    return BEST_OF_N_DRAWS / f"{cell.key}.parquet"
 
 
 def figure(name: str) -> Path:

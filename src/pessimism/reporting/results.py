@@ -12,6 +12,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.reporting.curves import Arms
 from pessimism.scoring import scores
+from pessimism.scoring.best_of_n import GAINS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Results:
     cells: pd.DataFrame
     gaps: pd.DataFrame
     heldout: pd.DataFrame
+    best_of_n: pd.DataFrame
     disagreement: pd.DataFrame
     log_ratios: pd.DataFrame
     power_law_curve: pd.DataFrame
@@ -67,6 +69,9 @@ def read_results(params: Params) -> Results:
         cells=scores.read_cells(params),
         gaps=records.read_table(layout.GOODHART_GAP, [*runs, "goodhart_gap"]),
         heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, "proxy_reward", "true_reward", "controlled_gap"]),
+        best_of_n=records.read_table(
+            layout.BEST_OF_N, ["label", "beta", "seed", "selector", "n", "kl", *GAINS.values()]
+        ),
         disagreement=records.read_table(layout.DISAGREEMENT, [*runs, "auroc"]),
         log_ratios=records.read_table(layout.LOG_RATIOS, ["precision", "quantile", "delta"]),
         power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),

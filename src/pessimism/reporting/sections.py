@@ -10,6 +10,7 @@ from pessimism.experiment.switches import changes, protocol_sentence, spelled
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
+    best_of_n,
     beta_star_tables,
     captions,
     claim_tables,
@@ -31,6 +32,7 @@ def all_sections(results: Results) -> list[Section]:
         Section("Rewards on held-out problems", _heldout(results)),
         Section("Two measures of hacking", _measures(results)),
         Section("Realised conservatism", _conservatism(results)),
+        Section("Best of n", _best_of_n(results)),
         Section("Mechanism", _mechanism(results)),
         Section("AUGC over beta, and β*", _power_law(results)),
         Section("Appendix F", _appendix_f(results)),
@@ -147,6 +149,27 @@ def _conservatism(results: Results) -> list[str]:
         page.heading("What goes with β, and what AUGC goes with"),
         page.table(mechanism_tables.link_table(results.mechanism, ("conservatism", "augc_by_covariate"))),
         note("ρ, null interval and p are explained under Mechanism."),
+    ]
+
+
+def _best_of_n(results: Results) -> list[str]:
+    claims, chosen = results.claims["claims"], results.params.scale.best_of_n
+    return [
+        paragraph(best_of_n.sentence(claims)),
+        _figure(
+            "best_of_n",
+            "Gain of proxy and true reward over the KL of best-of-n selection, per beta and selector",
+            f"Best of n = 1, 2, 4, ... of {chosen.draws} responses to each of {chosen.prompts} held-out problems, over "
+            "the KL of selection, ln n − (n−1)/n: gain since n = 1 in standard deviations of the base policy. Solid: "
+            "proxy reward; dashed: true reward. Lines are means over seeds, bands reach from the lowest to the highest "
+            "seed; colour is β.",
+        ),
+        page.table(best_of_n.table(results.primary, results.best_of_n)),
+        note(
+            "Gap: area between the gain of the proxy and that of the true reward over the KL. Gains at the largest n. "
+            "Chosen by the truth: what a selector without errors would gain, the upper bound. Means over all subsets "
+            "of the draws."
+        ),
     ]
 
 

@@ -14,9 +14,10 @@ import pandas as pd
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
+from pessimism.scoring.best_of_n import BestOfN, best_of_n_rows
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
 from pessimism.scoring.heldout_columns import further_verdict_columns
@@ -128,7 +129,22 @@ def checkpoint(measurements: Measurements, cell: OnlineCell) -> Checkpoint:
         samples=measurements.runs[cell].samples,
         base=measurements.base[cell.seed].samples,
         reward_accuracy=measurements.validation[cell.dpo]["reward_accuracy"],
+        best_of_n=selection(measurements, cell.dpo),
     )
+
+
+def selection(measurements: Measurements, cell: DpoCell) -> BestOfN:
+    """Best-of-n selection from a checkpoint."""
+    return BestOfN(measurements.draws[cell], measurements.base[cell.seed].unit)
+
+
+def best_of_n_table(measurements: Measurements) -> pd.DataFrame:
+    """One row per checkpoint, selector and n: both rewards of the best of n draws."""
+    tables = []
+    for cell, beta in ((cell, measurements.betas[cell.label]) for cell in measurements.draws):
+        identity = {LABEL: cell.label, "beta": beta, "beta_label": beta_label(beta, cell.label), "seed": cell.seed}
+        tables.append(best_of_n_rows(identity, selection(measurements, cell)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str, Any]:
