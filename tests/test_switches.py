@@ -78,8 +78,8 @@ def test_the_two_protocols_differ_in_every_switch() -> None:
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
-# The draws, and what tests runs as they were drawn: three stages, and the command that judges several worlds.
-READ_BY_TESTS_TOO = {"paired_seeds": 5}
+# The draws, and what tests or resamples runs as they were drawn: four stages, and the command over several worlds.
+READ_BY_TESTS_TOO = {"paired_seeds": 6}
 
 
 @pytest.mark.parametrize("key", sorted(PAPER.keys() - {"arms"}))
@@ -107,7 +107,7 @@ RERUN = {
     "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
     "sampling": {"measure_base", "adapt_online", "probe_policy"},
     "normalize_rewards": {"measure_base", "adapt_online"},
-    "paired_seeds": {"train_dpo", "adapt_online", "fit_power_law", "check_claims", "trace_mechanism"},
+    "paired_seeds": {"train_dpo", "adapt_online", "score_hacking", "fit_power_law", "check_claims", "trace_mechanism"},
     "grid_precision": {"derive_beta_grid"},
     "arms": {"adapt_online", "score_hacking", "fit_power_law"},
 } | dict.fromkeys(
