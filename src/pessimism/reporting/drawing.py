@@ -121,7 +121,12 @@ def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after:
     if after is not None:
         scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
         draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
-    axes.set_xticks(ticks, [level.tick for level in levels])
+    beta_ticks(axes, levels)
+
+
+def beta_ticks(axes: Axes, levels: Sequence[BetaLevel]) -> None:
+    """One tick per beta, evenly spaced, from 0."""
+    axes.set_xticks(np.arange(len(levels)), [level.tick for level in levels])
     axes.set(xlabel=axis_label(levels, "β, and its percentile"), xlim=(-0.6, len(levels) - 0.4))
     axes.grid(axis="x", visible=False)
 
