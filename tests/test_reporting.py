@@ -45,6 +45,7 @@ from pessimism.reporting.curves import Arms
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
 from pessimism.scoring import columns
+from pessimism.scoring.scores import beta_label
 from support.repository import CHECKOUT
 from support.synthetic_project import Invented, write_project
 
@@ -644,6 +645,40 @@ def test_series_keep_seeds_apart(default: Path) -> None:
     assert runs.values_S_T[1].tolist() == of_seed_1["goodhart_gap"].tolist()
 
 
+def test_a_label_that_spells_its_beta_is_said_once() -> None:
+    assert beta_label(0.05, "b0.05") == "0.05" and beta_label(10.0, "b10.0") == "10"
+    assert beta_label(0.4074, "p20") == "0.407 (p20)" and beta_label(math.nan, "sft") == "sft"
+    by_value, by_percentile, without = (
+        curves.BetaLevel(*found, colour=curves.INK) for found in (("b0.72", 0.72), ("p20", 0.4), ("sft", math.nan))
+    )
+    assert (by_value.tick, by_value.title) == ("0.72", "β = 0.72")
+    assert (by_percentile.tick, by_percentile.title) == ("0.4\np20", "β = 0.4  (p20)")
+    assert (without.tick, without.title) == ("sft", "sft")
+    labels = [curves.axis_label(levels, "both") for levels in ([by_value], [by_value, by_percentile], [without])]
+    assert labels == ["β", "both", "objective without strength"]
+
+
+@pytest.mark.parametrize(("times", "scale"), [(1.0, "linear"), (50.0, "log")])
+def test_betas_over_more_than_a_decade_stand_apart(default: Path, times: float, scale: str) -> None:
+    """The highest beta is moved out; every beta's dots stay within the axis, and no two betas share a place."""
+    cells = records.read_table(layout.CELL_SCORES)
+    cells.loc[cells["label"] == "p80", "beta"] *= times
+    power_law = {"fit": "found", "beta_star_over_grid": 0.5}
+    curve = pd.DataFrame({"kind": "curve", "beta": [0.1, 1.0, 5.0], "augc": [0.0, 1.0, 2.0]})
+    figure = figures.power_law_figure(cells, curve, power_law, Arms(("proxy", "placebo"), "placebo"))
+    for axes in figure.axes:
+        assert axes.get_xscale() == scale
+        dots = [dots.get_offsets()[:, 0] for dots in axes.collections if len(dots.get_offsets()) == 3]
+        assert len(dots) == 6, "three betas, of the placebo and of the primary arm"
+        low, high = axes.get_xlim()
+        assert all((low < found).all() and (found < high).all() for found in dots)
+        ends = sorted((found.min(), found.max()) for found in dots[3:])
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
+
+
+TWO_DECADES = ("b0.1", "b0.19", "b0.37", "b0.72", "b1.4", "b2.7", "b5.2", "b10.0")
+
+
 @pytest.mark.parametrize(
     ("invented", "says"),
     [
@@ -654,6 +689,7 @@ def test_series_keep_seeds_apart(default: Path) -> None:
         ),
         (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline near 0 or below in 2 of 2"),
         (Invented(seeds=(0, 1), arms=("proxy",), drift=0.0), "AUGC over beta"),
+        (Invented(percentiles=(), betas=TWO_DECADES, seeds=(0, 1)), "8 betas × 2 seeds × 2 arms (proxy, placebo)"),
     ],
 )
 def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: str) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.cells import OnlineCell, strength_in
 from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
@@ -29,8 +29,13 @@ from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
 
 
 def beta_label(beta: float, label: str) -> str:
-    """Name of a beta in legends: its value, rounded, and the label that gave it; the label where it has none."""
-    return label if math.isnan(beta) else f"{beta:.3g} ({label})"
+    """Name of a beta in legends: its value, rounded, and the label that gave it where this does not spell it itself.
+
+    The label of runs without a beta stands alone.
+    """
+    if math.isnan(beta):
+        return label
+    return f"{beta:.3g}" if strength_in(label) else f"{beta:.3g} ({label})"
 
 
 def measured(measurements: Measurements, cell: OnlineCell) -> MeasuredRun:
