@@ -187,11 +187,13 @@ def _beta_limits(betas: Sequence[float], star: float | None) -> tuple[float, flo
 
     It is logarithmic where the betas span more than a decade, which a linear one would crowd at its left end.
     """
-    shown = [beta for beta in [*betas, star] if beta is not None and not math.isnan(beta)]
-    if not shown:
+    known = [beta for beta in betas if not math.isnan(beta)]
+    if not known:
         return 0.0, 1.0
-    low, high = min(shown), max(shown)
-    return (low / LOG_MARGIN, high * LOG_MARGIN) if high > DECADE * low else (0.0, 1.12 * high)
+    shown = known if star is None else [*known, star]
+    if max(known) > DECADE * min(known):
+        return min(shown) / LOG_MARGIN, max(shown) * LOG_MARGIN
+    return 0.0, 1.12 * max(shown)
 
 
 def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Arms, limits: tuple[float, float]) -> None:
