@@ -69,7 +69,15 @@ def test_every_column_is_explained(scored: Path, table: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [layout.HACKING, layout.VARIANCE, layout.POWER_LAW, layout.BETA_STAR, layout.CLAIMS, layout.MECHANISM],
+    [
+        layout.HACKING,
+        layout.VARIANCE,
+        layout.EQUAL_KL,
+        layout.POWER_LAW,
+        layout.BETA_STAR,
+        layout.CLAIMS,
+        layout.MECHANISM,
+    ],
 )
 def test_every_key_is_explained(scored: Path, file: Path) -> None:
     keys = {

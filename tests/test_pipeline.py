@@ -323,6 +323,7 @@ def test_outputs_are_where_the_layout_says() -> None:
         "score_hacking": [
             layout.HACKING,
             layout.VARIANCE,
+            layout.EQUAL_KL,
             layout.GOODHART_GAP,
             layout.HELDOUT_REWARDS,
             layout.BEST_OF_N,

@@ -81,8 +81,8 @@ def test_the_two_protocols_differ_in_every_switch_but_those_alike() -> None:
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
-# The draws, and what tests runs as they were drawn: three stages, and the command that judges several worlds.
-READ_BY_TESTS_TOO = {"paired_seeds": 5}
+# The draws, and what tests or resamples runs as they were drawn: four stages, and the command over several worlds.
+READ_BY_TESTS_TOO = {"paired_seeds": 6}
 
 
 @pytest.mark.parametrize("key", sorted(PAPER.keys() - {"arms"}))
@@ -115,6 +115,7 @@ RERUN = {
         "train_dpo",
         "adapt_online",
         "select_best_of_n",
+        "score_hacking",
         "fit_power_law",
         "check_claims",
         "trace_mechanism",

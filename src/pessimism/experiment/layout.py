@@ -49,6 +49,7 @@ HACKING = METRICS / "hacking.json"
 POWER_LAW = METRICS / "power_law.json"
 BETA_STAR = METRICS / "beta_star.json"
 VARIANCE = METRICS / "variance.json"
+EQUAL_KL = METRICS / "equal_kl.json"
 CLAIMS = METRICS / "claims.json"
 MECHANISM = METRICS / "mechanism.json"
 

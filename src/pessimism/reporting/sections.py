@@ -14,6 +14,7 @@ from pessimism.reporting import (
     beta_star_tables,
     captions,
     claim_tables,
+    equal_kl_tables,
     measure_tables,
     mechanism_tables,
     page,
@@ -31,6 +32,7 @@ def all_sections(results: Results) -> list[Section]:
         Section("The paper's claims", _claims(results)),
         Section("Rewards on held-out problems", _heldout(results)),
         Section("Two measures of hacking", _measures(results)),
+        Section("At equal KL", _equal_kl(results)),
         Section("Realised conservatism", _conservatism(results)),
         Section("Best of n", _best_of_n(results)),
         Section("Mechanism", _mechanism(results)),
@@ -126,6 +128,28 @@ def _measures(results: Results) -> list[str]:
             f"{captions.trend_caption(results.hacking, len(results.betas), claims)} "
             f"Published rows: {printed.SOURCE}; threshold {tables.number(printed.HACKING_THRESHOLD)}."
         ),
+    ]
+
+
+def _equal_kl(results: Results) -> list[str]:
+    record, cells, arms = results.equal_kl, results.cells, results.arms
+    return [
+        paragraph(equal_kl_tables.sentence(record, arms)),
+        _figure(
+            "equal_kl",
+            "Change of proxy and true reward over the KL to the DPO checkpoint, per arm, and both at one KL per beta",
+            "One line per run, in the order of its steps: where it turns back, the KL fell. Dashed: the KL that every "
+            "run of the arm reaches; dots: where each first comes to it, between two evaluations on a straight line. "
+            "Right: the means there, each with its interval. Colour is β.",
+        ),
+        page.table(equal_kl_tables.gains_table(record, cells, arms)),
+        note(
+            "Gains since step 0 in standard deviations of the base policy: mean over seeds, each seed under it, then "
+            "the central 95 % of 2,000 bootstrap resamples of the seeds and of the held-out problems, which all runs "
+            "share. Few seeds cover less than that says; one seed has the problems' part alone. The KL itself is "
+            "taken as it was measured. No claim is judged by these."
+        ),
+        folded("How many runs reach which KL", page.table(equal_kl_tables.reach_table(record, cells, arms))),
     ]
 
 
