@@ -287,7 +287,7 @@ def page(found: Tables, experiments: int) -> str:
 
 
 def _primary() -> str:
-    claim = next(claim for claim in statements.CLAIMS if claim.primary)
+    claim = statements.PRIMARY
     return (
         f"One claim is primary: {claim.name} by the {claim.primary} measure ({claim.statement}, "
         f"`{claim.kind.quantity(claim.primary).name}`). It was named before the runs that it judges, and is tested at "

@@ -153,6 +153,10 @@ CLAIMS = (
     Claim("C10", "A practical beta* is identified", "Eq. 15", Identified(EQ_15_OVER_GRID)),
 )
 
+PRIMARY = next(claim for claim in CLAIMS if claim.primary)
+QUANTITY = PRIMARY.kind.quantity(PRIMARY.primary)
+"""The primary claim, and what it is about by the measure that it is judged by."""
+
 
 def primary_by(measure: str) -> str | None:
     """Name of the primary claim by this measure; None where all of its claims are secondary."""
