@@ -42,7 +42,7 @@ MACHINE = ("launcher", "scale.device")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f"Judge claim {PRIMARY.name} over several worlds, which are the unit, and through which door beta acts in them. "
+        f"Judge claim {PRIMARY.name} over several worlds, which are the unit, and through which door beta acts there. "
         "A world is a root seed where models and data are made here, else models and data. docs/running.md, 'Several "
         "worlds', says how to run them."
     )
