@@ -1,4 +1,4 @@
-"""Invented experiments that resemble a run: what arms share, their level, and their power in closed form."""
+"""Invented experiments that resemble a run: what arms share, their level and their power."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import nct, t
 
 from pessimism.claims import contrast_power, simulation
 from pessimism.claims.contrast_power import ANY, ObservedArms, contrast_rates, contrast_table, observed_arms
@@ -15,6 +14,7 @@ from pessimism.claims.invented import monte_carlo_error
 from pessimism.claims.wording import DOORS
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params, load_params
+from pessimism.measures.contrasts import trend_ps
 from support.arm_cells import arm_cells
 from support.repository import CHECKOUT
 
@@ -47,15 +47,23 @@ def test_no_contrast_is_found_more_often_than_it_may(paired: bool) -> None:
     assert not (rises & falls).any()
 
 
-def test_power_is_that_of_t_over_the_seeds_changes_or_little_less() -> None:
-    """That of t has a closed form; the permutation, which must agree, takes a little of it."""
-    run = observed(own=3.0)
+@pytest.mark.parametrize("paired", [True, False])
+def test_power_is_that_of_the_test_on_normal_runs_of_the_observed_covariance(paired: bool) -> None:
+    """The same by another way: all runs of a seed drawn at once, and each contrast tested by itself."""
+    run = observed(own=3.0, shared=2.0, paired=paired)
     rises, falls = contrast_rates(run, 0.5, EXPERIMENTS, np.random.default_rng(0))
-    for place in range(len(DOORS)):
-        far = 0.5 * abs(run.effects[place]) / (run.spreads[place] / math.sqrt(SEEDS))
-        expected = nct.sf(t.isf(0.05, SEEDS - 1), SEEDS - 1, far)
-        towards = falls if run.effects[place] < 0 else rises
-        assert expected - 0.08 <= towards[:, place].mean() <= expected + 0.03
+    joint = np.hstack(list(run.values_A_S_K))
+    covariance = np.cov(joint, rowvar=False)
+    if not paired:
+        covariance *= np.tile(np.eye(3), (2, 2))
+    means = np.concatenate([0.5 * arm.mean(axis=0) for arm in run.values_A_S_K])
+    drawn = np.random.default_rng(1).multivariate_normal(means, covariance, size=(EXPERIMENTS, SEEDS))
+    coupled, uncoupled = drawn[..., :3], drawn[..., 3:]
+    for place, values in enumerate((coupled, uncoupled, coupled - uncoupled)):
+        expected = [float((ps <= 0.05).mean()) for ps in trend_ps(values, paired)]
+        found = [rises[:, place].mean(), falls[:, place].mean()]
+        assert found == pytest.approx(expected, abs=4 * math.sqrt(2) * monte_carlo_error(0.5, EXPERIMENTS))
+    assert falls[:, 0].mean() > 0.2
 
 
 def test_what_both_arms_share_hides_the_total_and_not_the_coupling() -> None:
