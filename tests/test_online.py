@@ -221,6 +221,25 @@ def test_fixed_coupling_ignores_beta_and_coupled_does_not(trained_world: Params)
         assert (low._kl_numerator, high._kl_numerator) == expected
 
 
+def test_both_arms_of_the_middle_beta_are_one_run(trained_world: Params) -> None:
+    """By Eq. 7 it is 1 but for rounding, and so is the numerator of protocol paper."""
+    proxy, uncoupled, other = (
+        make_run(params, arm)
+        for params, arm in (
+            (trained_world, "proxy"),
+            (trained_world, "uncoupled"),
+            (with_protocol(trained_world, kl_numerator=0.5), "uncoupled"),
+        )
+    )
+    assert proxy._kl_numerator == uncoupled._kl_numerator == 1.0
+    coupled = finished(proxy)
+    assert coupled.equals(finished(uncoupled)) and not coupled.equals(finished(other))
+    rounded = make_run(trained_world, "proxy")
+    rounded.beta = 0.99999998
+    numbers = coupled.select_dtypes("number").columns
+    np.testing.assert_allclose(finished(rounded)[numbers], coupled[numbers], rtol=1e-4, atol=1e-6)
+
+
 def test_a_checkpoint_without_strength_has_no_penalty_to_couple(trained_world: Params) -> None:
     run = make_run(with_arm(trained_world, kappa="coupled"))
     run.beta = None

@@ -168,6 +168,10 @@ CLAIMS = (
     ),
 )
 
+PRIMARY = next(claim for claim in CLAIMS if claim.primary)
+QUANTITY = PRIMARY.kind.quantity(PRIMARY.primary)
+"""The primary claim, and what it is about by the measure that it is judged by."""
+
 
 def primary_by(measure: str) -> str | None:
     """Name of the primary claim by this measure; None where all of its claims are secondary."""

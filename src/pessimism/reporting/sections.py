@@ -14,6 +14,7 @@ from pessimism.reporting import (
     beta_star_tables,
     captions,
     claim_tables,
+    contrast_tables,
     equal_kl_tables,
     measure_tables,
     mechanism_tables,
@@ -29,6 +30,7 @@ from pessimism.scoring.columns import shown_in
 def all_sections(results: Results) -> list[Section]:
     """In the order of the page."""
     return [
+        Section("Does offline conservatism change hacking?", _answer(results)),
         Section("The paper's claims", _claims(results)),
         Section("Rewards on held-out problems", _heldout(results)),
         Section("Two measures of hacking", _measures(results)),
@@ -44,6 +46,15 @@ def all_sections(results: Results) -> list[Section]:
 
 def _figure(name: str, alternative: str, caption: str) -> str:
     return page.figure(layout.figure(name), alternative, caption)
+
+
+def _answer(results: Results) -> list[str]:
+    contrasts = results.claims["contrasts"]
+    return [
+        *map(paragraph, contrast_tables.answer(contrasts)),
+        page.table(contrast_tables.contrasts_table(contrasts)),
+        note(contrast_tables.levels_sentence(contrasts)),
+    ]
 
 
 def _claims(results: Results) -> list[str]:
