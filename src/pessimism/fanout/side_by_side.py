@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -143,7 +143,7 @@ def run_all(graph: DvcGraph, jobs: int, logs: Path) -> Iterator[str]:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Have the signals of a closed terminal and of `kill` end the body as Ctrl-C does, so that no stage is left over."""
+    """Have a closed terminal and `kill` end the body as Ctrl-C does, so that no stage is left over."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -8,5 +8,5 @@ from pessimism.machine import resources
 
 
 def usable() -> int:
-    """Cores that the scheduler gives this process: those of its affinity, and no more than its control groups' share."""
+    """The cores of this process's affinity, and no more than its control groups may take."""
     return max(1, int(min([len(os.sched_getaffinity(0)), *resources.cgroup_cores()])))
