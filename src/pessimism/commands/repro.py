@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    warning = cores.busy_warning()
+    if warning:
+        print(warning, file=sys.stderr)
     for line in repro(options.jobs):
         print(line, flush=True)
 
