@@ -116,6 +116,7 @@ def test_no_stage_waits_for_a_library_it_does_not_use(finished: Project, stage: 
         assert "trl" not in trace["libraries"] or needs_trl(stage)
         assert "peft" not in trace["libraries"] or touches_adapters(stage)
         assert not trace["libraries"] or stage not in TABLE_STAGES
+        assert "bitsandbytes" not in trace["libraries"], "nothing is quantised here"
 
 
 @pytest.mark.slow
@@ -270,6 +271,16 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
     assert len(clone.dvc("repro", "--force")) == 22
     assert clone.succeed("git", "status", "--porcelain") == ""
     assert clone.results() == finished.results()
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_give_the_bytes_of_a_plain_run(finished: Project, tmp_path: Path) -> None:
+    """Where threads are free to choose, too: a stage takes one, whatever its environment says."""
+    project = new_project(tmp_path / "project")
+    project.succeed("env", "OMP_NUM_THREADS=2", sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2")
+    assert (project.root / "dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
+    assert project.results() == finished.results()
+    assert project.dvc("repro") == []
 
 
 @pytest.mark.slow
