@@ -17,11 +17,12 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
-from pessimism.claims import worlds
+from pessimism.claims import curve_kinds, worlds
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
 from pessimism.measures import beta_star
+from pessimism.measures.forms import Form
 from pessimism.measures.intervals import log_t_interval, t_quantile
 from pessimism.probes.parts.declaration import ProbeColumn, all_columns
 from pessimism.published import printed
@@ -676,9 +677,6 @@ def test_betas_over_more_than_a_decade_stand_apart(default: Path, times: float, 
         assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
 
 
-TWO_DECADES = ("b0.1", "b0.19", "b0.37", "b0.72", "b1.4", "b2.7", "b5.2", "b10.0")
-
-
 @pytest.mark.parametrize(
     ("invented", "says"),
     [
@@ -689,7 +687,6 @@ TWO_DECADES = ("b0.1", "b0.19", "b0.37", "b0.72", "b1.4", "b2.7", "b5.2", "b10.0
         ),
         (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline near 0 or below in 2 of 2"),
         (Invented(seeds=(0, 1), arms=("proxy",), drift=0.0), "AUGC over beta"),
-        (Invented(percentiles=(), betas=TWO_DECADES, seeds=(0, 1)), "8 betas × 2 seeds × 2 arms (proxy, placebo)"),
     ],
 )
 def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: str) -> None:
@@ -722,6 +719,28 @@ def test_an_objective_without_strength_has_runs_but_nothing_over_beta(tmp_path: 
     assert "1 objective without strength × 3 seeds × 2 arms (uncoupled, placebo)" in html
     text = re.sub(r"<[^>]*>", " ", re.sub(r"base64,[^\"]*", "", html))
     assert re.findall(r"\b(?:nan|None|inf|NaT)\b", text.replace(" – ", " ")) == []
+
+
+TWO_DECADES = ("b0.1", "b0.19", "b0.37", "b0.72", "b1.4", "b2.7", "b5.2", "b10.0")
+
+
+def test_eight_betas_by_value_are_judged(tmp_path: Path) -> None:
+    """The claims about the curve have an estimate and no refusal, and the power law stands beside three other forms."""
+    html = run_stages(tmp_path, Invented(percentiles=(), betas=TWO_DECADES, seeds=(0, 1), drift=0.5))
+    assert "8 betas × 2 seeds × 2 arms (proxy, placebo)" in html
+    text = re.sub(r"<[^>]*>", " ", re.sub(r"base64,[^\"]*", "", html))
+    assert re.findall(r"\b(?:nan|None|inf|NaT)\b", text.replace(" – ", " ")) == []
+    claims = json.loads((tmp_path / layout.CLAIMS).read_text())["claims"]
+    stars = json.loads((tmp_path / layout.BETA_STAR).read_text())
+    for measure in claim_tables.BY:
+        exponent, star = claims["C9"][measure], claims["C10"][measure]
+        assert exponent["p"] is not None and exponent["estimate"] == pytest.approx(1, abs=0.3), "AUGC grows in a line"
+        assert exponent["verdict"] == "insufficient" and not exponent["reason"]
+        assert star["reason"] != curve_kinds.NO_CURVE and star["estimate"] is not None
+        forms = stars[measure]["forms"]
+        assert {fit["form"] for fit in forms["fits"]} == set(Form) and forms["best_by_aicc"] == Form.LINEAR
+    hacking = json.loads((tmp_path / layout.HACKING).read_text())
+    assert hacking["augc"]["b10.0"] > 10 * hacking["augc"]["b0.1"]
 
 
 def test_after_a_shrink_nothing_holds_the_removed_percentile(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from support.mutants.mutant import Mutant
 _GOODHART = "measures/goodhart.py"
 _STAR = "measures/beta_star.py"
 _LAW = "measures/power_law.py"
+_EQUAL_KL = "measures/equal_kl.py"
 _FORMS = "measures/forms.py"
 _GAPS = ("test_goodhart.py",)
 _STARS = ("test_beta_star.py",)
@@ -104,4 +105,25 @@ MUTANTS = (
         _COMPARED,
     ),
     Mutant("five betas are enough", _FORMS, "FEWEST_BETAS = 6", "FEWEST_BETAS = 5", _COMPARED),
+    Mutant(
+        "a run is read where it last is so far",
+        _EQUAL_KL,
+        "first = int(reached[0])",
+        "first = int(reached[-1])",
+        ("test_equal_kl.py::test_a_path_that_turns_back_is_read_at_its_first_crossing", "test_equal_kl.py"),
+    ),
+    Mutant(
+        "problems are resampled and seeds are not",
+        _EQUAL_KL,
+        "generator.choice(len(weight_M), RESAMPLES, p=weight_M)",
+        "np.zeros(RESAMPLES, dtype=int)",
+        ("test_equal_kl.py",),
+    ),
+    Mutant(
+        "seeds are always drawn whole",
+        _EQUAL_KL,
+        "run_resamples(seeds, betas, paired)",
+        "run_resamples(seeds, betas, True)",
+        ("test_equal_kl.py",),
+    ),
 )

@@ -26,8 +26,8 @@ MUTANTS = (
     Mutant(
         "thresholds of all arms together",
         _SCORES,
-        "if cell.arm == measurements.params.primary_arm]",
-        "if cell.arm]",
+        "for cell in measurements.runs if cell.arm == arm]",
+        "for cell in measurements.runs if cell.arm]",
         _tests("thresholds_and_onsets_come_from_the_primary_arm"),
     ),
     Mutant(
