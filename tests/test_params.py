@@ -30,7 +30,7 @@ def test_the_committed_design_is_the_issued_one(project: Path) -> None:
     assert params.root_seed == 42
     assert params.beta_percentiles == (20, 50, 80)
     assert params.seeds == params.ensemble_members == (0, 1, 2)
-    assert params.arms == ("proxy", "placebo") and params.primary_arm == "proxy"
+    assert params.arms == ("proxy", "uncoupled", "placebo") and params.primary_arm == "proxy"
     assert params.aggregation == "mean"
 
 

@@ -37,7 +37,6 @@ PAPER, CONTROLLED = (
 )
 # Values that belong to a switch beside them, and are read where it is, or that both protocols share.
 NOT_SWITCHES = {
-    "kl_numerator",
     "kl_percentile",
     "temperature",
     "top_p",
@@ -49,6 +48,7 @@ NOT_SWITCHES = {
 # Switch -> everything of `facts` that changes when it alone is turned from the published to the controlled value.
 CHANGES = {
     "arms": {"numerator of kappa"},
+    "kl_numerator": {"numerator of kappa, one for every beta"},
     "kl_noise_floor": {"kappa where policy and reference differ by rounding"},
     "prompt_split": {"training problems"},
     "paired_seeds": {"random streams of a run", "rewards of a training batch"},  # the latter by their dropout's masks
@@ -78,8 +78,9 @@ def test_the_two_protocols_differ_in_every_switch() -> None:
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
-# The draws, and what tests runs as they were drawn: three stages, and the command that judges several worlds.
-READ_BY_TESTS_TOO = {"paired_seeds": 5}
+# The draws, and what tests runs as they were drawn: three stages, the command that judges several worlds, and what
+# simulates the power of a run.
+READ_BY_TESTS_TOO = {"paired_seeds": 6}
 
 
 @pytest.mark.parametrize("key", sorted(PAPER.keys() - {"arms"}))
@@ -109,7 +110,7 @@ RERUN = {
     "normalize_rewards": {"measure_base", "adapt_online"},
     "paired_seeds": {"train_dpo", "adapt_online", "fit_power_law", "check_claims", "trace_mechanism"},
     "grid_precision": {"derive_beta_grid"},
-    "arms": {"adapt_online", "score_hacking", "fit_power_law"},
+    "arms": {"adapt_online", "score_hacking", "fit_power_law", "check_claims"},
 } | dict.fromkeys(
     ("gap_rewards", "gap_baseline", "entropy_tokens", "probe_layer", "probe_members", "diversity_prompts"),
     {"score_hacking"},
@@ -183,7 +184,8 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     policy, reference = run._passes.trained_policy(responses, 0), run._passes.reference(responses)
     rounding = torch.full((4,), 1e-5)
     return {
-        "numerator of kappa": run._kl_numerator,
+        "numerator of kappa": _numerator(run, "proxy"),
+        "numerator of kappa, one for every beta": _numerator(run, "uncoupled"),
         "kappa where policy and reference differ by rounding": float(
             kl_coefficient(1.0, rounding, protocol.kl_percentile, protocol.kl_noise_floor)
         ),
@@ -254,6 +256,12 @@ def scoring_facts(measurements: Measurements) -> dict[str, Any]:
         "published distance and diversity": [values for name, values in published.items() if "entropy" not in name],
         "controlled probes": list(controlled.values()),
     }
+
+
+def _numerator(run: loop.OnlineRun, arm: str) -> float:
+    """Of a checkpoint whose beta is no protocol's numerator."""
+    run.cell, run.beta = dataclasses.replace(run.cell, arm=arm), 2.5
+    return run._kl_numerator
 
 
 def grid_facts(protocol: Protocol) -> dict[str, Any]:
