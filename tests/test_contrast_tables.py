@@ -40,7 +40,8 @@ def test_a_decided_contrast_has_its_size_and_p_and_an_open_one_its_spread_and_se
     assert total == "All that beta does (proxy): falls with beta, -4 [-9,\N{NO-BREAK SPACE}1], p 0.004."
     assert offline == (
         "Through the checkpoint alone (proxy): undecided, -4 [-9,\N{NO-BREAK SPACE}1], p 0.8 that it rises and 0.2 "
-        "that it falls; seeds spread by 5.5 (sd). 12 seeds would show with power 0.8 that it falls with beta, if it does so."
+        "that it falls; seeds spread by 5.5 (sd). 12 seeds would show with power 0.8 that it falls with beta, if it does "
+        "so."
     )
     assert coupling.startswith("Through the penalty that grows with beta (proxy): falls with beta")
     assert door == "The growing penalty changes hacking; whether offline conservatism alone does is undecided."

@@ -1,4 +1,4 @@
-"""What a user reads after a run: what beta does, verdicts, main numbers per beta and arm, and the time of each stage."""
+"""What a user reads after a run: what beta does, verdicts, main numbers per beta and arm, time of each stage."""
 
 from __future__ import annotations
 
