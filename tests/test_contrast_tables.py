@@ -40,8 +40,8 @@ def test_a_decided_contrast_has_its_size_and_p_and_an_open_one_its_spread_and_se
     assert total == "All that beta does (proxy): falls with beta, -4 [-9,\N{NO-BREAK SPACE}1], p 0.004."
     assert offline == (
         "Through the checkpoint alone (proxy): undecided, -4 [-9,\N{NO-BREAK SPACE}1], p 0.8 that it rises and 0.2 "
-        "that it falls; seeds spread by 5.5 (sd). 12 seeds would show with power 0.8 that it falls with beta, if it does "
-        "so."
+        "that it falls; seeds spread by 5.5 (sd). 12 seeds would show with power 0.8 that it falls with beta, if it "
+        "does so."
     )
     assert coupling.startswith("Through the penalty that grows with beta (proxy): falls with beta")
     assert door == "The growing penalty changes hacking; whether offline conservatism alone does is undecided."
@@ -72,10 +72,9 @@ def test_without_a_second_arm_the_reason_stands_for_the_number() -> None:
     found = contrasts(FALLS, UNDECIDED, UNDECIDED)
     absent = dict.fromkeys(found["offline"]) | {"verdict": UNDECIDED, "reason": "arm uncoupled was not run"}
     found |= {"offline": absent, "coupling": absent}
-    _, _, offline, coupling, door = contrast_tables.answer(found)
-    assert offline == "Through the checkpoint alone: undecided: arm uncoupled was not run."
-    assert coupling.endswith("undecided: arm uncoupled was not run.")
-    assert door == "These arms do not tell the two doors apart."
+    _, _, offline, coupling = contrast_tables.answer(found)
+    assert offline == "Through the checkpoint alone: not tested: arm uncoupled was not run."
+    assert coupling.endswith(": not tested: arm uncoupled was not run.")
     rows = contrast_tables.contrasts_table(found).rows
     assert [entry.main for entry in rows[1]] == ["Through the checkpoint alone", "–", UNDECIDED, *["–"] * 5]
     assert rows[1][2].small == "arm uncoupled was not run" and rows[0][2].mark == "contradicted"

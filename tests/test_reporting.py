@@ -419,7 +419,7 @@ def test_the_page_begins_with_what_beta_does_and_through_which_door(tmp_path: Pa
 
 def test_arms_that_do_not_tell_the_doors_apart_say_so_on_the_page(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
-    assert "Through the checkpoint alone: undecided: arm uncoupled was not run: add it to arms." in html
+    assert "Through the checkpoint alone: not tested: arm uncoupled was not run: add it to arms." in html
 
 
 def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:

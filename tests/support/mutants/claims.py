@@ -186,10 +186,10 @@ MUTANTS = (
     ),
     Mutant("an arm without coupling has a second one", "experiment/params.py", "if arm.is_coupled and ", "if ", _DOORS),
     Mutant(
-        "invented arms share nothing",
+        "noise that arms share is opposite in them",
         _POWER,
         "noise + levels_A_1",
-        "noise[::-1] * [[[1], [-1]]] + levels_A_1",
+        "noise * np.array([[1], [-1]]) + levels_A_1",
         _SIMULATED,
     ),
     Mutant(
