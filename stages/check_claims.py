@@ -15,15 +15,15 @@ from pessimism.scoring import scores
 
 @stage.main("check_claims")
 def main(params: Params) -> None:
-    cells = scores.read_cells(params)
+    cells, paired = scores.read_cells(params), params.protocol.paired_seeds
     record = claims.check_claims(
         cells=cells,
         power_law=records.read_json(layout.POWER_LAW),
         beta_stars=records.read_json(layout.BETA_STAR),
         primary_arm=params.primary_arm,
-        paired=params.protocol.paired_seeds,
+        paired=paired,
     )
-    record["contrasts"] = arm_contrasts.check_contrasts(cells, params)
+    record["contrasts"] = arm_contrasts.check_contrasts(cells, params, paired)
     records.write_json(layout.CLAIMS, record)
 
 

@@ -125,7 +125,7 @@ def test_no_command_needs_torch() -> None:
 
 def test_check_passes_the_committed_parameters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = output(capsys, "check").splitlines()  # no hours: this scale needs no GPU
-    assert "3 betas x 5 seeds x 2 arms" in line
+    assert "3 betas x 5 seeds x 3 arms" in line
 
 
 def paper_scale(edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +509,13 @@ def make_results() -> None:
         name: {"paper": {"verdict": paper, **test}, "controlled": {"verdict": controlled, **test}}
         for name, (paper, controlled) in verdicts.items()
     }
-    records.write_json(layout.CLAIMS, {"claims": claims})
+    contrast = {
+        **{"contrast": "proxy", "estimate": -9.4, "interval": [-19.0, 0.3], "spread": 4.0, "reason": ""},
+        **{"p_rises": 0.997, "p_falls": 0.003, "verdict": "falls with beta"},
+        **{"seeds_needed": 4, "seeds_needed_for": "falls with beta"},
+    }
+    contrasts = {"unit": "base sd", **dict.fromkeys(("total", "offline", "coupling"), contrast)}
+    records.write_json(layout.CLAIMS, {"claims": claims, "contrasts": contrasts})
     layout.REPORT_PAGE.parent.mkdir(parents=True)
     layout.REPORT_PAGE.write_text("<html></html>")
 
@@ -523,7 +529,12 @@ def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) 
     text = output(capsys, "summary")
     assert "\n\nMeasured: scale tiny, protocol paper, with gap_baseline: heldout\n\n" in text
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
-    assert text.startswith("Every verdict is in this world: one base policy and one data set, which")
+    assert text.startswith("Does offline conservatism change hacking in this world?")
+    answer, claims, *_ = text.split("\n\n")
+    assert "\nThrough the checkpoint alone (proxy): falls with beta, -9.4 [-19, 0.3], p 0.003.\n" in answer
+    assert answer.endswith("Beta works through both doors, the checkpoint and the penalty, the same way.")
+    assert max(map(len, answer.splitlines())) <= 110
+    assert claims.startswith("Every verdict is in this world: one base policy and one data set, which")
     paper, controlled = (line for line in text.splitlines() if line.startswith("By "))
     assert "paper's measure these runs support 1 of 2 claims (C1), contradict 0" in paper
     assert "controlled measure these runs support 0 of 2 claims, contradict 1 (C2)" in controlled
@@ -546,7 +557,8 @@ def test_summary_of_an_older_version_is_refused(project: Path) -> None:
     make_results()
     claims = records.read_json(layout.CLAIMS)
     del claims["claims"]["C2"]["controlled"]["role"]
-    for found, said in ((claims, "C2.controlled.role"), ({}, "claims")):
+    before = {"claims": records.read_json(layout.CLAIMS)["claims"]}
+    for found, said in ((claims, "C2.controlled.role"), ({}, "claims"), (before, "contrasts")):
         records.write_json(layout.CLAIMS, found)
         message = failure("summary")
         assert f"metrics/claims.json: found no {said}, as in a file of an older version" in message

@@ -22,9 +22,8 @@ EXPERIMENTS = 2000
 SEEDS = 5
 
 
-def design(arms: tuple[str, ...] = ("proxy", "uncoupled", "placebo"), paired: bool = True) -> Params:
-    params = load_params(CHECKOUT, protocol="paper")
-    return replace(params, arms=arms, protocol=replace(params.protocol, paired_seeds=paired))
+def design(*arms: str) -> Params:
+    return replace(load_params(CHECKOUT, protocol="paper"), arms=arms or ("proxy", "uncoupled", "placebo"))
 
 
 def observed(own: float = 1.0, shared: float = 0.0, seeds: int = SEEDS, paired: bool = True) -> ObservedArms:
@@ -33,7 +32,7 @@ def observed(own: float = 1.0, shared: float = 0.0, seeds: int = SEEDS, paired: 
     luck = shared * generator.normal(size=(seeds, 3))
     first, second = luck + own * generator.normal(size=(2, seeds, 3))
     found = observed_arms(
-        arm_cells(proxy=20 - 4 * np.arange(3) + first, uncoupled=20 - np.arange(3) + second), design(paired=paired)
+        arm_cells(proxy=20 - 4 * np.arange(3) + first, uncoupled=20 - np.arange(3) + second), design(), paired
     )
     assert found is not None
     return found
@@ -85,9 +84,9 @@ def test_the_table_has_each_contrast_and_any_of_them() -> None:
 
 
 def test_a_run_that_does_not_tell_the_doors_apart_has_no_table() -> None:
-    params = design(("proxy", "placebo"))
+    params = design("proxy", "placebo")
     values = np.arange(6.0).reshape(2, 3)
-    assert observed_arms(arm_cells(proxy=values), params) is None
+    assert observed_arms(arm_cells(proxy=values), params, True) is None
     text = simulation.page(simulation.tables(4), 4)
     assert "no arm with one penalty for every beta" in text and "| coupling |" not in text
 
@@ -95,7 +94,7 @@ def test_a_run_that_does_not_tell_the_doors_apart_has_no_table() -> None:
 def test_one_seed_has_no_spread_to_simulate_with() -> None:
     values = np.arange(3.0)[None]
     with pytest.raises(DataError, match="fewer than two seeds have no spread; expected a run of two seeds"):
-        observed_arms(arm_cells(proxy=values, uncoupled=values), design())
+        observed_arms(arm_cells(proxy=values, uncoupled=values), design(), True)
 
 
 def test_the_page_shows_it() -> None:

@@ -31,7 +31,7 @@ def test_the_committed_design_is_the_issued_one(project: Path) -> None:
     assert params.beta_percentiles == (20, 50, 80)
     assert params.seeds == (0, 1, 2, 3, 4) and params.ensemble_members == (0, 1, 2)
     assert params.ensembles == "per_seed"
-    assert params.arms == ("proxy", "placebo") and params.primary_arm == "proxy"
+    assert params.arms == ("proxy", "uncoupled", "placebo") and params.primary_arm == "proxy"
     assert params.aggregation == "mean"
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from dvc_render.vega import VegaRenderer
 
-from pessimism.claims import curve_kinds, worlds
+from pessimism.claims import arm_contrasts, curve_kinds, statements, worlds
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import load_params
@@ -31,6 +31,7 @@ from pessimism.reporting import (
     beta_star_tables,
     captions,
     claim_tables,
+    contrast_tables,
     curves,
     drawing,
     equal_kl_tables,
@@ -100,9 +101,9 @@ def test_the_effect_that_is_pooled_over_worlds_is_that_of_the_primary_claim(defa
     """The estimate and the interval that metrics/claims.json has for it."""
     params, claims = load_params(), records.read_json(layout.CLAIMS)["claims"]
     found = worlds.effect(
-        records.read_table(layout.CELL_SCORES), worlds.Contrast(params.primary_arm), params.protocol.paired_seeds
+        records.read_table(layout.CELL_SCORES), arm_contrasts.Contrast(params.primary_arm), params.protocol.paired_seeds
     )
-    said = claims[worlds.PRIMARY.name][worlds.PRIMARY.primary]
+    said = claims[statements.PRIMARY.name][statements.PRIMARY.primary]
     assert found.error is not None and found.degrees is not None
     half = t_quantile(found.degrees) * found.error
     assert found.estimate == pytest.approx(said["estimate"])
@@ -475,11 +476,32 @@ def test_which_claims_the_areas_and_onsets_judge() -> None:
     )
 
 
+def test_the_page_begins_with_what_beta_does_and_through_which_door(tmp_path: Path) -> None:
+    html = run_stages(tmp_path, Invented(arms=("proxy", "uncoupled", "placebo"), seeds=(0, 1, 2, 3, 4)))
+    record = json.loads((tmp_path / layout.CLAIMS).read_text())
+    total, primary = record["contrasts"]["total"], record["claims"][statements.PRIMARY.name][statements.PRIMARY.primary]
+    assert [total["p_rises"], total["p_falls"]] == [primary["p"], primary["p_opposite"]]
+    for key in ("estimate", "interval", "seeds_needed", "values"):
+        assert total[key] == primary[key]
+    said = contrast_tables.answer(record["contrasts"])
+    assert said[1].startswith("All that beta does (proxy): rises with beta, +")
+    assert said[2].startswith("Through the checkpoint alone (uncoupled): rises with beta, +")
+    assert said[4] == "Offline conservatism changes hacking; whether the growing penalty adds to it is undecided."
+    places = [html.index(sentence) for sentence in said]
+    assert places == sorted(places) and places[-1] < html.index("<table>") < html.index('id="the-paper-s-claims"')
+
+
+def test_arms_that_do_not_tell_the_doors_apart_say_so_on_the_page(default: Path) -> None:
+    html = layout.REPORT_PAGE.read_text(encoding="utf-8")
+    assert "Through the checkpoint alone: not tested: arm uncoupled was not run: add it to arms." in html
+
+
 def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     claims = records.read_json(layout.CLAIMS)["claims"]
     assert html.index("Every verdict is in this world") < html.index("By the paper&#x27;s measure these runs support")
-    assert html.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < html.index("<table>")
+    section = html[html.index('<section id="the-paper-s-claims">') :]
+    assert section.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < section.index("<table>")
     supported = sum(
         claims[name][measure]["verdict"] == "supported"
         for name in claims

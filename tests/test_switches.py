@@ -37,7 +37,6 @@ PAPER, CONTROLLED = (
 )
 # Values that belong to a switch beside them, and are read where it is, or that both protocols share.
 NOT_SWITCHES = {
-    "kl_numerator",
     "kl_percentile",
     "temperature",
     "top_p",
@@ -52,6 +51,7 @@ ALIKE = {"paired_seeds"}
 # Switch -> everything of `facts` that changes when it alone is turned from the published value to its other one.
 CHANGES = {
     "arms": {"numerator of kappa"},
+    "kl_numerator": {"numerator of kappa, one for every beta"},
     "kl_noise_floor": {"kappa where policy and reference differ by rounding"},
     "prompt_split": {"training problems"},
     "paired_seeds": {"random streams of a run", "rewards of a training batch"},  # the latter by their dropout's masks
@@ -81,7 +81,8 @@ def test_the_two_protocols_differ_in_every_switch_but_those_alike() -> None:
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
-# The draws, and what tests or resamples runs as they were drawn: four stages, and the command over several worlds.
+# The draws, and what tests or resamples runs as they were drawn: four stages, the command that judges several worlds,
+# and what simulates the power of a run.
 READ_BY_TESTS_TOO = {"paired_seeds": 6}
 
 
@@ -121,7 +122,7 @@ RERUN = {
         "trace_mechanism",
     },
     "grid_precision": {"derive_beta_grid"},
-    "arms": {"adapt_online", "score_hacking", "fit_power_law"},
+    "arms": {"adapt_online", "score_hacking", "fit_power_law", "check_claims"},
 } | dict.fromkeys(
     ("gap_rewards", "gap_baseline", "entropy_tokens", "probe_layer", "probe_members", "diversity_prompts"),
     {"score_hacking"},
@@ -194,7 +195,8 @@ def model_facts(params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
     policy, reference = run._passes.trained_policy(responses, 0), run._passes.reference(responses)
     rounding = torch.full((4,), 1e-5)
     return {
-        "numerator of kappa": run._kl_numerator,
+        "numerator of kappa": _numerator(run, "proxy"),
+        "numerator of kappa, one for every beta": _numerator(run, "uncoupled"),
         "kappa where policy and reference differ by rounding": float(
             kl_coefficient(1.0, rounding, protocol.kl_percentile, protocol.kl_noise_floor)
         ),
@@ -265,6 +267,12 @@ def scoring_facts(measurements: Measurements) -> dict[str, Any]:
         "published distance and diversity": [values for name, values in published.items() if "entropy" not in name],
         "controlled probes": list(controlled.values()),
     }
+
+
+def _numerator(run: loop.OnlineRun, arm: str) -> float:
+    """Of a checkpoint whose beta is no protocol's numerator."""
+    run.cell, run.beta = dataclasses.replace(run.cell, arm=arm), 2.5
+    return run._kl_numerator
 
 
 def grid_facts(protocol: Protocol) -> dict[str, Any]:

@@ -78,17 +78,18 @@ def asked(params: Params) -> dict[str, Contrast]:
     return {TOTAL: Contrast(primary), OFFLINE: Contrast(uncoupled), COUPLING: Contrast(primary, uncoupled)}
 
 
-def check_contrasts(cells: pd.DataFrame, params: Params) -> dict[str, Any]:
+def check_contrasts(cells: pd.DataFrame, params: Params, paired: bool) -> dict[str, Any]:
     """The three contrasts of a run.
 
     Args:
         cells: plots/cells.csv.
-        params: says which arms there are and whether seeds are paired.
+        params: says which arms there are.
+        paired: whether the betas of a seed share its random draws: ``paired_seeds`` of the protocol.
 
     Returns:
         JSON-ready: ``quantity``, ``unit``, ``test``, and by question the contrast, or null ``estimate`` and ``reason``.
     """
-    paired, found = params.protocol.paired_seeds, asked(params)
+    found = asked(params)
     return {
         "quantity": QUANTITY.name,
         "unit": QUANTITY.unit,

@@ -45,7 +45,7 @@ class ObservedArms:
     spreads: tuple[float, ...]
 
 
-def observed_arms(cells: pd.DataFrame, params: Params) -> ObservedArms | None:
+def observed_arms(cells: pd.DataFrame, params: Params, paired: bool) -> ObservedArms | None:
     """Both arms of a run; None where its arms do not tell the doors apart.
 
     Raises:
@@ -54,19 +54,19 @@ def observed_arms(cells: pd.DataFrame, params: Params) -> ObservedArms | None:
     found = asked(params)
     if OFFLINE not in found:
         return None
-    contrasts = check_contrasts(cells, params)
+    contrasts = check_contrasts(cells, params, paired)
     values = [by_seed(found[question].runs(cells), contrasts["quantity"]) for question in (TOTAL, OFFLINE)]
     missing = next((contrasts[question]["reason"] for question in DOORS if contrasts[question]["reason"]), None)
     if missing is not None:
         raise DataError(f"found no test of the contrasts: {missing}; expected a run of two seeds and two betas or more")
     of_doors = [[contrasts[question][key] for question in DOORS] for key in ("estimate", "spread")]
-    return ObservedArms(np.array(values), params.protocol.paired_seeds, *map(tuple, of_doors))
+    return ObservedArms(np.array(values), paired, *map(tuple, of_doors))
 
 
 def committed_arms() -> ObservedArms | None:
     """Both arms of the run in the working directory, plots/cells.csv."""
     params = load_params()
-    return observed_arms(read_cells(params), params)
+    return observed_arms(read_cells(params), params, params.protocol.paired_seeds)
 
 
 def contrast_rates(

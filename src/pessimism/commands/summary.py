@@ -1,4 +1,4 @@
-"""What a user reads after a run: verdicts, where the report is, main numbers per beta and arm, time of each stage."""
+"""What a user reads after a run: what beta does, verdicts, main numbers per beta and arm, time of each stage."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _verdicts(params: Params) -> str:
             f"{layout.CLAIMS}: found no {lacking[0] if claims else 'claims'}, as in a file of an older version; "
             "expected the verdicts of this one: run `make reproduce`"
         )
-    answer = [textwrap.fill(said, WIDTH, subsequent_indent="  ") for said in contrast_tables.answer(contrasts)]
+    said = (textwrap.fill(sentence, WIDTH, subsequent_indent="  ") for sentence in contrast_tables.answer(contrasts))
+    answer = [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in said]
     opening = [*answer, "", textwrap.fill(THIS_WORLD[params.ensembles], WIDTH), primary_sentence(claims)]
     return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 

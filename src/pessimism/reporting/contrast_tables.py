@@ -23,7 +23,8 @@ HOLDS = {DIRECTIONS[RISES]: "supported", DIRECTIONS[FALLS]: "contradicted", UNDE
 def answer(contrasts: Contrasts) -> list[str]:
     """What is asked, then one sentence per contrast, then which door that leaves."""
     said = [f"{door}{_who(contrasts[name])}: {_sentence(contrasts[name])}" for name, door in DOORS.items()]
-    return [f"{OPENING} ({contrasts['unit']}):", *said, door_sentence(contrasts)]
+    opening, doors = f"{OPENING} ({contrasts['unit']}):", door_sentence(contrasts)
+    return [opening, *said, *([doors] if doors else [])]
 
 
 def _who(found: Mapping[str, Any]) -> str:
@@ -33,7 +34,7 @@ def _who(found: Mapping[str, Any]) -> str:
 def _sentence(found: Mapping[str, Any]) -> str:
     """Verdict, estimate, interval and p; where nothing is decided, the spread that prevents it and the seeds needed."""
     if found["p_rises"] is None:
-        return f"{UNDECIDED}: {found['reason']}."
+        return f"not tested: {found['reason']}."
     size = f"{number(found['estimate'], signed=True)} {bounds(found['interval'])}"
     if found["verdict"] != UNDECIDED:
         return f"{found['verdict']}, {size}, p {p_value(min(found['p_rises'], found['p_falls']))}."
@@ -52,10 +53,10 @@ def _needed(found: Mapping[str, Any]) -> str:
 
 
 def door_sentence(contrasts: Contrasts) -> str:
-    """Which of the two doors the verdicts leave open."""
+    """Which of the two doors the verdicts leave open; nothing where they are not tested."""
     offline, coupling = contrasts[OFFLINE]["verdict"], contrasts[COUPLING]["verdict"]
     if contrasts[OFFLINE]["p_rises"] is None:
-        return "These arms do not tell the two doors apart."
+        return ""
     if UNDECIDED not in (offline, coupling):
         how = "the same way" if offline == coupling else "against each other"
         return f"Beta works through both doors, the checkpoint and the penalty, {how}."

@@ -104,7 +104,7 @@ FAILURES = [
     Failure(
         "worlds of other arms",
         _second(arms=["proxy", "oracle", "placebo"]),
-        "arms ('proxy', 'placebo') and ('proxy', 'oracle', 'placebo')",
+        "arms ('proxy', 'uncoupled', 'placebo') and ('proxy', 'oracle', 'placebo')",
         POOL,
     ),
     Failure("worlds of another protocol", _second(protocol="controlled"), "protocol_name paper and controlled", POOL),

@@ -7,9 +7,13 @@ _INTERVALS = "measures/intervals.py"
 _VERDICTS = "claims/verdicts.py"
 _CONTRASTS = "measures/contrasts.py"
 _MECHANISM = "claims/mechanism.py"
+_ARMS = "claims/arm_contrasts.py"
+_POWER = "claims/contrast_power.py"
 _HOLM = ("test_trends.py::test_holm_by_hand",)
 _JUDGED = ("test_verdicts.py",)
 _CONTRAST = ("test_contrasts.py",)
+_DOORS = ("test_arm_contrasts.py",)
+_SIMULATED = ("test_contrast_power.py",)
 _SPREAD = ("test_intervals.py",)
 _LINK = (
     "test_mechanism.py::test_p_and_null_interval_against_enumeration",
@@ -131,4 +135,82 @@ MUTANTS = (
     Mutant("a component may be negative", _INTERVALS, "max(seed, 0.0)", "seed", _SPREAD),
     Mutant("AUROC of right answers", _INTERVALS, "ranks[is_wrong].sum()", "ranks[~is_wrong].sum()", _SPREAD),
     Mutant("an interval of 90 %", _INTERVALS, "CONFIDENCE = 0.95", "CONFIDENCE = 0.90", _SPREAD),
+    Mutant(
+        "arms are compared over means",
+        _ARMS,
+        "- both[QUANTITY.name].to_numpy()",
+        "- both[QUANTITY.name].mean()",
+        _DOORS,
+    ),
+    Mutant(
+        "arms are compared by row",
+        _ARMS,
+        'runs[run].merge(others, on=run, how="left", indicator=True)',
+        'others.assign(_merge="both")',
+        _DOORS,
+    ),
+    Mutant(
+        "the spread is the standard error",
+        _ARMS,
+        "float(ends.error[0] * np.sqrt(len(values_S_K)))",
+        "float(ends.error[0])",
+        _DOORS,
+    ),
+    Mutant(
+        "the offline contrast is the coupled arm's",
+        _ARMS,
+        "OFFLINE: Contrast(uncoupled)",
+        "OFFLINE: Contrast(primary)",
+        _DOORS,
+    ),
+    Mutant(
+        "the coupling is the other way round",
+        _ARMS,
+        "COUPLING: Contrast(primary, uncoupled)",
+        "COUPLING: Contrast(uncoupled, primary)",
+        _DOORS,
+    ),
+    Mutant(
+        "a rise is a fall",
+        _VERDICTS,
+        "if p_rises is not None and p_rises <= ALPHA",
+        "if p_falls is not None and p_falls <= ALPHA",
+        _DOORS,
+    ),
+    Mutant(
+        "any fixed arm is the uncoupled one",
+        "experiment/params.py",
+        "self.arm(other) == arm.uncoupled",
+        'self.arm(other).kappa == "fixed"',
+        ("test_pool.py",),
+    ),
+    Mutant("an arm without coupling has a second one", "experiment/params.py", "if arm.is_coupled and ", "if ", _DOORS),
+    Mutant(
+        "noise that arms share is opposite in them",
+        _POWER,
+        "noise + levels_A_1",
+        "noise * np.array([[1], [-1]]) + levels_A_1",
+        _SIMULATED,
+    ),
+    Mutant(
+        "without an effect the observed one is drawn",
+        _POWER,
+        "share * (means_A_K - levels_A_1)",
+        "max(share, 0.5) * (means_A_K - levels_A_1)",
+        _SIMULATED,
+    ),
+    Mutant(
+        "unpaired betas are drawn as paired ones",
+        "measures/power.py",
+        "covariance if paired else covariance * np.equal.outer(beta_N, beta_N)",
+        "covariance",
+        ("test_power.py",),
+    ),
+    Mutant(
+        "a seed's level is spread",
+        "measures/power.py",
+        "if paired else 0.0",
+        "if not paired else 0.0",
+        ("test_power.py",),
+    ),
 )
