@@ -398,7 +398,7 @@ def test_the_stages_train_and_assess(tiny_world: Params, checkout: Path, edit, m
     assert by_seed["s0"]["0"]["score_mean"] != by_seed["s3"]["0"]["score_mean"]
     quality = records.read_json(layout.ENSEMBLE)
     accuracies = [found["pair_accuracy"] for found in quality["seeds"].values()]
-    assert 0 <= min(accuracies) and quality["pair_accuracy"] == pytest.approx(np.mean(accuracies))
+    assert min(accuracies) >= 0 and quality["pair_accuracy"] == pytest.approx(np.mean(accuracies))
     assert quality["pairs"] == quality["seeds"]["s3"]["pairs"] == 16
 
 

@@ -295,7 +295,8 @@ def invented_claims() -> dict[str, dict[str, Any]]:
 
 
 def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
-    sentence = claim_tables.verdict_sentence(invented_claims())
+    sentence = claim_tables.verdict_sentence(invented_claims(), "shared")
+    assert sentence.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set,")
     assert "The primary claim, C1 by the controlled measure, is contradicted (p 0.01 in the paper's" in sentence
     assert "By the paper's measure these runs support 2 of the paper's 3 claims (C1, C2), contradict 0 and" in sentence
     assert "By the controlled measure these runs support 0 of the paper's 3 claims, contradict 1 (C1) and" in sentence
@@ -405,7 +406,7 @@ def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     claims = records.read_json(layout.CLAIMS)["claims"]
     assert html.index("Every verdict is in this world") < html.index("By the paper&#x27;s measure these runs support")
-    assert html.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < html.index("<table>")
+    assert html.index(claim_tables.verdict_sentence(claims, "per_seed").replace("'", "&#x27;")) < html.index("<table>")
     supported = sum(
         claims[name][measure]["verdict"] == "supported"
         for name in claims
