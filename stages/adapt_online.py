@@ -6,8 +6,6 @@ Writes: data/online/<cell>/ (trajectory, held-out samples, rollouts), models/onl
 
 from dataclasses import asdict
 
-import pandas as pd
-
 from pessimism.checks import stage
 from pessimism.checks.launch import check_processes
 from pessimism.experiment import layout, records
@@ -25,6 +23,8 @@ from pessimism.reward.ensemble import RewardEnsemble
 
 def write(run: OnlineRun) -> None:
     """Write what the finished run measured, and the adapted policy."""
+    import pandas as pd
+
     cell = run.cell
     records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
     records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))

@@ -1,11 +1,13 @@
 """Judge the paper's claims by its own measure and by the controlled one, with every run's value beside the verdict.
 
+The primary claim's trend is split by arms into what beta does through the checkpoint and through the penalty.
+
 Reads: plots/cells.csv, metrics/power_law.json, metrics/beta_star.json.
 Writes: metrics/claims.json.
 """
 
 from pessimism.checks import stage
-from pessimism.claims import claims
+from pessimism.claims import arm_contrasts, claims
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.scoring import scores
@@ -13,13 +15,15 @@ from pessimism.scoring import scores
 
 @stage.main("check_claims")
 def main(params: Params) -> None:
+    cells = scores.read_cells(params)
     record = claims.check_claims(
-        cells=scores.read_cells(params),
+        cells=cells,
         power_law=records.read_json(layout.POWER_LAW),
         beta_stars=records.read_json(layout.BETA_STAR),
         primary_arm=params.primary_arm,
         paired=params.protocol.paired_seeds,
     )
+    record["contrasts"] = arm_contrasts.check_contrasts(cells, params)
     records.write_json(layout.CLAIMS, record)
 
 

@@ -6,8 +6,6 @@ depends; and data/sources.json: where every row came from, content hashes, what 
 cover.
 """
 
-import pandas as pd
-
 from pessimism.checks import stage
 from pessimism.data.preferences import load_preferences
 from pessimism.experiment import layout, records
@@ -18,6 +16,8 @@ from pessimism.tasks.parts.problems import code_record, load_problems
 
 @stage.main("prepare_data")
 def main(params: Params) -> None:
+    import pandas as pd
+
     with section(params, "preferences"):
         pairs = load_preferences(params.scale.preferences, params.root_seed)
     with section(params, "tasks"):

@@ -525,8 +525,8 @@ def test_summary(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) 
     assert str(layout.REPORT_PAGE) in text and layout.REPORT_PAGE.absolute().as_uri() in text
     assert text.startswith("Every verdict is in this world: one base policy and one data set, which")
     paper, controlled = (line for line in text.splitlines() if line.startswith("By "))
-    assert "paper's measure these runs support 1 of the paper's 2 claims (C1), contradict 0" in paper
-    assert "controlled measure these runs support 0 of the paper's 2 claims, contradict 1 (C2)" in controlled
+    assert "paper's measure these runs support 1 of 2 claims (C1), contradict 0" in paper
+    assert "controlled measure these runs support 0 of 2 claims, contradict 1 (C2)" in controlled
     rows = {tuple(line.split()[:3]): re.split(r"  +", line) for line in text.splitlines() if line}
     assert rows["0.4", "(p20)", "proxy"][2:] == [
         *("21 (20 to 22)", "4 (1 of 3)"),

@@ -57,6 +57,7 @@ def test_tables_of_columns_are_those_of_the_entries() -> None:
         layout.CELL_SCORES,
         layout.GOODHART_GAP,
         layout.HELDOUT_REWARDS,
+        layout.BEST_OF_N,
         layout.DISAGREEMENT,
         layout.MEMBER_PROBES,
         layout.POWER_LAW_CURVE,
@@ -68,7 +69,15 @@ def test_every_column_is_explained(scored: Path, table: Path) -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [layout.HACKING, layout.VARIANCE, layout.POWER_LAW, layout.BETA_STAR, layout.CLAIMS, layout.MECHANISM],
+    [
+        layout.HACKING,
+        layout.VARIANCE,
+        layout.EQUAL_KL,
+        layout.POWER_LAW,
+        layout.BETA_STAR,
+        layout.CLAIMS,
+        layout.MECHANISM,
+    ],
 )
 def test_every_key_is_explained(scored: Path, file: Path) -> None:
     keys = {

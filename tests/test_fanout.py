@@ -629,7 +629,7 @@ def test_the_lock_keeps_the_places_of_the_commit_and_adds_in_the_order_of_a_plai
     commit(plain, "lock")
     write("train_dpo@90-0", "train_reward_model@0-0", "assess_ensemble", "check_params", "train_dpo@20-0",
           "train_reward_model@0-1")  # fmt: skip
-    dvc_project.order_lock()
+    dvc_project.order_lock(dvc_project.committed_entries())
     written = (plain.root / "dvc.lock").read_text()
     write("train_reward_model@0-1", "check_params", "train_reward_model@0-0", "assess_ensemble", "train_dpo@20-0",
           "train_dpo@90-0")  # fmt: skip

@@ -91,7 +91,7 @@ def test_the_report_and_the_summary_have_it(project: Path) -> None:
         assert len(re.findall(rf"<tr><td[^>]*>{claim.name}<", html)) == 1 + len(MEASURES)
         assert claim.statement in html
     assert f"and {FALLING.name} (final_kl_k1 0.137, 0.167, 0.197). Its section" in html
-    assert summary().count(f"of the paper's {len(CLAIMS) + len(NEW)} claims") == len(MEASURES)
+    assert summary().count(f"of {len(CLAIMS) + len(NEW)} claims") == len(MEASURES)
 
 
 def test_the_simulated_family_has_it(project: Path) -> None:

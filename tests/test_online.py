@@ -114,8 +114,11 @@ def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Pa
 def test_a_summary_of_a_batch_by_hand() -> None:
     rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False])
     rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
-    proxy, spread, runs_on = np.array([1.0, 2.0, 6.0]), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
-    summary = reward_summary(ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, proxy, spread, rewards, runs_on))
+    members = np.array([[0.5, 1.5, 4.0], [1.5, 2.5, 8.0]])
+    proxy, spread, runs_on = members.mean(axis=0), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
+    summary = reward_summary(
+        ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, members, proxy, spread, rewards, runs_on)
+    )
     assert summary == pytest.approx(
         {
             "prompts": 3,
@@ -216,6 +219,25 @@ def test_fixed_coupling_ignores_beta_and_coupled_does_not(trained_world: Params)
         low, high = make_run(params), make_run(params)
         high.beta = 3.0
         assert (low._kl_numerator, high._kl_numerator) == expected
+
+
+def test_both_arms_of_the_middle_beta_are_one_run(trained_world: Params) -> None:
+    """By Eq. 7 it is 1 but for rounding, and so is the numerator of protocol paper."""
+    proxy, uncoupled, other = (
+        make_run(params, arm)
+        for params, arm in (
+            (trained_world, "proxy"),
+            (trained_world, "uncoupled"),
+            (with_protocol(trained_world, kl_numerator=0.5), "uncoupled"),
+        )
+    )
+    assert proxy._kl_numerator == uncoupled._kl_numerator == 1.0
+    coupled = finished(proxy)
+    assert coupled.equals(finished(uncoupled)) and not coupled.equals(finished(other))
+    rounded = make_run(trained_world, "proxy")
+    rounded.beta = 0.99999998
+    numbers = coupled.select_dtypes("number").columns
+    np.testing.assert_allclose(finished(rounded)[numbers], coupled[numbers], rtol=1e-4, atol=1e-6)
 
 
 def test_a_checkpoint_without_strength_has_no_penalty_to_couple(trained_world: Params) -> None:

@@ -23,6 +23,7 @@ from support import import_closure
 from support.repository import CHECKOUT, python_files
 from support.stage_code import (
     BODIES,
+    CODE,
     CONSTANTS,
     FINDERS,
     FOUND_BY_NAME,
@@ -32,6 +33,7 @@ from support.stage_code import (
     STAGES,
     TABLE_STAGES,
     TRL_STAGES,
+    WRITTEN,
     closure,
     filled,
     needs_trl,
@@ -41,6 +43,7 @@ from support.stage_code import (
     tracked,
 )
 
+RECORDERS = [name for name in STAGES if name.endswith(pipeline.INPUTS)]
 MATRIX = [name for name, stage in STAGES.items() if stage.axes]
 SHARED_STAGES = (*TRL_STAGES, "adapt_online")  # may be run by several processes
 
@@ -83,21 +86,39 @@ def test_what_only_a_refusal_needs_is_not_tracked(tmp_path: Path) -> None:
 
 def test_one_script_per_stage_and_no_other() -> None:
     assert {path.stem for path in python_files("stages")} == {stage.script for stage in STAGES.values()}
-    assert [name for name, stage in STAGES.items() if stage.script != name.removesuffix("_by_label")] == []
+    named = {name: "record_inputs" if name in RECORDERS else name.removesuffix("_by_label") for name in STAGES}
+    assert {name: stage.script for name, stage in STAGES.items()} == named
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name.endswith("_by_label")])
 def test_more_cells_differ_from_the_first_ones_in_their_labels_alone(stage: str) -> None:
     first = STAGES[stage].script
     own = ("desc", "vars", "matrix")
-    assert {key: value for key, value in BODIES[stage].items() if key not in own} == {
-        key: value for key, value in BODIES[first].items() if key not in own
+    assert {key: value for key, value in WRITTEN[stage].items() if key not in own} == {
+        key: value for key, value in WRITTEN[first].items() if key not in own
     }
     assert STAGES[stage].axes == STAGES[first].axes | {"label": "offline_cells"}
     assert [BODIES[name]["vars"] for name in (first, stage)] == [[{"prefix": "p"}], [{"prefix": ""}]]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MATRIX)
+def test_cells_depend_on_their_record_of_inputs_and_else_on_results(stage: str) -> None:
+    """A line per file of code and cell would make DVC's time for its lock grow with their product."""
+    code = [path for path in WRITTEN[stage]["deps"] if path.startswith(CODE)]
+    assert code == []
+    assert str(layout.shared_inputs(STAGES[stage].script)) in WRITTEN[stage]["deps"]
+    for keys in (keys for entry in WRITTEN[stage].get("params", []) for keys in entry.values()):
+        assert all("${" in key for key in keys), "a parameter of all cells belongs to the stage that records them"
+
+
+@pytest.mark.parametrize("stage", RECORDERS)
+def test_a_record_of_inputs_is_of_the_stage_in_its_name(stage: str) -> None:
+    cells = stage.removesuffix(pipeline.INPUTS)
+    assert BODIES[stage]["cmd"] == f"python stages/record_inputs.py --stage {cells}"
+    assert cells in MATRIX
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in RECORDERS])
 def test_command_hands_over_the_cell_and_nothing_else(stage: str) -> None:
     values = {axis: "${prefix}${item.label}" if axis == "label" else f"${{item.{axis}}}" for axis in STAGES[stage].axes}
     flags = " ".join(f"--{axis} {value}" for axis, value in values.items())
@@ -143,7 +164,7 @@ def test_files_found_by_name_are_there_and_their_names_are_tracked() -> None:
             assert set(re.findall(r"\$\{([\w.]+)\}", path)) <= (param_keys(stage, "params.yaml") or set())
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in RECORDERS])
 def test_stages_that_find_files_by_name_depend_on_their_room(stage: str) -> None:
     found = {room for finder, room in ROOMS.items() if finder in closure(stage)}
     assert set(BODIES[stage]["deps"]) & set(ROOMS.values()) == found
@@ -157,7 +178,7 @@ def test_no_model_depends_on_a_whole_room() -> None:
 
 def test_what_judges_answers_depends_on_the_hash_of_the_judge() -> None:
     judges = [stage for stage in STAGES if JUDGE in closure(stage) and ROOMS.keys().isdisjoint(closure(stage))]
-    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online"}
+    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online", "select_best_of_n"}
     for stage in (*judges, "probe_policy"):
         assert str(layout.TASK_CODE.parent) in BODIES[stage]["deps"]
         assert "tasks.kind" in (param_keys(stage, "scales/${scale}.yaml") or set())
@@ -287,6 +308,7 @@ def test_outputs_are_where_the_layout_says() -> None:
     reward = RewardCell("${item.seed}", "${item.member}")  # type: ignore[arg-type]
     expected = {
         "check_params": [layout.PARAMS_CHECKED],
+        "record_inputs": [],
         "prepare_data": [layout.PREFERENCES, layout.TASKS, layout.DATA_RECORD],
         "prepare_base": [layout.BASE],
         "measure_reference": [layout.REFERENCE],
@@ -297,11 +319,14 @@ def test_outputs_are_where_the_layout_says() -> None:
         "train_dpo": [layout.dpo_adapter(dpo)],
         "adapt_online": [layout.online_run(online), layout.online_adapter(online)],
         "probe_policy": [layout.probe(dpo)],
+        "select_best_of_n": [layout.best_of_n_draws(dpo)],
         "score_hacking": [
             layout.HACKING,
             layout.VARIANCE,
+            layout.EQUAL_KL,
             layout.GOODHART_GAP,
             layout.HELDOUT_REWARDS,
+            layout.BEST_OF_N,
             layout.CELL_SCORES,
         ],
         "fit_power_law": [layout.POWER_LAW, layout.BETA_STAR, layout.POWER_LAW_CURVE],
@@ -310,7 +335,8 @@ def test_outputs_are_where_the_layout_says() -> None:
         "report": [layout.REPORT],
     }
     for name, stage in STAGES.items():
-        assert sorted(stage.writes) == sorted(map(str, expected[stage.script])), name
+        recorded = [layout.shared_inputs(name.removesuffix(pipeline.INPUTS))] if name in RECORDERS else []
+        assert sorted(stage.writes) == sorted(map(str, expected[stage.script] + recorded)), name
     assert expected.keys() == {stage.script for stage in STAGES.values()}
 
 
@@ -413,8 +439,8 @@ def test_lock_holds_the_command_and_all_dependencies(stage: str) -> None:
     """A dependency added to dvc.yaml after the run would be missing here."""
     for name, body in lock().items():
         if name.partition("@")[0] == stage:
-            assert len(body["deps"]) == len(BODIES[stage]["deps"])
-            assert body["cmd"].startswith(f"python stages/{stage}.py")
+            assert len(body["deps"]) == len(WRITTEN[stage]["deps"])
+            assert body["cmd"].startswith(f"python stages/{STAGES[stage].script}.py")
 
 
 def _get(content: Any, key: str) -> Any:

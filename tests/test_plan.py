@@ -144,7 +144,7 @@ def test_gpus_are_known_by_name_or_else_by_memory(monkeypatch: pytest.MonkeyPatc
 
 
 STAGES = ["prepare_base", "measure_reference", "train_reward_model", "assess_ensemble", "measure_base", "train_dpo"]
-STAGES += ["adapt_online", "probe_policy"]
+STAGES += ["adapt_online", "probe_policy", "select_best_of_n"]
 
 
 @pytest.mark.parametrize("scale", ["paper", "24gb", "laptop", "tiny"])
@@ -166,7 +166,7 @@ def test_a_price_replaces_the_assumed_one_and_gpus_share_the_cells(
     found = json.loads(capsys.readouterr().out)
     assert found["gpu"]["name"] == "A100 80GB" and found["total_cost_usd"] == pytest.approx(7.5 * found["total_hours"])
     assert found["total_hours"] == pytest.approx(sum(stage["hours"] * stage["cells"] for stage in found["stages"]))
-    waves = {"train_dpo": 2, "probe_policy": 2, "adapt_online": 4}
+    waves = {"train_dpo": 2, "probe_policy": 2, "adapt_online": 4, "select_best_of_n": 2}
     hours = sum(stage["hours"] * waves.get(stage["name"], 1) for stage in found["stages"])
     assert found["wall_hours"] == pytest.approx(hours + 8 * 0.02)  # and the stages that run no model
 

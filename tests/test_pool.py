@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pessimism import cli
-from pessimism.claims.verdicts import DIRECTIONS, FALLS, RISES
-from pessimism.claims.worlds import UNDECIDED, Contrast, Effect, contrasts, direction, effect, judge
+from pessimism.claims.arm_contrasts import Contrast
+from pessimism.claims.verdicts import DIRECTIONS, FALLS, RISES, UNDECIDED, direction
+from pessimism.claims.worlds import Effect, contrasts, effect, judge
 from pessimism.experiment.params import load_params
 from support.endings import failure
 from support.repository import Edit
@@ -37,7 +38,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_every_arm_that_learns_and_what_the_coupling_adds(project: Path, edit: Edit) -> None:
     edit("params.yaml", "arms", ["proxy", "placebo", "oracle", "uncoupled"])
     names = [contrast.name for contrast in contrasts(load_params())]
-    assert names == ["proxy", "oracle", "uncoupled", "proxy - uncoupled"]
+    assert names == ["proxy", "uncoupled", "proxy - uncoupled", "oracle"]
     edit("protocols/paper.yaml", "arms.uncoupled.learning_rate_factor", 0.5)
     assert "proxy - uncoupled" not in [contrast.name for contrast in contrasts(load_params())]
 
@@ -57,7 +58,8 @@ def test_the_difference_of_two_arms_is_within_runs(project: Path, edit: Edit, pa
 def test_a_direction_takes_five_worlds() -> None:
     def of(*estimates: float) -> str:
         found = [Effect(estimate, None, None, np.zeros((1, 2))) for estimate in estimates]
-        return direction(judge(Contrast("proxy"), found).pooled)
+        pooled = judge(Contrast("proxy"), found).pooled
+        return direction(pooled.p_rises, pooled.p_falls)
 
     assert of(-1, -2, -3, -4) == UNDECIDED
     assert of(-1, -2, -3, -4, -5) == DIRECTIONS[FALLS]
@@ -80,7 +82,11 @@ def test_branches_commits_and_experiments_are_worlds(project: Path, capsys: pyte
 def test_the_numbers_are_those_of_the_worlds(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Means -6, -6, -2, -9.1 and -5 of the coupled arm; -1 of the other, in every world and seed."""
     found = json.loads(output(capsys, *commit_worlds(project, 5), "--json"))["contrasts"]
-    assert list(found) == ["proxy", "uncoupled", "proxy - uncoupled"]
+    assert {name: one["question"] for name, one in found.items()} == {
+        "proxy": "total",
+        "uncoupled": "offline",
+        "proxy - uncoupled": "coupling",
+    }
     means = [-6.0, -6.0, -2.0, -9.1, -5.0]
     assert [one["estimate"] for one in found["proxy"]["effects"]] == pytest.approx(means)
     assert found["proxy"]["estimate"] == pytest.approx(np.mean(means))
@@ -96,14 +102,15 @@ def test_the_table_says_it_in_words(project: Path, capsys: pytest.CaptureFixture
     assert "5 worlds, each of 3 seeds: scale tiny, protocol paper." in text and "at p80 minus that at p20" in text
     rows = [line.split("  ") for line in text.splitlines()]
     assert ["root seed 42", "-2 ± 0.577"] in [[part.strip() for part in row if part][:2] for row in rows]
-    assert "Hacking by arm proxy: falls with beta, -5.62 [-8.78, -2.46], above 0 in 0 of 5 worlds." in text
-    assert "The part of proxy that its growing penalty makes (proxy - uncoupled): falls with beta" in text
+    assert "All that beta does (proxy): falls with beta, -5.62 [-8.78, -2.46], above 0 in 0 of 5 worlds." in text
+    assert "Through the penalty that grows with beta (proxy - uncoupled): falls with beta" in text
+    assert "Through the checkpoint alone (uncoupled): falls with beta, -1 [-1, -1], above 0 in 0 of 5 worlds." in text
     assert "So few worlds" not in text
 
 
 def test_too_few_worlds_say_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, *commit_worlds(project, 2))
-    assert "no p is below 0.25. It takes 5 worlds or more." in text and "proxy: undecided" in text
+    assert "no p is below 0.25. It takes 5 worlds or more." in text and "(proxy): undecided" in text
 
 
 def test_worlds_of_one_seed_have_an_effect_and_no_share(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from pessimism.measures.contrasts import trend_ps
-from pessimism.measures.power import Unknown, residual_sd, seeds_needed
+from pessimism.measures.power import Unknown, seeds_needed, spread_root
 
 
 def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:
@@ -19,9 +20,36 @@ def observed(rise: float, seeds: int = 5, betas: int = 3) -> np.ndarray:
     return noise / math.sqrt((rest**2).sum() / ((seeds - 1) * (betas - 1))) + rise * np.arange(betas)
 
 
-def test_residual_spread_by_hand() -> None:
-    """Without the means of rows and columns 2, -1, -1 and -2, 1, 1 remain: 12 over (2 - 1) (3 - 1)."""
-    assert residual_sd(np.array([[12.0, 2.0, 2.0], [4.0, 0.0, 0.0]])) == pytest.approx(math.sqrt(6))
+def test_spread_by_hand() -> None:
+    """Without the means of seeds and betas -3, 1, 2 and its opposite remain: a covariance of twice their products."""
+    values = np.array([[-4.0, 0.0, 1.0], [5.0, 1.0, 0.0]])
+    root = spread_root(values, 3, paired=True)
+    assert root @ root == pytest.approx(2 * np.outer([3, -1, -2], [3, -1, -2]))
+    assert spread_root(values + [[100.0], [0.0]], 3, paired=True) == pytest.approx(root)
+    unpaired = spread_root(values, 3, paired=False)
+    assert unpaired == pytest.approx(np.diag(values.std(axis=0, ddof=1)))
+
+
+def test_two_quantities_share_what_their_runs_share() -> None:
+    """Betas of an unpaired seed are independent, two quantities of one run are not: the second is twice the first."""
+    first = np.random.default_rng(0).normal(size=(6, 2))
+    root = spread_root(np.hstack([first, 2 * first]), 2, paired=False)
+    low, high = first.var(axis=0, ddof=1)
+    assert root @ root == pytest.approx(
+        np.array([[low, 0, 2 * low, 0], [0, high, 0, 2 * high], [2 * low, 0, 4 * low, 0], [0, 2 * high, 0, 4 * high]])
+    )
+
+
+def test_a_beta_without_spread_makes_the_others_no_narrower() -> None:
+    """As the difference of two arms at the beta where they are one run."""
+    ends = observed(1.0)[:, [0, 2]]
+    still = np.column_stack([ends[:, 0], np.zeros(5), ends[:, 1]])
+    needed = seeds_needed(still, 0.05, True)
+    assert isinstance(needed, int)
+    changes = ends[:, 1] - ends[:, 0]
+    runs = np.random.default_rng(1).normal(changes.mean(), changes.std(ddof=1), size=(2000, needed))
+    found = np.mean(runs.mean(axis=1) / runs.std(axis=1, ddof=1) * math.sqrt(needed) > stdtrit(needed - 1, 0.95))
+    assert found == pytest.approx(0.8, abs=0.06)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -37,10 +65,10 @@ def test_the_number_has_its_power_and_one_seed_less_has_not(paired: bool) -> Non
     values = observed(1.0)
     needed = seeds_needed(values, 0.05, paired)
     assert isinstance(needed, int)
-    spread = residual_sd(values) if paired else values.std(axis=0, ddof=1)
+    covariance = np.cov(values, rowvar=False) if paired else np.diag(values.var(axis=0, ddof=1))
 
     def power(seeds: int) -> float:
-        runs = np.random.default_rng(99).normal(size=(1500, seeds, 3)) * spread + values.mean(axis=0)
+        runs = np.random.default_rng(99).multivariate_normal(values.mean(axis=0), covariance, size=(1500, seeds))
         return float(np.mean(trend_ps(runs, paired)[0] <= 0.05))
 
     assert power(needed) >= 0.8 - 0.05 and power(needed - 1) < 0.8 + 0.05

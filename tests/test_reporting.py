@@ -32,6 +32,8 @@ from pessimism.reporting import (
     claim_tables,
     curves,
     drawing,
+    equal_kl_tables,
+    evidence_figures,
     figures,
     measure_tables,
     mechanism_tables,
@@ -43,6 +45,7 @@ from pessimism.reporting.curves import Arms
 from pessimism.reporting.results import read_results
 from pessimism.reporting.tables import Entry, Table, number
 from pessimism.scoring import columns
+from pessimism.scoring.scores import beta_label
 from support.repository import CHECKOUT
 from support.synthetic_project import Invented, write_project
 
@@ -53,6 +56,7 @@ FIGURES = (
     "figure_4_entropy",
     "figure_5_power_law",
     "figure_6_representation",
+    "equal_kl",
     "conservatism",
     "disagreement",
     "beta_grid",
@@ -265,6 +269,75 @@ def test_variance_components_by_beta_and_arm(default: Path) -> None:
     ]
 
 
+# At equal KL
+
+
+def estimate(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.5, "high": mean + 0.25}
+
+
+def of_label(start: float) -> dict[str, dict[str, float]]:
+    return {name: estimate(start + place) for place, name in enumerate(equal_kl_tables.QUANTITIES)}
+
+
+AT_EQUAL_KL = {
+    arm: {
+        "kl": kl,
+        "reach": {"kl": [kl, 3 * kl], "runs": {"p80": [2, 1], "p20": [2, 0]}},
+        "by_label": {"p80": of_label(10 * kl), "p20": of_label(20 * kl)},
+        "highest_minus_lowest_beta": of_label(-10 * kl),
+    }
+    for arm, kl in (("proxy", 1.0), ("oracle", 2.0))
+}
+
+
+def test_the_gains_at_equal_kl_are_those_of_the_record(marked: pd.DataFrame) -> None:
+    table = equal_kl_tables.gains_table(AT_EQUAL_KL, marked, ALL)
+    assert [row[1].main for row in table.rows] == ["oracle"] * 3 + ["proxy"] * 3
+    row = entries(table, "1.6 (p80)", "proxy")
+    assert [row[f": {name}, base sd"].main for name in ("proxy", "true", "gap")] == ["+10", "+11", "+12"]
+    runs = marked[(marked["label"] == "p80") & (marked["arm"] == "proxy")]
+    seeds, interval = row[": true, base sd"].small.split("\n")
+    assert seeds == tables.seed_values(runs["equal_kl_true_gain"], signed=True) and interval == tables.bounds(
+        (10.5, 11.25)
+    )
+    assert row[": KL, nats"].main == "1"
+    assert row[": read at step"].main == tables.seed_values(runs["equal_kl_step"])
+    contrast = entries(table, "highest β minus lowest", "oracle")
+    assert contrast[": gap, base sd"] == Entry("-18", tables.bounds((-18.5, -17.75)))
+
+
+def test_how_many_runs_reach_a_kl(marked: pd.DataFrame) -> None:
+    table = equal_kl_tables.reach_table(AT_EQUAL_KL, marked, ALL)
+    assert table.headers[3:] == ["0.4 (p20)", "1.6 (p80)"], "betas ascending, whatever the record's order"
+    assert [[entry.main for entry in row] for row in table.rows] == [
+        ["oracle", "2", "4 of 4", "2", "2"],
+        ["oracle", "6", "1 of 4", "–", "1"],
+        ["proxy", "1", "4 of 4", "2", "2"],
+        ["proxy", "3", "1 of 4", "–", "1"],
+    ]
+    assert "reaches, 2 in arm oracle, 1 in arm proxy." in equal_kl_tables.sentence(AT_EQUAL_KL, ALL)
+
+
+def test_the_figure_at_equal_kl_draws_every_path_and_the_means(default: Path) -> None:
+    """A line per run in the order of its steps, also where the KL falls, the marked KL, and both gains per beta."""
+    results = read_results(load_params())
+    turned = results.heldout.copy()
+    turned.loc[turned["step"] == 12, "kl_k3"] = 0.125
+    figure = evidence_figures.equal_kl_figure(turned, results.cells, results.equal_kl, ["proxy"])
+    proxy, true, means = figure.axes
+    kl = results.equal_kl["proxy"]["kl"]
+    for axes, reward in ((proxy, "proxy"), (true, "true")):
+        paths = [line for line in axes.lines if len(line.get_xdata()) == 5]
+        assert len(paths) == 9 and all(line.get_xdata()[2] == 0.125 for line in paths)
+        runs = turned[(turned["label"] == "p80") & (turned["arm"] == "proxy") & (turned["seed"] == 2)]
+        assert any((line.get_ydata() == runs[f"{reward}_reward_change"]).all() for line in paths)
+        assert any((line.get_xdata() == [kl, kl]) for line in axes.lines if len(set(line.get_xdata())) == 1)
+    found = results.equal_kl["proxy"]["by_label"]["p20"]["true_gain"]
+    drawn = [list(line.get_ydata()) for line in means.lines]
+    assert [found["mean"]] in drawn and [found["low"], found["high"]] in drawn
+
+
 # The claims
 
 
@@ -298,8 +371,8 @@ def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
     sentence = claim_tables.verdict_sentence(invented_claims(), "shared")
     assert sentence.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set,")
     assert "The primary claim, C1 by the controlled measure, is contradicted (p 0.01 in the paper's" in sentence
-    assert "By the paper's measure these runs support 2 of the paper's 3 claims (C1, C2), contradict 0 and" in sentence
-    assert "By the controlled measure these runs support 0 of the paper's 3 claims, contradict 1 (C1) and" in sentence
+    assert "By the paper's measure these runs support 2 of 3 claims (C1, C2), contradict 0 and" in sentence
+    assert "By the controlled measure these runs support 0 of 3 claims, contradict 1 (C1) and" in sentence
     assert claim_tables.power_sentence(invented_claims()).count("C2 12 to contradict it") == 1
 
 
@@ -429,7 +502,8 @@ def test_links_of_both_measures_stand_in_one_row(default: Path) -> None:
         assert row[5].main == number(controlled["correlation"], signed=True)
         assert row[6].main == tables.bounds(controlled["null_interval"])
     assert table.rows[0][4].main == "β → response entropy"
-    assert "over 9 runs: no two-sided p can be below 0.0001" in mechanism_tables.mechanism_sentence(mechanism)
+    sentence = mechanism_tables.mechanism_sentence(mechanism)
+    assert "over 3 betas within a seed, averaged over 3 seeds: no two-sided p can be below 0.00926" in sentence
 
 
 @pytest.mark.parametrize(
@@ -573,6 +647,40 @@ def test_series_keep_seeds_apart(default: Path) -> None:
     assert runs.values_S_T[1].tolist() == of_seed_1["goodhart_gap"].tolist()
 
 
+def test_a_label_that_spells_its_beta_is_said_once() -> None:
+    assert beta_label(0.05, "b0.05") == "0.05" and beta_label(10.0, "b10.0") == "10"
+    assert beta_label(0.4074, "p20") == "0.407 (p20)" and beta_label(math.nan, "sft") == "sft"
+    by_value, by_percentile, without = (
+        curves.BetaLevel(*found, colour=curves.INK) for found in (("b0.72", 0.72), ("p20", 0.4), ("sft", math.nan))
+    )
+    assert (by_value.tick, by_value.title) == ("0.72", "β = 0.72")
+    assert (by_percentile.tick, by_percentile.title) == ("0.4\np20", "β = 0.4  (p20)")
+    assert (without.tick, without.title) == ("sft", "sft")
+    labels = [curves.axis_label(levels, "both") for levels in ([by_value], [by_value, by_percentile], [without])]
+    assert labels == ["β", "both", "objective without strength"]
+
+
+@pytest.mark.parametrize(("times", "scale"), [(1.0, "linear"), (50.0, "log")])
+def test_betas_over_more_than_a_decade_stand_apart(default: Path, times: float, scale: str) -> None:
+    """The highest beta is moved out; every beta's dots stay within the axis, and no two betas share a place."""
+    cells = records.read_table(layout.CELL_SCORES)
+    cells.loc[cells["label"] == "p80", "beta"] *= times
+    power_law = {"fit": "found", "beta_star_over_grid": 0.5}
+    curve = pd.DataFrame({"kind": "curve", "beta": [0.1, 1.0, 5.0], "augc": [0.0, 1.0, 2.0]})
+    figure = figures.power_law_figure(cells, curve, power_law, Arms(("proxy", "placebo"), "placebo"))
+    for axes in figure.axes:
+        assert axes.get_xscale() == scale
+        dots = [dots.get_offsets()[:, 0] for dots in axes.collections if len(dots.get_offsets()) == 3]
+        assert len(dots) == 6, "three betas, of the placebo and of the primary arm"
+        low, high = axes.get_xlim()
+        assert all((low < found).all() and (found < high).all() for found in dots)
+        ends = sorted((found.min(), found.max()) for found in dots[3:])
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))
+
+
+TWO_DECADES = ("b0.1", "b0.19", "b0.37", "b0.72", "b1.4", "b2.7", "b5.2", "b10.0")
+
+
 @pytest.mark.parametrize(
     ("invented", "says"),
     [
@@ -583,6 +691,7 @@ def test_series_keep_seeds_apart(default: Path) -> None:
         ),
         (Invented(percentiles=(80, 20), seeds=(0, 1), true_start=0.0), "baseline near 0 or below in 2 of 2"),
         (Invented(seeds=(0, 1), arms=("proxy",), drift=0.0), "AUGC over beta"),
+        (Invented(percentiles=(), betas=TWO_DECADES, seeds=(0, 1)), "8 betas × 2 seeds × 2 arms (proxy, placebo)"),
     ],
 )
 def test_any_arms_any_betas_one_seed(tmp_path: Path, invented: Invented, says: str) -> None:

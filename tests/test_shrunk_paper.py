@@ -80,7 +80,11 @@ def test_the_papers_scale_runs_on_small_models_in_4_bits(tmp_path: Path) -> None
     project = prepare(tmp_path)
     root = project.root
     ran = project.dvc("repro")
-    cells = [f"{stage}@{percentile}-0" for stage in ("train_dpo", "probe_policy") for percentile in (20, 80)]
+    cells = [
+        f"{stage}@{percentile}-0"
+        for stage in ("train_dpo", "probe_policy", "select_best_of_n")
+        for percentile in (20, 80)
+    ]
     cells += [f"adapt_online@{percentile}-0-proxy" for percentile in (20, 80)]
     cells += [f"train_reward_model@0-{member}" for member in (0, 1)]
     assert sorted(set(ran)) == sorted(ran)

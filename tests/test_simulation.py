@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import page_trend_test, permutation_test
 
 from pessimism.claims import simulation
+from pessimism.claims.contrast_power import committed_arms
 from pessimism.claims.invented import (
     InventedDesign,
     decisions,
@@ -30,6 +31,7 @@ from pessimism.claims.invented import (
 from pessimism.claims.nulls import EVALUATE_EVERY, NULLS, WORLD, Null, areas, false_rates, onsets, runs
 from pessimism.claims.statements import CLAIMS, primary_by
 from pessimism.claims.verdicts import ClaimTest, Outcome, level_and_trend_test, verdicts
+from pessimism.claims.wording import DOORS
 from pessimism.measures import goodhart
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
@@ -183,7 +185,8 @@ def test_the_page_states_how_it_was_made_and_names_the_primary_claim_first() -> 
 def test_the_committed_page_is_this_programs() -> None:
     """The numbers take minutes; the words around them do not."""
     committed = (Path(__file__).parent.parent / "docs/statistics.md").read_text(encoding="utf-8")
-    fresh = simulation.page(simulation.tables(4), simulation.EXPERIMENTS)
+    observed = committed_arms()
+    fresh = simulation.page(simulation.tables(4, observed), simulation.EXPERIMENTS, observed)
 
     def words(text: str) -> str:
         prose = " ".join(line for line in text.splitlines() if not line.startswith("| "))
@@ -194,6 +197,11 @@ def test_the_committed_page_is_this_programs() -> None:
     claims = [line for line in fresh.splitlines() if line.startswith("| C")]
     assert [line for line in committed.splitlines() if line.startswith("| C")] == claims
     assert len(claims) == len(CLAIMS)
+    shown = [
+        [line.split(" | ")[:3] for line in text.splitlines() if line[2:].startswith(tuple(DOORS))]
+        for text in (committed, fresh)
+    ]
+    assert shown[0] == shown[1] and len(shown[1]) == len(DOORS)
 
 
 def test_the_committed_rates_keep_their_level() -> None:

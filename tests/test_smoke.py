@@ -20,6 +20,7 @@ from support.stage_code import STAGES, TABLE_STAGES, needs_trl, param_keys, touc
 
 RUN = [name for name, stage in STAGES.items() if name == stage.script]
 """The stages of this design, which has no offline cells by label."""
+CHECKPOINT_STAGES = ("train_dpo", "probe_policy", "select_best_of_n")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the pipeline has been run once and committed. Tests that change it take a copy."""
     project = new_project(tmp_path_factory.mktemp("finished") / "project")
     ran = project.dvc("repro")
-    assert len(ran) == len(set(ran)) == 22
+    assert len(ran) == len(set(ran)) == 24
     commit(project, "run")
     return project
 
@@ -115,13 +116,14 @@ def test_no_stage_waits_for_a_library_it_does_not_use(finished: Project, stage: 
         assert "trl" not in trace["libraries"] or needs_trl(stage)
         assert "peft" not in trace["libraries"] or touches_adapters(stage)
         assert not trace["libraries"] or stage not in TABLE_STAGES
+        assert "bitsandbytes" not in trace["libraries"], "nothing is quantised here"
 
 
 @pytest.mark.slow
 def test_a_percentile_more_and_back(copy: Project) -> None:
     before = copy.results()
     ran = copy.dvc("exp", "run", "-S", "beta_percentiles=[20,90,95]")
-    cells = ["train_dpo@95-0", "adapt_online@95-0-proxy", "adapt_online@95-0-placebo", "probe_policy@95-0"]
+    cells = ["adapt_online@95-0-proxy", "adapt_online@95-0-placebo", *(f"{stage}@95-0" for stage in CHECKPOINT_STAGES)]
     assert sorted(ran) == sorted(["check_params", "derive_beta_grid", *cells, *FAN_IN])
     assert mentions(copy, "95")
 
@@ -166,7 +168,7 @@ def test_an_arm_more_runs_only_its_cells(copy: Project) -> None:
 
 BLOCK = [
     *(f"train_reward_model@1-{member}" for member in (0, 1)),
-    *(f"{stage}@{percentile}-1" for stage in ("train_dpo", "probe_policy") for percentile in (20, 90)),
+    *(f"{stage}@{percentile}-1" for stage in CHECKPOINT_STAGES for percentile in (20, 90)),
     *(f"adapt_online@{percentile}-1-{arm}" for percentile in (20, 90) for arm in ("proxy", "placebo")),
 ]
 """Every cell of seed 1."""
@@ -218,7 +220,7 @@ def test_a_new_task_runs_no_model_and_a_changed_one_all_that_judges(copy: Projec
     with (room / "arithmetic.py").open("a") as task:
         task.write("# judges as before\n")
     ran = {name.partition("@")[0] for name in copy.dvc("repro")}
-    assert ran == {"check_params", "prepare_data", "measure_base", "adapt_online", "probe_policy"}
+    assert ran == {"check_params", "prepare_data", "measure_base", "adapt_online", *CHECKPOINT_STAGES[1:]}
 
 
 PROBE = """
@@ -269,6 +271,16 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
     assert len(clone.dvc("repro", "--force")) == 22
     assert clone.succeed("git", "status", "--porcelain") == ""
     assert clone.results() == finished.results()
+
+
+@pytest.mark.slow
+def test_cells_side_by_side_give_the_bytes_of_a_plain_run(finished: Project, tmp_path: Path) -> None:
+    """Where threads are free to choose, too: a stage takes one, whatever its environment says."""
+    project = new_project(tmp_path / "project")
+    project.succeed("env", "OMP_NUM_THREADS=2", sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2")
+    assert (project.root / "dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
+    assert project.results() == finished.results()
+    assert project.dvc("repro") == []
 
 
 @pytest.mark.slow

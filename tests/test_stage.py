@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell, RewardCell, parse_online_cell, parse_reward_cell
 from pessimism.experiment.params import load_params
 from support.endings import refused
+from support.repository import CHECKOUT, python_files
 
 
 @pytest.fixture
@@ -91,3 +94,37 @@ def test_a_stage_alone_sees_one_gpu(project: Path, monkeypatch: pytest.MonkeyPat
     seen: list[str] = []
     stage.main("report")(lambda params: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))()
     assert seen == ["3"]
+
+
+COMPUTES = """
+import os, sys
+os.chdir(sys.argv[1])
+sys.path.insert(0, "stages")
+import {script}
+import numpy, torch
+matrix = numpy.ones((600, 600))
+assert (matrix @ matrix)[0, 0] == 600  # where numpy has threads, it has started them by now
+print(torch.get_num_threads(), len(os.listdir("/proc/self/task")), "bitsandbytes" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("script", ["measure_reference", "adapt_online"])
+def test_a_stage_computes_with_one_thread_whatever_the_environment_says(script: str) -> None:
+    """Another number of threads adds numbers up in another order, and results would depend on the machine's cores."""
+    environment = {**os.environ, **{f"{library}_NUM_THREADS": "2" for library in ("OMP", "MKL", "OPENBLAS")}}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTES.format(script=script), str(CHECKOUT)],
+        env=environment | {"PYTHONPATH": str(CHECKOUT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-3:] == ["1", "1", "False"]
+
+
+@pytest.mark.parametrize("script", python_files("stages"), ids=lambda path: path.stem)
+def test_no_stage_imports_a_library_before_the_package_has_set_the_threads(script: Path) -> None:
+    imported = [node for node in ast.parse(script.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or node.names[0].name for node in imported]
+    first = names.index("pessimism.checks")
+    assert set(names[:first]) <= set(sys.stdlib_module_names)

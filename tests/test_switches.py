@@ -81,8 +81,8 @@ def test_the_two_protocols_differ_in_every_switch_but_those_alike() -> None:
     assert CHANGES.keys() | NOT_SWITCHES == PAPER.keys()
 
 
-# The draws, and what tests runs as they were drawn: three stages, and the command that judges several worlds.
-READ_BY_TESTS_TOO = {"paired_seeds": 5}
+# The draws, and what tests or resamples runs as they were drawn: four stages, and the command over several worlds.
+READ_BY_TESTS_TOO = {"paired_seeds": 6}
 
 
 @pytest.mark.parametrize("key", sorted(PAPER.keys() - {"arms"}))
@@ -104,13 +104,22 @@ def _is_protocol(node: ast.expr) -> bool:
 
 
 # Stages that a switch makes run again; whatever reads their outputs follows.
+DRAWING = {"measure_base", "adapt_online", "probe_policy", "select_best_of_n"}
 RERUN = {
-    "prompt_format": {"measure_base", "adapt_online", "probe_policy"},
-    "enable_thinking": {"measure_reference", "measure_base", "adapt_online", "probe_policy"},
-    "prompt_cut": {"measure_base", "adapt_online", "probe_policy"},
-    "sampling": {"measure_base", "adapt_online", "probe_policy"},
-    "normalize_rewards": {"measure_base", "adapt_online"},
-    "paired_seeds": {"train_dpo", "adapt_online", "fit_power_law", "check_claims", "trace_mechanism"},
+    "prompt_format": DRAWING,
+    "enable_thinking": {"measure_reference", *DRAWING},
+    "prompt_cut": DRAWING,
+    "sampling": DRAWING,
+    "normalize_rewards": DRAWING - {"probe_policy"},
+    "paired_seeds": {
+        "train_dpo",
+        "adapt_online",
+        "select_best_of_n",
+        "score_hacking",
+        "fit_power_law",
+        "check_claims",
+        "trace_mechanism",
+    },
     "grid_precision": {"derive_beta_grid"},
     "arms": {"adapt_online", "score_hacking", "fit_power_law"},
 } | dict.fromkeys(

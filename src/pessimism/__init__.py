@@ -1,13 +1,21 @@
 """Conservatism and reward hacking, from offline preference optimisation to online adaptation.
 
-This is the one place that decides what the Hugging Face libraries print and send. It runs before any of them is
-imported, because they read these settings at import. Their errors still show, and an environment variable that the
-user has set stays.
+This is the one place that decides what libraries print and send, how many threads they compute with, and what of them
+is not loaded. It runs before any of them is imported, because they read these settings at import. Their errors still
+show, and what the user has set of the environment stays, but for the threads.
 """
 
 import logging
 import os
+import sys
 import warnings
+from importlib.abc import MetaPathFinder
+
+THREADS = 1
+"""Of a process that computes on CPUs, whatever the machine: with another number, sums are added up in another order and
+rounded otherwise. Cores are used by processes side by side."""
+for _library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ[f"{_library}_NUM_THREADS"] = str(THREADS)
 
 # TRL reports every trainer it builds to the hub; nothing here may depend on a network.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -19,3 +27,18 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 # PEFT asks transformers for a property by its old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+class _HelpersWithoutBitsandbytes(MetaPathFinder):
+    """Tells PEFT's helpers that there is no bitsandbytes, which they import for one function that is not used here.
+
+    It takes as long to load as all of PEFT. Where a model is quantised, transformers imports it.
+    """
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        helpers = sys.modules.get("peft.helpers")
+        if fullname == "bitsandbytes" and getattr(getattr(helpers, "__spec__", None), "_initializing", False):
+            raise ModuleNotFoundError(f"{fullname} is not loaded before something is quantised")
+
+
+sys.meta_path.insert(0, _HelpersWithoutBitsandbytes())

@@ -31,6 +31,7 @@ MICRO: dict[str, dict[str, Any]] = {
     "dpo": {"batch_size": 16},
     "reward_training": {"batch_size": 16},
     "online": {"batch_size": 8, "steps": 3, "heldout_every": 2},
+    "best_of_n": {"draws": 8, "prompts": 4},
 }
 
 FAN_IN = ["score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report"]

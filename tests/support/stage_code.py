@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,30 @@ from typing import Any
 import yaml
 
 from pessimism.checks import startup
-from pessimism.experiment import layout, pipeline, records
+from pessimism.experiment import inputs, layout, pipeline
 from support import import_closure
 from support.repository import CHECKOUT, python_files
 
 STAGES = {stage.name: stage for stage in pipeline.load_stages(CHECKOUT / layout.PIPELINE)}
-BODIES: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
+WRITTEN: dict[str, Any] = yaml.safe_load((CHECKOUT / layout.PIPELINE).read_text())["stages"]
+
+
+def _with_recorded(body: dict[str, Any]) -> dict[str, Any]:
+    """A stage that depends on a record of inputs depends on all that stands in it."""
+    for recorder in (other for name, other in WRITTEN.items() if name.endswith(pipeline.INPUTS)):
+        if recorder["outs"][0] in body.get("deps", []):
+            inputs = [path for path in recorder["deps"] if path.startswith(CODE) and path not in RECORDING]
+            return body | {
+                "deps": [*inputs, *body["deps"]],
+                "params": [*recorder["params"], *body.get("params", [])],
+            }
+    return body
+
+
+CODE = ("src/", "stages/")
+RECORDING = {"src/pessimism/experiment/inputs.py", "stages/record_inputs.py"}
+BODIES = {name: _with_recorded(body) for name, body in WRITTEN.items()}
+"""The stages of dvc.yaml with what they depend on through a record of inputs; in :data:`WRITTEN` they are as there."""
 
 # What these import decides whether a stage runs and what it says, never what it computes.
 REFUSING = {f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
@@ -88,12 +105,13 @@ def _followed(file: Path) -> set[Path]:
 
 def filled(path: str) -> str:
     """A path of dvc.yaml with the values of params.yaml in it."""
-    design = yaml.safe_load((CHECKOUT / layout.PARAMS).read_text())
-    return re.sub(r"\$\{([\w.]+)\}", lambda key: str(records.get(design, key.group(1))), path)
+    return inputs.filled(path, yaml.safe_load((CHECKOUT / layout.PARAMS).read_text()))
 
 
 def tracked(stage: str) -> set[str]:
     """Code that the stage must depend on."""
+    if stage.endswith(pipeline.INPUTS):
+        return RECORDING | tracked(stage.removesuffix(pipeline.INPUTS))
     return {f"stages/{STAGES[stage].script}.py"} | (closure(stage) - NOT_TRACKED)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell, percentile_in
+from pessimism.experiment.cells import DpoCell, OnlineCell, percentile_in, strength_in
 from pessimism.experiment.params import Params, load_params
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,7 +24,8 @@ class Invented:
 
     Attributes:
         percentiles: of the betas; none for an offline objective without strength.
-        offline: the offline objective; without percentiles also the label of the only cells.
+        betas: labels of cells by the value of beta.
+        offline: the offline objective; without percentiles and betas also the label of the only cells.
         proxy_start: mean proxy reward of the untouched checkpoint.
         true_start: mean true reward of the untouched checkpoint; 0 makes the paper's gap divide by epsilon.
         drift: proxy gain over the run per unit of beta; 0 for runs in which nothing happens.
@@ -32,6 +33,7 @@ class Invented:
     """
 
     percentiles: Sequence[int] = (20, 50, 80)
+    betas: Sequence[str] = ()
     offline: str = "dpo"
     seeds: Sequence[int] = (0, 1, 2)
     arms: Sequence[str] = ("proxy", "placebo")
@@ -56,7 +58,7 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
         "scale": "tiny",
         "protocol": "paper",
         "beta_percentiles": list(invented.percentiles),
-        "offline_cells": [] if invented.percentiles else [invented.offline],
+        "offline_cells": list(invented.betas) or ([] if invented.percentiles else [invented.offline]),
         "offline": {"objective": invented.offline},
         "seeds": list(invented.seeds),
         "arms": list(invented.arms),
@@ -68,9 +70,10 @@ def write_project(root: Path, invented: Invented | None = None) -> Params:
     for cell in params.online_cells():
         write_run(cell, invented)
     for number, dpo in enumerate(params.dpo_cells()):
-        records.write_json(layout.probe(dpo), _probe(_percentile(dpo.label), number))
+        records.write_json(layout.probe(dpo), _probe(strength_of(dpo.label), number))
         validation = {"reward_accuracy": 0.6 + 0.01 * number, "loss": 0.6}
         records.write_json(layout.training_record(layout.dpo_adapter(dpo)), {"validation": validation})
+        records.write_table(layout.best_of_n_draws(dpo), _draws(dpo, invented))
     return params
 
 
@@ -85,15 +88,21 @@ def beta_of(percentile: int) -> float:
     return round(0.04 * percentile / (1 - percentile / 100) ** 0.35, 6)
 
 
-def _percentile(label: str) -> int:
-    """The percentile that a label names; without one the runs look like those of the median."""
-    found = percentile_in(label)
-    return 50 if found is None else found
+def strength_of(label: str) -> float:
+    """The beta of a label; the runs of one without look like those of the median."""
+    percentile, strength = percentile_in(label), strength_in(label)
+    return strength if strength is not None else beta_of(50 if percentile is None else percentile)
+
+
+def _stream(label: str) -> int:
+    """What tells the noise of labels apart."""
+    percentile, strength = percentile_in(label), strength_in(label)
+    return 1000 + round(1000 * strength) if strength is not None else 50 if percentile is None else percentile
 
 
 def run(cell: OnlineCell, invented: Invented) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Trajectory and held-out samples: the proxy rises and the true reward falls with beta, or neither (placebo)."""
-    noise = np.random.default_rng([_percentile(cell.label), cell.seed, len(cell.arm)])
+    noise = np.random.default_rng([_stream(cell.label), cell.seed, len(cell.arm)])
     problems = np.random.default_rng(cell.seed).normal(size=PROBLEMS)
     rows, samples = [], []
     for step in range(invented.steps + 1):
@@ -113,7 +122,7 @@ PROBLEMS = 64
 
 
 def _progress(step: int, cell: OnlineCell, invented: Invented) -> float:
-    return invented.drift * beta_of(_percentile(cell.label)) * (step / invented.steps) ** 1.5
+    return invented.drift * strength_of(cell.label) * (step / invented.steps) ** 1.5
 
 
 def _samples(
@@ -164,13 +173,33 @@ def _row(prompt_set: str, step: int, cell: OnlineCell, invented: Invented, sampl
     }
 
 
-def _write_grid(params: Params) -> None:
-    betas = {label: beta_of(_percentile(label)) if percentile_in(label) else None for label in params.labels}
-    grid = {label: beta for label, beta in betas.items() if beta is not None}
-    precisions = {"float32": grid, "bfloat16": grid}
-    records.write_json(
-        layout.BETA_GRID, {**betas, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}
+def _draws(cell: DpoCell, invented: Invented) -> pd.DataFrame:
+    """Eight responses to each of six problems: the members agree with one another and, at low beta, with the truth."""
+    problems, draws = 6, 8
+    noise = np.random.default_rng([_stream(cell.label), cell.seed])
+    quality, flattery = noise.normal(size=(2, problems * draws))
+    members = invented.proxy_start + 0.4 * quality + 0.2 * strength_of(cell.label) * flattery
+    members = members + noise.normal(0, 0.2, (3, problems * draws))
+    return pd.DataFrame(
+        {
+            "task_id": np.repeat([f"train-{number}" for number in range(problems)], draws),
+            "draw": np.tile(np.arange(draws), problems),
+            **{f"member-{member}": rewards for member, rewards in enumerate(members)},
+            "proxy_reward": members.mean(axis=0),
+            "true_reward": (quality > 0).astype(float) if invented.true_start else 0.0,
+        }
     )
+
+
+def _write_grid(params: Params) -> None:
+    known = [label for label in params.labels if percentile_in(label) is not None or strength_in(label) is not None]
+    betas = {label: strength_of(label) if label in known else None for label in params.labels}
+    grid = {label: beta for label, beta in betas.items() if percentile_in(label) is not None}
+    precisions = {"float32": grid, "bfloat16": grid}
+    record = {**grid, **precisions, "precision": "bfloat16", "pairs": 300, "median_delta_float32": 11.6}
+    for label, beta in betas.items():
+        records.put(record, label, beta)
+    records.write_json(layout.BETA_GRID, record)
     quantile = np.linspace(0, 1, 101)
     delta = 11.6 * (quantile / 0.5) ** 1.3
     tables = [
@@ -233,8 +262,8 @@ def _sources() -> dict[str, object]:
     }
 
 
-def _probe(percentile: int, number: int) -> dict[str, object]:
-    beta, wobble = beta_of(percentile), 0.01 * np.sin(7 * number)
+def _probe(beta: float, number: int) -> dict[str, object]:
+    wobble = 0.01 * np.sin(7 * number)
     return {
         "prompts": 32,
         "responses_per_prompt": 4,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pessimism.claims.worlds import QUANTITY
+from pessimism.claims.statements import QUANTITY
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params, load_params
 from support.yaml_edits import set_key

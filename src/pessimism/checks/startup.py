@@ -28,6 +28,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "train_dpo": ("policy",),
     "adapt_online": ("policy", "reward"),
     "probe_policy": ("policy", "reward"),
+    "select_best_of_n": ("policy", "reward"),
 }
 
 

@@ -20,6 +20,13 @@ import pandas as pd
 
 from pessimism.claims import statements
 from pessimism.claims.claims import secondary_claims
+from pessimism.claims.contrast_power import (
+    ObservedArms,
+    committed_arms,
+    contrast_table,
+    contrasts_sentence,
+    questions_sentence,
+)
 from pessimism.claims.curve_kinds import Exponent
 from pessimism.claims.invented import (
     InventedDesign,
@@ -75,10 +82,11 @@ class Tables:
     growth: pd.DataFrame
     choice: pd.DataFrame
     power: pd.DataFrame
+    contrasts: pd.DataFrame | None
 
 
-def tables(experiments: int = EXPERIMENTS) -> Tables:
-    """All of them, each row of so many experiments."""
+def tables(experiments: int = EXPERIMENTS, observed: ObservedArms | None = None) -> Tables:
+    """All of them, each row of so many experiments; that of the contrasts where a run of both arms is given."""
     return Tables(
         null_table(experiments),
         realistic_table(experiments),
@@ -86,6 +94,7 @@ def tables(experiments: int = EXPERIMENTS) -> Tables:
         growth_table(experiments),
         choice_table(experiments),
         power_table(experiments),
+        None if observed is None else contrast_table(observed, experiments, SEED),
     )
 
 
@@ -238,12 +247,13 @@ def power_table(experiments: int = EXPERIMENTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def page(found: Tables, experiments: int) -> str:
-    """Text of docs/statistics.md."""
+def page(found: Tables, experiments: int, observed: ObservedArms | None = None) -> str:
+    """Text of docs/statistics.md; ``observed`` as for :func:`tables`."""
     parts = [
         "# What the verdicts can and cannot show",
         _paragraph(_primary()),
         _paragraph(_error_rate(found.null)),
+        _paragraph(questions_sentence()),
         _paragraph(
             f"All tables but the first are simulated. `{COMMAND}` writes this page, with seed {SEED} and "
             f"{experiments:,} experiments per row, in some minutes. An exact 5% has a Monte Carlo standard error of "
@@ -282,12 +292,15 @@ def page(found: Tables, experiments: int) -> str:
             "What the invented experiments leave out: equal values, such as onsets that never come, where the tests "
             "keep their level and power is lower; and the guards in the tables of power."
         ),
+        "## Power of the three contrasts",
+        _paragraph(contrasts_sentence(observed)),
+        *([] if found.contrasts is None else [_markdown(found.contrasts)]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _primary() -> str:
-    claim = next(claim for claim in statements.CLAIMS if claim.primary)
+    claim = statements.PRIMARY
     return (
         f"One claim is primary: {claim.name} by the {claim.primary} measure ({claim.statement}, "
         f"`{claim.kind.quantity(claim.primary).name}`). It was named before the runs that it judges, and is tested at "
@@ -461,8 +474,9 @@ def _rows(table: pd.DataFrame) -> Iterable[tuple[object, ...]]:
 
 
 def main() -> None:
-    """Write docs/statistics.md."""
-    PAGE.write_text(page(tables(), EXPERIMENTS), encoding="utf-8")
+    """Write docs/statistics.md, with the spread and the effects of the run in plots/cells.csv."""
+    observed = committed_arms()
+    PAGE.write_text(page(tables(EXPERIMENTS, observed), EXPERIMENTS, observed), encoding="utf-8")
 
 
 if __name__ == "__main__":

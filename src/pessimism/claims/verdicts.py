@@ -22,6 +22,7 @@ from pessimism.measures.trends import Alternative, holm
 ALPHA = 0.05
 RISES, FALLS, EITHER = +1, -1, 0
 DIRECTIONS = {RISES: "rises with beta", FALLS: "falls with beta", EITHER: "depends on beta"}
+UNDECIDED = "undecided"
 
 Ps = TypeVar("Ps", float, np.ndarray)
 
@@ -134,6 +135,13 @@ def directed_p(rises: Ps, falls: Ps, predicted: int) -> Ps:
         two_sided: Ps = np.minimum(1.0, 2 * np.minimum(rises, falls))
         return two_sided
     return rises if predicted == RISES else falls
+
+
+def direction(p_rises: float | None, p_falls: float | None) -> str:
+    """What two one-sided p decide, each at 5 %: a rise, a fall, or nothing, as where there is no test."""
+    if p_rises is not None and p_rises <= ALPHA:
+        return DIRECTIONS[RISES]
+    return DIRECTIONS[FALLS] if p_falls is not None and p_falls <= ALPHA else UNDECIDED
 
 
 def trend_test(values_S_K: ArrayLike, predicted: int, paired: bool) -> ClaimTest | NoTest:

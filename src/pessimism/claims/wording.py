@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+TOTAL, OFFLINE, COUPLING = "total", "offline", "coupling"
+DOORS = {
+    TOTAL: "All that beta does",
+    OFFLINE: "Through the checkpoint alone",
+    COUPLING: "Through the penalty that grows with beta",
+}
+"""The three contrasts of the primary claim over arms, by question."""
 
 
 def spelled(number: int) -> str:

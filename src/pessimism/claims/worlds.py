@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from pessimism.claims.arm_contrasts import Contrast, asked
 from pessimism.claims.kinds import all_finite
-from pessimism.claims.statements import CLAIMS
-from pessimism.claims.verdicts import ALPHA, DIRECTIONS, FALLS, RISES
+from pessimism.claims.statements import QUANTITY
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.measures.contrasts import combination
 from pessimism.measures.pooling import Heterogeneity, Pooled, heterogeneity, pool
 from pessimism.scoring.columns import by_seed, over_beta
-
-PRIMARY = next(claim for claim in CLAIMS if claim.primary)
-QUANTITY = PRIMARY.kind.quantity(PRIMARY.primary)
-UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Whose effect it is: an arm's, or what an arm's has above another's.
-
-    Attributes:
-        arm: an arm that learns.
-        minus: the same arm but for its penalty, whose numerator is one for every beta; None for the arm's own effect.
-    """
-
-    arm: str
-    minus: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.arm if self.minus is None else f"{self.arm} - {self.minus}"
 
 
 @dataclass(frozen=True)
@@ -72,15 +51,10 @@ class Judged:
 
 
 def contrasts(params: Params) -> list[Contrast]:
-    """Every arm that learns, the primary one first; then each coupled arm less the same arm with one penalty."""
+    """Those of one run, then every other arm that learns, and each coupled one less the same with one penalty."""
     learning = [name for name in params.arms if not params.arm(name).is_placebo]
-    pairs = [
-        Contrast(coupled, fixed)
-        for coupled in learning
-        for fixed in learning
-        if params.arm(coupled).kappa == "coupled" and replace(params.arm(coupled), kappa="fixed") == params.arm(fixed)
-    ]
-    return [*map(Contrast, learning), *pairs]
+    pairs = [Contrast(coupled, fixed) for coupled in learning if (fixed := params.uncoupled(coupled))]
+    return list(dict.fromkeys([*asked(params).values(), *map(Contrast, learning), *pairs]))
 
 
 def end_labels(cells: pd.DataFrame, arm: str) -> tuple[str, str]:
@@ -105,9 +79,7 @@ def effect(cells: pd.DataFrame, contrast: Contrast, paired: bool) -> Effect:
     Raises:
         DataError: a run has no value, as where there is no placebo.
     """
-    values_S_2 = _ends(cells, contrast.arm)
-    if contrast.minus is not None:
-        values_S_2 = values_S_2 - _ends(cells, contrast.minus)
+    values_S_2 = by_seed(contrast.runs(cells), QUANTITY.name)[:, [0, -1]]
     if not all_finite(values_S_2):
         raise DataError(
             f"found runs of {contrast.name} without {QUANTITY.name}; expected one of each: list a placebo in "
@@ -119,10 +91,6 @@ def effect(cells: pd.DataFrame, contrast: Contrast, paired: bool) -> Effect:
     return Effect(float(found.estimate[0]), float(found.error[0]), float(found.degrees[0]), values_S_2)
 
 
-def _ends(cells: pd.DataFrame, arm: str) -> np.ndarray:
-    return by_seed(over_beta(cells, arm), QUANTITY.name)[:, [0, -1]]
-
-
 def judge(contrast: Contrast, effects: Sequence[Effect]) -> Judged:
     """The effects of worlds of one design taken together."""
     estimates_W = np.array([found.estimate for found in effects])
@@ -130,10 +98,3 @@ def judge(contrast: Contrast, effects: Sequence[Effect]) -> Judged:
     degrees = [found.degrees for found in effects if found.degrees is not None]
     spread = heterogeneity(estimates_W, np.array(errors), np.array(degrees)) if errors else None
     return Judged(contrast, effects, pool(estimates_W), spread)
-
-
-def direction(found: Pooled) -> str:
-    """What the worlds decide, each direction at 5 % by the test of signs."""
-    if found.p_rises <= ALPHA:
-        return DIRECTIONS[RISES]
-    return DIRECTIONS[FALLS] if found.p_falls <= ALPHA else UNDECIDED

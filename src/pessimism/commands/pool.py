@@ -13,20 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from pessimism.claims.arm_contrasts import Contrast, asked
 from pessimism.claims.kinds import as_bounds
-from pessimism.claims.verdicts import ALPHA
-from pessimism.claims.worlds import (
-    PRIMARY,
-    QUANTITY,
-    Contrast,
-    Effect,
-    Judged,
-    contrasts,
-    direction,
-    effect,
-    end_labels,
-    judge,
-)
+from pessimism.claims.statements import PRIMARY, QUANTITY
+from pessimism.claims.verdicts import ALPHA, direction
+from pessimism.claims.wording import DOORS
+from pessimism.claims.worlds import Effect, Judged, contrasts, effect, end_labels, judge
 from pessimism.commands.revisions import Run, read_run
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
@@ -50,8 +42,9 @@ MACHINE = ("launcher", "scale.device")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f"Judge claim {PRIMARY.name} over several worlds, which are the unit. A world is a root seed where models and "
-        "data are made here, else models and data. docs/running.md, 'Several worlds', says how to run them."
+        f"Judge claim {PRIMARY.name} over several worlds, which are the unit, and through which door beta acts there. "
+        "A world is a root seed where models and data are made here, else models and data. docs/running.md, 'Several "
+        "worlds', says how to run them."
     )
     add = parser.add_argument
     add("revisions", nargs="+", metavar="REV", help="a finished run each: a branch, commit or experiment of DVC")
@@ -87,7 +80,7 @@ def pool(revisions: Sequence[str], as_json: bool, figure: Path | None) -> str:
         save(lambda: forest_figure(found, worlds, QUANTITY.unit), figure)
     if as_json:
         return json.dumps(_record(runs, worlds, found), indent=2)
-    return "\n\n".join([_opening(runs), _table(worlds, found), _said(found)])
+    return "\n\n".join([_opening(runs), _table(worlds, found), _said(found, _questions(runs))])
 
 
 def world_names(runs: Sequence[Run]) -> list[str]:
@@ -207,9 +200,9 @@ _STATISTICS = {
 """Rows under the worlds: name, and what stands there of a contrast."""
 
 
-def _said(found: Sequence[Judged]) -> str:
+def _said(found: Sequence[Judged], questions: Mapping[Contrast, str]) -> str:
     """Each contrast in a sentence, and what so few worlds cannot show."""
-    said = [_sentence(judged) for judged in found]
+    said = [_sentence(judged, questions.get(judged.contrast)) for judged in found]
     least = found[0].pooled.smallest_p
     if least > ALPHA:
         needed = math.ceil(-math.log2(ALPHA))
@@ -217,18 +210,23 @@ def _said(found: Sequence[Judged]) -> str:
     return "\n".join(said)
 
 
-def _sentence(judged: Judged) -> str:
+def _sentence(judged: Judged, question: str | None) -> str:
     pooled, name = judged.pooled, judged.contrast.name
     above = sum(found.estimate > 0 for found in judged.effects)
-    part = f"The part of {judged.contrast.arm} that its growing penalty makes ({name})" if judged.contrast.minus else ""
+    subject = f"Hacking by arm {name}" if question is None else f"{DOORS[question]} ({name})"
     return (
-        f"{part or f'Hacking by arm {name}'}: {direction(pooled)}, {number(pooled.estimate, signed=True)} "
+        f"{subject}: {direction(pooled.p_rises, pooled.p_falls)}, {number(pooled.estimate, signed=True)} "
         f"{_interval(pooled.interval)}, above 0 in {above} of {len(judged.effects)} worlds."
     )
 
 
+def _questions(runs: Sequence[Run]) -> dict[Contrast, str]:
+    """Which question of a run each contrast answers."""
+    return {contrast: question for question, contrast in asked(runs[0].params).items()}
+
+
 def _record(runs: Sequence[Run], worlds: Sequence[str], found: Sequence[Judged]) -> dict[str, Any]:
-    params = runs[0].params
+    params, questions = runs[0].params, _questions(runs)
     return {
         "quantity": QUANTITY.name,
         "unit": QUANTITY.unit,
@@ -240,7 +238,10 @@ def _record(runs: Sequence[Run], worlds: Sequence[str], found: Sequence[Judged])
             {"world": world, "revision": run.revision, "commit": run.commit, "betas": _betas(run)}
             for world, run in zip(worlds, runs, strict=True)
         ],
-        "contrasts": {judged.contrast.name: _contrast_record(judged) for judged in found},
+        "contrasts": {
+            judged.contrast.name: {"question": questions.get(judged.contrast)} | _contrast_record(judged)
+            for judged in found
+        },
     }
 
 
@@ -250,7 +251,7 @@ def _betas(run: Run) -> dict[str, float]:
     return dict(zip(runs["label"], runs["beta"].astype(float), strict=True))
 
 
-def _contrast_record(judged: Judged) -> Mapping[str, Any]:
+def _contrast_record(judged: Judged) -> dict[str, Any]:
     pooled, spread = judged.pooled, judged.spread
     return {
         "estimate": pooled.estimate,
@@ -260,7 +261,7 @@ def _contrast_record(judged: Judged) -> Mapping[str, Any]:
         "p_rises": pooled.p_rises,
         "p_falls": pooled.p_falls,
         "smallest_p": pooled.smallest_p,
-        "direction": direction(pooled),
+        "direction": direction(pooled.p_rises, pooled.p_falls),
         "tau": None if spread is None else spread.tau,
         "share_between_worlds": None if spread is None else spread.share,
         "share_interval": None if spread is None else as_bounds(spread.share_interval),

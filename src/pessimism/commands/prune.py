@@ -18,6 +18,7 @@ from pessimism.experiment.cells import Cell, is_cell_key
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.yaml_files import parse_yaml
 
+_SUFFIX = re.compile(r"\.(json|parquet)\Z")
 _OF_REWARD = re.compile(r"s\d+|member-\d+")  # a seed's ensemble, and a member within it
 
 
@@ -53,20 +54,22 @@ def left_over_files(params: Params) -> list[Path]:
 
 def _keys(params: Params) -> set[str]:
     cells: list[Cell] = [*params.reward_cells(), *params.dpo_cells(), *params.online_cells()]
-    return {cell.key for cell in cells}
+    recorded = {stage.name.removesuffix(pipeline.INPUTS) for stage in pipeline.load_stages()}
+    return recorded | {cell.key for cell in cells}
 
 
 def _is_cells(path: Path) -> bool:
     """Whether a path is named as an output of a cell is. Labels hold dots, so that only a known suffix is one."""
     if path.is_relative_to(layout.REWARD_MEMBERS):
         return _OF_REWARD.fullmatch(path.name) is not None
-    return is_cell_key(path.name.removesuffix(".json"))
+    return is_cell_key(_SUFFIX.sub("", path.name))
 
 
 def _wanted_paths(params: Params) -> set[Path]:
     ensembles = {layout.reward_ensemble(seed) for seed in params.seeds}
     members = {layout.reward_member(cell) for cell in params.reward_cells()}
-    dpo = {path(cell) for cell in params.dpo_cells() for path in (layout.dpo_adapter, layout.probe)}
+    of_checkpoint = (layout.dpo_adapter, layout.probe, layout.best_of_n_draws)
+    dpo = {path(cell) for cell in params.dpo_cells() for path in of_checkpoint}
     online = {path(cell) for cell in params.online_cells() for path in (layout.online_adapter, layout.online_run)}
     return ensembles | members | dpo | online
 

@@ -13,6 +13,7 @@ from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.switches import protocol_sentence
+from pessimism.reporting import contrast_tables
 from pessimism.reporting.claim_tables import MEASURES, THIS_WORLD, primary_sentence, verdicts_by
 from pessimism.reporting.tables import number
 from pessimism.scoring.scores import beta_label
@@ -63,7 +64,8 @@ def summary() -> str:
 
 
 def _verdicts(params: Params) -> str:
-    claims = records.read_json(layout.CLAIMS).get("claims", {})
+    record = records.read_json(layout.CLAIMS)
+    claims, contrasts = record.get("claims", {}), record.get("contrasts", {})
     lacking = [
         f"{name}.{measure}.{key}"
         for name, claim in claims.items()
@@ -71,12 +73,14 @@ def _verdicts(params: Params) -> str:
         for key in _VERDICT
         if key not in claim.get(measure, {})
     ]
+    lacking += [] if contrasts else ["contrasts"]
     if lacking or not claims:
         raise DataError(
-            f"{layout.CLAIMS}: found no {lacking[0] if lacking else 'claims'}, as in a file of an older version; "
+            f"{layout.CLAIMS}: found no {lacking[0] if claims else 'claims'}, as in a file of an older version; "
             "expected the verdicts of this one: run `make reproduce`"
         )
-    opening = [textwrap.fill(THIS_WORLD[params.ensembles], WIDTH), primary_sentence(claims)]
+    answer = [textwrap.fill(said, WIDTH, subsequent_indent="  ") for said in contrast_tables.answer(contrasts)]
+    opening = [*answer, "", textwrap.fill(THIS_WORLD[params.ensembles], WIDTH), primary_sentence(claims)]
     return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
 
 

@@ -59,7 +59,18 @@ class RewardCell:
         return f"{seed_key(self.seed)}-m{self.member}"
 
 
-Cell = DpoCell | OnlineCell | RewardCell
+@dataclass(frozen=True)
+class StageOfCells:
+    """All cells of one stage, whose common inputs are recorded once."""
+
+    stage: str
+
+    @property
+    def key(self) -> str:
+        return self.stage
+
+
+Cell = DpoCell | OnlineCell | RewardCell | StageOfCells
 
 
 def seed_key(seed: int) -> str:
@@ -121,6 +132,13 @@ def parse_reward_cell(description: str | None) -> RewardCell:
     parser.add_argument("--member", type=int, required=True)
     arguments = parser.parse_args()
     return RewardCell(arguments.seed, arguments.member)
+
+
+def parse_stage_of_cells(description: str | None) -> StageOfCells:
+    """The stage that the command line of record_inputs names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", required=True)
+    return StageOfCells(parser.parse_args().stage)
 
 
 def _parser(description: str | None) -> argparse.ArgumentParser:

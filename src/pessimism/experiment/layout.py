@@ -20,6 +20,7 @@ STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
 
 DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"
+SHARED_INPUTS = DATA / "inputs"
 PREFERENCES = DATA / "preferences"
 TASKS = DATA / "tasks"
 TASK_CODE = TASKS / "code.json"
@@ -30,6 +31,7 @@ REFERENCE_LOGPS = REFERENCE / "dpo_logps.parquet"
 GRID_LOGPS = REFERENCE / "grid_logps.parquet"
 ONLINE_RUNS = DATA / "online"
 PROBES = DATA / "probes"
+BEST_OF_N_DRAWS = DATA / "best_of_n"
 
 MODELS = Path("models")
 BASE = MODELS / "base"
@@ -47,6 +49,7 @@ HACKING = METRICS / "hacking.json"
 POWER_LAW = METRICS / "power_law.json"
 BETA_STAR = METRICS / "beta_star.json"
 VARIANCE = METRICS / "variance.json"
+EQUAL_KL = METRICS / "equal_kl.json"
 CLAIMS = METRICS / "claims.json"
 MECHANISM = METRICS / "mechanism.json"
 
@@ -56,6 +59,7 @@ GOODHART_GAP = PLOTS / "goodhart_gap.csv"
 HELDOUT_REWARDS = PLOTS / "heldout_rewards.csv"
 CELL_SCORES = PLOTS / "cells.csv"
 DISAGREEMENT = PLOTS / "disagreement.csv"
+BEST_OF_N = PLOTS / "best_of_n.csv"
 MEMBER_PROBES = PLOTS / "member_probes.csv"
 POWER_LAW_CURVE = PLOTS / "power_law.csv"
 REPORT = PLOTS / "report"
@@ -68,6 +72,11 @@ def scale_file(scale: str) -> Path:
 
 def protocol_file(protocol: str) -> Path:
     return PROTOCOLS / f"{protocol}.yaml"
+
+
+def shared_inputs(stage: str) -> Path:
+    """Code and parameters that all cells of ``stage`` share."""
+    return SHARED_INPUTS / f"{stage}.json"
 
 
 def preferences(split: str) -> Path:
@@ -133,6 +142,11 @@ def online_hyperparameters(cell: OnlineCell) -> Path:
 
 def probe(cell: DpoCell) -> Path:
     return PROBES / f"{cell.key}.json"
+
+
+def best_of_n_draws(cell: DpoCell) -> Path:
+    """One row per held-out problem and response drawn of the checkpoint."""
+    return BEST_OF_N_DRAWS / f"{cell.key}.parquet"
 
 
 def figure(name: str) -> Path:

@@ -126,6 +126,14 @@ class Params(Design):
         """The first listed arm that never learns, with which the others are compared; None without one."""
         return next((name for name in self.arms if self.arm(name).is_placebo), None)
 
+    def uncoupled(self, name: str) -> str | None:
+        """The listed arm that is this one but for its penalty, whose numerator is one for every beta.
+
+        None where none is listed, and for an arm whose own penalty is not coupled to beta.
+        """
+        arm = self.arm(name)
+        return next((other for other in self.arms if arm.is_coupled and self.arm(other) == arm.uncoupled), None)
+
 
 def load_params(root: Path = Path(), scale: str | None = None, protocol: str | None = None) -> Params:
     """Read and validate params.yaml, its scale file and its protocol file under ``root``.

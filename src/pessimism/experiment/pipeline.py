@@ -14,6 +14,9 @@ from pessimism.experiment.params import Params
 from pessimism.experiment.yaml_files import parse_yaml
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
+INPUTS = "_inputs"
+"""Ends the name of the stage that records what all cells of another share."""
+
 _SCRIPT = re.compile(r"\bstages/(\w+)\.py\b")
 
 

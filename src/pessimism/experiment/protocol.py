@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pessimism.experiment.ranges import range_problems
@@ -28,6 +28,15 @@ class Arm:
     @property
     def is_placebo(self) -> bool:
         return self.learning_rate_factor == 0
+
+    @property
+    def is_coupled(self) -> bool:
+        return self.kappa == "coupled"
+
+    @property
+    def uncoupled(self) -> Arm:
+        """The same arm with one numerator for every beta."""
+        return replace(self, kappa="fixed")
 
 
 @dataclass(frozen=True)

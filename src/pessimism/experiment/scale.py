@@ -105,6 +105,12 @@ class ProbeParams:
 
 
 @dataclass(frozen=True)
+class BestOfNParams:
+    draws: int
+    prompts: int
+
+
+@dataclass(frozen=True)
 class Scale:
     """How big: models, data, steps and batches of scales/<name>.yaml."""
 
@@ -123,6 +129,7 @@ class Scale:
     reward_training: TrainingParams
     online: OnlineParams
     probes: ProbeParams
+    best_of_n: BestOfNParams
 
     def model(self, role: str) -> ModelParams:
         """The model of ``role``: policy or reward."""
@@ -194,6 +201,7 @@ def _count_problems(scale: Scale) -> list[str]:
         "tasks.heldout": scale.tasks.heldout,
         "probes.prompts": scale.probes.prompts,
         "probes.responses": scale.probes.responses,
+        "best_of_n.draws": scale.best_of_n.draws,
     }
     problems = [
         f"{name}: found 1; expected 2 or more, or there is no spread to measure"
@@ -205,4 +213,9 @@ def _count_problems(scale: Scale) -> list[str]:
         for name, limit in limits.items()
         if batch is not None and limit is not None and batch > limit
     ]
+    if scale.best_of_n.prompts > scale.tasks.heldout:
+        problems.append(
+            f"best_of_n.prompts: found {scale.best_of_n.prompts}; expected at most tasks.heldout "
+            f"({scale.tasks.heldout}), the first of which they are"
+        )
     return problems

@@ -123,23 +123,34 @@ def merge(cells: Sequence[str]) -> list[PendingCell]:
         executed = [line for line in printed.splitlines() if line.startswith("Running stage")]
         if executed:
             raise FanoutError(f"found that DVC executed cells whose results it had just restored: {executed}")
-        order_lock()
+        order_lock(committed_entries())
     return pending
 
 
-def order_lock() -> None:
-    """Put the entries of dvc.lock into the order that a plain `dvc repro` of the last commit would give them.
+def committed_entries() -> list[str]:
+    """Names of the entries of dvc.lock in the last commit, in its order; none where it holds no such file."""
+    done = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
+    return lock_entries(done.stdout)
 
-    Those that the commit has keep their places, or Git would show them as moved. The others come in DVC's own order of
+
+def lock_entries(text: str) -> list[str]:
+    """Names of the entries of a dvc.lock, in its order."""
+    from dvc.utils.serialize import parse_yaml
+
+    return list((parse_yaml(text, LOCK) or {}).get("stages", {}))
+
+
+def order_lock(kept: Sequence[str]) -> None:
+    """Put the entries of dvc.lock into the order that a plain `dvc repro` would have given them.
+
+    Those of ``kept`` keep their places, as DVC rewrites an entry where it stands. The others come in DVC's own order of
     stages, where DVC appends them as they are merged.
     """
     from dvc.repo.reproduce import get_active_graph, plan_repro
-    from dvc.utils.serialize import modify_yaml, parse_yaml
+    from dvc.utils.serialize import modify_yaml
 
-    committed = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True, check=False)
     with opened() as repo:
-        names = list((parse_yaml(committed.stdout, LOCK) or {}).get("stages", {}))
-        names += [stage.addressing for stage in plan_repro(get_active_graph(repo.index.graph))]
+        names = [*kept, *(stage.addressing for stage in plan_repro(get_active_graph(repo.index.graph)))]
         places = {name: place for place, name in reversed(list(enumerate(names)))}
         with modify_yaml(LOCK) as lock:
             for name in sorted(lock["stages"], key=lambda name: places.get(name, len(names))):

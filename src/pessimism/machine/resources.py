@@ -108,18 +108,36 @@ def _cgroup_free() -> Iterator[int]:
         "": ("memory.max", "memory.current", "inactive_file"),
         "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     }
-    lines = OWN_CGROUP.read_text(encoding="ascii").splitlines() if OWN_CGROUP.is_file() else []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for controllers, group in _cgroups():
         if controllers not in files:
             continue
         limit, usage, cache = files[controllers]
+        if (group / limit).is_file() and (group / usage).is_file():
+            text = (group / limit).read_text(encoding="ascii").strip()
+            if text != "max":
+                yield max(0, int(text) - int((group / usage).read_text(encoding="ascii")) + _stat(group, cache))
+
+
+def cgroup_cores() -> Iterator[float]:
+    """Time per time that each control group that holds this process, of version 1 and 2, may take of the cores."""
+    for _, group in _cgroups():
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        elif (group / "cpu.cfs_quota_us").is_file():
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        else:
+            continue
+        if quota.strip() not in ("max", "-1"):
+            yield int(quota) / int(period)
+
+
+def _cgroups() -> Iterator[tuple[str, Path]]:
+    """Controllers and directory of every control group that holds this process, the inner ones first."""
+    lines = OWN_CGROUP.read_text(encoding="ascii").splitlines() if OWN_CGROUP.is_file() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
         own = CGROUPS / controllers / path.lstrip("/")
-        for group in (own, *own.parents):
-            if group.is_relative_to(CGROUPS) and (group / limit).is_file() and (group / usage).is_file():
-                text = (group / limit).read_text(encoding="ascii").strip()
-                if text != "max":
-                    yield max(0, int(text) - int((group / usage).read_text(encoding="ascii")) + _stat(group, cache))
+        yield from ((controllers, group) for group in (own, *own.parents) if group.is_relative_to(CGROUPS))
 
 
 def _stat(group: Path, key: str) -> int:

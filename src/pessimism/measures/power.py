@@ -29,11 +29,10 @@ def seeds_needed(values_S_K: ArrayLike, alpha: float, paired: bool) -> int | Unk
     """Smallest number of seeds at which the observed trend, up or down, is found in 80 % of experiments.
 
     The trend is the observed one, and its direction too: where it goes against a claim, the number is of seeds that
-    contradict the claim. Experiments are drawn from normal distributions with the observed mean of each beta, and with
-    its observed spread, or, where seeds are paired, with the spread that remains after each seed's and each beta's mean
-    are taken out. There are 500 per number of seeds, always the same ones, with 999 permutations where not all are
-    enumerated. More seeds are taken to find no less. The observed trend is itself uncertain at few seeds: the number is
-    for planning, not for judging the runs it was made from.
+    contradict the claim. Experiments are drawn from normal distributions with the observed mean of each beta and the
+    observed spread (:func:`spread_root`). There are 500 per number of seeds, always the same ones, with 999
+    permutations where not all are enumerated. More seeds are taken to find no less. The observed trend is itself
+    uncertain at few seeds: the number is for planning, not for judging the runs it was made from.
 
     Args:
         values_S_K: (S, K) one value per seed and beta, betas ascending.
@@ -48,14 +47,15 @@ def seeds_needed(values_S_K: ArrayLike, alpha: float, paired: bool) -> int | Unk
         return Unknown.FEW_VALUES
     if not np.isfinite(values).all():
         return Unknown.NOT_FINITE
-    if not paired:
-        values = np.sort(values, axis=0)  # the names of seeds must not change so much as the rounding
-    spread_K = np.full(values.shape[1], residual_sd(values)) if paired else values.std(axis=0, ddof=1)
-    if spread_K.max() <= 1e-12 * np.abs(values).max():
+    betas = values.shape[1]
+    # The names of seeds must not change so much as the rounding.
+    values = values[np.lexsort(values.T)] if paired else np.sort(values, axis=0)
+    root_K_K = spread_root(values, betas, paired)
+    if np.abs(root_K_K).max() <= 1e-12 * np.abs(values).max():
         return Unknown.NO_SPREAD
-    noise = np.random.default_rng(_SEED).normal(size=(EXPERIMENTS, MOST_SEEDS, values.shape[1]))
-    drawn = values.mean(axis=0) + spread_K * noise
-    rising = float(combination(values[None], positions(values.shape[1]), paired).estimate[0]) >= 0
+    noise = np.random.default_rng(_SEED).normal(size=(EXPERIMENTS, MOST_SEEDS, betas))
+    drawn = values.mean(axis=0) + noise @ root_K_K
+    rising = float(combination(values[None], positions(betas), paired).estimate[0]) >= 0
     return _fewest(drawn if rising else -drawn, alpha, paired)
 
 
@@ -75,8 +75,24 @@ def _fewest(drawn_E_S_K: np.ndarray, alpha: float, paired: bool) -> int | Unknow
     return high
 
 
-def residual_sd(values_S_K: np.ndarray) -> float:
-    """Spread that is left when the mean of each seed and of each beta is taken out."""
-    seeds, betas = values_S_K.shape
-    rest = values_S_K - values_S_K.mean(axis=1, keepdims=True) - values_S_K.mean(axis=0) + values_S_K.mean()
-    return float(np.sqrt((rest**2).sum() / ((seeds - 1) * (betas - 1))))
+def spread_root(values_S_N: np.ndarray, betas: int, paired: bool) -> np.ndarray:
+    """What turns independent standard normal numbers into noise like that of the seeds: ``noise @ root``.
+
+    Where seeds are paired, it has the covariance of the runs of a seed, without what shifts all betas alike. Where they
+    are not, runs of different betas are independent. A beta without spread stays without.
+
+    Args:
+        values_S_N: (S, N) one row per seed, S >= 2: the betas of one quantity after those of another.
+        betas: of each quantity, a divisor of N.
+        paired: whether the runs of a row belong together.
+
+    Returns:
+        (N, N) the symmetric square root of the covariance.
+    """
+    seeds, runs = values_S_N.shape
+    tables = values_S_N.reshape(seeds, -1, betas)
+    shifts = tables.mean(axis=2, keepdims=True) if paired else 0.0
+    covariance = np.cov((tables - shifts).reshape(seeds, runs), rowvar=False)
+    beta_N = np.arange(runs) % betas
+    sizes, axes = np.linalg.eigh(covariance if paired else covariance * np.equal.outer(beta_N, beta_N))
+    return np.asarray(axes * np.sqrt(np.maximum(sizes, 0.0)) @ axes.T)

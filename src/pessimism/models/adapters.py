@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import model as lora_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
@@ -29,6 +31,17 @@ DEFAULT = "default"  # what PEFT and TRL call the one adapter they make
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 DIGEST = "sha256"
+
+
+def has_quantised_layers() -> bool:
+    """What PEFT asks before it looks for layers of bitsandbytes in a base, for which it would load that library.
+
+    Whoever made such a layer has loaded it.
+    """
+    return "bitsandbytes" in sys.modules
+
+
+lora_model.is_bnb_available = lora_model.is_bnb_4bit_available = has_quantised_layers
 
 
 def lora_config(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from transformers import PreTrainedModel
 
 from pessimism.data.hashing import content_hash
@@ -107,7 +106,11 @@ def check_finite(model: PreTrainedModel) -> None:
 
 def _unpacked(weight: torch.Tensor) -> torch.Tensor:
     state = getattr(weight, "quant_state", None)
-    return weight if state is None else dequantize_4bit(weight.data, state)
+    if state is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state)
 
 
 @torch.no_grad()

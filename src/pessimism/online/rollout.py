@@ -24,6 +24,7 @@ class ScoredRollouts:
     """One response per problem with its rewards, arrays of shape (B,).
 
     Attributes:
+        member_rewards: (K, B) of each member of the ensemble, in its order.
         true_rewards: by column (``true_reward``, ``true_reward_flexible``), what the task's verdicts give; in [0, 1].
         runs_on: whether the response goes on after its answer.
     """
@@ -31,6 +32,7 @@ class ScoredRollouts:
     task_ids: list[str]
     prompts: list[str]
     rollouts: Rollouts
+    member_rewards: np.ndarray
     proxy_reward: np.ndarray
     ensemble_std: np.ndarray
     true_rewards: dict[str, np.ndarray]
@@ -57,6 +59,7 @@ class ScoredRollouts:
             task_ids=[task for part in parts for task in part.task_ids],
             prompts=[prompt for part in parts for prompt in part.prompts],
             rollouts=Rollouts(**rollouts),
+            member_rewards=np.concatenate([part.member_rewards for part in parts], axis=1),
             proxy_reward=np.concatenate([part.proxy_reward for part in parts]),
             ensemble_std=np.concatenate([part.ensemble_std for part in parts]),
             true_rewards={column: np.concatenate([part.true_rewards[column] for part in parts]) for column in columns},
@@ -112,6 +115,7 @@ def score(
         task_ids=list(tasks["task_id"]),
         prompts=prompts,
         rollouts=rollouts,
+        member_rewards=scores_K_B,
         proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),

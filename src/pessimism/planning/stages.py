@@ -44,6 +44,7 @@ def every_stage(setting: Setting) -> list[StageWork]:
         train_dpo(setting),
         adapt_online(setting),
         probe_policy(setting),
+        select_best_of_n(setting),
     ]
 
 
@@ -116,6 +117,15 @@ def probe_policy(setting: Setting) -> StageWork:
     ]
     values = {"prompts": prompts, "references": references, "responses": probes.responses}
     return StageWork("probe_policy", roles, _resident(setting, roles, policies), passes, values)
+
+
+def select_best_of_n(setting: Setting) -> StageWork:
+    chosen, roles = setting.scale.best_of_n, (setting.policy, setting.reward)
+    prompts = min(setting.rows.heldout_tasks, chosen.prompts)
+    responses = prompts * chosen.draws
+    passes = [*setting.generation([responses], setting.params.protocol.sampling), setting.scoring(responses)]
+    values = {"prompts": prompts, "draws": chosen.draws}
+    return StageWork("select_best_of_n", roles, _resident(setting, roles, policies=1), passes, values)
 
 
 def _training(name: str, setting: Setting, role: Role, training: TrainingParams) -> StageWork:

@@ -90,7 +90,7 @@ def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
 
 _AXES = (
     "Bars: means over seeds. Right: the controlled AUGC of the same runs. Where AUGC spans decades the vertical axis "
-    "is linear near 0, logarithmic above."
+    "is linear near 0, logarithmic above. Where the betas span more than one theirs is logarithmic."
 )
 
 

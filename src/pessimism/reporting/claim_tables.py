@@ -44,8 +44,8 @@ JUDGED_BY = {
 
 
 def in_order(claims: Claims) -> list[str]:
-    """C1 to the last, by number."""
-    return sorted(claims, key=lambda name: int(name[1:]))
+    """The paper's claims by number, C1 first, then ours, B1 first."""
+    return sorted(claims, key=lambda name: (not name.startswith("C"), int(name[1:])))
 
 
 def about(claims: Claims, quantity: str) -> list[str]:
@@ -84,7 +84,7 @@ def verdicts_by(claims: Claims, measure: str) -> str:
         named[outcome] for outcome in (Outcome.SUPPORTED, Outcome.CONTRADICTED, Outcome.INSUFFICIENT)
     )
     return (
-        f"By {BY[measure]} these runs support {len(supported)} of the paper's {len(claims)} claims{_named(supported)}, "
+        f"By {BY[measure]} these runs support {len(supported)} of {len(claims)} claims{_named(supported)}, "
         f"contradict {len(contradicted)}{_named(contradicted)} and leave {len(open_)} open."
     )
 

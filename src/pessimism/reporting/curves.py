@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from pessimism.experiment.cells import percentile_in, strength_in
+
 GREY = "#9a9a9a"
 INK = "#222222"
 _LIGHTEST = 0.68  # viridis above this is too pale on white
@@ -26,12 +28,16 @@ class BetaLevel:
 
     @property
     def tick(self) -> str:
-        """Under an axis of betas."""
-        return self.label if math.isnan(self.beta) else f"{self.beta:.3g}\n{self.label}"
+        """Under an axis of betas; a label that spells its beta is not said twice."""
+        if math.isnan(self.beta):
+            return self.label
+        return f"{self.beta:.3g}" if strength_in(self.label) else f"{self.beta:.3g}\n{self.label}"
 
     @property
     def title(self) -> str:
-        return self.label if math.isnan(self.beta) else f"β = {self.beta:.3g}  ({self.label})"
+        if math.isnan(self.beta):
+            return self.label
+        return f"β = {self.beta:.3g}" if strength_in(self.label) else f"β = {self.beta:.3g}  ({self.label})"
 
 
 def beta_levels(cells: pd.DataFrame) -> list[BetaLevel]:
@@ -45,9 +51,16 @@ def beta_levels(cells: pd.DataFrame) -> list[BetaLevel]:
     ]
 
 
-def axis_label(levels: Sequence[BetaLevel], over_betas: str) -> str:
-    """``over_betas``, or what stands under an axis that has no betas: the label of an objective without strength."""
-    return over_betas if any(not math.isnan(level.beta) for level in levels) else "objective without strength"
+def axis_label(levels: Sequence[BetaLevel], with_percentiles: str = "β") -> str:
+    """What stands under an axis of betas.
+
+    Args:
+        levels: at the ticks.
+        with_percentiles: where the tick of a beta says its percentile too.
+    """
+    if all(math.isnan(level.beta) for level in levels):
+        return "objective without strength"
+    return with_percentiles if any(percentile_in(level.label) is not None for level in levels) else "β"
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,12 @@ def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after:
     if after is not None:
         scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
         draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
-    axes.set_xticks(ticks, [level.tick for level in levels])
+    beta_ticks(axes, levels)
+
+
+def beta_ticks(axes: Axes, levels: Sequence[BetaLevel]) -> None:
+    """One tick per beta, evenly spaced, from 0."""
+    axes.set_xticks(np.arange(len(levels)), [level.tick for level in levels])
     axes.set(xlabel=axis_label(levels, "β, and its percentile"), xlim=(-0.6, len(levels) - 0.4))
     axes.grid(axis="x", visible=False)
 
@@ -132,16 +137,17 @@ def scatter(
     levels: Sequence[BetaLevel],
     arm: str,
     positions: Sequence[float] | np.ndarray,
-    width: float,
+    width: float | np.ndarray,
     column: str = "augc",
     colour: str | None = None,
     filled: bool = True,
 ) -> None:
-    """One dot per seed at each beta's position."""
-    for level, position, values_S in zip(levels, positions, values_per_beta(cells, column, levels, arm), strict=True):
+    """One dot per seed at each beta's position, spread over ``width`` to either side, one for all or one per beta."""
+    values, widths = values_per_beta(cells, column, levels, arm), np.broadcast_to(width, len(levels))
+    for level, position, spread, values_S in zip(levels, positions, widths, values, strict=True):
         ink = colour or level.colour
         axes.scatter(
-            position + seed_offsets(len(values_S), width),
+            position + seed_offsets(len(values_S), spread),
             values_S,
             s=26,
             facecolor=ink if filled else "white",
@@ -156,13 +162,15 @@ def draw_means(
     values: Sequence[np.ndarray],
     levels: Sequence[BetaLevel],
     positions: Sequence[float] | np.ndarray,
-    width: float,
+    width: float | np.ndarray,
 ) -> None:
     """A bar at each beta's mean over seeds, where there are seeds to average."""
-    for level, position, values_S in zip(levels, positions, values, strict=True):
+    for level, position, half, values_S in zip(
+        levels, positions, np.broadcast_to(width, len(levels)), values, strict=True
+    ):
         if len(values_S) > 1 and not np.isnan(values_S).all():
             mean = np.nanmean(values_S)
-            axes.plot([position - width, position + width], [mean, mean], color=level.colour, linewidth=2.2)
+            axes.plot([position - half, position + half], [mean, mean], color=level.colour, linewidth=2.2)
 
 
 def share_y(panels: Sequence[Axes], values: np.ndarray) -> None:

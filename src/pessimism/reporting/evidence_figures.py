@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pessimism.experiment.cells import percentile_in
-from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, values_per_beta
+from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, series, values_per_beta
 from pessimism.reporting.drawing import (
     DANGER,
+    DASHES,
     PANEL_WIDTH,
     Row,
     arm_handles,
+    beta_ticks,
     dash,
+    dot,
     draw_per_beta,
     draw_rows,
     legend_below,
     make_grid,
+    share_y,
 )
 
+GAINS = (("proxy_reward_change", "proxy_gain", "proxy"), ("true_reward_change", "true_gain", "true"))
+WIDE_TICKS = 4
 SHOWN_QUANTILE = 0.99
 CHANCE = 0.5
 
@@ -55,6 +64,77 @@ def _scatter_over(axes: Axes, primary: pd.DataFrame, x: str, y: str) -> None:
     for level, (x_S, y_S) in zip(levels, pairs, strict=True):
         axes.scatter(x_S, y_S, s=30, color=level.colour, edgecolor="white", linewidth=0.6, zorder=3)
     axes.axhline(0, color=INK, linewidth=0.6)
+
+
+def equal_kl_figure(
+    heldout: pd.DataFrame, cells: pd.DataFrame, record: Mapping[str, Any], arms: Sequence[str]
+) -> Figure:
+    """Change of both rewards over the distance gone, a row per arm, and what every beta had gained at one distance.
+
+    Args:
+        heldout: plots/heldout_rewards.csv.
+        cells: plots/cells.csv.
+        record: metrics/equal_kl.json.
+        arms: those that learn.
+    """
+    levels = beta_levels(cells)
+    figure, grid = make_grid(len(arms), 3, width=1.1 * PANEL_WIDTH)
+    for row, arm in zip(grid, arms, strict=True):
+        for axes, (column, gain, name) in zip(row, GAINS, strict=False):
+            _draw_paths(axes, heldout, column, arm, levels)
+            runs = cells[cells["arm"] == arm]
+            _mark_at_kl(axes, runs, f"equal_kl_{gain}", record[arm]["kl"], levels)
+            axes.set(title=f"{arm}: {name} reward", xlabel="KL to the DPO checkpoint (nats, root scale)")
+        row[0].set_ylabel("change (base sd)")
+        _draw_gains(row[2], record[arm], levels)
+        row[2].set_title(f"{arm}: at KL {record[arm]['kl']:.3g}")
+    shown = heldout.loc[heldout["arm"].isin(arms), [column for column, _, _ in GAINS]].to_numpy(float)
+    share_y(list(grid[:, :2].flat), shown)
+    gains = [record[arm]["by_label"][level.label][gain] for arm in arms for level in levels for _, gain, _ in GAINS]
+    share_y(list(grid[:, 2]), np.array([[0.0, gain["low"], gain["high"]] for gain in gains]))
+    colours = [dash(level.title, level.colour, "-") for level in levels]
+    marks = [dash("KL that every run reaches", INK), dot("proxy", INK), dot("true", INK, filled=False)]
+    legend_below(figure, [*colours, *marks])
+    return figure
+
+
+def _draw_paths(axes: Axes, heldout: pd.DataFrame, column: str, arm: str, levels: Sequence[BetaLevel]) -> None:
+    """One line per run, in the order of its steps."""
+    for level in levels:
+        kl, change = (series(heldout, name, level.label, arm).values_S_T for name in ("kl_k3", column))
+        axes.plot(kl.T, change.T, color=level.colour, linewidth=1, alpha=0.75)
+    axes.axhline(0, color=INK, linewidth=0.6)
+    # A divergence grows as the square of a small step: over its root short ways are not crowded together.
+    farthest = float(heldout.loc[heldout["arm"] == arm, "kl_k3"].max())
+    axes.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0)), np.square))
+    axes.set_xlim(0, 1.05 * farthest or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(WIDE_TICKS))
+
+
+def _mark_at_kl(axes: Axes, runs: pd.DataFrame, column: str, kl: float, levels: Sequence[BetaLevel]) -> None:
+    """The KL at which runs are compared, and a dot where each comes to it."""
+    axes.axvline(kl, color=INK, linewidth=1, linestyle=DASHES)
+    for level in levels:
+        gain_S = runs.loc[runs["label"] == level.label, column]
+        axes.scatter([kl] * len(gain_S), gain_S, s=18, color=level.colour, edgecolor="white", linewidth=0.6, zorder=4)
+
+
+def _draw_gains(axes: Axes, found: Mapping[str, Any], levels: Sequence[BetaLevel]) -> None:
+    """Mean of both gains per beta with its interval; the true reward's hollow."""
+    for place, level in enumerate(levels):
+        for shift, (_, gain, name) in zip((-0.13, 0.13), GAINS, strict=True):
+            estimate, filled = found["by_label"][level.label][gain], name == "proxy"
+            axes.plot([place + shift] * 2, [estimate["low"], estimate["high"]], color=level.colour, linewidth=1.4)
+            axes.plot(
+                place + shift,
+                estimate["mean"],
+                marker="o",
+                markersize=5.5,
+                color=level.colour,
+                markerfacecolor=level.colour if filled else "white",
+            )
+    axes.axhline(0, color=INK, linewidth=0.6)
+    beta_ticks(axes, levels)
 
 
 def calibration_figure(disagreement: pd.DataFrame, arms: Arms) -> Figure:

@@ -6,7 +6,7 @@ Every figure shows every seed; colour is beta, grey is the placebo arm, black da
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from pessimism.measures.goodhart import hacking_onset
 from pessimism.reporting.curves import (
@@ -50,6 +51,7 @@ from pessimism.reporting.drawing import (
 )
 
 INCHES_PER_BETA = 0.6
+DECADE, LOG_MARGIN = 10, 1.5
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -162,32 +164,52 @@ def power_law_figure(cells: pd.DataFrame, curve: pd.DataFrame, power_law: Mappin
     figure, grid = make_grid(1, 2, width=4.6, height=3.4)
     left, controlled = grid[0]
     star = power_law.get("beta_star_over_grid")
-    right = 1.12 * float(np.nanmax([*(level.beta for level in levels), star or 0.0])) or 1.0
+    limits = _beta_limits([level.beta for level in levels], star)
+    right = limits[1]
     fitted = curve[(curve["kind"] == "curve") & (curve["beta"] <= right)]
     left.plot(fitted["beta"], fitted["augc"], color=INK, linewidth=1.3)
     if star is not None:
-        left.axvspan(0, star, color=SAFE, alpha=0.09, linewidth=0)
+        left.axvspan(limits[0], star, color=SAFE, alpha=0.09, linewidth=0)
         left.axvspan(star, right, color=DANGER, alpha=0.09, linewidth=0)
         left.axvline(star, color=DANGER, linewidth=1, linestyle=DASHES)
-    _augc_over_beta(left, cells, "augc", arms, right)
+    _augc_over_beta(left, cells, "augc", arms, limits)
     share_y([left], np.concatenate([[0.0], cells["augc"], fitted["augc"]]))
     left.set(title="Paper", ylabel="AUGC (gap × steps)")
-    _augc_over_beta(controlled, cells, "controlled_augc", arms, right)
+    _augc_over_beta(controlled, cells, "controlled_augc", arms, limits)
     share_y([controlled], np.append(cells["controlled_augc"].to_numpy(), 0.0))
     controlled.set(title="Controlled", ylabel="AUGC (base sd × steps)")
     legend_below(figure, _power_law_handles(cells, arms, star, has_curve=not fitted.empty))
     return figure
 
 
-def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Arms, right: float) -> None:
+def _beta_limits(betas: Sequence[float], star: float | None) -> tuple[float, float]:
+    """Ends of the axis of betas: from 0 where it is linear, from above 0 where it is logarithmic.
+
+    It is logarithmic where the betas span more than a decade, which a linear one would crowd at its left end.
+    """
+    known = [beta for beta in betas if not math.isnan(beta)]
+    if not known:
+        return 0.0, 1.0
+    shown = known if star is None else [*known, star]
+    if max(known) > DECADE * min(known):
+        return min(shown) / LOG_MARGIN, max(shown) * LOG_MARGIN
+    return 0.0, 1.12 * max(shown)
+
+
+def _augc_over_beta(axes: Axes, cells: pd.DataFrame, column: str, arms: Arms, limits: tuple[float, float]) -> None:
+    left, right = limits
     levels = beta_levels(cells)
     # Without a beta there is one label, which stands in the middle.
-    betas, offset = [right / 2 if math.isnan(level.beta) else level.beta for level in levels], 0.012 * right
+    betas = np.array([right / 2 if math.isnan(level.beta) else level.beta for level in levels])
+    if left > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda beta, _: f"{beta:g}"))
+    unit = betas * math.log(right / left) if left > 0 else np.full(len(betas), right)
     if arms.placebo in arms.contrasts:
-        scatter(axes, cells, levels, arms.placebo, betas, offset, column=column, colour=GREY)
-    scatter(axes, cells, levels, arms.primary, betas, offset, column=column)
-    draw_means(axes, values_per_beta(cells, column, levels, arms.primary), levels, betas, 0.025 * right)
-    axes.set(xlim=(0, right), xlabel=axis_label(levels, "β"))
+        scatter(axes, cells, levels, arms.placebo, betas, 0.012 * unit, column=column, colour=GREY)
+    scatter(axes, cells, levels, arms.primary, betas, 0.012 * unit, column=column)
+    draw_means(axes, values_per_beta(cells, column, levels, arms.primary), levels, betas, 0.025 * unit)
+    axes.set(xlim=limits, xlabel=axis_label(levels))
     if all(math.isnan(level.beta) for level in levels):
         axes.set_xticks(betas, [level.tick for level in levels])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pessimism.experiment import layout
 from pessimism.experiment.switches import protocol_sentence
-from pessimism.reporting import evidence_figures, figures, page
+from pessimism.reporting import best_of_n, equal_kl_tables, evidence_figures, figures, page
 from pessimism.reporting.results import Results
 from pessimism.reporting.sections import all_sections
 from pessimism.reporting.tables import count
@@ -40,6 +40,10 @@ def _draw_figures(results: Results) -> None:
         "figure_4_entropy": lambda: figures.entropy_figure(primary, results.arm, tokens),
         "figure_5_power_law": lambda: figures.power_law_figure(cells, results.power_law_curve, results.power_law, arms),
         "figure_6_representation": lambda: figures.representation_figure(primary, results.arm),
+        "best_of_n": lambda: best_of_n.figure(results.best_of_n),
+        "equal_kl": lambda: evidence_figures.equal_kl_figure(
+            results.heldout, cells, results.equal_kl, equal_kl_tables.arms_compared(results.equal_kl, arms)
+        ),
         "conservatism": lambda: evidence_figures.conservatism_figure(primary),
         "disagreement": lambda: evidence_figures.calibration_figure(results.disagreement, arms),
         "beta_grid": lambda: evidence_figures.beta_grid_figure(results.log_ratios, cells),

@@ -12,6 +12,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.reporting.curves import Arms
 from pessimism.scoring import scores
+from pessimism.scoring.best_of_n import GAINS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Results:
     cells: pd.DataFrame
     gaps: pd.DataFrame
     heldout: pd.DataFrame
+    best_of_n: pd.DataFrame
     disagreement: pd.DataFrame
     log_ratios: pd.DataFrame
     power_law_curve: pd.DataFrame
@@ -33,6 +35,7 @@ class Results:
     beta_star: Mapping[str, Any]
     mechanism: Mapping[str, Any]
     variance: Mapping[str, Any]
+    equal_kl: Mapping[str, Any]
     claims: Mapping[str, Any]
     sources: Mapping[str, Any]
 
@@ -62,11 +65,15 @@ def read_results(params: Params) -> Results:
         DataError: a file, a column or a cell of the design is missing.
     """
     runs = ["label", "beta", "seed", "arm", "step"]
+    rewards = ["proxy_reward", "true_reward", "proxy_reward_change", "true_reward_change"]
     return Results(
         params=params,
         cells=scores.read_cells(params),
         gaps=records.read_table(layout.GOODHART_GAP, [*runs, "goodhart_gap"]),
-        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, "proxy_reward", "true_reward", "controlled_gap"]),
+        best_of_n=records.read_table(
+            layout.BEST_OF_N, ["label", "beta", "seed", "selector", "n", "kl", *GAINS.values()]
+        ),
+        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, *rewards, "controlled_gap", "kl_k3"]),
         disagreement=records.read_table(layout.DISAGREEMENT, [*runs, "auroc"]),
         log_ratios=records.read_table(layout.LOG_RATIOS, ["precision", "quantile", "delta"]),
         power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),
@@ -78,6 +85,7 @@ def read_results(params: Params) -> Results:
         beta_star=records.read_json(layout.BETA_STAR),
         mechanism=records.read_json(layout.MECHANISM),
         variance=records.read_json(layout.VARIANCE),
+        equal_kl=records.read_json(layout.EQUAL_KL),
         claims=records.read_json(layout.CLAIMS),
         sources=records.read_json(layout.DATA_RECORD),
     )

@@ -10,9 +10,12 @@ from pessimism.experiment.switches import changes, protocol_sentence, spelled
 from pessimism.published import printed
 from pessimism.reporting import (
     appendix_f,
+    best_of_n,
     beta_star_tables,
     captions,
     claim_tables,
+    contrast_tables,
+    equal_kl_tables,
     measure_tables,
     mechanism_tables,
     page,
@@ -27,10 +30,13 @@ from pessimism.scoring.columns import shown_in
 def all_sections(results: Results) -> list[Section]:
     """In the order of the page."""
     return [
+        Section("Does offline conservatism change hacking?", _answer(results)),
         Section("The paper's claims", _claims(results)),
         Section("Rewards on held-out problems", _heldout(results)),
         Section("Two measures of hacking", _measures(results)),
+        Section("At equal KL", _equal_kl(results)),
         Section("Realised conservatism", _conservatism(results)),
+        Section("Best of n", _best_of_n(results)),
         Section("Mechanism", _mechanism(results)),
         Section("AUGC over beta, and β*", _power_law(results)),
         Section("Appendix F", _appendix_f(results)),
@@ -40,6 +46,15 @@ def all_sections(results: Results) -> list[Section]:
 
 def _figure(name: str, alternative: str, caption: str) -> str:
     return page.figure(layout.figure(name), alternative, caption)
+
+
+def _answer(results: Results) -> list[str]:
+    contrasts = results.claims["contrasts"]
+    return [
+        *map(paragraph, contrast_tables.answer(contrasts)),
+        page.table(contrast_tables.contrasts_table(contrasts)),
+        note(contrast_tables.levels_sentence(contrasts)),
+    ]
 
 
 def _claims(results: Results) -> list[str]:
@@ -127,6 +142,28 @@ def _measures(results: Results) -> list[str]:
     ]
 
 
+def _equal_kl(results: Results) -> list[str]:
+    record, cells, arms = results.equal_kl, results.cells, results.arms
+    return [
+        paragraph(equal_kl_tables.sentence(record, arms)),
+        _figure(
+            "equal_kl",
+            "Change of proxy and true reward over the KL to the DPO checkpoint, per arm, and both at one KL per beta",
+            "One line per run, in the order of its steps: where it turns back, the KL fell. Dashed: the KL that every "
+            "run of the arm reaches; dots: where each first comes to it, between two evaluations on a straight line. "
+            "Right: the means there, each with its interval. Colour is β.",
+        ),
+        page.table(equal_kl_tables.gains_table(record, cells, arms)),
+        note(
+            "Gains since step 0 in standard deviations of the base policy: mean over seeds, each seed under it, then "
+            "the central 95 % of 2,000 bootstrap resamples of the seeds and of the held-out problems, which all runs "
+            "share. Few seeds cover less than that says; one seed has the problems' part alone. The KL itself is "
+            "taken as it was measured. No claim is judged by these."
+        ),
+        folded("How many runs reach which KL", page.table(equal_kl_tables.reach_table(record, cells, arms))),
+    ]
+
+
 def _conservatism(results: Results) -> list[str]:
     tokens = results.params.protocol.entropy_tokens
     return [
@@ -147,6 +184,27 @@ def _conservatism(results: Results) -> list[str]:
         page.heading("What goes with β, and what AUGC goes with"),
         page.table(mechanism_tables.link_table(results.mechanism, ("conservatism", "augc_by_covariate"))),
         note("ρ, null interval and p are explained under Mechanism."),
+    ]
+
+
+def _best_of_n(results: Results) -> list[str]:
+    claims, chosen = results.claims["claims"], results.params.scale.best_of_n
+    return [
+        paragraph(best_of_n.sentence(claims)),
+        _figure(
+            "best_of_n",
+            "Gain of proxy and true reward over the KL of best-of-n selection, per beta and selector",
+            f"Best of n = 1, 2, 4, ... of {chosen.draws} responses to each of {chosen.prompts} held-out problems, over "
+            "the KL of selection, ln n − (n−1)/n: gain since n = 1 in standard deviations of the base policy. Solid: "
+            "proxy reward; dashed: true reward. Lines are means over seeds, bands reach from the lowest to the highest "
+            "seed; colour is β.",
+        ),
+        page.table(best_of_n.table(results.primary, results.best_of_n)),
+        note(
+            "Gap: area between the gain of the proxy and that of the true reward over the KL. Gains at the largest n. "
+            "Chosen by the truth: what a selector without errors would gain, the upper bound. Means over all subsets "
+            "of the draws."
+        ),
     ]
 
 

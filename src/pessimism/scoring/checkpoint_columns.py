@@ -1,4 +1,4 @@
-"""Columns about an offline checkpoint: its quality, and what its probes declare."""
+"""Columns about an offline checkpoint: its quality, what selection among its draws gives, what its probes declare."""
 
 from __future__ import annotations
 
@@ -26,6 +26,51 @@ _OFFLINE = [
     ),
 ]
 
+_BEST_OF_N = [
+    Column(
+        "best_of_n_gap",
+        "best-of-n selection by the ensemble from the checkpoint: area between the gain of the proxy and that of the "
+        "true reward over the KL ln n − (n−1)/n",
+        unit="base sd × nats",
+        hacking=+1,
+        heading="gap of best-of-n",
+        signed=True,
+        measure=CONTROLLED,
+        compute=lambda found: found.best_of_n.gap,
+    ),
+    Column(
+        "best_of_n_augc",
+        "the same by Eq. 2 and 3: baseline n = 1, the KL in the place of steps",
+        unit="gap × nats",
+        within="≥ 0",
+        hacking=+1,
+        heading="AUGC of best-of-n",
+        measure=PAPER,
+        compute=lambda found: found.best_of_n.paper_augc,
+    ),
+    Column(
+        "best_of_n_proxy_gain",
+        "gain of the proxy reward at the largest n",
+        unit="base sd",
+        within="≥ 0",
+        higher="selection finds more proxy reward",
+        heading="gain of the proxy",
+        signed=True,
+        measure=CONTROLLED,
+        compute=lambda found: found.best_of_n.largest("proxy_gain"),
+    ),
+    Column(
+        "best_of_n_true_gain",
+        "gain of the true reward at the largest n",
+        unit="base sd",
+        higher="selection by the proxy finds more true reward",
+        heading="gain of the true reward",
+        signed=True,
+        measure=CONTROLLED,
+        compute=lambda found: found.best_of_n.largest("true_gain"),
+    ),
+]
+
 
 def _of_probe(probe: ProbeColumn) -> list[Column]:
     """The column of the checkpoint, the same of its policy after the online run, and what was lost in between."""
@@ -50,4 +95,4 @@ def _of_probe(probe: ProbeColumn) -> list[Column]:
     return columns + [column(name, f"`{before}` minus `{after}`", "more of it lost online", "") for name in lost]
 
 
-CHECKPOINT_COLUMNS = [*_OFFLINE, *(column for probe in all_columns() for column in _of_probe(probe))]
+CHECKPOINT_COLUMNS = [*_OFFLINE, *_BEST_OF_N, *(column for probe in all_columns() for column in _of_probe(probe))]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from pessimism.scoring.column import DETAILS, LOG, MORE, Column
+from pessimism.scoring.measured import MeasuredRun
 from pessimism.scoring.measures import CONTROLLED, PAPER
 
 
@@ -45,6 +48,56 @@ def _start_and_change(quantity: str, unit: str, start: str, change: str, places:
 
 FLEXIBLE = "true_reward_flexible"
 
+
+def _at_equal_kl(name: str, meaning: str, curve: Callable[[MeasuredRun], np.ndarray], **others: Any) -> Column:
+    """The column that reads a curve of the run where its KL first comes to that of the arm."""
+    return Column(
+        f"equal_kl_{name}",
+        meaning,
+        measure=CONTROLLED,
+        needs=("kl_k3",),
+        compute=lambda run: None if run.crossing is None else float(run.crossing.at(curve(run))),
+        **others,
+    )
+
+
+EQUAL_KL_COLUMNS = [
+    _at_equal_kl(
+        "step",
+        "where the run's `kl_k3` first comes to the largest that every run of its arm reaches, on straight lines "
+        "between evaluations; none of a placebo",
+        lambda run: run.controlled.steps_T,
+        unit="steps, may be broken",
+        within="≥ 0",
+        heading="step",
+    ),
+    _at_equal_kl(
+        "proxy_gain",
+        "change of the proxy reward from the first evaluation to there",
+        lambda run: run.change_T["proxy_reward"],
+        unit="base sd",
+        heading="proxy",
+        signed=True,
+    ),
+    _at_equal_kl(
+        "true_gain",
+        "likewise of the true reward",
+        lambda run: run.change_T["true_reward"],
+        unit="base sd",
+        heading="true",
+        signed=True,
+    ),
+    _at_equal_kl(
+        "gap",
+        "controlled gap there: the one minus the other",
+        lambda run: run.gap_T,
+        unit="base sd",
+        hacking=+1,
+        heading="gap",
+        signed=True,
+    ),
+]
+
 HELDOUT_COLUMNS = [
     *_start_and_change("proxy_reward", "reward", "proxy at step 0", "change", (1, 0)),
     *_start_and_change("true_reward", "accuracy", "true at step 0", "change", (2, 0)),
@@ -69,6 +122,7 @@ HELDOUT_COLUMNS = [
         shown={DETAILS: 7},
         compute=lambda run: run.controlled.mean_T["kl_k3"][-1],
     ),
+    *EQUAL_KL_COLUMNS,
 ]
 
 

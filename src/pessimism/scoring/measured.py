@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from pessimism.errors import DataError
 from pessimism.measures import goodhart
+from pessimism.measures.equal_kl import Crossing, first_crossing
 from pessimism.scoring.measures import CONTROLLED
 
 REWARDS = ("proxy_reward", "true_reward")
@@ -71,6 +73,7 @@ class MeasuredRun:
         unit: of the controlled measure; None = not known.
         threshold: gap above which a run hacks, by measure; None = there is none.
         common_kl: where areas over KL end, nats per response; None = the KL is not known.
+        arm_kl: where the runs of one arm are compared, nats per response; None = they are not.
     """
 
     paper: Curves
@@ -79,6 +82,7 @@ class MeasuredRun:
     unit: Unit | None
     threshold: Mapping[str, float | None] = field(default_factory=dict)
     common_kl: float | None = None
+    arm_kl: float | None = None
 
     @cached_property
     def paper_gap_T(self) -> np.ndarray:
@@ -97,6 +101,25 @@ class MeasuredRun:
         """(T,) change since the first step in the unit, by reward."""
         curves_T = zip(REWARDS, self.controlled.rewards_T, self._sds, strict=True)
         return {reward: goodhart.standardized_change(reward_T, sd) for reward, reward_T, sd in curves_T}
+
+    @cached_property
+    def crossing(self) -> Crossing | None:
+        """Where the run first comes to ``arm_kl``; None where there is none."""
+        return None if self.arm_kl is None else first_crossing(self.controlled.mean_T["kl_k3"], self.arm_kl)
+
+    def gain_N(self, reward: str) -> np.ndarray:
+        """(N,) change of each prompt's reward from the first step to the crossing, in the unit.
+
+        Raises:
+            DataError: the run stays nearer than ``arm_kl``, or is not compared.
+        """
+        if self.crossing is None:
+            raise DataError(
+                f"found no crossing of a KL of {self.arm_kl}; expected one that every run of the arm reaches"
+            )
+        value_T_N = self.controlled.prompt_T_N[reward]
+        sd = dict(zip(REWARDS, self._sds, strict=True))[reward]
+        return np.asarray((self.crossing.at(value_T_N) - value_T_N[0]) / sd)
 
     @property
     def gap_N(self) -> np.ndarray:

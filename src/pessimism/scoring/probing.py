@@ -1,4 +1,5 @@
-"""What a column about a checkpoint is made from: its probes as the protocol reads them, its responses, its margins."""
+"""What a column about a checkpoint is made from: its probes as the protocol reads them, its responses and margins, and
+what selection among its draws gives."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import pandas as pd
 from pessimism.errors import DataError
 from pessimism.experiment import layout
 from pessimism.experiment.params import Protocol
+from pessimism.scoring.best_of_n import BestOfN
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Checkpoint:
         samples: held-out samples of its online run.
         base: the base policy's samples on the same problems.
         reward_accuracy: share of validation pairs whose margin is positive.
+        best_of_n: both rewards of the best of n draws.
     """
 
     record: Mapping[str, Any]
@@ -30,6 +33,7 @@ class Checkpoint:
     samples: pd.DataFrame
     base: pd.DataFrame
     reward_accuracy: float
+    best_of_n: BestOfN
 
     @property
     def win_rate(self) -> float:

@@ -16,6 +16,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, OnlineCell
 from pessimism.experiment.params import Params
 from pessimism.measures.goodhart import smoothed_sd
+from pessimism.scoring.best_of_n import read_draws
 from pessimism.scoring.measured import REWARDS, Curves, Unit
 from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS
 
@@ -104,6 +105,7 @@ class Measurements:
     base: Mapping[int, BaseRewards]
     runs: Mapping[OnlineCell, Run]
     probes: Mapping[DpoCell, Mapping[str, Any]]
+    draws: Mapping[DpoCell, pd.DataFrame]
     validation: Mapping[DpoCell, Mapping[str, float]]
 
 
@@ -124,6 +126,7 @@ def read_measurements(params: Params) -> Measurements:
         base=base,
         runs=runs,
         probes=read_probes(params),
+        draws={cell: read_draws(cell) for cell in params.dpo_cells()},
         validation={cell: _read_validation(cell) for cell in params.dpo_cells()},
     )
 

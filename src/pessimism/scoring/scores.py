@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import pandas as pd
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
-from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.cells import DpoCell, OnlineCell, strength_in
 from pessimism.experiment.params import Params
 from pessimism.measures.trends import spearman
+from pessimism.scoring.best_of_n import BestOfN, best_of_n_rows
 from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.columns import CELL, CELL_COLUMNS, EVENTS, IDENTITY, LABEL, over_beta
 from pessimism.scoring.heldout_columns import further_verdict_columns
@@ -28,8 +30,13 @@ from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
 
 
 def beta_label(beta: float, label: str) -> str:
-    """Name of a beta in legends: its value, rounded, and the label that gave it; the label where it has none."""
-    return label if math.isnan(beta) else f"{beta:.3g} ({label})"
+    """Name of a beta in legends: its value, rounded, and the label that gave it where this does not spell it itself.
+
+    The label of runs without a beta stands alone.
+    """
+    if math.isnan(beta):
+        return label
+    return f"{beta:.3g}" if strength_in(label) else f"{beta:.3g} ({label})"
 
 
 def measured(measurements: Measurements, cell: OnlineCell) -> MeasuredRun:
@@ -61,7 +68,8 @@ def heldout_table(measurements: Measurements) -> pd.DataFrame:
     tables = []
     for cell in measurements.runs:
         run = measured(measurements, cell)
-        tables.append(_steps(cell, measurements.betas, run.controlled, controlled_gap=run.gap_T))
+        changes_T = {f"{reward}_change": change_T for reward, change_T in run.change_T.items()}
+        tables.append(_steps(cell, measurements.betas, run.controlled, controlled_gap=run.gap_T, **changes_T))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -85,9 +93,19 @@ def primary_kl(measurements: Measurements) -> float | None:
     return kl_of_all(_primary(measurements))
 
 
+def arm_kls(measurements: Measurements) -> dict[str, float | None]:
+    """Where the runs of each arm that learns are compared: as far as all of them go, nats per response."""
+    params = measurements.params
+    learning = [arm for arm in params.arms if not params.arm(arm).is_placebo]
+    return {arm: kl_of_all(_runs_of(measurements, arm)) for arm in learning}
+
+
 def _primary(measurements: Measurements) -> list[MeasuredRun]:
-    cells = [cell for cell in measurements.runs if cell.arm == measurements.params.primary_arm]
-    return [measured(measurements, cell) for cell in cells]
+    return _runs_of(measurements, measurements.params.primary_arm)
+
+
+def _runs_of(measurements: Measurements, arm: str) -> list[MeasuredRun]:
+    return [measured(measurements, cell) for cell in measurements.runs if cell.arm == arm]
 
 
 def cell_table(measurements: Measurements) -> pd.DataFrame:
@@ -95,12 +113,12 @@ def cell_table(measurements: Measurements) -> pd.DataFrame:
 
     A score that a run does not determine is empty. Scores of the checkpoint stand in the primary arm's rows only.
     """
-    threshold, last_kl = primary_thresholds(measurements), primary_kl(measurements)
+    threshold, last_kl, kls = primary_thresholds(measurements), primary_kl(measurements), arm_kls(measurements)
     columns = [*CELL_COLUMNS, *further_verdict_columns(next(iter(measurements.runs.values())).verdicts)]
     rows = [
         {
             **_identity(cell, measurements.betas),
-            **score(measured(measurements, cell), threshold, last_kl, columns),
+            **score(replace(measured(measurements, cell), arm_kl=kls.get(cell.arm)), threshold, last_kl, columns),
             **_checkpoint_scores(measurements, cell),
         }
         for cell in measurements.runs
@@ -128,7 +146,22 @@ def checkpoint(measurements: Measurements, cell: OnlineCell) -> Checkpoint:
         samples=measurements.runs[cell].samples,
         base=measurements.base[cell.seed].samples,
         reward_accuracy=measurements.validation[cell.dpo]["reward_accuracy"],
+        best_of_n=selection(measurements, cell.dpo),
     )
+
+
+def selection(measurements: Measurements, cell: DpoCell) -> BestOfN:
+    """Best-of-n selection from a checkpoint."""
+    return BestOfN(measurements.draws[cell], measurements.base[cell.seed].unit)
+
+
+def best_of_n_table(measurements: Measurements) -> pd.DataFrame:
+    """One row per checkpoint, selector and n: both rewards of the best of n draws."""
+    tables = []
+    for cell, beta in ((cell, measurements.betas[cell.label]) for cell in measurements.draws):
+        identity = {LABEL: cell.label, "beta": beta, "beta_label": beta_label(beta, cell.label), "seed": cell.seed}
+        tables.append(best_of_n_rows(identity, selection(measurements, cell)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def hacking_metrics(cells: pd.DataFrame, measurements: Measurements) -> dict[str, Any]:

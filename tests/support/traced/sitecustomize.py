@@ -65,7 +65,7 @@ def refusing() -> bool:
 def write() -> None:
     folder = Path(os.environ["TRACED_PARAMS"])
     names = {kind: sorted(found) for kind, found in seen.items()}
-    libraries = sorted({"torch", "transformers", "peft", "trl"} & sys.modules.keys())
+    libraries = sorted({"torch", "transformers", "peft", "trl", "bitsandbytes"} & sys.modules.keys())
     (folder / f"{os.environ['DVC_STAGE']}.json").write_text(json.dumps({**names, "libraries": libraries}))
 
 

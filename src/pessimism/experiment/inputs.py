@@ -1,0 +1,70 @@
+"""What the cells of a stage share, code and parameters, as one record.
+
+DVC rewrites all of dvc.lock after every stage, and its time for that grows with the lines there. A cell that depended
+on each of its twenty files of code and forty parameters would have two hundred; on this record instead, it has forty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pessimism.data.hashing import content_hash
+from pessimism.experiment import layout, records
+from pessimism.experiment.pipeline import INPUTS
+from pessimism.experiment.yaml_files import parse_yaml
+
+_CODE = ("stages/", "src/")
+_OWN = ("stages/record_inputs.py", "src/pessimism/experiment/inputs.py")
+
+
+def shared_inputs(stage: str) -> dict[str, Any]:
+    """The content of everything that dvc.yaml lists as code and parameters of all cells of ``stage``.
+
+    Returns:
+        JSON-ready: ``code``, SHA-256 by file, and ``parameters``, value by key, by file. It changes exactly where one
+        of them does.
+
+    Raises:
+        SourceError: a file of code is missing.
+    """
+    design = _read_yaml(layout.PARAMS)
+    body = _read_yaml(layout.PIPELINE)["stages"][f"{stage}{INPUTS}"]
+    code = [filled(path, design) for path in body["deps"] if path.startswith(_CODE) and path not in _OWN]
+    return {
+        "code": {path: _hash(Path(path)) for path in code},
+        "parameters": {file: _values(Path(file), keys) for file, keys in _listed(body["params"], design).items()},
+    }
+
+
+def filled(path: str, design: dict[str, Any]) -> str:
+    """A path of dvc.yaml with the values of params.yaml in it."""
+    return re.sub(r"\$\{([\w.]+)\}", lambda key: str(records.get(design, key.group(1))), path)
+
+
+def _hash(path: Path) -> str | dict[str, str]:
+    """Of a folder, the hash of each Python file in it: Python leaves compiled ones there."""
+    if path.is_dir():
+        return {file.relative_to(path).as_posix(): content_hash(file) for file in sorted(path.rglob("*.py"))}
+    return content_hash(path)
+
+
+def _listed(entries: Iterable[str | dict[str, list[str]]], design: dict[str, Any]) -> dict[str, list[str]]:
+    """Keys by file, of the ``params`` of a stage; plain entries are keys of params.yaml."""
+    keys: dict[str, list[str]] = {}
+    for entry in entries:
+        named = {str(layout.PARAMS): [entry]} if isinstance(entry, str) else entry
+        for file, listed in named.items():
+            keys.setdefault(filled(file, design), []).extend(listed)
+    return keys
+
+
+def _values(file: Path, keys: Iterable[str]) -> dict[str, Any]:
+    content = _read_yaml(file)
+    return {key: records.get(content, key) for key in keys}
+
+
+def _read_yaml(path: Path) -> Any:
+    return parse_yaml(path.read_text(encoding="utf-8"), str(path))
