@@ -126,8 +126,9 @@ def relabelled() -> Iterator[list[tuple[int, ...]]]:
 
 
 def test_verdicts_of_the_committed_runs_do_not_hang_on_the_names_of_seeds() -> None:
-    """The protocol of the default run pairs no seeds: a seed's number says nothing about the other betas' runs."""
+    """Judged as where seeds are not paired: a seed's number then says nothing about the other betas' runs."""
     table = pd.read_csv(CHECKOUT / layout.CELL_SCORES).astype({name: "Float64" for name in EVENTS})
+    table = table[table["seed"] < 3]
     stars = records.read_json(CHECKOUT / layout.BETA_STAR)
     committed = check_claims(table, {}, stars, "proxy", paired=False)["claims"]
     levels = sorted(table["beta"].unique())

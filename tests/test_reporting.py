@@ -370,7 +370,8 @@ def invented_claims() -> dict[str, dict[str, Any]]:
 
 
 def test_the_first_sentence_counts_the_verdicts_of_either_measure() -> None:
-    sentence = claim_tables.verdict_sentence(invented_claims())
+    sentence = claim_tables.verdict_sentence(invented_claims(), "shared")
+    assert sentence.startswith("Every verdict is in this world: one base policy, one reward ensemble and one data set,")
     assert "The primary claim, C1 by the controlled measure, is contradicted (p 0.01 in the paper's" in sentence
     assert "By the paper's measure these runs support 2 of 3 claims (C1, C2), contradict 0 and" in sentence
     assert "By the controlled measure these runs support 0 of 3 claims, contradict 1 (C1) and" in sentence
@@ -501,7 +502,9 @@ def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
     claims = records.read_json(layout.CLAIMS)["claims"]
     assert html.index("Every verdict is in this world") < html.index("By the paper&#x27;s measure these runs support")
     section = html[html.index('<section id="the-paper-s-claims">') :]
-    assert section.index(claim_tables.verdict_sentence(claims).replace("'", "&#x27;")) < section.index("<table>")
+    assert section.index(claim_tables.verdict_sentence(claims, "per_seed").replace("'", "&#x27;")) < section.index(
+        "<table>"
+    )
     supported = sum(
         claims[name][measure]["verdict"] == "supported"
         for name in claims
@@ -524,7 +527,8 @@ def test_links_of_both_measures_stand_in_one_row(default: Path) -> None:
         assert row[5].main == number(controlled["correlation"], signed=True)
         assert row[6].main == tables.bounds(controlled["null_interval"])
     assert table.rows[0][4].main == "β → response entropy"
-    assert "over 9 runs: no two-sided p can be below 0.0001" in mechanism_tables.mechanism_sentence(mechanism)
+    sentence = mechanism_tables.mechanism_sentence(mechanism)
+    assert "over 3 betas within a seed, averaged over 3 seeds: no two-sided p can be below 0.00926" in sentence
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,12 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         ["proxy", "proxy"],
         "params.yaml: arms: found duplicates in ['proxy', 'proxy']; expected each value once",
     ),
+    (
+        DESIGN,
+        "ensembles",
+        "per_beta",
+        "params.yaml: ensembles: found 'per_beta'; expected one of per_seed, shared",
+    ),
     (DESIGN, "aggregation", "median", "params.yaml: aggregation: found 'median'; expected one of mean, min, uwo"),
     (DESIGN, "root_seed", -1, "params.yaml: root_seed: found -1; expected an integer of 0 or more"),
     (DESIGN, "root_seed", "42", "params.yaml: root_seed: found '42'; expected an integer"),
