@@ -20,9 +20,11 @@ from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import Params, load_params
 from pessimism.measures.best_of_n import best_of_n, best_of_n_kl, selection_weights, sizes
 from pessimism.online.best_of_n import draw_responses, draw_seeds
+from pessimism.reporting import best_of_n as reported
 from pessimism.reward.ensemble import member_name
 from pessimism.scoring.best_of_n import AGGREGATE, MEMBER, TRUTH, BestOfN, best_of_n_rows, read_draws
 from pessimism.scoring.measured import Unit
+from pessimism.scoring.measures import MEASURES
 from support.online_world import make_run, tasks, with_protocol
 from support.yaml_edits import set_key
 
@@ -146,6 +148,19 @@ def test_rows_of_the_long_table() -> None:
     ]
     assert rows["selector"].tolist() == [name for name in (AGGREGATE, "member-0", "member-1", TRUTH) for _ in range(2)]
     assert rows["n"].tolist() == [1, 2] * 4
+
+
+def test_the_reports_table_and_sentence_by_hand() -> None:
+    rows = best_of_n_rows({"label": "p20", "beta": 0.4, "seed": 0}, FOUND)
+    primary = pd.DataFrame({"label": ["p20"], "beta": [0.4], "seed": [0], "best_of_n_gap": [0.19]})
+    primary = primary.assign(best_of_n_proxy_gain=1.0, best_of_n_true_gain=-1.0)
+    (row,) = reported.table(primary, rows).rows
+    assert [entry.main for entry in row] == ["0.4 (p20)", "+0.19", "+1", "-1", "+1"]
+    judged = {"quantity": "best_of_n_gap", "verdict": "supported", "p_adjusted": 0.04, "reason": ""}
+    claims = {"B1": {measure: judged for measure in MEASURES}}
+    assert "B1, that this grows with β, is supported by the controlled measure (adjusted p 0.04)." in (
+        reported.sentence(claims)
+    )
 
 
 @pytest.mark.parametrize(

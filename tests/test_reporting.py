@@ -53,6 +53,7 @@ from support.synthetic_project import Invented, write_project
 
 STAGES = ("score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report")
 FIGURES = (
+    "best_of_n",
     "heldout",
     "figure_3_goodhart_gap",
     "figure_4_entropy",

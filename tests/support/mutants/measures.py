@@ -7,10 +7,15 @@ _STAR = "measures/beta_star.py"
 _LAW = "measures/power_law.py"
 _EQUAL_KL = "measures/equal_kl.py"
 _FORMS = "measures/forms.py"
+_SELECTION = "measures/best_of_n.py"
 _GAPS = ("test_goodhart.py",)
 _STARS = ("test_beta_star.py",)
 _LAWS = ("test_power_law.py",)
 _COMPARED = ("test_forms.py",)
+_CHOSEN = (
+    "test_best_of_n.py::test_weights_by_hand",
+    "test_best_of_n.py::test_the_estimate_is_the_mean_over_all_subsets",
+)
 
 MUTANTS = (
     Mutant("a baseline keeps its sign", _GOODHART, "reward_T / (abs(start) + EPS)", "reward_T / (start + EPS)", _GAPS),
@@ -56,6 +61,21 @@ MUTANTS = (
         "(mean * count + 0.5) / (count + 1)",
         "(mean * count) / count",
         _GAPS,
+    ),
+    Mutant(
+        "each of two equal scores is the best",
+        _SELECTION,
+        'rankdata(selector_P_N, method="min", axis=1).astype(int) - 1',
+        'rankdata(selector_P_N, method="max", axis=1).astype(int) - 1',
+        _CHOSEN,
+    ),
+    Mutant("the best of one draw fewer", _SELECTION, "math.comb(below, n) /", "math.comb(below, n - 1) /", _CHOSEN),
+    Mutant(
+        "the KL of selection is ln n",
+        _SELECTION,
+        "np.log(n) - (n - 1) / n",
+        "np.log(n)",
+        ("test_best_of_n.py::test_kl_is_that_of_the_largest_of_n",),
     ),
     Mutant("Eq. 15 over twice the minimum", _LAW, "DANGER_RATIO = 1.5", "DANGER_RATIO = 2.0", _LAWS + _STARS),
     Mutant("the grid begins at the smallest beta", _LAW, "0.1 * self.betas[0]", "self.betas[0]", _LAWS),

@@ -17,6 +17,13 @@ _CLIPPED = _tests("a_gradient_is_clipped_to_its_largest_norm")
 
 MUTANTS = (
     Mutant(
+        "all problems of best-of-n share their draws' streams",
+        "online/best_of_n.py",
+        "*stream, problem, rows=",
+        "*stream, rows=",
+        ("test_best_of_n.py::test_betas_of_a_seed_draw_from_the_same_streams_where_paired",),
+    ),
+    Mutant(
         "no clipping",
         _LOOP,
         "torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm",

@@ -4,6 +4,7 @@ from support.mutants.mutant import Mutant
 
 _SCORES = "scoring/scores.py"
 _SCORER = "scoring/scorer.py"
+_SELECTION = "scoring/best_of_n.py"
 _COMPARISON = "scoring/log_comparison.py"
 
 
@@ -15,10 +16,25 @@ _SWITCHES = _tests("gap_switches_choose_rewards_and_baseline")
 _PLACEBO = _tests("the_excess_is_over_the_placebo_of_the_same_checkpoint")
 _NUMBERS = _tests("one_row_per_cell_with_its_own_numbers")
 _COMMON = ("test_log_comparison.py",)
+_CURVES = ("test_best_of_n.py::test_curves_by_hand",)
 
 MUTANTS = (
     Mutant(
         "an excess is the value itself", _SCORER, "values - np.array(level)", "values - 0 * np.array(level)", _PLACEBO
+    ),
+    Mutant(
+        "gains of best-of-n have no unit",
+        _SELECTION,
+        "standardized_change(curve[reward].to_numpy(), sd)",
+        "standardized_change(curve[reward].to_numpy(), sd / sd)",
+        _CURVES,
+    ),
+    Mutant(
+        "the truth chooses by the proxy",
+        _SELECTION,
+        'selectors[TRUTH] = values["true_reward"]',
+        'selectors[TRUTH] = values["proxy_reward"]',
+        _CURVES,
     ),
     Mutant(
         "every run has the mean placebo", _SCORER, "values[placebos.get(checkpoint, every)]", "values[every]", _PLACEBO
