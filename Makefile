@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PIP_ARGS ?=
+JOBS ?=
 
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
@@ -25,10 +26,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pessimism.reporting.offline_plots
 	@touch $@
 
-reproduce: $(READY)  ## Check the parameters, run the whole pipeline, show where the report is and a summary
+reproduce: $(READY)  ## Check, run the whole pipeline, name its report, summarise; JOBS=N: stages at a time (default: cores)
 	$(BIN)/pessimism check
 	$(BIN)/pessimism prune
-	$(BIN)/dvc repro
+	$(BIN)/pessimism repro $(if $(JOBS),--jobs $(JOBS))
 	$(BIN)/pessimism summary
 
 summary: $(READY)  ## Show where the report is, the main numbers per beta, and the time each stage took

@@ -100,11 +100,14 @@ COMPUTES = """
 import os, sys
 os.chdir(sys.argv[1])
 sys.path.insert(0, "stages")
-import {script}
-import numpy, torch
+import pessimism
+import numpy
 matrix = numpy.ones((600, 600))
 assert (matrix @ matrix)[0, 0] == 600  # where numpy has threads, it has started them by now
-print(torch.get_num_threads(), len(os.listdir("/proc/self/task")), "bitsandbytes" in sys.modules)
+numpy_threads = len(os.listdir("/proc/self/task"))
+import {script}
+import torch
+print(torch.get_num_threads(), numpy_threads, "bitsandbytes" in sys.modules)
 """
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import warnings
-from importlib.abc import MetaPathFinder
 
 THREADS = 1
 """Of a process that computes on CPUs, whatever the machine: with another number, sums are added up in another order and
@@ -29,7 +28,7 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-class _HelpersWithoutBitsandbytes(MetaPathFinder):
+class _HelpersWithoutBitsandbytes:
     """Tells PEFT's helpers that there is no bitsandbytes, which they import for one function that is not used here.
 
     It takes as long to load as all of PEFT. Where a model is quantised, transformers imports it.

@@ -1,1 +1,1 @@
-"""The cells of a stage as jobs of a cluster or of this machine's GPUs."""
+"""Cells as jobs of a cluster or of this machine's GPUs, and stages side by side on this machine."""
