@@ -502,11 +502,9 @@ def test_the_page_gives_the_verdicts_of_the_metrics(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     claims = records.read_json(layout.CLAIMS)["claims"]
     assert html.index("Every verdict is in this world") < html.index("By the paper&#x27;s measure these runs support")
+    section = html[html.index('<section id="the-paper-s-claims">') :]
     sentence = claim_tables.verdict_sentence(claims, "per_seed").replace("'", "&#x27;")
     assert section.index(sentence) < section.index("<table>")
-    assert section.index(claim_tables.verdict_sentence(claims, "per_seed").replace("'", "&#x27;")) < section.index(
-        "<table>"
-    )
     supported = sum(
         claims[name][measure]["verdict"] == "supported"
         for name in claims
