@@ -18,7 +18,7 @@ from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.online import loop
+from pessimism.online import loop, rollout
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.rollout import ScoredRollouts, reward_summary, trained_response_ids
@@ -76,6 +76,64 @@ def test_the_placebo_is_the_proxy_run_with_no_movement(trained_world: Params) ->
     assert (placebo["kl_k3"] == 0).all()
     pd.testing.assert_frame_equal(placebo[placebo["step"] == 0], proxy[proxy["step"] == 0])
     assert not placebo.equals(proxy)
+
+
+def test_a_placebo_is_measured_as_the_loop_with_learning_rate_0_would(trained_world: Params) -> None:
+    """The same tokens, problems and rows; numbers up to the rounding of batches of other sizes."""
+    scale = dataclasses.replace(
+        trained_world.scale, policy=dataclasses.replace(trained_world.scale.policy, lora_dropout=0.2)
+    )
+    scale = dataclasses.replace(scale, online=dataclasses.replace(scale.online, heldout_every=2, micro_batch_size=4))
+    params = with_protocol(dataclasses.replace(trained_world, scale=scale), policy_dropout=True, reward_dropout=True)
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    placebo = make_run(params, "placebo", steps=5, measure_every=2)
+    looped = make_run(params, "proxy", steps=5, measure_every=2)
+    looped.hyperparameters = placebo.hyperparameters
+    rows, expected = finished(placebo), finished(looped)
+    exact = ["step", "prompt_set", "prompts", "true_reward", "tokens", "response_length", "finished_fraction"]
+    pd.testing.assert_frame_equal(rows[exact], expected[exact])
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-4, atol=1e-5)
+    assert (rows.loc[rows["prompt_set"] == "batch", "kl_k3"] > 0).all(), "dropout is that of the loop"
+    samples, expected_samples = pd.concat(placebo.samples), pd.concat(looped.samples)
+    pd.testing.assert_frame_equal(samples, expected_samples, rtol=1e-5, atol=1e-6)
+    texts = [[(row["step"], row["task_id"], row["response"]) for row in run.rollouts] for run in (placebo, looped)]
+    assert texts[0] == texts[1] and len(texts[0]) == 4 * 4
+
+
+def test_a_placebo_is_never_differentiated_and_drawn_twice(
+    trained_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the held-out problems, once for the batches of all steps."""
+    drawn, sample = [], rollout.sample_responses
+
+    def watched(model: object, tokenizer: object, prompts: list[str], *rest: object) -> Rollouts:
+        drawn.append(len(prompts))
+        return sample(model, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(rollout, "sample_responses", watched)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *_: pytest.fail("a placebo learns nothing"))
+    run = make_run(trained_world, "placebo")
+    run.train()
+    assert drawn == [len(run.heldout_tasks), 3 * 6]
+
+
+def test_held_out_problems_are_drawn_alike_at_every_step_and_batches_are_not(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET))
+
+    def texts(purpose: str, step: int) -> list[str]:
+        return run._roll_out(purpose, step, run.heldout_tasks).rollouts.texts
+
+    assert texts("heldout", 0) == texts("heldout", 2)
+    assert texts("batch", 0) != texts("batch", 2)
+    for arm, other in (("placebo", True), ("proxy", False)):
+        rewards = pd.concat(finished_samples(run.params, arm)).groupby("task_id")["proxy_reward"].nunique()
+        assert (rewards == 1).all() is np.bool_(other)
+
+
+def finished_samples(params: Params, arm: str) -> list[pd.DataFrame]:
+    run = make_run(params, arm)
+    run.train()
+    return run.samples
 
 
 def test_two_runs_are_equal_bit_for_bit(trained_world: Params) -> None:
@@ -159,16 +217,9 @@ def test_a_step_begins_without_a_gradient(trained_world: Params, monkeypatch: py
     assert len(steps) == 3 and not np.any(steps)
 
 
-def test_a_batch_holds_no_problem_twice(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, batches = make_run(with_protocol(trained_world, **QUIET), "placebo", batch_size=16, steps=2), []
-    update = run._update
-
-    def watched(step: int, tasks: pd.DataFrame, *rest: object) -> object:
-        batches.append(list(tasks["task_id"]))
-        return update(step, tasks, *rest)
-
-    monkeypatch.setattr(run, "_update", watched)
-    run.train()
+def test_a_batch_holds_no_problem_twice(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET), batch_size=16, steps=2)
+    batches = [list(tasks["task_id"]) for _, tasks in run._batches()]
     assert [sorted(batch) for batch in batches] == [sorted(run.training_tasks["task_id"])] * 2
     assert batches[0] != batches[1]
 
@@ -228,15 +279,9 @@ def test_a_checkpoint_without_strength_has_no_penalty_to_couple(trained_world: P
 def test_responses_to_one_prompt_follow_one_another(trained_world: Params) -> None:
     run = make_run(with_protocol(trained_world, **QUIET), steps=1)
     run.objective = dataclasses.replace(run.objective, samples_per_prompt=3)
-    seen: list[list[str]] = []
-
-    def update(step: int, tasks: pd.DataFrame, *_: object) -> dict[str, object]:
-        seen.append(list(tasks["task_id"]))
-        return {"step": step, "prompt_set": "batch"}
-
-    run._update = update  # type: ignore[method-assign]
-    run.train()
-    assert len(seen[0]) == 6 and seen[0] == [name for name in seen[0][::3] for _ in range(3)]
+    ((_, batch),) = run._batches()
+    seen = list(batch["task_id"])
+    assert len(seen) == 6 and seen == [name for name in seen[::3] for _ in range(3)]
 
 
 def test_response_log_probs_agree_with_float64_and_ignore_padding(trained_world: Params) -> None:

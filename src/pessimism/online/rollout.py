@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,21 @@ class ScoredRollouts:
         )
 
 
+@dataclass(frozen=True)
+class TaskBatch:
+    """Problems that are answered and scored together.
+
+    Attributes:
+        tasks: one row per response.
+        seeds: of the draws, one per row.
+        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
+    """
+
+    tasks: pd.DataFrame
+    seeds: Sequence[int]
+    reward_dropout_seed: int | None = None
+
+
 def roll_out(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -71,27 +87,45 @@ def roll_out(
     tasks: pd.DataFrame,
     params: Params,
     seeds: Sequence[int],
-    reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
-    """Sample a response to every problem and score it: ensemble (Eq. 13) and the task's verdicts.
+    """Sample a response to every problem and score it, with dropout off.
 
     Args:
         seeds: one per problem.
-        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
+    (scored,) = roll_out_batches(model, tokenizer, ensemble, [TaskBatch(tasks, seeds)], params)
+    return scored
+
+
+def roll_out_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ensemble: RewardEnsemble,
+    batches: Sequence[TaskBatch],
+    params: Params,
+) -> list[ScoredRollouts]:
+    """Sample the responses of all batches together, and score each batch: ensemble (Eq. 13) and the task's verdicts."""
     task = find_task(params.scale.tasks.kind)
-    prompts = [task.pose(question) for question in tasks["question"]]
-    rollouts = sample_responses(model, tokenizer, prompts, params, seeds)
-    scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
-    return ScoredRollouts(
-        task_ids=list(tasks["task_id"]),
-        prompts=prompts,
-        rollouts=rollouts,
-        proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
-        ensemble_std=disagreement(scores_K_B),
-        true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
-        runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
-    )
+    prompts = [[task.pose(question) for question in batch.tasks["question"]] for batch in batches]
+    seeds = [seed for batch in batches for seed in batch.seeds]
+    drawn = sample_responses(model, tokenizer, [prompt for posed in prompts for prompt in posed], params, seeds)
+    scored, start = [], 0
+    for batch, posed in zip(batches, prompts, strict=True):
+        rollouts = drawn.rows(start, start + len(posed))
+        start += len(posed)
+        scores_K_B = ensemble.score(posed, rollouts.texts, batch.reward_dropout_seed)
+        scored.append(
+            ScoredRollouts(
+                task_ids=list(batch.tasks["task_id"]),
+                prompts=posed,
+                rollouts=rollouts,
+                proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
+                ensemble_std=disagreement(scores_K_B),
+                true_rewards=task.judge(rollouts.texts, list(batch.tasks["answer"])),
+                runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
+            )
+        )
+    return scored
 
 
 def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
@@ -126,6 +160,21 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
             "response_tokens": scored.response_tokens,
         }
     )
+
+
+def shown_rollouts(scored: ScoredRollouts, tasks: pd.DataFrame, count: int) -> list[dict[str, Any]]:
+    """The first ``count`` responses with their rewards, to be read; ``tasks`` are the problems they answer."""
+    return [
+        {
+            "task_id": scored.task_ids[index],
+            "prompt": scored.prompts[index],
+            "response": scored.rollouts.texts[index],
+            "answer": tasks["answer"].iloc[index],
+            "proxy_reward": float(scored.proxy_reward[index]),
+            **{column: float(rewards[index]) for column, rewards in scored.true_rewards.items()},
+        }
+        for index in range(min(count, len(scored.task_ids)))
+    ]
 
 
 def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:

@@ -95,13 +95,50 @@ MUTANTS = (
         _tests("every_share_has_masks_of_reward_dropout_of_its_own"),
     ),
     Mutant(
+        "held-out draws are new at every step",
+        _LOOP,
+        "(purpose, *self._stream) if purpose == HELDOUT else (purpose",
+        "(purpose",
+        _tests("held_out_problems_are_drawn_alike_at_every_step_and_batches_are_not"),
+    ),
+    Mutant(
+        "training batches are drawn alike at every step",
+        _LOOP,
+        "if purpose == HELDOUT else (purpose, *self._stream, step)",
+        "if purpose == HELDOUT else (purpose, *self._stream)",
+        _tests("held_out_problems_are_drawn_alike_at_every_step_and_batches_are_not"),
+    ),
+    Mutant(
+        "a placebo goes through the loop",
+        _LOOP,
+        "        if self._arm.is_placebo:\n",
+        "        if False:\n",
+        _tests("a_placebo_is_never_differentiated_and_drawn_twice"),
+    ),
+    Mutant(
+        "a placebo's evaluations stand at other places than the loop's",
+        _LOOP,
+        '        self.rows.sort(key=lambda row: row["step"])',
+        "        pass",
+        _tests("a_placebo_is_measured_as_the_loop_with_learning_rate_0_would"),
+    ),
+    Mutant(
+        "a part of a placebo weighs as a whole batch",
+        _UPDATE,
+        "kappa).item() * len(advantages) / len(advantages_B)",
+        "kappa).item()",
+        _tests("a_placebo_is_measured_as_the_loop_with_learning_rate_0_would"),
+    ),
+    Mutant(
         "a part weighs as a whole batch",
         _UPDATE,
         "part_loss * (len(advantages) / len(advantages_B))",
         "part_loss * 1",
         _GRADIENTS,
     ),
-    Mutant("every part takes the first advantages", _UPDATE, "        start += len(advantages)\n", "", _GRADIENTS),
+    Mutant(
+        "parts take the advantages of others", _UPDATE, "mine.stop].split(", "mine.stop].flip(0).split(", _GRADIENTS
+    ),
     Mutant(
         "the second pass has other dropout",
         _UPDATE,

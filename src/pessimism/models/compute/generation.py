@@ -106,6 +106,11 @@ class Rollouts:
     texts: list[str]
     finished: list[bool]
 
+    def rows(self, start: int, stop: int) -> Rollouts:
+        """The rollouts from ``start`` up to ``stop``."""
+        kept = (values[start:stop] for values in (self.prompt_ids, self.response_ids, self.texts, self.finished))
+        return Rollouts(*kept)
+
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end a response: the tokenizer's EOS, which training appends, and those of the generation config."""
