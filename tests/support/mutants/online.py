@@ -5,6 +5,7 @@ from support.mutants.mutant import Mutant
 _ROLLOUT = "online/rollout.py"
 _LOOP = "online/loop.py"
 _UPDATE = "online/update.py"
+_LAST_TOKEN = "models/compute/last_token.py"
 
 
 def _tests(*names: str) -> tuple[str, ...]:
@@ -16,6 +17,20 @@ _SUMMARY = _tests("a_summary_of_a_batch_by_hand")
 _CLIPPED = _tests("a_gradient_is_clipped_to_its_largest_norm")
 
 MUTANTS = (
+    Mutant(
+        "the last layer is computed at the last column",
+        _LAST_TOKEN,
+        "(columns_T * (input_ids != pad_id)).argmax(dim=1)",
+        "torch.full_like(input_ids[:, 0], -1)",
+        ("test_last_token.py::test_scores_are_those_of_the_plain_pass",),
+    ),
+    Mutant(
+        "the whole last layer is computed",
+        _LAST_TOKEN,
+        "if name in BEHIND_ATTENTION]",
+        "if False]",
+        ("test_last_token.py::test_what_follows_the_last_attention_sees_one_token_of_each_row",),
+    ),
     Mutant(
         "no clipping",
         _LOOP,

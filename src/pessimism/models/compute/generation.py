@@ -108,8 +108,8 @@ class Rollouts:
 
     def rows(self, start: int, stop: int) -> Rollouts:
         """The rollouts from ``start`` up to ``stop``."""
-        kept = (values[start:stop] for values in (self.prompt_ids, self.response_ids, self.texts, self.finished))
-        return Rollouts(*kept)
+        kept = slice(start, stop)
+        return Rollouts(self.prompt_ids[kept], self.response_ids[kept], self.texts[kept], self.finished[kept])
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,0 +1,124 @@
+"""What the random streams of the held-out evaluations do to the noise of an area: the numbers of docs/decisions.md.
+
+    python -m benchmarks.heldout_draws p20-s0-proxy p80-s0-proxy
+
+Runs each online cell of a finished offline phase, keeps the policy of every evaluation, and draws the held-out answers
+of all of them on the same SETS sets of streams. The covariance of the policies over sets, problem by problem, gives the
+variance of the signed controlled area under any plan of streams, for these problems and for new ones.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from pessimism.experiment import layout, records, rng
+from pessimism.experiment.cells import OnlineCell
+from pessimism.experiment.params import Params, load_params
+from pessimism.models.adapters import attach, trainable_parameters, use_adapter
+from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.online.hyperparameters import online_hyperparameters
+from pessimism.online.loop import OnlineRun, load_training_tasks
+from pessimism.online.objective import find_objective
+from pessimism.online.rollout import roll_out
+from pessimism.online.update import POLICY, REFERENCE
+from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.scoring.runs import BaseRewards
+
+SETS = 8
+
+
+class KeptRun(OnlineRun):
+    """A run that draws its evaluations on SETS sets of streams, and writes nothing down."""
+
+    gap_T_M_N: list[list[np.ndarray]]
+
+    def _evaluate_heldout(self, *steps: int) -> None:
+        unit = BaseRewards.of(records.read_table(layout.BASE_SAMPLES)).unit
+        sets = []
+        for place in range(SETS):
+            seeds = rng.row_seeds(self.params.root_seed, "heldout-draws", place, rows=len(self.heldout_tasks))
+            with use_adapter(self.model, POLICY):
+                scored = roll_out(self.model, self.tokenizer, self.ensemble, self.heldout_tasks, self.params, seeds)
+            sets.append(scored.proxy_reward / unit.proxy_sd - scored.true_reward / unit.true_sd)
+        self.gap_T_M_N.append(sets)
+
+
+def load(params: Params, cell: OnlineCell) -> KeptRun:
+    """The run as stages/adapt_online.py makes it."""
+    checkpoint = layout.dpo_adapter(cell.dpo)
+    model = attach(load_policy_base(params), {REFERENCE: checkpoint, POLICY: checkpoint}, trainable=POLICY)
+    run = KeptRun(
+        params=params,
+        cell=cell,
+        beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
+        model=model,
+        tokenizer=load_tokenizer(params, "policy"),
+        ensemble=RewardEnsemble.load(params),
+        training_tasks=load_training_tasks(params),
+        heldout_tasks=records.read_table(layout.tasks("heldout")),
+        hyperparameters=online_hyperparameters(
+            params.scale,
+            params.arm(cell.arm),
+            parameters=records.read_json(layout.base_record("policy"))["parameters"],
+            trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
+            test_problems=len(records.read_table(layout.tasks("test"))),
+        ),
+        objective=find_objective(params.online.objective),
+    )
+    run.gap_T_M_N = []
+    return run
+
+
+def variances(gap_T_M_N: np.ndarray, weight_T: np.ndarray) -> dict[str, float]:
+    """Variance of a signed area from single answers, by plan of streams, and from the problems.
+
+    Args:
+        gap_T_M_N: proxy minus true reward in base sd, by evaluation (of one run, or of two after one another), set of
+            streams and problem.
+        weight_T: what each evaluation's mean counts in the area; they sum to 0, as step 0 is taken from all others.
+    """
+    problems = gap_T_M_N.shape[2]
+    centred = gap_T_M_N - gap_T_M_N.mean(axis=1, keepdims=True)
+    covariance_T_T = np.einsum("imn,jmn->ij", centred, centred) / (gap_T_M_N.shape[1] - 1) / problems**2
+    own, starts = np.diag(covariance_T_T), np.flatnonzero(weight_T < 0)
+    paired = 0.0
+    for first, last in zip(starts, [*starts[1:], len(weight_T)], strict=True):
+        later = np.arange(first + 1, last)
+        differences = own[later] + own[first] - 2 * covariance_T_T[first, later]
+        paired += float(weight_T[later] ** 2 @ differences)
+    common = float(weight_T @ covariance_T_T @ weight_T)
+    area_N = weight_T @ gap_T_M_N.mean(axis=1)
+    return {
+        "new draws at every step, own start": float(weight_T**2 @ own),
+        "new draws at every step, above the placebo's on the same": paired,
+        "the same draws at all steps": common,
+        "problems": float(area_N.var(ddof=1)) / problems - common / gap_T_M_N.shape[1],
+    }
+
+
+def main(keys: list[str]) -> None:
+    params, gaps, weights = load_params(), [], []
+    for key in keys:
+        label, seed, arm = key.split("-")
+        run = load(params, OnlineCell(label, int(seed[1:]), arm))
+        run.train()
+        gaps.append(np.array(run.gap_T_M_N))
+        steps_T = np.array(run._evaluated_steps, dtype=float)
+        weight_T = np.gradient(steps_T) * np.where(np.isin(steps_T, steps_T[[0, -1]]), 0.5, 1.0)
+        weight_T[0] -= steps_T[-1]
+        weights.append(weight_T)
+        correlation = np.corrcoef((gaps[-1] - gaps[-1].mean(axis=1, keepdims=True)).reshape(len(steps_T), -1))
+        print(key, "correlation of an answer's gap between evaluations", correlation.round(2).tolist())
+        print(key, "area", round(float(weight_T @ gaps[-1].mean(axis=(1, 2))), 2), variances(gaps[-1], weight_T))
+    if len(keys) == 2:
+        both = variances(np.concatenate(gaps), np.concatenate([weights[0], -weights[1]]))
+        print("difference of the two, the same draws", both["the same draws at all steps"], "problems", both["problems"])
+    np.savez("heldout_draws.npz", *gaps)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1:])
