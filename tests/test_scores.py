@@ -149,6 +149,8 @@ def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None
     for onset in ("onset_step", "controlled_onset_step"):
         assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
         assert cells.loc[(cells["arm"] == "proxy") & (cells["label"] == "p80"), onset].notna().all()
+    area, low, high = (cells[f"controlled_signed_augc{end}"] for end in ("", "_low", "_high"))
+    assert ((low < area) & (area < high)).all()
     late = cells[cells["controlled_onset_step"].notna()]
     assert (late["controlled_onset_low"] <= late["controlled_onset_step"].astype(float)).all()
     assert (late["controlled_onset_step"].astype(float) <= late["controlled_onset_high"]).all()

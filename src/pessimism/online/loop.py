@@ -106,8 +106,7 @@ class OnlineRun:
     def _measure_placebo(self) -> None:
         """Fill ``rows``, ``samples`` and ``rollouts`` as a run with learning rate 0 would, without a gradient.
 
-        Every evaluation on the held-out problems is the first one again: same policy, same draws. The batches of all
-        measured steps are drawn together.
+        The policy is the same at every step, so that the evaluations of all steps are drawn together, and the batches.
         """
         self._evaluate_heldout(*self._evaluated_steps)
         batches = {step: tasks for step, tasks in self._batches() if self._is_measured(step)}
@@ -144,15 +143,14 @@ class OnlineRun:
     def _roll_out_all(self, purpose: str, tasks: Mapping[int, pd.DataFrame]) -> list[ScoredRollouts]:
         """Sample and score the batches of some steps; all of them are sampled together.
 
-        The draws of a held-out problem are the same at every step of a run, so that what differs between two
-        evaluations is the policy. Those of training batches are new at every step. Reward dropout, where the protocol
-        keeps it, is for training batches alone.
+        Draws are new at every step, so that their noise averages out over a run. The arms of a checkpoint meet the same
+        ones, so that it cancels against the placebo's. Reward dropout, where the protocol keeps it, is for training
+        batches alone.
         """
         root_seed, batches = self.params.root_seed, []
         for step, posed in tasks.items():
             mine = sharing.share(len(posed))
-            draws = (purpose, *self._stream) if purpose == HELDOUT else (purpose, *self._stream, step)
-            seeds = rng.row_seeds(root_seed, *draws, rows=len(posed))
+            seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(posed))
             dropout_seed = None
             if self.params.protocol.reward_dropout and purpose == BATCH:
                 # Shares have masks of their own; that of the first row has those of the whole batch.
@@ -259,17 +257,17 @@ class OnlineRun:
         Args:
             steps: several where the policy does not change in between.
         """
-        scored = self._roll_out(HELDOUT, steps[0], self.heldout_tasks)
-        mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
-        batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
-        compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
-        summary, divergence = reward_summary(scored), compared.means()
-        self._check_finite(HELDOUT, steps[0], summary, _REWARD_CAUSE)
-        self._check_finite(HELDOUT, steps[0], divergence, _POLICY_CAUSE)
-        shown = shown_rollouts(scored, self.heldout_tasks, ROLLOUTS_KEPT)
-        for step in steps:
+        evaluations = self._roll_out_all(HELDOUT, dict.fromkeys(steps, self.heldout_tasks))
+        for step, scored in zip(steps, evaluations, strict=True):
+            mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
+            batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
+            compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
+            summary, divergence = reward_summary(scored), compared.means()
+            self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
+            self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
             self.rows.append({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
             self.samples.append(sample_table(scored).assign(step=step))
+            shown = shown_rollouts(scored, self.heldout_tasks, ROLLOUTS_KEPT)
             self.rollouts += [{"step": step, **rollout} for rollout in shown]
 
 
