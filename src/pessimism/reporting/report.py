@@ -41,7 +41,7 @@ def _draw_figures(results: Results) -> None:
         "figure_5_power_law": lambda: figures.power_law_figure(cells, results.power_law_curve, results.power_law, arms),
         "figure_6_representation": lambda: figures.representation_figure(primary, results.arm),
         "conservatism": lambda: evidence_figures.conservatism_figure(primary),
-        "disagreement": lambda: evidence_figures.calibration_figure(results.disagreement, arms),
+        "disagreement": lambda: evidence_figures.calibration_figure(results.disagreement, results.heldout, arms),
         "beta_grid": lambda: evidence_figures.beta_grid_figure(results.log_ratios, cells),
     }
     for name, draw in drawings.items():

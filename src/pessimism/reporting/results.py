@@ -62,11 +62,12 @@ def read_results(params: Params) -> Results:
         DataError: a file, a column or a cell of the design is missing.
     """
     runs = ["label", "beta", "seed", "arm", "step"]
+    evaluated = ["proxy_reward", "proxy_reward_sd", "true_reward", "controlled_gap", "proxy_true_correlation"]
     return Results(
         params=params,
         cells=scores.read_cells(params),
         gaps=records.read_table(layout.GOODHART_GAP, [*runs, "goodhart_gap"]),
-        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, "proxy_reward", "true_reward", "controlled_gap"]),
+        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, *evaluated]),
         disagreement=records.read_table(layout.DISAGREEMENT, [*runs, "auroc"]),
         log_ratios=records.read_table(layout.LOG_RATIOS, ["precision", "quantile", "delta"]),
         power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),
