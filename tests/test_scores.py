@@ -137,10 +137,8 @@ def test_proxy_and_truth_are_correlated_over_the_problems_of_every_evaluation(fi
     table = scores.heldout_table(measurements).set_index(["label", "arm"])["proxy_true_correlation"]
     samples = measurements.runs[OnlineCell("p50", 0, "proxy")].samples
     expected = [rows["proxy_reward"].corr(rows["true_reward"].astype(float)) for _, rows in samples.groupby("step")]
-    assert (
-        table.sort_index().loc[("p50", "proxy")].to_numpy() == pytest.approx(expected)
-        and max(map(abs, expected)) > 0.01
-    )
+    assert table.sort_index().loc[("p50", "proxy")].to_numpy() == pytest.approx(expected)
+    assert max(map(abs, expected)) > 0.01
 
 
 def test_a_reward_that_does_not_vary_is_correlated_with_nothing() -> None:
