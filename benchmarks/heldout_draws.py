@@ -76,47 +76,49 @@ def variances(gap_T_M_N: np.ndarray, weight_T: np.ndarray) -> dict[str, float]:
     """Variance of a signed area from single answers, by plan of streams, and from the problems.
 
     Args:
-        gap_T_M_N: proxy minus true reward in base sd, by evaluation (of one run, or of two after one another), set of
-            streams and problem.
-        weight_T: what each evaluation's mean counts in the area; they sum to 0, as step 0 is taken from all others.
+        gap_T_M_N: proxy minus true reward in base sd, by evaluation, set of streams and problem.
+        weight_T: :func:`area_weights`.
     """
     problems = gap_T_M_N.shape[2]
     centred = gap_T_M_N - gap_T_M_N.mean(axis=1, keepdims=True)
     covariance_T_T = np.einsum("imn,jmn->ij", centred, centred) / (gap_T_M_N.shape[1] - 1) / problems**2
-    own, starts = np.diag(covariance_T_T), np.flatnonzero(weight_T < 0)
-    paired = 0.0
-    for first, last in zip(starts, [*starts[1:], len(weight_T)], strict=True):
-        later = np.arange(first + 1, last)
-        differences = own[later] + own[first] - 2 * covariance_T_T[first, later]
-        paired += float(weight_T[later] ** 2 @ differences)
+    own = np.diag(covariance_T_T)
+    from_start = own + own[0] - 2 * covariance_T_T[0]
     common = float(weight_T @ covariance_T_T @ weight_T)
     area_N = weight_T @ gap_T_M_N.mean(axis=1)
     return {
         "new draws at every step, own start": float(weight_T**2 @ own),
-        "new draws at every step, above the placebo's on the same": paired,
+        "new draws at every step, above the placebo's on the same": float(weight_T**2 @ from_start),
         "the same draws at all steps": common,
+        "new draws at every step, a start without noise": float(weight_T[1:] ** 2 @ own[1:]),
         "problems": float(area_N.var(ddof=1)) / problems - common / gap_T_M_N.shape[1],
     }
 
 
+def area_weights(steps_T: np.ndarray) -> np.ndarray:
+    """(T,) what the mean of each evaluation counts in the signed area of the change since the first."""
+    halves = np.diff(steps_T) / 2
+    weight_T = np.append(halves, 0) + np.append(0, halves)
+    weight_T[0] -= steps_T[-1] - steps_T[0]
+    return weight_T
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}
+
+
 def main(keys: list[str]) -> None:
-    params, gaps, weights = load_params(), [], []
+    params = load_params()
+    gaps: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
     for key in keys:
         label, seed, arm = key.split("-")
         run = load(params, OnlineCell(label, int(seed[1:]), arm))
         run.train()
         gaps.append(np.array(run.gap_T_M_N))
-        steps_T = np.array(run._evaluated_steps, dtype=float)
-        weight_T = np.gradient(steps_T) * np.where(np.isin(steps_T, steps_T[[0, -1]]), 0.5, 1.0)
-        weight_T[0] -= steps_T[-1]
-        weights.append(weight_T)
-        correlation = np.corrcoef((gaps[-1] - gaps[-1].mean(axis=1, keepdims=True)).reshape(len(steps_T), -1))
-        print(key, "correlation of an answer's gap between evaluations", correlation.round(2).tolist())
-        print(key, "area", round(float(weight_T @ gaps[-1].mean(axis=(1, 2))), 2), variances(gaps[-1], weight_T))
-    if len(keys) == 2:
-        both = variances(np.concatenate(gaps), np.concatenate([weights[0], -weights[1]]))
-        print("difference of the two, the same draws", both["the same draws at all steps"], "problems", both["problems"])
-    np.savez("heldout_draws.npz", *gaps)
+        weights.append(area_weights(np.array(run._evaluated_steps, dtype=float)))
+        area = float(weights[-1] @ gaps[-1].mean(axis=(1, 2)))
+        print(f"{key}: area {area:.2f}; variance of it from", rounded(variances(gaps[-1], weights[-1])))
 
 
 if __name__ == "__main__":
