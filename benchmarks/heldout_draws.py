@@ -119,6 +119,8 @@ def main(keys: list[str]) -> None:
         weights.append(area_weights(np.array(run._evaluated_steps, dtype=float)))
         area = float(weights[-1] @ gaps[-1].mean(axis=(1, 2)))
         print(f"{key}: area {area:.2f}; variance of it from", rounded(variances(gaps[-1], weights[-1])))
+    if len(keys) == 2:
+        print("difference of the two:", rounded(variances(gaps[0] - gaps[1], weights[0])))
 
 
 if __name__ == "__main__":
