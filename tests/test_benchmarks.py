@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import arms, rows, worlds
+from benchmarks import arms, heldout_draws, rows, worlds
 from benchmarks.counters import counting, mark_head
 from benchmarks.preferences import GROWTH, Laps
 from pessimism.data.prompts import EncodedPair
@@ -50,6 +51,19 @@ def test_ratios_and_growth() -> None:
     assert arms.ratios(seconds, "ours", "N") == [0.25, 0.5]
     assert arms.speedups(seconds, "ours", "N") == [4.0, 2.0]
     assert arms.growth({1: 5.0, 2: 7.0, 3: 9.0, 6: 15.0}) == pytest.approx(2.0)
+
+
+def test_the_noise_of_an_area_by_hand() -> None:
+    """Each evaluation's noise is that of all and one of its own; their variances are 4 and 1, over 500 problems."""
+    random = np.random.default_rng(0)
+    gap_T_M_N = 2 * random.normal(size=(1, 60, 500)) + random.normal(size=(3, 60, 500))
+    weight_T = heldout_draws.area_weights(np.array([0.0, 6.0, 8.0]))
+    assert weight_T.tolist() == [-5.0, 4.0, 1.0]
+    found = {plan: 500 * value for plan, value in heldout_draws.variances(gap_T_M_N, weight_T).items()}
+    assert found["new draws at every step, own start"] == pytest.approx((25 + 16 + 1) * 5, rel=0.05)
+    assert found["new draws at every step, above the placebo's on the same"] == pytest.approx((16 + 1) * 2, rel=0.05)
+    assert found["the same draws at all steps"] == pytest.approx(25 + 16 + 1, rel=0.05)
+    assert found["new draws at every step, a start without noise"] == pytest.approx((16 + 1) * 5, rel=0.05)
 
 
 def test_the_reference_is_paid_once() -> None:

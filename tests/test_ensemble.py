@@ -1,5 +1,6 @@
 """The reward ensemble: aggregation by hand, members that survive the disk, scores that depend on the text alone."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -285,6 +286,13 @@ def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
         alone = RewardEnsemble.load_raw(dataclasses.replace(members, ensemble_members=(member,)), 0)
         assert (alone.score(prompts, responses)[0] == both[row]).all()
     assert (both[0] != both[1]).all()
+
+
+def test_scores_are_those_of_the_whole_last_layer(members: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    ensemble = RewardEnsemble.load_raw(members)
+    found = ensemble.score(*texts())
+    monkeypatch.setattr("pessimism.reward.ensemble.last_layer_where_read", lambda *_: contextlib.nullcontext())
+    assert ensemble.score(*texts()) == pytest.approx(found, abs=1e-5)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from pessimism.measures.goodhart import (
     overoptimization,
     paper_gap,
     signed_augc,
+    signed_augc_interval,
     signed_augc_over_kl,
     smoothed_sd,
     true_regret,
@@ -236,6 +237,25 @@ def test_problems_are_resampled_together() -> None:
     proxy_T_N = level_N + np.array([[0.0], [1.0], [2.0]])
     onset = onset_interval(np.array([0, 5, 9]), proxy_T_N, np.tile(level_N, (3, 1)), 1.0, 1.0, 1.5)
     assert onset == (9.0, 9.0)
+
+
+def test_the_interval_of_an_area_is_that_of_the_mean_of_the_problems_areas() -> None:
+    """An area is linear in the problems: 1.96 standard errors of theirs, within the noise of 2,000 resamples."""
+    proxy_T_N, true_T_N = heldout_run(0, rise=0.2, prompts=400)
+    steps_T = np.array([0, 10, 20, 30, 45, 50])
+    low, high = signed_augc_interval(steps_T, proxy_T_N, true_T_N, 2.0, 0.5)
+    gaps = zip(proxy_T_N.T, true_T_N.T, strict=True)
+    area_N = np.array([signed_augc(steps_T, controlled_gap(proxy, true, 2.0, 0.5)) for proxy, true in gaps])
+    error = area_N.std() / np.sqrt(len(area_N))
+    assert (low + high) / 2 == pytest.approx(area_N.mean(), abs=0.15 * error)
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.08)
+
+
+def test_an_area_has_no_spread_where_every_problem_has_the_same() -> None:
+    level_N = np.random.default_rng(0).normal(scale=100.0, size=30)
+    proxy_T_N = level_N + np.array([[0.0], [1.0], [2.0]])
+    found = signed_augc_interval(np.array([0, 5, 9]), proxy_T_N, np.tile(level_N, (3, 1)), 1.0, 1.0)
+    assert found == pytest.approx((8.5, 8.5))  # 5 x 1/2 + 4 x 3/2
 
 
 def test_regret_by_hand() -> None:

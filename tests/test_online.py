@@ -18,7 +18,7 @@ from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.online import loop
+from pessimism.online import loop, rollout
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.rollout import ScoredRollouts, reward_summary, trained_response_ids
@@ -76,6 +76,57 @@ def test_the_placebo_is_the_proxy_run_with_no_movement(trained_world: Params) ->
     assert (placebo["kl_k3"] == 0).all()
     pd.testing.assert_frame_equal(placebo[placebo["step"] == 0], proxy[proxy["step"] == 0])
     assert not placebo.equals(proxy)
+
+
+def test_a_placebo_is_measured_as_the_loop_with_learning_rate_0_would(trained_world: Params) -> None:
+    """The same tokens, problems and rows; numbers up to the rounding of batches of other sizes."""
+    scale = dataclasses.replace(
+        trained_world.scale, policy=dataclasses.replace(trained_world.scale.policy, lora_dropout=0.2)
+    )
+    scale = dataclasses.replace(scale, online=dataclasses.replace(scale.online, heldout_every=2, micro_batch_size=4))
+    params = with_protocol(dataclasses.replace(trained_world, scale=scale), policy_dropout=True, reward_dropout=True)
+    random_adapter(load_policy_base(params), params, "CAUSAL_LM", Path("models/dpo/checkpoint"), "dpo")
+    placebo = make_run(params, "placebo", steps=5, measure_every=2)
+    looped = make_run(params, "proxy", steps=5, measure_every=2)
+    looped.hyperparameters = placebo.hyperparameters
+    rows, expected = finished(placebo), finished(looped)
+    exact = ["step", "prompt_set", "prompts", "true_reward", "tokens", "response_length", "finished_fraction"]
+    pd.testing.assert_frame_equal(rows[exact], expected[exact])
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-4, atol=1e-5)
+    assert (rows.loc[rows["prompt_set"] == "batch", "kl_k3"] > 0).all(), "dropout is that of the loop"
+    samples, expected_samples = pd.concat(placebo.samples), pd.concat(looped.samples)
+    pd.testing.assert_frame_equal(samples, expected_samples, rtol=1e-5, atol=1e-6)
+    texts = [[(row["step"], row["task_id"], row["response"]) for row in run.rollouts] for run in (placebo, looped)]
+    assert texts[0] == texts[1] and len(texts[0]) == 4 * 4
+
+
+def test_a_placebo_is_never_differentiated_and_drawn_twice(
+    trained_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the evaluations of all steps, once for their batches."""
+    drawn, sample = [], rollout.sample_responses
+
+    def watched(model: object, tokenizer: object, prompts: list[str], *rest: object) -> Rollouts:
+        drawn.append(len(prompts))
+        return sample(model, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr(rollout, "sample_responses", watched)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *_: pytest.fail("a placebo learns nothing"))
+    run = make_run(trained_world, "placebo")
+    run.train()
+    assert drawn == [2 * len(run.heldout_tasks), 3 * 6]
+
+
+def test_arms_meet_the_same_draws_at_a_step_and_others_at_the_next(trained_world: Params) -> None:
+    """So a placebo's noise is that of the run beside it, and the steps' noises average out."""
+    params = with_protocol(trained_world, **QUIET)
+
+    def texts(arm: str, purpose: str, step: int) -> list[str]:
+        run = make_run(params, arm)
+        return run._roll_out(purpose, step, run.heldout_tasks).rollouts.texts
+
+    for purpose in ("heldout", "batch"):
+        assert texts("proxy", purpose, 2) == texts("placebo", purpose, 2) != texts("placebo", purpose, 0)
 
 
 def test_two_runs_are_equal_bit_for_bit(trained_world: Params) -> None:
@@ -162,16 +213,9 @@ def test_a_step_begins_without_a_gradient(trained_world: Params, monkeypatch: py
     assert len(steps) == 3 and not np.any(steps)
 
 
-def test_a_batch_holds_no_problem_twice(trained_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, batches = make_run(with_protocol(trained_world, **QUIET), "placebo", batch_size=16, steps=2), []
-    update = run._update
-
-    def watched(step: int, tasks: pd.DataFrame, *rest: object) -> object:
-        batches.append(list(tasks["task_id"]))
-        return update(step, tasks, *rest)
-
-    monkeypatch.setattr(run, "_update", watched)
-    run.train()
+def test_a_batch_holds_no_problem_twice(trained_world: Params) -> None:
+    run = make_run(with_protocol(trained_world, **QUIET), batch_size=16, steps=2)
+    batches = [list(tasks["task_id"]) for _, tasks in run._batches()]
     assert [sorted(batch) for batch in batches] == [sorted(run.training_tasks["task_id"])] * 2
     assert batches[0] != batches[1]
 
@@ -250,15 +294,9 @@ def test_a_checkpoint_without_strength_has_no_penalty_to_couple(trained_world: P
 def test_responses_to_one_prompt_follow_one_another(trained_world: Params) -> None:
     run = make_run(with_protocol(trained_world, **QUIET), steps=1)
     run.objective = dataclasses.replace(run.objective, samples_per_prompt=3)
-    seen: list[list[str]] = []
-
-    def update(step: int, tasks: pd.DataFrame, *_: object) -> dict[str, object]:
-        seen.append(list(tasks["task_id"]))
-        return {"step": step, "prompt_set": "batch"}
-
-    run._update = update  # type: ignore[method-assign]
-    run.train()
-    assert len(seen[0]) == 6 and seen[0] == [name for name in seen[0][::3] for _ in range(3)]
+    ((_, batch),) = run._batches()
+    seen = list(batch["task_id"])
+    assert len(seen) == 6 and seen == [name for name in seen[::3] for _ in range(3)]
 
 
 def test_response_log_probs_agree_with_float64_and_ignore_padding(trained_world: Params) -> None:

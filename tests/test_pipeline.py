@@ -292,7 +292,7 @@ def test_a_cell_depends_on_nothing_that_changes_with_another_seed(stage: str) ->
     assert whole.isdisjoint(BODIES[stage]["deps"])
     assert "seeds" not in (param_keys(stage, "params.yaml") or set())
     keys = param_keys(stage, str(layout.REWARD_MEMBERS_RECORD))
-    assert keys == ({"s${item.seed}"} if STAGES[stage].script == "adapt_online" else set())
+    assert keys == ({"s${item.seed}"} if STAGES[stage].script in ("adapt_online", "select_best_of_n") else set())
 
 
 def test_the_grid_key_of_a_cell_is_the_only_one_it_tracks() -> None:

@@ -43,9 +43,9 @@ from pessimism.reporting import (
     sections,
     tables,
 )
-from pessimism.reporting.curves import Arms
+from pessimism.reporting.curves import GREY, Arms
 from pessimism.reporting.results import read_results
-from pessimism.reporting.tables import Entry, Table, number
+from pessimism.reporting.tables import Entry, Table, bounds, number
 from pessimism.scoring import columns
 from pessimism.scoring.scores import beta_label
 from support.repository import CHECKOUT
@@ -96,6 +96,27 @@ def test_every_figure_is_written_and_embedded(default: Path) -> None:
         [f"{name}.png" for name in FIGURES] + ["index.html"]
     )
     assert html.count('<img src="data:image/png;base64,') == len(FIGURES)
+
+
+def test_what_the_ensemble_knows_is_drawn_in_three_rows_of_betas(default: Path) -> None:
+    results = read_results(load_params())
+    panels = evidence_figures.calibration_figure(results.disagreement, results.heldout, results.arms).axes
+    labels = [axes.get_ylabel() for axes in panels if axes.get_ylabel()]
+    assert labels == ["AUROC for a wrong answer", "proxy-true Pearson r", "sd of the proxy"] and len(panels) == 9
+    means = [line for line in panels[3].lines if line.get_linewidth() == 2.1 and line.get_color() != GREY]
+    drawn = means[-1].get_ydata()  # the primary arm's, over the others
+    heldout = results.heldout[(results.heldout["arm"] == results.arm) & (results.heldout["label"] == "p20")]
+    assert drawn == pytest.approx(heldout.groupby("step")["proxy_true_correlation"].mean().to_numpy())
+
+
+def test_every_run_shows_the_interval_of_its_signed_area(default: Path) -> None:
+    results = read_results(load_params())
+    table = measure_tables.more_of_the_controlled_measure(results.cells, results.arms)
+    runs = results.cells[(results.cells["label"] == "p20") & (results.cells["arm"] == results.arm)]
+    (row,) = [row for row in table.rows if row[0].main.endswith("(p20)") and row[1].main == results.arm]
+    _, *intervals = row[table.headers.index("signed AUGC")].small.split("\n")
+    ends = runs[["controlled_signed_augc_low", "controlled_signed_augc_high"]].to_numpy()
+    assert intervals == [bounds(pair) for pair in ends] and len(intervals) == 3
 
 
 def test_the_effect_that_is_pooled_over_worlds_is_that_of_the_primary_claim(default: Path) -> None:

@@ -23,6 +23,7 @@ from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.heldout_columns import EXCESS_COLUMNS
 from pessimism.scoring.measures import CONTROLLED, PAPER
 from pessimism.scoring.runs import BaseRewards, Measurements, read_measurements, read_runs
+from pessimism.scoring.step_columns import proxy_true_correlation
 from pessimism.scoring.variance import variance_record
 from support.repository import CHECKOUT
 from support.synthetic_project import Invented, run, write_project, write_run
@@ -131,6 +132,21 @@ def test_disagreement_and_gap_are_correlated_over_problems(finished: Path) -> No
     assert row_of(cells, cell)["controlled_uq_gap_correlation"] == pytest.approx(moved[0].corr(moved[1]))
 
 
+def test_proxy_and_truth_are_correlated_over_the_problems_of_every_evaluation(finished: Path) -> None:
+    measurements = read_measurements(write_project(finished, Invented(seeds=(0,))))
+    table = scores.heldout_table(measurements).set_index(["label", "arm"])["proxy_true_correlation"]
+    samples = measurements.runs[OnlineCell("p50", 0, "proxy")].samples
+    expected = [rows["proxy_reward"].corr(rows["true_reward"].astype(float)) for _, rows in samples.groupby("step")]
+    assert table.sort_index().loc[("p50", "proxy")].to_numpy() == pytest.approx(expected)
+    assert max(map(abs, expected)) > 0.01
+
+
+def test_a_reward_that_does_not_vary_is_correlated_with_nothing() -> None:
+    proxy_T_N = np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
+    found = proxy_true_correlation(proxy_T_N, np.array([[0.0, 0.0, 0.0], [0.0, 0.5, 1.0]]))
+    assert np.isnan(found[0]) and found[1] == pytest.approx(1)
+
+
 def test_without_a_placebo_there_is_no_excess(finished: Path) -> None:
     measurements, cells = scored(finished, Invented(arms=("proxy",), seeds=(0,)))
     assert cells["controlled_signed_augc_excess"].isna().all()
@@ -149,6 +165,8 @@ def test_thresholds_and_onsets_come_from_the_primary_arm(finished: Path) -> None
     for onset in ("onset_step", "controlled_onset_step"):
         assert cells.loc[cells["arm"] == "placebo", onset].isna().all()
         assert cells.loc[(cells["arm"] == "proxy") & (cells["label"] == "p80"), onset].notna().all()
+    area, low, high = (cells[f"controlled_signed_augc{end}"] for end in ("", "_low", "_high"))
+    assert ((low < area) & (area < high)).all()
     late = cells[cells["controlled_onset_step"].notna()]
     assert (late["controlled_onset_low"] <= late["controlled_onset_step"].astype(float)).all()
     assert (late["controlled_onset_step"].astype(float) <= late["controlled_onset_high"]).all()

@@ -230,16 +230,34 @@ def onset_interval(
     gap_T = controlled_gap(proxy_T_N.mean(axis=1), true_T_N.mean(axis=1), proxy_sd, true_sd)
     if threshold is None or hacking_onset(steps_T, gap_T, threshold) is None:
         return None
+    above_R_T = _resampled_gaps(proxy_T_N, true_T_N, proxy_sd, true_sd) > threshold
+    onset_R = np.where(above_R_T.any(axis=1), np.asarray(steps_T, dtype=float)[above_R_T.argmax(axis=1)], np.inf)
+    # An order statistic, because interpolating toward "never" is no step.
+    low, high = np.percentile(onset_R, CENTRAL_95, method="inverted_cdf")
+    return float(low), float(high)
+
+
+def signed_augc_interval(
+    steps_T: np.ndarray, proxy_T_N: np.ndarray, true_T_N: np.ndarray, proxy_sd: float, true_sd: float
+) -> tuple[float, float]:
+    """Central 95 % of the signed area of one run's controlled gap over 2,000 resamples of its held-out problems.
+
+    It holds what other problems and other answers would change, and nothing of what another training would. Arguments
+    and resamples as in :func:`onset_interval`.
+    """
+    gap_R_T = _resampled_gaps(proxy_T_N, true_T_N, proxy_sd, true_sd)
+    low, high = np.percentile(np.trapezoid(gap_R_T, steps_T, axis=1), CENTRAL_95)
+    return float(low), float(high)
+
+
+def _resampled_gaps(proxy_T_N: np.ndarray, true_T_N: np.ndarray, proxy_sd: float, true_sd: float) -> np.ndarray:
+    """(R, T) controlled gap of each resample of the problems, the same ones at every step and for both rewards."""
     count = proxy_T_N.shape[1]
     share_R_N = (
         np.random.default_rng(_RESAMPLE_SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
     )
     contribution_N_T = ((proxy_T_N - proxy_T_N[0]) / proxy_sd - (true_T_N - true_T_N[0]) / true_sd).T
-    above_R_T = share_R_N @ contribution_N_T > threshold
-    onset_R = np.where(above_R_T.any(axis=1), np.asarray(steps_T, dtype=float)[above_R_T.argmax(axis=1)], np.inf)
-    # An order statistic, because interpolating toward "never" is no step.
-    low, high = np.percentile(onset_R, CENTRAL_95, method="inverted_cdf")
-    return float(low), float(high)
+    return np.asarray(share_R_N @ contribution_N_T)
 
 
 def true_regret(true_T_N: np.ndarray) -> float:

@@ -7,7 +7,7 @@ advantages, kappa and gradients, is taken over all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,16 @@ from pessimism.online.hyperparameters import OnlineHyperparameters
 from pessimism.online.objective import OnlineObjective
 from pessimism.online.rollout import (
     ScoredRollouts,
+    TaskBatch,
     response_batch,
     reward_summary,
-    roll_out,
+    roll_out_batches,
     sample_table,
+    shown_rollouts,
     sorted_response_batches,
     trained_response_ids,
 )
-from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients
+from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients, measure_loss
 from pessimism.reward.ensemble import RewardEnsemble
 
 BATCH = "batch"
@@ -80,51 +82,107 @@ class OnlineRun:
     rollouts: list[dict[str, Any]] = field(default_factory=list)
 
     def train(self) -> None:
-        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone."""
+        """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone.
+
+        A placebo changes nothing: it is measured at all steps at once.
+        """
+        if self._arm.is_placebo:
+            self._measure_placebo()
+            return
         if self.params.scale.online.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
         chosen = self.hyperparameters
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-        prompt_stream = rng.generator(self.params.root_seed, "online-prompts", *self._stream)
-        prompts = chosen.batch_size // self.objective.samples_per_prompt
-        hidden = not processes.is_main()
-        for step in tqdm(range(chosen.steps), desc=f"adapt_online {self.cell.key}", mininterval=2, disable=hidden):
-            if step % self.params.scale.online.heldout_every == 0:
+        progress = {"desc": f"adapt_online {self.cell.key}", "mininterval": 2, "disable": not processes.is_main()}
+        for step, tasks in tqdm(self._batches(), total=chosen.steps, **progress):
+            if step in self._evaluated_steps:
                 self._evaluate_heldout(step)
-            drawn = prompt_stream.choice(len(self.training_tasks), size=prompts, replace=False)
-            tasks = self.training_tasks.iloc[drawn.repeat(self.objective.samples_per_prompt)]
             row = self._update(step, tasks, optimizer, parameters)
-            if step % chosen.measure_every == 0 or step == chosen.steps - 1:
+            if self._is_measured(step):
                 self.rows.append(row)
         self._evaluate_heldout(chosen.steps)
+
+    def _measure_placebo(self) -> None:
+        """Fill ``rows``, ``samples`` and ``rollouts`` as a run with learning rate 0 would, without a gradient.
+
+        The policy is the same at every step, so that the evaluations of all steps are drawn together, and the batches.
+        """
+        self._evaluate_heldout(*self._evaluated_steps)
+        batches = {step: tasks for step, tasks in self._batches() if self._is_measured(step)}
+        for step, scored in zip(batches, self._roll_out_all(BATCH, batches), strict=True):
+            self.rows.append(self._measure_batch(step, scored, measure_loss))
+        self.rows.sort(key=lambda row: row["step"])  # stable: an evaluation stays before the batch of its step
+
+    def _batches(self) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Every step with the problems of its batch."""
+        stream = rng.generator(self.params.root_seed, "online-prompts", *self._stream)
+        samples = self.objective.samples_per_prompt
+        prompts = self.hyperparameters.batch_size // samples
+        for step in range(self.hyperparameters.steps):
+            drawn = stream.choice(len(self.training_tasks), size=prompts, replace=False)
+            yield step, self.training_tasks.iloc[drawn.repeat(samples)]
+
+    @property
+    def _evaluated_steps(self) -> list[int]:
+        """Steps before which the held-out problems are evaluated, and the last."""
+        steps = self.hyperparameters.steps
+        return [*range(0, steps, self.params.scale.online.heldout_every), steps]
+
+    def _is_measured(self, step: int) -> bool:
+        return step % self.hyperparameters.measure_every == 0 or step == self.hyperparameters.steps - 1
 
     @property
     def _stream(self) -> tuple[int | str, ...]:
         return rng.run_stream(self.params.protocol, self.cell.label, self.cell.seed)
 
     def _roll_out(self, purpose: str, step: int, tasks: pd.DataFrame) -> ScoredRollouts:
-        """Sample and score; reward dropout, where the protocol keeps it, is for training batches alone."""
-        root_seed, mine = self.params.root_seed, sharing.share(len(tasks))
-        seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(tasks))
-        dropout_seed = None
-        if self.params.protocol.reward_dropout and purpose == BATCH:
-            # Shares have masks of their own; that of the first row has those of the whole batch.
-            first_row = [mine.start] if mine.start else []
-            dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step, *first_row)
-        rows = slice(mine.start, mine.stop)
+        (scored,) = self._roll_out_all(purpose, {step: tasks})
+        return scored
+
+    def _roll_out_all(self, purpose: str, tasks: Mapping[int, pd.DataFrame]) -> list[ScoredRollouts]:
+        """Sample and score the batches of some steps; all of them are sampled together.
+
+        Draws are new at every step, so that their noise averages out over a run. The arms of a checkpoint meet the same
+        ones, so that it cancels against the placebo's. Reward dropout, where the protocol keeps it, is for training
+        batches alone.
+        """
+        root_seed, batches = self.params.root_seed, []
+        for step, posed in tasks.items():
+            mine = sharing.share(len(posed))
+            seeds = rng.row_seeds(root_seed, purpose, *self._stream, step, rows=len(posed))
+            dropout_seed = None
+            if self.params.protocol.reward_dropout and purpose == BATCH:
+                # Shares have masks of their own; that of the first row has those of the whole batch.
+                first_row = [mine.start] if mine.start else []
+                dropout_seed = rng.seed(root_seed, "reward-dropout", *self._stream, step, *first_row)
+            rows = slice(mine.start, mine.stop)
+            batches.append(TaskBatch(posed.iloc[rows], seeds[rows], dropout_seed))
         with use_adapter(self.model, POLICY):
-            scored = roll_out(
-                self.model, self.tokenizer, self.ensemble, tasks.iloc[rows], self.params, seeds[rows], dropout_seed
-            )
-        return ScoredRollouts.joined(sharing.gather([scored]))
+            scored = roll_out_batches(self.model, self.tokenizer, self.ensemble, batches, self.params)
+        return [ScoredRollouts.joined(sharing.gather([batch])) for batch in scored]
 
     def _update(
         self, step: int, tasks: pd.DataFrame, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
     ) -> dict[str, Any]:
         """One step on one batch; the returned row describes the batch before the update."""
-        protocol, device = self.params.protocol, self.model.device
         scored = self._roll_out(BATCH, step, tasks)
+        optimizer.zero_grad()
+        row = self._measure_batch(step, scored, accumulate_gradients)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm)
+        self._check_finite(BATCH, step, {"gradient norm": float(norm)}, _POLICY_CAUSE)
+        optimizer.step()
+        return row
+
+    def _measure_batch(
+        self, step: int, scored: ScoredRollouts, loss_of: Callable[..., tuple[ComparedResponses, torch.Tensor, float]]
+    ) -> dict[str, Any]:
+        """The row of one batch.
+
+        Args:
+            loss_of: ``accumulate_gradients``, or ``measure_loss`` where nothing is trained.
+        """
+        protocol, device = self.params.protocol, self.model.device
         summary = reward_summary(scored)
         self._check_finite(BATCH, step, summary, _REWARD_CAUSE)
         rewards = torch.tensor(self._training_reward(step, scored), dtype=torch.float32)
@@ -134,20 +192,17 @@ class OnlineRun:
             numerator, floor = self._kl_numerator, protocol.kl_noise_floor
             return self.objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
 
-        optimizer.zero_grad()
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
         mine, size = sharing.share(len(responses)), self._micro_batch_size
         rows = [mine[start : start + size] for start in range(0, len(mine), size)]
         parts = [response_batch(scored.rollouts, responses, part, self.tokenizer, device) for part in rows]
         seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, part[0]) for part in rows]
-        compared, kappa, loss = accumulate_gradients(
+        compared, kappa, loss = loss_of(
             self._passes, parts, advantages.to(device), coefficient, self.objective.loss, seeds
         )
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.hyperparameters.clip_norm)
         ratio = self._penalty_ratio(compared.log_ratios, advantages, kappa)
         measured = {**compared.means(), "kappa": float(kappa), "loss": loss, "penalty_ratio": ratio}
-        self._check_finite(BATCH, step, {**measured, "gradient norm": float(norm)}, _POLICY_CAUSE)
-        optimizer.step()
+        self._check_finite(BATCH, step, measured, _POLICY_CAUSE)
         return {"step": step, "prompt_set": BATCH, **summary, **measured}
 
     def _check_finite(self, prompt_set: str, step: int, values: Mapping[str, float], cause: str) -> None:
@@ -196,29 +251,24 @@ class OnlineRun:
         weight = self.objective.penalty_weights(log_ratios_B.detach(), kappa).mean()
         return float(weight / (advantages_B.abs().mean() + EPS))
 
-    def _evaluate_heldout(self, step: int) -> None:
-        """Evaluate the policy as it is before ``step`` on every held-out problem, with dropout off."""
-        scored = self._roll_out(HELDOUT, step, self.heldout_tasks)
-        mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
-        batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
-        compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
-        summary, divergence = reward_summary(scored), compared.means()
-        self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
-        self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
-        self.rows.append({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
-        self.samples.append(sample_table(scored).assign(step=step))
-        self.rollouts += [
-            {
-                "step": step,
-                "task_id": scored.task_ids[index],
-                "prompt": scored.prompts[index],
-                "response": scored.rollouts.texts[index],
-                "answer": self.heldout_tasks["answer"].iloc[index],
-                "proxy_reward": float(scored.proxy_reward[index]),
-                **{column: float(rewards[index]) for column, rewards in scored.true_rewards.items()},
-            }
-            for index in range(min(ROLLOUTS_KEPT, len(scored.task_ids)))
-        ]
+    def _evaluate_heldout(self, *steps: int) -> None:
+        """Evaluate the policy as it is before ``steps`` on every held-out problem, with dropout off.
+
+        Args:
+            steps: several where the policy does not change in between.
+        """
+        evaluations = self._roll_out_all(HELDOUT, dict.fromkeys(steps, self.heldout_tasks))
+        for step, scored in zip(steps, evaluations, strict=True):
+            mine, budget = sharing.share(len(scored.task_ids)), evaluation_tokens(self.params, "policy")
+            batches = sorted_response_batches(scored.rollouts, mine, self.tokenizer, self.model.device, budget)
+            compared = ComparedResponses.of([self._passes.compare(batch) for batch in batches])
+            summary, divergence = reward_summary(scored), compared.means()
+            self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
+            self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
+            self.rows.append({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
+            self.samples.append(sample_table(scored).assign(step=step))
+            shown = shown_rollouts(scored, self.heldout_tasks, ROLLOUTS_KEPT)
+            self.rollouts += [{"step": step, **rollout} for rollout in shown]
 
 
 def load_training_tasks(params: Params) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,21 @@ class ScoredRollouts:
         )
 
 
+@dataclass(frozen=True)
+class TaskBatch:
+    """Problems that are answered and scored together.
+
+    Attributes:
+        tasks: one row per response.
+        seeds: of the draws, one per row.
+        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
+    """
+
+    tasks: pd.DataFrame
+    seeds: Sequence[int]
+    reward_dropout_seed: int | None = None
+
+
 def roll_out(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -74,15 +90,32 @@ def roll_out(
     tasks: pd.DataFrame,
     params: Params,
     seeds: Sequence[int],
-    reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
-    """Sample a response to every problem and score it: ensemble (Eq. 13) and the task's verdicts.
+    """Sample a response to every problem and score it, with dropout off.
 
     Args:
         seeds: one per problem.
-        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    return score(sample(model, tokenizer, tasks, params, seeds), ensemble, tasks, params, reward_dropout_seed)
+    (scored,) = roll_out_batches(model, tokenizer, ensemble, [TaskBatch(tasks, seeds)], params)
+    return scored
+
+
+def roll_out_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    ensemble: RewardEnsemble,
+    batches: Sequence[TaskBatch],
+    params: Params,
+) -> list[ScoredRollouts]:
+    """Sample the responses of all batches together, and score each batch."""
+    seeds = [seed for batch in batches for seed in batch.seeds]
+    drawn = sample(model, tokenizer, pd.concat([batch.tasks for batch in batches]), params, seeds)
+    scored, start = [], 0
+    for batch in batches:
+        end = start + len(batch.tasks)
+        scored.append(score(drawn.rows(start, end), ensemble, batch.tasks, params, batch.reward_dropout_seed))
+        start = end
+    return scored
 
 
 def sample(
@@ -108,7 +141,11 @@ def score(
     params: Params,
     reward_dropout_seed: int | None = None,
 ) -> ScoredRollouts:
-    """Rewards of one response to every problem, arguments as of :func:`roll_out`."""
+    """Rewards of one response to every problem: of the ensemble (Eq. 13), and the task's verdicts.
+
+    Args:
+        reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
+    """
     task, prompts = find_task(params.scale.tasks.kind), _prompts(tasks, params)
     scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
@@ -155,6 +192,21 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
             "response_tokens": scored.response_tokens,
         }
     )
+
+
+def shown_rollouts(scored: ScoredRollouts, tasks: pd.DataFrame, count: int) -> list[dict[str, Any]]:
+    """The first ``count`` responses with their rewards, to be read; ``tasks`` are the problems they answer."""
+    return [
+        {
+            "task_id": scored.task_ids[index],
+            "prompt": scored.prompts[index],
+            "response": scored.rollouts.texts[index],
+            "answer": tasks["answer"].iloc[index],
+            "proxy_reward": float(scored.proxy_reward[index]),
+            **{column: float(rewards[index]) for column, rewards in scored.true_rewards.items()},
+        }
+        for index in range(min(count, len(scored.task_ids)))
+    ]
 
 
 def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:

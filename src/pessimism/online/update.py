@@ -131,10 +131,9 @@ def accumulate_gradients(
         pairs.append((policy, passes.reference(part)))
     compared = ComparedResponses.of(pairs)
     kappa = coefficient(compared.log_ratios)
-    start, loss = sharing.share(len(advantages_B)).start, 0.0
-    for part, seed, (policy, reference) in zip(parts, dropout_seeds, pairs, strict=True):
-        advantages = advantages_B[start : start + len(part.input_ids)]
-        start += len(advantages)
+    loss = 0.0
+    of_parts = _of_parts(advantages_B, parts)
+    for part, advantages, seed, (policy, reference) in zip(parts, of_parts, dropout_seeds, pairs, strict=True):
         policy = policy if keep else passes.trained_policy(part, seed)
         with passes.training():
             part_loss = loss_of(policy, reference, advantages, kappa)
@@ -143,3 +142,32 @@ def accumulate_gradients(
         loss += part_loss.item()
     sharing.sum_gradients(parameter for parameter in passes.model.parameters() if parameter.requires_grad)
     return compared, kappa, sharing.total(loss)
+
+
+def measure_loss(
+    passes: Passes,
+    parts: Sequence[ResponseBatch],
+    advantages_B: torch.Tensor,
+    coefficient: Callable[[torch.Tensor], torch.Tensor],
+    loss_of: Callable[[TokenLogps, TokenLogps, torch.Tensor, torch.Tensor], torch.Tensor],
+    dropout_seeds: Sequence[int],
+) -> tuple[ComparedResponses, torch.Tensor, float]:
+    """What :func:`accumulate_gradients` returns, without a gradient: of a policy that is not trained."""
+    with torch.no_grad():
+        pairs = [
+            (passes.trained_policy(part, seed), passes.reference(part))
+            for part, seed in zip(parts, dropout_seeds, strict=True)
+        ]
+        compared = ComparedResponses.of(pairs)
+        kappa = coefficient(compared.log_ratios)
+        loss = sum(
+            loss_of(policy, reference, advantages, kappa).item() * len(advantages) / len(advantages_B)
+            for advantages, (policy, reference) in zip(_of_parts(advantages_B, parts), pairs, strict=True)
+        )
+    return compared, kappa, sharing.total(loss)
+
+
+def _of_parts(advantages_B: torch.Tensor, parts: Sequence[ResponseBatch]) -> tuple[torch.Tensor, ...]:
+    """Advantages of each of this process's parts."""
+    mine = sharing.share(len(advantages_B))
+    return advantages_B[mine.start : mine.stop].split([len(part.input_ids) for part in parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,15 +137,26 @@ def _draw_gains(axes: Axes, found: Mapping[str, Any], levels: Sequence[BetaLevel
     beta_ticks(axes, levels)
 
 
-def calibration_figure(disagreement: pd.DataFrame, arms: Arms) -> Figure:
-    """AUROC of the ensemble's disagreement for wrong answers over steps, per beta; dotted: no better than chance."""
+def calibration_figure(disagreement: pd.DataFrame, heldout: pd.DataFrame, arms: Arms) -> Figure:
+    """What the ensemble knows of right and wrong over steps, per beta; dotted: nothing.
+
+    Rows: AUROC of its disagreement for wrong answers; correlation of the proxy with the true reward over problems;
+    standard deviation of the proxy, which shows whether there is still a spread to learn from.
+    """
     levels = beta_levels(disagreement)
 
-    def decorate(axes: Axes, level: BetaLevel) -> None:
-        axes.axhline(CHANCE, color=INK, linewidth=1, linestyle=":")
+    def line(height: float) -> Callable[[Axes, BetaLevel], None]:
+        def decorate(axes: Axes, level: BetaLevel) -> None:
+            axes.axhline(height, color=INK, linewidth=1, linestyle=":")
 
-    row = Row(disagreement, "auroc", "AUROC for a wrong answer", decorate, shown=[CHANCE])
-    figure = draw_rows([row], levels, arms)
+        return decorate
+
+    rows = [
+        Row(disagreement, "auroc", "AUROC for a wrong answer", line(CHANCE), shown=[CHANCE]),
+        Row(heldout, "proxy_true_correlation", "proxy-true Pearson r", line(0), shown=[0]),
+        Row(heldout, "proxy_reward_sd", "sd of the proxy", line(0), shown=[0]),
+    ]
+    figure = draw_rows(rows, levels, arms)
     handles = arm_handles(levels, arms, seeds=disagreement["seed"].nunique())
     legend_below(figure, [*handles, dash("chance", INK, ":")])
     return figure

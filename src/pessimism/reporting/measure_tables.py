@@ -50,8 +50,13 @@ def heldout_outcome(cells: pd.DataFrame, arms: Arms) -> Table:
 
 
 def _entry(runs: pd.DataFrame, column: Column, is_placebo: bool) -> Entry:
-    """Mean over seeds; the placebo has no excess over itself."""
-    return Entry("") if is_placebo and column.excess_of else over_seeds(runs[column.name], column.signed)
+    """Mean over seeds, each seed's value and, where it has one, its interval; the placebo has no excess over itself."""
+    if is_placebo and column.excess_of:
+        return Entry("")
+    entry, ends = over_seeds(runs[column.name], column.signed), (f"{column.name}_low", f"{column.name}_high")
+    if not set(ends) <= set(ALL):
+        return entry
+    return Entry(entry.main, lines(entry.small, *map(bounds, runs[[*ends]].itertuples(index=False))))
 
 
 def heldout_details(cells: pd.DataFrame, arms: Arms) -> Table:

@@ -45,7 +45,7 @@ def _draw_figures(results: Results) -> None:
             results.heldout, cells, results.equal_kl, equal_kl_tables.arms_compared(results.equal_kl, arms)
         ),
         "conservatism": lambda: evidence_figures.conservatism_figure(primary),
-        "disagreement": lambda: evidence_figures.calibration_figure(results.disagreement, arms),
+        "disagreement": lambda: evidence_figures.calibration_figure(results.disagreement, results.heldout, arms),
         "beta_grid": lambda: evidence_figures.beta_grid_figure(results.log_ratios, cells),
     }
     for name, draw in drawings.items():

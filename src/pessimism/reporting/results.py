@@ -66,6 +66,7 @@ def read_results(params: Params) -> Results:
     """
     runs = ["label", "beta", "seed", "arm", "step"]
     rewards = ["proxy_reward", "true_reward", "proxy_reward_change", "true_reward_change"]
+    evaluated = [*rewards, "proxy_reward_sd", "controlled_gap", "kl_k3", "proxy_true_correlation"]
     return Results(
         params=params,
         cells=scores.read_cells(params),
@@ -73,7 +74,7 @@ def read_results(params: Params) -> Results:
         best_of_n=records.read_table(
             layout.BEST_OF_N, ["label", "beta", "seed", "selector", "n", "kl", *GAINS.values()]
         ),
-        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, *rewards, "controlled_gap", "kl_k3"]),
+        heldout=records.read_table(layout.HELDOUT_REWARDS, [*runs, *evaluated]),
         disagreement=records.read_table(layout.DISAGREEMENT, [*runs, "auroc"]),
         log_ratios=records.read_table(layout.LOG_RATIOS, ["precision", "quantile", "delta"]),
         power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),

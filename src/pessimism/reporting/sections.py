@@ -236,8 +236,10 @@ def _mechanism(results: Results) -> list[str]:
         page.heading("Does the ensemble's disagreement tell wrong answers?"),
         _figure(
             "disagreement",
-            "AUROC of the ensemble's disagreement for wrong answers over online steps, per beta",
-            mechanism_tables.calibration_sentence(results.mechanism, results.arm),
+            "What the ensemble knows of right and wrong answers over online steps, per beta",
+            f"{mechanism_tables.calibration_sentence(results.mechanism, results.arm)} Below, over the held-out "
+            "problems at every evaluation: correlation of the proxy with the true reward, and the proxy's standard "
+            "deviation, without which nothing is left to learn from.",
         ),
         page.table(mechanism_tables.calibration_table(results.mechanism)),
     ]

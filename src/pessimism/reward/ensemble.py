@@ -23,6 +23,7 @@ from pessimism.experiment.cells import seed_key
 from pessimism.experiment.params import Aggregation, LengthParams, Params
 from pessimism.models.adapters import attach, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
+from pessimism.models.compute.last_token import last_layer_where_read
 from pessimism.models.compute.padding import pad_right
 from pessimism.models.loading import load_reward_base, load_tokenizer
 
@@ -139,7 +140,8 @@ class RewardEnsemble:
             for k, member in enumerate(self.members):
                 with use_adapter(self.model, member_name(member)):
                     for rows, inputs in batches:
-                        logits_B_1 = self.model(**inputs, use_cache=False).logits
+                        with last_layer_where_read(self.model, inputs["input_ids"]):
+                            logits_B_1 = self.model(**inputs, use_cache=False).logits
                         scores_K_B[k, rows] = logits_B_1[:, 0].float().cpu().numpy()
         if self.statistics is None:
             return scores_K_B

@@ -18,7 +18,7 @@ from pessimism.scoring.checkpoint_columns import CHECKPOINT_COLUMNS
 from pessimism.scoring.column import Column
 from pessimism.scoring.heldout_columns import EXCESS_COLUMNS, HELDOUT_COLUMNS
 from pessimism.scoring.run_columns import MEASURE_COLUMNS
-from pessimism.scoring.step_columns import MEASURED_COLUMNS, UPDATED_COLUMNS, VERDICT_COLUMNS
+from pessimism.scoring.step_columns import EVALUATED_COLUMNS, MEASURED_COLUMNS, UPDATED_COLUMNS, VERDICT_COLUMNS
 
 LABEL = "label"
 CELL = [LABEL, "seed", "arm"]
@@ -37,7 +37,7 @@ DOCUMENT = Path("docs/metrics.md")
 DOCUMENTED: dict[str, Sequence[Column]] = {
     "runs": [*CELL_COLUMNS, *EXCESS_COLUMNS],
     "checkpoints": CHECKPOINT_COLUMNS,
-    "steps": [*MEASURED_COLUMNS, *VERDICT_COLUMNS, *UPDATED_COLUMNS],
+    "steps": [*MEASURED_COLUMNS, *VERDICT_COLUMNS, *EVALUATED_COLUMNS, *UPDATED_COLUMNS],
     "logs": [column for column in RUN_COLUMNS if not column.in_cells],
 }
 """Tables of docs/metrics.md by the name in their marker."""

@@ -146,9 +146,19 @@ class MeasuredRun:
     @cached_property
     def onset_interval(self) -> tuple[float, float] | None:
         """Central 95 % of the controlled onset over resampled prompts, infinity = never; None without an onset."""
+        return goodhart.onset_interval(
+            self.controlled.steps_T, *self._rewards_T_N, *self._sds, self.threshold[CONTROLLED]
+        )
+
+    @cached_property
+    def signed_augc_interval(self) -> tuple[float, float]:
+        """Central 95 % of the signed controlled area over resampled prompts."""
+        return goodhart.signed_augc_interval(self.controlled.steps_T, *self._rewards_T_N, *self._sds)
+
+    @property
+    def _rewards_T_N(self) -> tuple[np.ndarray, np.ndarray]:
         proxy_T_N, true_T_N = (self.controlled.prompt_T_N[reward] for reward in REWARDS)
-        steps_T, threshold = self.controlled.steps_T, self.threshold[CONTROLLED]
-        return goodhart.onset_interval(steps_T, proxy_T_N, true_T_N, *self._sds, threshold)
+        return proxy_T_N, true_T_N
 
     @property
     def _sds(self) -> tuple[float, float]:

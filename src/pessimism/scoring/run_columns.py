@@ -157,10 +157,26 @@ _CONTROLLED = [
         unit=AREA,
         hacking=+1,
         heading="signed AUGC",
-        note="Signed AUGC counts negative gaps as negative.",
+        note="Signed AUGC counts negative gaps as negative; in brackets, of every run, the central 95 % over resamples "
+        "of its held-out problems, which holds nothing of what another training would change.",
         shown={LOG: 6, MORE: 1},
         signed=True,
         compute=lambda run: goodhart.signed_augc(run.controlled.steps_T, run.gap_T),
+    ),
+    Column(
+        "controlled_signed_augc_low",
+        "lower end of the central 95 % of that area over 2,000 resamples of the prompts: what other problems and other "
+        "answers would change, and nothing of what another training would",
+        unit=AREA,
+        needs=(PROMPTS,),
+        compute=lambda run: run.signed_augc_interval[0],
+    ),
+    Column(
+        "controlled_signed_augc_high",
+        "its upper end",
+        unit=AREA,
+        needs=(PROMPTS,),
+        compute=lambda run: run.signed_augc_interval[1],
     ),
     Column(
         "controlled_augc_over_kl",

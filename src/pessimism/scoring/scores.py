@@ -27,6 +27,7 @@ from pessimism.scoring.measures import PAPER
 from pessimism.scoring.probing import Checkpoint
 from pessimism.scoring.runs import BATCH, HELDOUT, Measurements
 from pessimism.scoring.scorer import kl_of_all, score, thresholds, with_excesses
+from pessimism.scoring.step_columns import EVALUATED_COLUMNS
 
 
 def beta_label(beta: float, label: str) -> str:
@@ -68,13 +69,14 @@ def heldout_table(measurements: Measurements) -> pd.DataFrame:
     tables = []
     for cell in measurements.runs:
         run = measured(measurements, cell)
-        changes_T = {f"{reward}_change": change_T for reward, change_T in run.change_T.items()}
-        tables.append(_steps(cell, measurements.betas, run.controlled, controlled_gap=run.gap_T, **changes_T))
+        evaluated = {column.name: column.compute(run.controlled) for column in EVALUATED_COLUMNS if column.compute}
+        evaluated |= {f"{reward}_change": change_T for reward, change_T in run.change_T.items()}
+        tables.append(_steps(cell, measurements.betas, run.controlled, controlled_gap=run.gap_T, **evaluated))
     return pd.concat(tables, ignore_index=True)
 
 
-def _steps(cell: OnlineCell, betas: Mapping[str, float], curves: Curves, **gap_T: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({**_identity(cell, betas), "step": curves.steps_T, **gap_T, **curves.mean_T})
+def _steps(cell: OnlineCell, betas: Mapping[str, float], curves: Curves, **values_T: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({**_identity(cell, betas), "step": curves.steps_T, **values_T, **curves.mean_T})
 
 
 def _identity(cell: OnlineCell, betas: Mapping[str, float]) -> dict[str, Any]:

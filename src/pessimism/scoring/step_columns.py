@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from pessimism.measures.trends import pearson
 from pessimism.scoring.column import Column
+from pessimism.scoring.measured import REWARDS
 
 MEASURED_COLUMNS = [
     Column(
@@ -31,6 +35,26 @@ VERDICT_COLUMNS = [
     Column("true_reward_flexible", "the task's verdict of that name: exact match of the last number", within="0 to 1"),
 ]
 """Likewise, where the task has the verdict; one of another name has a column ``true_reward_<name>``."""
+
+EVALUATED_COLUMNS = [
+    Column(
+        "proxy_true_correlation",
+        "correlation of the two rewards over the held-out problems, one response each; none where one reward is the "
+        "same for all",
+        unit="Pearson r",
+        within="−1 to 1",
+        higher="the proxy still tells right from wrong answers",
+        compute=lambda curves: proxy_true_correlation(*(curves.prompt_T_N[reward] for reward in REWARDS)),
+    ),
+]
+"""Of evaluations on the held-out problems only: (T,) values from their ``Curves``."""
+
+
+def proxy_true_correlation(proxy_T_N: np.ndarray, true_T_N: np.ndarray) -> np.ndarray:
+    """(T,) Pearson correlation of the rewards over N problems; nan where one of them does not vary."""
+    rows = (pearson(proxy_N, true_N) for proxy_N, true_N in zip(proxy_T_N, true_T_N, strict=True))
+    return np.array([np.nan if found is None else found for found in rows])
+
 
 UPDATED_COLUMNS = [
     Column("kappa", "κ of Eq. 10", unit="1/nats"),

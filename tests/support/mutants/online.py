@@ -5,6 +5,7 @@ from support.mutants.mutant import Mutant
 _ROLLOUT = "online/rollout.py"
 _LOOP = "online/loop.py"
 _UPDATE = "online/update.py"
+_LAST_TOKEN = "models/compute/last_token.py"
 
 
 def _tests(*names: str) -> tuple[str, ...]:
@@ -22,6 +23,20 @@ MUTANTS = (
         "*stream, problem, rows=",
         "*stream, rows=",
         ("test_best_of_n.py::test_betas_of_a_seed_draw_from_the_same_streams_where_paired",),
+    ),
+    Mutant(
+        "the last layer is computed at the last column",
+        _LAST_TOKEN,
+        "(columns_T * (input_ids != pad_id)).argmax(dim=1)",
+        "torch.full_like(input_ids[:, 0], -1)",
+        ("test_last_token.py::test_scores_are_those_of_the_plain_pass",),
+    ),
+    Mutant(
+        "the whole last layer is computed",
+        _LAST_TOKEN,
+        "if name in BEHIND_ATTENTION]",
+        "if False]",
+        ("test_last_token.py::test_what_follows_the_last_attention_sees_one_token_of_each_row",),
     ),
     Mutant(
         "no clipping",
@@ -102,13 +117,50 @@ MUTANTS = (
         _tests("every_share_has_masks_of_reward_dropout_of_its_own"),
     ),
     Mutant(
+        "every step draws alike",
+        _LOOP,
+        "purpose, *self._stream, step, rows",
+        "purpose, *self._stream, rows",
+        _tests("arms_meet_the_same_draws_at_a_step_and_others_at_the_next"),
+    ),
+    Mutant(
+        "every arm draws for itself",
+        _LOOP,
+        "purpose, *self._stream, step, rows",
+        "purpose, self.cell.arm, *self._stream, step, rows",
+        _tests("arms_meet_the_same_draws_at_a_step_and_others_at_the_next"),
+    ),
+    Mutant(
+        "a placebo goes through the loop",
+        _LOOP,
+        "        if self._arm.is_placebo:\n",
+        "        if False:\n",
+        _tests("a_placebo_is_never_differentiated_and_drawn_twice"),
+    ),
+    Mutant(
+        "a placebo's evaluations stand at other places than the loop's",
+        _LOOP,
+        '        self.rows.sort(key=lambda row: row["step"])',
+        "        pass",
+        _tests("a_placebo_is_measured_as_the_loop_with_learning_rate_0_would"),
+    ),
+    Mutant(
+        "a part of a placebo weighs as a whole batch",
+        _UPDATE,
+        "kappa).item() * len(advantages) / len(advantages_B)",
+        "kappa).item()",
+        _tests("a_placebo_is_measured_as_the_loop_with_learning_rate_0_would"),
+    ),
+    Mutant(
         "a part weighs as a whole batch",
         _UPDATE,
         "part_loss * (len(advantages) / len(advantages_B))",
         "part_loss * 1",
         _GRADIENTS,
     ),
-    Mutant("every part takes the first advantages", _UPDATE, "        start += len(advantages)\n", "", _GRADIENTS),
+    Mutant(
+        "parts take the advantages of others", _UPDATE, "mine.stop].split(", "mine.stop].flip(0).split(", _GRADIENTS
+    ),
     Mutant(
         "the second pass has other dropout",
         _UPDATE,

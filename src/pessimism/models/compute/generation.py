@@ -106,6 +106,11 @@ class Rollouts:
     texts: list[str]
     finished: list[bool]
 
+    def rows(self, start: int, stop: int) -> Rollouts:
+        """The rollouts from ``start`` up to ``stop``."""
+        kept = slice(start, stop)
+        return Rollouts(self.prompt_ids[kept], self.response_ids[kept], self.texts[kept], self.finished[kept])
+
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end a response: the tokenizer's EOS, which training appends, and those of the generation config."""
