@@ -25,7 +25,7 @@ from pessimism.online.objective import find_objective
 from pessimism.online.rollout import roll_out
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.scoring.runs import BaseRewards
+from pessimism.scoring.runs import read_base
 
 SETS = 8
 
@@ -36,7 +36,7 @@ class KeptRun(OnlineRun):
     gap_T_M_N: list[list[np.ndarray]]
 
     def _evaluate_heldout(self, *steps: int) -> None:
-        unit = BaseRewards.of(records.read_table(layout.BASE_SAMPLES)).unit
+        unit = read_base(self.params)[self.cell.seed].unit
         sets = []
         for place in range(SETS):
             seeds = rng.row_seeds(self.params.root_seed, "heldout-draws", place, rows=len(self.heldout_tasks))
