@@ -166,9 +166,9 @@ def test_a_price_replaces_the_assumed_one_and_gpus_share_the_cells(
     found = json.loads(capsys.readouterr().out)
     assert found["gpu"]["name"] == "A100 80GB" and found["total_cost_usd"] == pytest.approx(7.5 * found["total_hours"])
     assert found["total_hours"] == pytest.approx(sum(stage["hours"] * stage["cells"] for stage in found["stages"]))
-    waves = {"train_dpo": 2, "probe_policy": 2, "adapt_online": 4, "select_best_of_n": 2}
+    waves = {"train_reward_model": 3, "train_dpo": 3, "probe_policy": 3, "adapt_online": 9, "select_best_of_n": 3}
     hours = sum(stage["hours"] * waves.get(stage["name"], 1) for stage in found["stages"])
-    assert found["wall_hours"] == pytest.approx(hours + 8 * 0.02)  # and the stages that run no model
+    assert found["wall_hours"] == pytest.approx(hours + 9 * 0.02)  # and the stages that run no model
 
 
 @pytest.mark.parametrize(
