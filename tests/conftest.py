@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shutil
@@ -12,13 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pessimism.checks import stage  # noqa: F401
 from pessimism.experiment.params import Params, load_params
 from support.repository import CHECKOUT, AddFile, Edit
 from support.yaml_edits import set_key
 
-# Before torch is imported: models as small as the tests' run fastest on one thread, and test processes side by side
-# do not get in each other's way.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.enable()  # which checks.stage has switched off for what the script of a stage imports
 
 # A busy neighbour must turn no test red: examples and their making have no time of their own to keep to.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])

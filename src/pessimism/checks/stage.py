@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,10 @@ from pessimism.machine import processes, running
 Compute = Callable[..., None]
 Parse = Callable[[str | None], Cell]
 
-sys.excepthook = without_traceback  # of what a script still imports after this
+# For what a script still imports after this. Nothing that a library makes at import is garbage, and looking for some
+# takes a fifth of a stage's start.
+sys.excepthook = without_traceback
+gc.disable()
 
 
 def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable[[], None]]:
@@ -32,6 +36,8 @@ def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable
 
     def decorated(compute: Compute) -> Callable[[], None]:
         def program() -> None:
+            gc.freeze()
+            gc.enable()
             processes.use_one_gpu()
             ending_on_errors(lambda: _run(stage, compute, parse))
 
