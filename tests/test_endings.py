@@ -194,7 +194,7 @@ def test_a_number_that_is_not_finite_ends_an_online_run_with_step_quantity_and_c
     if poison == "policy":
         fresh = run.model.get_parameter(next(name for name, _ in run.model.named_parameters() if "policy" in name))
         fresh.data.fill_(float("nan"))
-        monkeypatch.setattr(run, "_roll_out", poisoned_roll_out(run))
+        monkeypatch.setattr(run, "_roll_out_all", poisoned_roll_out(run))
     elif poison == "reward":
         score = run.ensemble.score
         monkeypatch.setattr(run.ensemble, "score", lambda *given: score(*given) * float("nan"))
@@ -218,9 +218,12 @@ def poisoned_roll_out(run: Any) -> Any:
     from pessimism.online.rollout import roll_out
     from pessimism.online.update import REFERENCE
 
-    def of_reference(purpose: str, step: int, tasks: pd.DataFrame) -> Any:
+    def of_reference(purpose: str, tasks: dict[int, pd.DataFrame]) -> Any:
         with use_adapter(run.model, REFERENCE):
-            return roll_out(run.model, run.tokenizer, run.ensemble, tasks, run.params, list(range(len(tasks))))
+            return [
+                roll_out(run.model, run.tokenizer, run.ensemble, posed, run.params, list(range(len(posed))))
+                for posed in tasks.values()
+            ]
 
     return of_reference
 
