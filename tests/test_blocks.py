@@ -1,6 +1,7 @@
 """A seed is a block: DVC runs what is of the new seed or arm, and nothing of another, told by the pipeline as it is.
 
-The scripts that compute are replaced by one that writes what DVC expects in no time; tests/test_smoke.py does the same with models.
+The scripts that compute are replaced by one that writes what DVC expects in no time; tests/test_smoke.py does the same
+with models.
 """
 
 from __future__ import annotations
