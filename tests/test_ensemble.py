@@ -177,9 +177,12 @@ def test_two_trainings_write_the_same_bytes_whatever_ran_before(tiny_world: Para
 
 def test_every_member_starts_from_a_head_of_its_own(tiny_world: Params, train) -> None:
     params = with_reward_training(tiny_world, learning_rate=1e-12)
-    first, second = (train(member, params)[0].get_base_model().score.weight for member in (0, 1))
+    first, second, of_another_seed = (
+        train(member, params, seed=seed)[0].get_base_model().score.weight for seed, member in ((0, 0), (0, 1), (1, 0))
+    )
     assert 0.01 < first.std() < 0.04  # initializer_range is 0.02
     assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, of_another_seed, atol=1e-3)
 
 
 @pytest.mark.parametrize("ensembles", ["per_seed", "shared"])
