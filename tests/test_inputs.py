@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pessimism.errors import SourceError
+from pessimism.errors import DataError
 from pessimism.experiment import pipeline
 from pessimism.experiment.inputs import shared_inputs
 from support.repository import CHECKOUT
@@ -77,7 +77,7 @@ def test_a_file_added_to_a_room_counts_and_a_compiled_one_does_not(sources: Path
 
 def test_a_missing_file_is_named(sources: Path) -> None:
     (sources / "src/pessimism/online/loop.py").unlink()
-    with pytest.raises(SourceError, match=r"online/loop\.py"):
+    with pytest.raises(DataError, match=r"online/loop\.py"):
         shared_inputs("adapt_online")
 
 

@@ -6,12 +6,13 @@ on each of its twenty files of code and forty parameters would have two hundred;
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pessimism.data.hashing import content_hash
+from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.pipeline import INPUTS
 from pessimism.experiment.yaml_files import parse_yaml
@@ -28,7 +29,7 @@ def shared_inputs(stage: str) -> dict[str, Any]:
         of them does.
 
     Raises:
-        SourceError: a file of code is missing.
+        DataError: a file of code is missing.
     """
     design = _read_yaml(layout.PARAMS)
     body = _read_yaml(layout.PIPELINE)["stages"][f"{stage}{INPUTS}"]
@@ -47,8 +48,16 @@ def filled(path: str, design: dict[str, Any]) -> str:
 def _hash(path: Path) -> str | dict[str, str]:
     """Of a folder, the hash of each Python file in it: Python leaves compiled ones there."""
     if path.is_dir():
-        return {file.relative_to(path).as_posix(): content_hash(file) for file in sorted(path.rglob("*.py"))}
-    return content_hash(path)
+        return {file.relative_to(path).as_posix(): _digest(file) for file in sorted(path.rglob("*.py"))}
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing; expected the file that {layout.PIPELINE} names, so restore it, or the name"
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _listed(entries: Iterable[str | dict[str, list[str]]], design: dict[str, Any]) -> dict[str, list[str]]:
