@@ -292,7 +292,7 @@ def test_each_row_of_scores_is_its_own_member(members: Params) -> None:
 
 
 def test_scores_are_those_of_the_whole_last_layer(members: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    ensemble = RewardEnsemble.load_raw(members)
+    ensemble = RewardEnsemble.load_raw(members, 0)
     found = ensemble.score(*texts())
     monkeypatch.setattr("pessimism.reward.ensemble.last_layer_where_read", lambda *_: contextlib.nullcontext())
     assert ensemble.score(*texts()) == pytest.approx(found, abs=1e-5)

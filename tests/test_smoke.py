@@ -28,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the pipeline has been run once and committed. Tests that change it take a copy."""
     project = new_project(tmp_path_factory.mktemp("finished") / "project")
     ran = project.dvc("repro")
-    assert len(ran) == len(set(ran)) == 24
+    assert len(ran) == len(set(ran)) == 29
     commit(project, "run")
     return project
 
