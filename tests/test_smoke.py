@@ -268,7 +268,7 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
     shutil.copy(finished.root.parent / "gitconfig", tmp_path)
     clone = Project(tmp_path / "clone")
     finished.succeed("git", "clone", "-q", str(finished.root), str(clone.root))
-    assert len(clone.dvc("repro", "--force")) == 22
+    assert len(clone.dvc("repro", "--force")) == 29
     assert clone.succeed("git", "status", "--porcelain") == ""
     assert clone.results() == finished.results()
 
