@@ -47,6 +47,7 @@ def test_every_arm_that_learns_and_what_the_coupling_adds(project: Path, edit: E
 def test_the_difference_of_two_arms_is_within_runs(project: Path, edit: Edit, paired: bool) -> None:
     """Noise that both arms share leaves no error in their difference."""
     edit("params.yaml", "arms", ARMS)
+    edit("params.yaml", "seeds", SEEDS)
     params = load_params()
     table = cells(params, {"proxy": [3.0, 5.0, 10.0], "uncoupled": [1.0, 3.0, 8.0]})
     found = effect(table, Contrast("proxy", "uncoupled"), paired)
@@ -126,7 +127,8 @@ def test_models_and_data_are_worlds_whatever_the_root_seed(
 ) -> None:
     for number, model in enumerate(("someone/small", "someone/large", "someone/large")):
         edit("scales/laptop.yaml", "policy.name", model)
-        commit_world(project, f"w{number}", {"proxy": [number, 2.0, 3.0]}, scale="laptop", root_seed=number)
+        effects = {"proxy": [number, 2.0, 3.0]}
+        commit_world(project, f"w{number}", effects, scale="laptop", root_seed=number, seeds=SEEDS)
     found = json.loads(output(capsys, "w0", "w1", "--json"))
     assert [world["world"] for world in found["worlds"]] == ["someone/small", "someone/large"]
     assert "found one world twice, in w1 and w2 (the same models and data)" in failure("pool", "w0", "w1", "w2")
@@ -157,14 +159,14 @@ def test_the_forest_plot_shows_every_contrast_and_is_repeatable(
 
 
 def test_what_differs_between_designs_is_named(project: Path) -> None:
-    commit_world(project, "w1", {}, root_seed=1)
+    commit_world(project, "w1", {}, root_seed=1, seeds=SEEDS)
     commit_world(project, "w2", {"proxy": [1.0, 2.0]}, root_seed=2, seeds=[0, 1], aggregation="min")
     said = failure("pool", "w1", "w2")
     assert "found two designs in w1 and w2: seeds (0, 1, 2) and (0, 1); aggregation mean and min; expected" in said
 
 
 def test_a_machine_may_differ(project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]) -> None:
-    commit_world(project, "w1", {}, root_seed=1)
+    commit_world(project, "w1", {}, root_seed=1, seeds=SEEDS)
     edit("scales/tiny.yaml", "device", "cuda")
     commit_world(project, "w2", {"proxy": [1.0, 2.0, 3.0]}, root_seed=2, launcher="python -u")
     assert "2 worlds" in output(capsys, "w1", "w2")
