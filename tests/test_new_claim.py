@@ -69,7 +69,7 @@ def test_every_kind_is_judged_by_both_measures(found: dict[str, Any]) -> None:
     for claim in NEW:
         record = found["claims"][claim.name]
         assert (record["statement"], record["note"]) == (claim.statement, claim.note)
-        assert [record[measure]["test"] for measure in MEASURES] == [claim.kind.method(False)] * 2
+        assert [record[measure]["test"] for measure in MEASURES] == [claim.kind.method(True)] * 2
     falling, either_way, _, steep, safe = (found["claims"][claim.name] for claim in NEW)
     assert falling["predicted"] == "falls with beta" and either_way["predicted"] == "depends on beta"
     assert falling["paper"]["quantity"] == "final_kl_k1" and len(falling["paper"]["values"]) == 9
