@@ -174,7 +174,8 @@ def row(runs: pd.DataFrame) -> str:
     beta, arm = runs["beta"].iloc[0], runs["arm"].iloc[0]
     excess = "" if arm == "placebo" else f" {signed(runs['controlled_signed_augc_excess'].mean(), 1)}"
     start, change = runs["heldout_true_reward_start"].mean(), signed(runs["heldout_true_reward_change"].mean(), 2)
-    return f"| {beta:.3f} | {arm} | {spread(runs['augc'])} | {spread(runs['controlled_augc'])} |{excess} | {start:.2f}, {change} |"
+    both = f"{spread(runs['augc'])} | {spread(runs['controlled_augc'])}"
+    return f"| {beta:.3f} | {arm} | {both} |{excess} | {start:.2f}, {change} |"
 
 
 def spread(values: pd.Series) -> str:

@@ -217,12 +217,6 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     ),
     (
         SCALE,
-        "tasks.heldout",
-        1,
-        "scales/tiny.yaml: tasks.heldout: found 1; expected 2 or more, or there is no spread to measure",
-    ),
-    (
-        SCALE,
         "online.batch_size",
         1,
         "scales/tiny.yaml: online.batch_size: found 1; expected 2 or more, or there is no spread to measure",
@@ -340,6 +334,12 @@ def _written(file: str, content: bytes, what: str, said: str) -> Failure:
     return Failure(f"`{file}` {what}", lambda project: (project / file).write_bytes(content), said)
 
 
+def _hold_out_one(project: Path) -> None:
+    """One problem for best-of-n too, which takes no more than are held out."""
+    for key in ("tasks.heldout", "best_of_n.prompts"):
+        set_key(project / SCALE, key, 1)
+
+
 def _repeat(project: Path) -> None:
     path = project / DESIGN
     path.write_text(path.read_text() + "seeds: [5]\n")
@@ -347,6 +347,23 @@ def _repeat(project: Path) -> None:
 
 FAILURES = [
     *(changed(*row) for row in _VALUES),
+    Failure(
+        f"one held-out problem in `{SCALE}`",
+        _hold_out_one,
+        "scales/tiny.yaml: tasks.heldout: found 1; expected 2 or more, or there is no spread to measure",
+    ),
+    changed(
+        SCALE,
+        "best_of_n.prompts",
+        193,
+        "scales/tiny.yaml: best_of_n.prompts: found 193; expected at most tasks.heldout (192), the first of which they",
+    ),
+    changed(
+        SCALE,
+        "best_of_n.draws",
+        1,
+        "scales/tiny.yaml: best_of_n.draws: found 1; expected 2 or more, or there is no spread to measure",
+    ),
     Failure(
         "a key that stands twice in `params.yaml`", _repeat, 'params.yaml is not YAML: found duplicate key "seeds"'
     ),
