@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pessimism.claims.wording import COUPLING, DOORS, TOTAL
 from pessimism.commands import plan
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
@@ -188,9 +189,9 @@ def signed(value: float, digits: int) -> str:
 
 def test_verdicts_shown_are_those_of_the_committed_run() -> None:
     claims = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]
-    shown = re.findall(r"^\| (C\d+) \| .*? \| (.*?) \| (.*?) \|$", RESULTS, re.M)
+    shown = re.findall(r"^\| ([BC]\d+) \| .*? \| (.*?) \| (.*?) \|$", RESULTS, re.M)
     expected = [(claim, *(verdict(claims[claim][measure]) for measure in ("paper", "controlled"))) for claim in claims]
-    assert shown == sorted(expected, key=lambda line: int(line[0][1:]))
+    assert shown == sorted(expected, key=lambda line: (line[0].startswith("B"), int(line[0][1:])))
 
 
 def verdict(result: dict[str, Any]) -> str:
@@ -201,17 +202,21 @@ def verdict(result: dict[str, Any]) -> str:
 
 
 def test_the_answer_is_that_of_the_committed_run() -> None:
-    """README and results say C1's numbers as they are in metrics/."""
-    paradox = records.read_json(CHECKOUT / layout.CLAIMS)["claims"]["C1"]["controlled"]
-    low, high = (signed(bound, 1) for bound in paradox["interval"])
-    flat = " ".join(RESULTS.split())
-    assert f"is {signed(paradox['estimate'], 1)}, with a 95 % interval of {low} to {high} over seeds" in flat
-    assert f"Its p in that direction is {paradox['p_opposite']:.3f}," in flat
-    assert f"It is {paradox['verdict']}: hacking falls with β (p {paradox['p_opposite']:.3f})" in README
+    """README and results say the three contrasts as they are in metrics/."""
+    contrasts = records.read_json(CHECKOUT / layout.CLAIMS)["contrasts"]
+    answer = " ".join(README.split())
+    for name in DOORS:
+        found = contrasts[name]
+        low, high = (signed(bound, 1) for bound in found["interval"])
+        estimate, p = signed(found["estimate"], 1), f"{found['p_falls']:.2g}"
+        assert f"| {estimate} ({low} to {high}) | {p} | {found['verdict'].replace('beta', 'β')} |" in RESULTS
+        assert f"p {p})" in answer, name
+    assert f"highest minus lowest {signed(contrasts[TOTAL]['estimate'], 1)}," in answer
+    assert f"The rest, {signed(contrasts[COUPLING]['estimate'], 1)}, comes" in answer
     cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
-    excess = cells[cells["arm"] == "proxy"].groupby("beta")["controlled_signed_augc_excess"].mean()
-    areas = ", ".join(signed(value, 1) for value in excess)
-    assert f"is {areas} from the lowest β to the highest" in " ".join(README.split())
+    for arm in ("proxy", "uncoupled"):
+        excess = cells[cells["arm"] == arm].groupby("beta")["controlled_signed_augc_excess"].mean()
+        assert ", ".join(signed(value, 1) for value in excess) in answer
 
 
 def test_a_release_has_one_version() -> None:
