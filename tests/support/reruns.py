@@ -35,9 +35,10 @@ file moves to a lower part, or its row gains a stage, a change of it has become 
 A stage runs again where something has changed that it depends on. A stage behind it follows only where what it writes
 has changed too. `{CONSTANT}` always writes the same, so nothing follows it. Stages in bold run a model: minutes at the
 tiny scale, hours at the paper's. Stages named `..._by_label` run what their first parts run, for the cells of
-`offline_cells`: they have no rows of their own, and run again where their first parts do or the list gains a value. A
-file of `objectives/` reruns what its row says where a parameter names it, and else nothing. Of the table `arms` of a
-protocol, a cell depends on the entry of its own arm alone.
+`offline_cells`: they have no rows of their own, and run again where their first parts do or the list gains a value.
+Neither have stages named `..._inputs`, which record what a stage with cells depends on: they run in an instant, and the
+cells behind them where the record has changed. A file of `objectives/` reruns what its row says where a parameter names
+it, and else nothing. Of the table `arms` of a protocol, a cell depends on the entry of its own arm alone.
 
 ## Source files
 

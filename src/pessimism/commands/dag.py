@@ -34,8 +34,11 @@ def _two_lines(stage: pipeline.Stage) -> str:
 def _text(stages: list[pipeline.Stage], pairs: list[tuple[str, str]]) -> str:
     from dvc.dagascii import draw as draw_ascii
 
-    label = {stage.name: stage.label for stage in stages}
-    picture = draw_ascii(list(label.values()), [(label[later], label[earlier]) for earlier, later in pairs])
+    picture = draw_ascii([stage.name for stage in stages], [(later, earlier) for earlier, later in pairs])
     width = max(len(stage.name) for stage in stages)
-    legend = [f"{stage.name:<{width}}  {stage.description}" for stage in stages]
+    legend = [f"{stage.name:<{width}}  {stage.description}{_axes(stage)}" for stage in stages]
     return "\n".join([*(line.rstrip() for line in picture.splitlines()), "", *legend])
+
+
+def _axes(stage: pipeline.Stage) -> str:
+    return f" [{', '.join(stage.axes)}]" if stage.axes else ""

@@ -35,11 +35,6 @@ class Stage:
     writes: tuple[str, ...]
     """Outputs and metrics."""
 
-    @property
-    def label(self) -> str:
-        """The name, followed by the axes of a matrix stage."""
-        return f"{self.name} [{', '.join(self.axes)}]" if self.axes else self.name
-
 
 def load_stages(path: Path = layout.PIPELINE) -> list[Stage]:
     """Read the stages of dvc.yaml in the order of the file.
