@@ -219,6 +219,18 @@ def test_the_answer_is_that_of_the_committed_run() -> None:
         assert ", ".join(signed(value, 1) for value in excess) in answer
 
 
+def test_what_selection_gives_is_that_of_the_committed_run() -> None:
+    cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
+    means = cells.groupby("beta")[["best_of_n_gap", "best_of_n_proxy_gain", "best_of_n_true_gain"]].mean()
+    areas = ", ".join(f"{value:.2f}" for value in means["best_of_n_gap"])
+    gains = means["best_of_n_proxy_gain"]
+    losses = -means["best_of_n_true_gain"]
+    said = " ".join(RESULTS.split())
+    assert f"a proxy reward {gains.min():.1f} to {gains.max():.1f} base sd higher" in said
+    assert f"a true reward {losses.min():.1f} to {losses.max():.1f} lower" in said
+    assert f"The gap's area over the KL is {areas} from low to high β" in said
+
+
 def test_a_release_has_one_version() -> None:
     version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
     citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())
