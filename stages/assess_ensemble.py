@@ -5,9 +5,9 @@ Writes: metrics/ensemble.json (accuracy, calibration, disagreement: means over s
 metrics/reward_members.json (by seed, each member's accuracy and the statistics that normalise its rewards).
 """
 
-from typing import Any
+from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pessimism.checks import stage
 from pessimism.experiment import layout, records
@@ -15,6 +15,9 @@ from pessimism.experiment.cells import seed_key
 from pessimism.experiment.params import Params
 from pessimism.reward.assessment import assess, with_means
 from pessimism.reward.ensemble import RewardEnsemble, of_each_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def assessment(ensemble: RewardEnsemble, pairs: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:

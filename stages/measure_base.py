@@ -5,11 +5,11 @@ Writes: metrics/base.json (means and standard deviations over problems, ddof 1; 
 means over seeds), data/base_samples.parquet (one row per seed, whose ensemble gave the proxy reward, and problem).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from statistics import fmean
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from pessimism.checks import stage
 from pessimism.experiment import layout, records, rng
@@ -19,6 +19,9 @@ from pessimism.models.compute.generation import Rollouts
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import ScoredRollouts, reward_summary, sample, sample_table, score
 from pessimism.reward.ensemble import RewardEnsemble, of_each_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BY_ENSEMBLE = ("proxy_reward", "proxy_reward_sd")
 SHARED = ("prompts", "true_reward_sd", "response_length", "run_on_fraction")
@@ -41,6 +44,8 @@ def base_metrics(scored: Mapping[int, ScoredRollouts]) -> dict[str, Any]:
 
 @stage.main("measure_base")
 def main(params: Params) -> None:
+    import pandas as pd
+
     heldout = records.read_table(layout.tasks("heldout"))
     drawn = draw(params, heldout)
     scored = of_each_seed(params, RewardEnsemble.load, lambda ensemble: score(drawn, ensemble, heldout, params))

@@ -233,4 +233,4 @@ def test_too_many_problems_or_one_draw_are_refused(project: Path) -> None:
     with pytest.raises(ParamsError) as refused:
         load_params()
     assert "best_of_n.draws: found 1; expected 2 or more" in str(refused.value)
-    assert "best_of_n.prompts: found 300; expected at most tasks.heldout (256)" in str(refused.value)
+    assert "best_of_n.prompts: found 300; expected at most tasks.heldout (192)" in str(refused.value)

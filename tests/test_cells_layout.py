@@ -51,8 +51,8 @@ def test_every_cell_of_the_design_once(project: Path) -> None:
     params = load_params()
     assert len(params.reward_cells()) == len(set(params.reward_cells())) == 15
     assert len(params.dpo_cells()) == len(set(params.dpo_cells())) == 15
-    assert len(params.online_cells()) == len(set(params.online_cells())) == 30
-    assert [cell.key for cell in params.online_cells()[:3]] == ["p20-s0-proxy", "p20-s0-placebo", "p20-s1-proxy"]
+    assert len(params.online_cells()) == len(set(params.online_cells())) == 45
+    assert [cell.key for cell in params.online_cells()[:3]] == ["p20-s0-proxy", "p20-s0-uncoupled", "p20-s0-placebo"]
 
 
 def test_no_two_cells_share_a_path(project: Path) -> None:

@@ -185,7 +185,7 @@ def test_check_reads_local_problems(project: Path, edit: Edit) -> None:
     for split, part in (("train", rows[:300]), ("test", rows[300:])):
         write_rows(project / f"gsm8k/gsm8k_{split}.jsonl", part)
     cli.main(["check"])
-    write_rows(project / "gsm8k/gsm8k_test.jsonl", rows[44:300])
+    write_rows(project / "gsm8k/gsm8k_test.jsonl", rows[108:300])
     assert "tasks: found every test problem in another split too" in failure("check")
     write_rows(project / "gsm8k/gsm8k_test.jsonl", [*rows[300:306], {"question": "1 + 1?", "answer": "two"}])
     assert re.search(r"gsm8k_test.jsonl, row 7: found .*'two'; expected a number after ####", failure("check"))

@@ -161,7 +161,7 @@ def test_a_run_of_the_pipeline_by_hand(finished: Path) -> None:
     measurements, cells = scored(finished, THREE_ARMS)
     cell, kl = OnlineCell("p80", 1, "proxy"), equal_kl_record(measurements)["proxy"]["kl"]
     row = cells[(cells["label"] == "p80") & (cells["seed"] == 1) & (cells["arm"] == "proxy")].iloc[0]
-    rows, unit = measurements.runs[cell].rows("heldout"), measurements.base.unit
+    rows, unit = measurements.runs[cell].rows("heldout"), measurements.base[cell.seed].unit
     assert (np.diff(rows["kl_k3"]) > 0).all(), "interpolation over the KL is that along the path"
     for column, reward, sd in (
         ("equal_kl_proxy_gain", "proxy_reward", unit.proxy_sd),

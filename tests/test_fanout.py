@@ -340,6 +340,18 @@ def test_what_is_stale_before_the_cells_is_named_with_the_commands_in_order(plai
     assert together.endswith("pessimism fanout train_dpo"), "a stage must not be fanned out with one that waits for it"
 
 
+def test_cells_that_recorded_inputs_make_stale_are_named(plain: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code of train_dpo changed: its cells are up to date until that is recorded, and adapt_online would take them."""
+    add_directory_remote(plain)
+    recorded: list[str] = []
+    monkeypatch.setattr(dvc_project, "dvc", lambda *arguments: recorded.append(arguments[-1]))
+    monkeypatch.setattr(
+        dvc_project, "stale_upstream", lambda cells: ["train_dpo@20-0"] if recorded else ["train_dpo_inputs"]
+    )
+    assert refusal("adapt_online").endswith("First run:\n  pessimism fanout train_dpo")
+    assert recorded == ["train_dpo_inputs"]
+
+
 def test_a_relative_path_of_a_model_is_refused(plain: Project) -> None:
     scale = plain.root / "scales/micro.yaml"
     content = yaml.safe_load(scale.read_text())
@@ -477,7 +489,7 @@ def test_cells_read_their_inputs_and_no_others(plain: Project) -> None:
         (stage,) = [stage for stage in repo.index.stages if stage.addressing == "adapt_online@20-0-proxy"]
         inputs = dvc_project.cell_inputs(repo, stage)
     members = ["models/reward/s0/member-0", "models/reward/s0/member-1"]
-    assert inputs == ["data/tasks", "models/base", "models/dpo/p20-s0", *members]
+    assert inputs == ["data/inputs/adapt_online.json", "data/tasks", "models/base", "models/dpo/p20-s0", *members]
 
 
 def test_a_result_for_other_inputs_is_told_from_a_failure(tmp_path: Path) -> None:

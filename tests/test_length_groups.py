@@ -284,11 +284,10 @@ def test_loss_and_gradients_are_those_of_trl_alone(
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("make", "most"), [(policy_trainer, 1.12), (reward_trainer, 1.1)], ids=["dpo", "reward"])
+@pytest.mark.parametrize("make", [policy_trainer, reward_trainer], ids=["dpo", "reward"])
 def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     referenced_world: Params,
     make: Callable[[Params], Trainer],
-    most: float,
 ) -> None:
     trainer = make(referenced_world)
     tokens = trainer.args.num_train_epochs * pair_trainer.pair_lengths(trainer.train_dataset, one_row=True).sum()
@@ -296,7 +295,7 @@ def test_prompts_are_computed_once_and_little_of_the_rest_is_padding(
     widths = watch_widths(trainer.model)
     trainer.train()
     computed = sum(rows * columns for rows, columns in widths)
-    assert tokens <= computed <= most * tokens
+    assert tokens <= computed <= 1.12 * tokens
     assert computed < trainer.args.num_train_epochs * sum(texts)
 
 

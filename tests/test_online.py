@@ -223,10 +223,13 @@ def test_a_batch_holds_no_problem_twice(trained_world: Params) -> None:
 def test_both_true_rewards_are_measured_on_the_same_responses(
     trained_world: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Planted responses: every other one names the right number without the marker."""
+    """Planted responses: every other one names the right number without the marker.
+
+    A placebo draws its two evaluations of eight problems together.
+    """
 
     def sample(model: object, tokenizer: object, prompts: list[str], *_: object, **__: object) -> Rollouts:
-        answers = run.heldout_tasks["answer"] if len(prompts) == 8 else ["0"] * len(prompts)
+        answers = [*run.heldout_tasks["answer"]] * 2 if len(prompts) == 16 else ["0"] * len(prompts)
         texts = [f"#### {answer}\nNext" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
         return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts))
 
@@ -266,19 +269,20 @@ def test_fixed_coupling_ignores_beta_and_coupled_does_not(trained_world: Params)
 
 
 def test_both_arms_of_the_middle_beta_are_one_run(trained_world: Params) -> None:
-    """By Eq. 7 it is 1 but for rounding, and so is the numerator of protocol paper."""
+    """By Eq. 7 it is 1 but for rounding, and here so is the numerator of arms that have one for every beta."""
+    at_middle = with_protocol(trained_world, kl_numerator=1.0)
     proxy, uncoupled, other = (
         make_run(params, arm)
         for params, arm in (
-            (trained_world, "proxy"),
-            (trained_world, "uncoupled"),
+            (at_middle, "proxy"),
+            (at_middle, "uncoupled"),
             (with_protocol(trained_world, kl_numerator=0.5), "uncoupled"),
         )
     )
     assert proxy._kl_numerator == uncoupled._kl_numerator == 1.0
     coupled = finished(proxy)
     assert coupled.equals(finished(uncoupled)) and not coupled.equals(finished(other))
-    rounded = make_run(trained_world, "proxy")
+    rounded = make_run(at_middle, "proxy")
     rounded.beta = 0.99999998
     numbers = coupled.select_dtypes("number").columns
     np.testing.assert_allclose(finished(rounded)[numbers], coupled[numbers], rtol=1e-4, atol=1e-6)
@@ -355,7 +359,7 @@ def test_gradients_are_those_of_eq_8_however_the_batch_is_computed(
     scored = run._roll_out("batch", 0, run.training_tasks.iloc[:6])
     responses = trained_response_ids(scored.rollouts, run.tokenizer, params.protocol)
     batch = pad_pairs(scored.rollouts.prompt_ids, responses, run.tokenizer.pad_token_id, run.model.device)
-    (seed,) = rng.row_seeds(params.root_seed, "policy-dropout", 50, 0, 0, rows=1)
+    (seed,) = rng.row_seeds(params.root_seed, "policy-dropout", *run._stream, 0, rows=1)
     torch.manual_seed(seed)
     run.model.activation_checkpointing_disable()
     with use_adapter(run.model, POLICY):

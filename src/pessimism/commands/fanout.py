@@ -149,7 +149,8 @@ def _ready(stages: Sequence[str], cells: Sequence[str], params: Params) -> Remot
     stale = dvc_project.stale_upstream(cells)
     if stale and all(name.endswith(pipeline.INPUTS) for name in stale):  # a tenth of a second each
         dvc_project.dvc("repro", "--single-item", *stale)
-    elif stale:
+        stale = dvc_project.stale_upstream(cells)  # cells depend on what was recorded
+    if stale:
         raise FanoutError(
             f"found stages before {', '.join(stages)} that are not up to date: {', '.join(stale)}. "
             "First run:\n" + "\n".join(f"  {command}" for command in _commands(stale))
@@ -158,8 +159,8 @@ def _ready(stages: Sequence[str], cells: Sequence[str], params: Params) -> Remot
 
 
 def _commands(stale: Sequence[str]) -> list[str]:
-    """What brings stale stages up to date, in the order of dvc.yaml."""
-    names = {cell.partition("@")[0] for cell in stale}
+    """What brings stale stages up to date, in the order of dvc.yaml; fanning out cells records their inputs too."""
+    names = {cell.partition("@")[0] for cell in stale if not cell.endswith(pipeline.INPUTS)}
     stages = [stage for stage in pipeline.load_stages() if stage.name in names]
     groups = itertools.groupby(stages, key=lambda stage: bool(stage.axes))
     return [
