@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from pessimism.checks import preflight, startup
 from pessimism.data import embedded_world
