@@ -63,6 +63,7 @@ def prepare(home: Path) -> Project:
     ):
         scale[section] |= {"source": "path", "name": str(home / name), "revision": None}
     scale["tasks"]["heldout"] = HELDOUT
+    scale["best_of_n"]["prompts"] = HELDOUT
     (project.root / "scales/shrunk.yaml").write_text(yaml.safe_dump(scale))
     project.design(**DESIGN)
     return project

@@ -146,7 +146,7 @@ def below(root: Path) -> list[psutil.Process]:
 
 
 def heed_signals() -> None:
-    """In a driver before it starts: one in the background inherits that they are ignored."""
+    """In a driver before it starts: of tests that run in the background it inherits that they are ignored."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 

@@ -242,7 +242,7 @@ RESPONSE_WORDS = Probe(
 @pytest.mark.slow
 def test_a_new_probe_runs_on_every_checkpoint_and_reaches_table_and_page(copy: Project) -> None:
     (copy.root / "src/pessimism/probes/response_words.py").write_text(PROBE)
-    assert {name.partition("@")[0] for name in copy.dvc("repro")} == {"probe_policy", *FAN_IN}
+    assert {name.partition("@")[0] for name in copy.dvc("repro")} == {"probe_policy_inputs", "probe_policy", *FAN_IN}
     assert ",response_words,response_words_online," in (copy.root / "plots/cells.csv").read_text()
     assert "words: mean words of a response" in (copy.root / "plots/report/index.html").read_text()
 

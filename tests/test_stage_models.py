@@ -82,9 +82,9 @@ def test_values_are_those_that_the_stages_train_with(project: Path, scale: str) 
     for sizes, trained in ((setting.policy, setting.scale.dpo), (setting.reward, setting.scale.reward_training)):
         lora = lora_config(params.scale.model(sizes.name), sizes.hidden, pairs, "CAUSAL_LM")
         given = (pairs, sizes.parameters, lora, sizes.trainable)
-        derived = {"policy": (offline_hyperparameters, cell, 1.0), "reward": (reward_hyperparameters, (0, 0))}
-        derive = derived[sizes.name]
-        chosen = dataclasses.asdict(derive[0](params, *derive[1:], *given)) | {"lora_alpha": lora.lora_alpha}
+        derive = {"policy": (offline_hyperparameters, cell, 1.0), "reward": (reward_hyperparameters, (0, 0))}
+        function, *own = derive[sizes.name]
+        chosen = dataclasses.asdict(function(params, *own, *given)) | {"lora_alpha": lora.lora_alpha}
         values = stages.training_values(setting, sizes, trained)
         assert values == {name: value for name, value in chosen.items() if name not in ("beta", "seed")}
         batch, accumulation = values["batch_size"], values.get("accumulation", 1)
