@@ -149,7 +149,7 @@ def test_the_probe_and_the_measure_stand_in_tables_and_report(extended: Project)
 def test_the_claim_is_judged_and_simulated(extended: Project) -> None:
     claims = json.loads((extended.root / "metrics/claims.json").read_text())
     assert claims["claims"]["C11"]["controlled"]["quantity"] == "lowest_true_reward"
-    assert claims["design"]["claims_in_family"] == 9
+    assert claims["design"]["claims_in_family"] == 10
     assert "The lowest true reward falls with beta" in report(extended)
     code = "from pessimism.claims import invented; print(*invented.family())"
     assert "C11" in extended.succeed(sys.executable, "-c", code).split()
