@@ -41,6 +41,7 @@ MICRO: dict[str, dict[str, Any]] = {
     "dpo": {"batch_size": 16},
     "reward_training": {"batch_size": 16, "epochs": 1},
     "online": {"batch_size": 4, "steps": 2, "heldout_every": 2},
+    "best_of_n": {"draws": 4, "prompts": 4},
 }
 
 

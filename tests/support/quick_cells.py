@@ -74,9 +74,10 @@ def plan(project: Project, **members: str) -> None:
 
 
 def executions(project: Project) -> list[tuple[str, int, str, str, float]]:
-    """What ran, as noted by the processes themselves."""
+    """What cells ran, as noted by the processes themselves."""
     path = project.root.parent / "trace.jsonl"
-    return [tuple(json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
+    noted = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [tuple(line) for line in noted if line[0] in MEMBERS]
 
 
 def counts(project: Project) -> dict[str, int]:
