@@ -75,7 +75,8 @@ def test_results_are_those_of_a_plain_run_and_a_requeue_is_refused(
     quick: Project, slurm: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     plain = copied(quick, tmp_path_factory.mktemp("plain"))
-    assert plain.dvc("repro", "--single-item", *MEMBERS) == MEMBERS
+    recorded = "train_reward_model_inputs"
+    assert plain.dvc("repro", "--single-item", recorded, *MEMBERS) == [recorded, *MEMBERS]
     (quick.root.parent / "trace.jsonl").unlink(missing_ok=True)
 
     plan(quick, m0="until 2")
