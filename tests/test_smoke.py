@@ -274,10 +274,13 @@ def test_a_fresh_clone_repeats_every_byte(finished: Project, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_cells_side_by_side_give_the_bytes_of_a_plain_run(finished: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--resident",)])
+def test_cells_side_by_side_give_the_bytes_of_a_plain_run(
+    finished: Project, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     """Where threads are free to choose, too: a stage takes one, whatever its environment says."""
     project = new_project(tmp_path / "project")
-    project.succeed("env", "OMP_NUM_THREADS=2", sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2")
+    project.succeed("env", "OMP_NUM_THREADS=2", sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2", *options)
     assert (project.root / "dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
     assert project.results() == finished.results()
     assert project.dvc("repro") == []

@@ -12,7 +12,7 @@ from pessimism.errors import PessimismError, ending_on_errors, without_traceback
 from pessimism.experiment import layout, records, switches
 from pessimism.experiment.cells import Cell
 from pessimism.experiment.params import load_params
-from pessimism.machine import processes, running
+from pessimism.machine import hand_over, processes, running
 
 Compute = Callable[..., None]
 Parse = Callable[[str | None], Cell]
@@ -21,6 +21,7 @@ Parse = Callable[[str | None], Cell]
 # takes a fifth of a stage's start.
 sys.excepthook = without_traceback
 gc.disable()
+ending_on_errors(hand_over.to_resident)
 
 
 def main(stage: str, parse: Parse | None = None) -> Callable[[Compute], Callable[[], None]]:

@@ -1,0 +1,169 @@
+"""Scripts that run as forks of one process in which the libraries are imported: of a short stage, half of its time.
+
+``pessimism repro --resident`` starts that process, the resident, and ends it. A stage is started by DVC as ever; its
+own interpreter hands command, environment and open files over, passes signals on, and ends as the fork does. The fork
+sees nothing of scripts before it. It is killed where that interpreter is.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pessimism.errors import ParamsError, ResourceError, ending_on_errors
+from pessimism.machine.hand_over import ADDRESS, FILES
+
+LIBRARIES = (
+    "pandas",
+    "scipy.stats",
+    "torch",
+    "transformers.models.qwen3.modeling_qwen3",
+    "peft",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.reward_trainer",
+)
+"""What most stages import, and nothing of this project: its code is always read anew."""
+WITHOUT_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Environment in which an import starts no thread, which forks would lack: the allocator of Arrow has one."""
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """Have scripts that the body starts run in a resident, which ends with the body or with this process.
+
+    It is given no terminal: an interrupt is for the driver.
+
+    Raises:
+        ParamsError: this system cannot watch a process by a file.
+    """
+    if not hasattr(os, "pidfd_open"):
+        raise ParamsError(f"--resident: found {sys.platform}; expected Linux: leave it out")
+    with tempfile.TemporaryDirectory(prefix="pessimism-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        address = str(Path(folder) / "resident")
+        listener.bind(address)
+        listener.listen()
+        resident = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(listener.fileno())],
+            env={**os.environ, **WITHOUT_THREADS},
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+        listener.close()
+        os.environ[ADDRESS] = address
+        try:
+            yield
+        finally:
+            del os.environ[ADDRESS]
+            resident.communicate()
+
+
+def serve(listener: socket.socket) -> None:
+    """Import the libraries and run a script for every connection, until standard input is closed.
+
+    Raises:
+        ResourceError: an import has started a thread, which forks would lack.
+    """
+    gc.disable()
+    packages = _packages()
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        raise ResourceError(f"--resident: found {len(threads)} threads after the imports; expected 1: leave it out")
+    while True:
+        ready, _, _ = select.select([listener.fileno(), sys.stdin.fileno()], [], [])
+        if sys.stdin.fileno() in ready:
+            return
+        connection, _ = listener.accept()
+        with connection:
+            if os.fork() == 0:
+                listener.close()
+                _attend(connection, packages)
+        _forget_ended()
+
+
+def _forget_ended() -> None:
+    """Collect the statuses of attendants that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return
+
+
+def _attend(connection: socket.socket, packages: list[tuple[str, int]]) -> NoReturn:
+    """Run one script in a fork of this process, and kill it where the interpreter that handed it over is gone."""
+    os.setsid()
+    _, files, _, _ = socket.recv_fds(connection, 1, FILES)
+    order = json.loads(connection.makefile("rb").readline())
+    process = os.fork()
+    if process == 0:
+        connection.close()
+        _become(order, files)
+        ending_on_errors(lambda: _check(order, packages))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
+    connection.sendall(f"{process}\n".encode())
+    ready, _, _ = select.select([connection.fileno(), os.pidfd_open(process)], [], [])
+    if connection.fileno() in ready:
+        os.killpg(0, signal.SIGKILL)
+    _, status = os.waitpid(process, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
+
+
+def _become(order: dict[str, Any], files: list[int]) -> None:
+    """Take over command line, folder, environment and open files, as an interpreter of the script's own has them."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = order["argv"]
+    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
+
+
+def _check(order: dict[str, Any], packages: list[tuple[str, int]]) -> None:
+    """See that an interpreter of the script's own would import what was imported here.
+
+    Raises:
+        ResourceError: it would not.
+    """
+    again = "run the same command again"
+    if order["python"] != sys.executable:
+        raise ResourceError(
+            f"found {order['python']} in the command of a stage; expected {sys.executable}, which imported the "
+            f"libraries for it: activate one environment and {again}, or leave out --resident"
+        )
+    if _packages() != packages:
+        raise ResourceError(
+            f"found packages that were installed or removed since this run began; expected none to change: {again}"
+        )
+
+
+def _packages() -> list[tuple[str, int]]:
+    """Name, with version, and time of every installed package."""
+    folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    entries = [entry for folder in sorted(folders) for entry in os.scandir(folder)]
+    return sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".dist-info"))
+
+
+if __name__ == "__main__":
+    ending_on_errors(lambda: serve(socket.socket(fileno=int(sys.argv[1]))))

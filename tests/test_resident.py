@@ -1,0 +1,192 @@
+"""Scripts that run as forks of one process: they see, write and end as in an interpreter of their own."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pessimism.errors import ParamsError, ResourceError
+from pessimism.fanout import resident
+from pessimism.machine import hand_over
+from support.quick_cells import until
+from support.repository import CHECKOUT
+
+SCRIPT = """'''What a script sees.'''
+import os, sys
+from pessimism.machine import hand_over
+hand_over.to_resident()
+"""
+TELL = """
+import json
+print(json.dumps([sys.argv, sys.path[0], os.getcwd(), __name__, __doc__, input(), "seen" in vars(os)]))
+print("mistaken", file=sys.stderr)
+os.seen = True
+"""
+LOADED = f"""
+loaded = [library for library in {resident.LIBRARIES} if library in sys.modules]
+print(loaded, sorted(name for name in sys.modules if name.startswith('pessimism')))
+"""
+OWN = ["pessimism", "pessimism.errors", "pessimism.machine", "pessimism.machine.hand_over"]
+WAIT = """
+import time
+try:
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder, and a resident; of tests that run in the background it would inherit that interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["PYTHONPATH"] = str(CHECKOUT / "src")
+    with resident.started():
+        yield tmp_path_factory.mktemp("scripts")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(hand_over.ADDRESS)
+
+
+def command(home: Path, code: str, *arguments: str) -> list[str]:
+    (home / "code").mkdir(exist_ok=True)
+    (home / "code/script.py").write_text(SCRIPT + code)
+    return [sys.executable, "code/script.py", *arguments]
+
+
+def run(home: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(home, code, *arguments), cwd=home, input="said\n", capture_output=True, text=True, timeout=120
+    )
+
+
+def opened(home: Path) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """A script that waits: the interpreter that DVC would start, and the fork."""
+    process = subprocess.Popen(command(home, WAIT), cwd=home, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    return process, psutil.Process(int(process.stdout.readline()))
+
+
+def test_a_script_sees_what_it_would_see_alone_and_nothing_of_those_before(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [run(home, TELL, "--seed", "1") for _ in range(2)]
+    monkeypatch.delenv(hand_over.ADDRESS)
+    by_itself = run(home, TELL, "--seed", "1")
+    for one in there:
+        assert (one.stdout, one.stderr, one.returncode) == (by_itself.stdout, "mistaken\n", 0)
+    expected = [["code/script.py", "--seed", "1"], str(home / "code"), str(home), "__main__", "What a script sees."]
+    assert json.loads(by_itself.stdout) == [*expected, "said", False]
+
+
+def test_the_libraries_are_there_and_the_project_is_read_anew(home: Path) -> None:
+    assert run(home, LOADED).stdout == f"{[*resident.LIBRARIES]} {sorted([*OWN, 'pessimism.fanout'])}\n"
+
+
+def test_its_environment_is_that_of_the_script_without_the_way_to_the_resident(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAGE", "cell@1")
+    told = run(home, f"print(os.environ['STAGE'], os.environ.get({hand_over.ADDRESS!r}))")
+    assert told.stdout == "cell@1 None\n"
+
+
+def test_without_a_resident_the_script_runs_by_itself(home: Path, alone: None) -> None:
+    assert run(home, LOADED).stdout == f"{[]} {OWN}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("sys.exit(3)", 3),
+        ("os.kill(os.getpid(), 15)", -15),
+        ("os.kill(os.getpid(), 9)", -9),
+        ("raise ValueError('no')", 1),
+        ("pass", 0),
+    ],
+)
+def test_it_ends_as_the_script_does(home: Path, code: str, status: int) -> None:
+    ended = run(home, code)
+    assert ended.returncode == status
+    assert ("ValueError: no" in ended.stderr) == ("ValueError" in code)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, -15)])
+def test_signals_are_passed_on(home: Path, number: signal.Signals, status: int) -> None:
+    process, fork = opened(home)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == status
+    until(lambda: not fork.is_running(), seconds=10)
+
+
+def test_a_fork_is_killed_with_the_interpreter_that_handed_it_over(home: Path) -> None:
+    process, fork = opened(home)
+    process.kill()
+    process.wait()
+    until(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE, seconds=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_resident_ends_with_its_driver(home: Path, alone: None, number: signal.Signals) -> None:
+    code = "import time\nfrom pessimism.fanout import resident\nwith resident.started():\n    time.sleep(600)"
+    driver = subprocess.Popen([sys.executable, "-c", code])
+    until(lambda: bool(psutil.Process(driver.pid).children()), seconds=30)
+    (left,) = psutil.Process(driver.pid).children()
+    driver.send_signal(number)
+    driver.wait()
+    until(lambda: not left.is_running(), seconds=30)
+
+
+def test_a_resident_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(hand_over.ADDRESS, str(tmp_path / "gone"))
+    with pytest.raises(ResourceError, match=r"has ended \(.*No such file.*\); expected it to outlive them: run"):
+        hand_over.to_resident()
+
+
+def test_another_environment_is_refused(home: Path) -> None:
+    order = {"python": "/other/bin/python"}
+    with pytest.raises(ResourceError, match=r"found /other/bin/python in .*; expected .*: activate one environment"):
+        resident._check(order, resident._packages())
+
+
+def test_changed_packages_are_refused(home: Path) -> None:
+    order = {"python": sys.executable}
+    resident_of = [*resident._packages(), ("new-1.0.dist-info", 0)]
+    with pytest.raises(ResourceError, match="found packages that were installed or removed"):
+        resident._check(order, resident_of)
+
+
+def test_a_thread_of_a_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork has the thread that forked alone: what waited for another would wait for ever."""
+    monkeypatch.setattr(resident, "LIBRARIES", ("json",))
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        with pytest.raises(ResourceError, match=r"--resident: found \d+ threads after the imports; expected 1"):
+            resident.serve(socket.socket())
+    finally:
+        gc.enable()
+        ended.set()
+        thread.join()
+
+
+def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    with pytest.raises(ParamsError, match="--resident: found .*; expected Linux: leave it out"), resident.started():
+        pass
