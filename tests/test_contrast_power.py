@@ -11,7 +11,6 @@ import pytest
 from pessimism.claims import contrast_power, simulation
 from pessimism.claims.contrast_power import (
     ANY,
-    SEEDS,
     ObservedArms,
     contrast_rates,
     contrast_table,
