@@ -152,9 +152,10 @@ def test_a_fork_is_killed_with_the_interpreter_that_handed_it_over(home: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_resident_ends_with_its_driver(home: Path, alone: None, number: signal.Signals) -> None:
+def test_a_resident_ends_with_its_driver(tmp_path: Path, alone: None, number: signal.Signals) -> None:
+    """The driver leaves its socket behind."""
     code = "import time\nfrom pessimism.fanout import resident\nwith resident.started():\n    time.sleep(600)"
-    driver = subprocess.Popen([sys.executable, "-c", code])
+    driver = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
     until(lambda: bool(psutil.Process(driver.pid).children()), seconds=30)
     (left,) = psutil.Process(driver.pid).children()
     driver.send_signal(number)
