@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ LENGTHS = LengthParams(prompt=40, response=48, sequence=88)
 SHRINK = 4  # real problems are then about as long as those of the embedded world
 RESPONSES = 32
 GENERATIONS = 2  # to each prompt: the fewest that GRPO takes; more prompts differ more in length
-ENDS = 3  # of 80 tokens, so that responses have about 30 tokens, as in the default run
+ENDS = 3  # of 80 tokens, so that responses have about 28 tokens; 30 in the default run
 STEPS, ROUNDS = 8, 6
 LEARNING_RATE = 1e-5  # so small that both policies go on answering at the same length
 
