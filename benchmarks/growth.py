@@ -27,7 +27,6 @@ DESIGN: dict[str, Any] = {
 }
 CELLS_PER_SEED = 10
 CELLS = (50, 100, 200)
-COMMANDS = {"dvc repro": ["dvc", "repro"], "pessimism repro": ["pessimism.cli", "repro"]}
 
 STUB = '''"""Write every output of the stage, or of one of its cells; what later stages read by its key is in each."""
 
@@ -58,6 +57,11 @@ class Whole:
     seconds: float
     lock_lines: int
 
+    @property
+    def per_stage(self) -> float:
+        """Seconds."""
+        return self.seconds / self.stages
+
 
 def write_stubs(seeds: Sequence[int]) -> None:
     """Put a script that only writes in the place of every stage; what the cells share is recorded as it is."""
@@ -70,41 +74,37 @@ def write_stubs(seeds: Sequence[int]) -> None:
             script.write_text(STUB.format(outputs=outputs, keys=keys))
 
 
-def run_whole(command: Sequence[str], cells: int) -> Whole:
-    """A whole run by ``command`` of a design with this many cells, in a fresh copy."""
+def run_whole(cells: int) -> Whole:
+    """``dvc repro`` of a design with this many cells, in a fresh copy."""
     seeds = list(range(cells // CELLS_PER_SEED))
     with dag.copied_project(seeds=seeds, **DESIGN) as environment:
         write_stubs(seeds)
         start = time.perf_counter()
-        dag.run(sys.executable, "-m", *command, environment=environment)
+        dag.run(sys.executable, "-m", "dvc", "repro", environment=environment)
         seconds = time.perf_counter() - start
         lock = layout.LOCK.read_text()
     stages = list(yaml.load(lock, yaml.CSafeLoader)["stages"])
     return Whole(sum("@" in stage for stage in stages), len(stages), seconds, len(lock.splitlines()))
 
 
-def slope(smaller: Whole, larger: Whole) -> float:
+def measure() -> list[Row]:
+    """B12."""
+    return growth_rows([run_whole(cells) for cells in CELLS])
+
+
+def growth_rows(runs: Sequence[Whole]) -> list[Row]:
+    """Per-stage seconds and lines of the lock; of three designs, the smallest first, each with more cells."""
+    small, middle, large = runs
+    slower = large.per_stage / small.per_stage
+    more = lines_per_cell(middle, large) / lines_per_cell(small, middle)
+    return [
+        *[ratio_row(f"B12 seconds per stage, {run.cells} cells", [run.per_stage], None) for run in runs],
+        ratio_row(f"B12 seconds per stage, {large.cells} cells / {small.cells}", [slower], "<= 1.3"),
+        *[counter_row(f"B12 lines of dvc.lock, {run.cells} cells", run.lock_lines, None) for run in runs],
+        counter_row("B12 lines of a further cell, second half / first", more, "= 1"),
+    ]
+
+
+def lines_per_cell(smaller: Whole, larger: Whole) -> float:
     """Lines of the lock that a cell adds."""
     return (larger.lock_lines - smaller.lock_lines) / (larger.cells - smaller.cells)
-
-
-def measure(cells: Sequence[int] = CELLS) -> list[Row]:
-    """B12, by both commands.
-
-    Args:
-        cells: of three designs.
-    """
-    found: list[Row] = []
-    for name, command in COMMANDS.items():
-        small, middle, large = runs = [run_whole(command, count) for count in cells]
-        per_stage = [whole.seconds / whole.stages for whole in runs]
-        found += [
-            ratio_row(f"B12 {name}, seconds per stage, {whole.cells} cells", [seconds], None)
-            for whole, seconds in zip(runs, per_stage, strict=True)
-        ]
-        ratio = per_stage[-1] / per_stage[0]
-        found.append(ratio_row(f"B12 {name}, seconds per stage, {large.cells} / {small.cells}", [ratio], "<= 1.3"))
-    found += [counter_row(f"B12 lines of the lock, {whole.cells} cells", whole.lock_lines, None) for whole in runs]
-    ratio = slope(middle, large) / slope(small, middle)
-    found.append(counter_row("B12 lines a further cell adds, second half / first", ratio, "= 1"))
-    return found

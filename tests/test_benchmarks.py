@@ -175,14 +175,21 @@ def test_a_stub_writes_the_outputs_of_its_cell() -> None:
         assert {"p20", "p50", "s0", "s1"} < set(json.loads(Path("metrics/beta_grid.json").read_text()))
 
 
-def test_lines_that_a_cell_adds() -> None:
-    small, large = (growth.Whole(cells, cells + 17, 1.0, 2600 + 35 * cells) for cells in (50, 200))
-    assert growth.slope(small, large) == 35
+def test_growth_that_is_linear_and_that_is_not() -> None:
+    even = [growth.Whole(cells, cells + 17, 2.0 * (cells + 17), 2600 + 35 * cells) for cells in (50, 100, 200)]
+    row = {row.id: row for row in growth.growth_rows(even)}
+    assert row["B12 seconds per stage, 100 cells"].ratio == 2
+    assert row["B12 seconds per stage, 200 cells / 50"].ratio == 1
+    assert row["B12 lines of a further cell, second half / first"].met
+    steep = [growth.Whole(cells, cells + 17, cells**2, cells**2) for cells in (50, 100, 200)]
+    found = {row.id: row.met for row in growth.growth_rows(steep)}
+    assert found["B12 seconds per stage, 200 cells / 50"] is False
+    assert found["B12 lines of a further cell, second half / first"] is False
 
 
 @pytest.mark.slow
 def test_a_whole_run_of_stubs() -> None:
-    whole = growth.run_whole(growth.COMMANDS["dvc repro"], 10)
+    whole = growth.run_whole(10)
     assert (whole.cells, whole.lock_lines > 10 * whole.cells) == (10, True)
     assert whole.stages > whole.cells
 
