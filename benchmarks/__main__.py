@@ -24,6 +24,8 @@ SUITE = {
     "B6": ["logprobs.measure_entropy"],
     "B7": ["online.measure_generation"],
     "B8": ["dag.measure"],
+    "B11": ["grpo.measure"],
+    "B12": ["growth.measure"],
     "S1": ["dag.measure_start"],
 }
 ALSO = {"B9": "B2"}

@@ -37,8 +37,8 @@ def run(*command: str, environment: dict[str, str]) -> str:
 
 
 @contextmanager
-def finished_project() -> Iterator[dict[str, str]]:
-    """A copy of the checkout whose stages all stand as run, with invented outputs; yields its environment."""
+def copied_project(**changes: Any) -> Iterator[dict[str, str]]:
+    """A copy of the checkout with another design, in which nothing has been run; yields its environment."""
     with worlds.temporary_directory() as directory:
         environment = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -55,8 +55,15 @@ def finished_project() -> Iterator[dict[str, str]]:
         for name in filter(None, listed.split("\0")):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_bytes((worlds.CHECKOUT / name).read_bytes())
-        design(**DESIGN)
+        design(**changes)
         run("git", "init", "-q", environment=environment)
+        yield environment
+
+
+@contextmanager
+def finished_project() -> Iterator[dict[str, str]]:
+    """A copy whose stages all stand as run, with invented outputs; yields its environment."""
+    with copied_project(**DESIGN) as environment:
         invent_outputs()
         run(sys.executable, "-m", "dvc", "commit", "--force", "--quiet", environment=environment)
         yield environment

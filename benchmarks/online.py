@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
 import torch
 
 from benchmarks import arms, naive, worlds
@@ -50,6 +51,22 @@ def world(tiny: bool = False) -> Iterator[Params]:
         yield params
 
 
+def load_run(params: Params, tasks: pd.DataFrame) -> OnlineRun:
+    """What adapt_online loads, from CHECKPOINT; a step answers all of ``tasks``."""
+    return OnlineRun(
+        params=params,
+        cell=OnlineCell("p50", 0, "proxy"),
+        beta=BETA,
+        model=attach(load_policy_base(params), {REFERENCE: CHECKPOINT, POLICY: CHECKPOINT}, trainable=POLICY),
+        tokenizer=load_tokenizer(params, "policy"),
+        ensemble=RewardEnsemble.load_raw(params, params.seeds[0]),
+        training_tasks=tasks,
+        heldout_tasks=tasks,
+        objective=find_objective(params.online.objective),
+        hyperparameters=online_hyperparameters(params.scale, params.arm("proxy"), 1, 1_000, len(tasks)),
+    )
+
+
 @dataclass
 class Ours:
     """The online loop of adapt_online, with the seconds that its generation took."""
@@ -60,22 +77,8 @@ class Ours:
 
     @classmethod
     def load(cls, params: Params, vocabulary: int) -> Ours:
-        model = attach(load_policy_base(params), {REFERENCE: CHECKPOINT, POLICY: CHECKPOINT}, trainable=POLICY)
-        tasks = worlds.task_table(PROMPTS, 1, vocabulary)
-        trainable = trainable_parameters(model)
-        run = OnlineRun(
-            params=params,
-            cell=OnlineCell("p50", 0, "proxy"),
-            beta=BETA,
-            model=model,
-            tokenizer=load_tokenizer(params, "policy"),
-            ensemble=RewardEnsemble.load_raw(params, params.seeds[0]),
-            training_tasks=tasks,
-            heldout_tasks=tasks,
-            objective=find_objective(params.online.objective),
-            hyperparameters=online_hyperparameters(params.scale, params.arm("proxy"), 1, 1_000, PROMPTS),
-        )
-        return cls(run, torch.optim.AdamW(trainable, lr=1e-5))
+        run = load_run(params, worlds.task_table(PROMPTS, 1, vocabulary))
+        return cls(run, torch.optim.AdamW(trainable_parameters(run.model), lr=1e-5))
 
     def step(self) -> None:
         def timed(*given: Any, **named: Any) -> Any:

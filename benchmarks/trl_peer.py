@@ -7,13 +7,15 @@ which TRL switches on by default, is off in every arm.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer
 
 from pessimism.data.prompts import EncodedPair
 from pessimism.experiment.params import Params
@@ -91,8 +93,59 @@ def train_reward(
         return _trained(trainer)
 
 
+def grpo_trainer(
+    params: Params,
+    checkpoint: Path,
+    prompts: Sequence[str],
+    generations: int,
+    steps: int,
+    beta: float,
+    tokenizer: PreTrainedTokenizerBase,
+    reward: Callable[..., list[float]],
+    directory: Path,
+) -> GRPOTrainer:
+    """TRL's GRPO that goes on training an adapter, of which TRL makes itself a copy as the reference.
+
+    Every step draws ``generations`` responses to each of ``prompts``, from the distribution that the protocol draws
+    from, and makes one update of all of them.
+
+    Args:
+        reward: of keyword arguments ``prompts`` and ``completions``, both texts.
+        directory: TRL makes it; nothing is written into it.
+    """
+    base, online, protocol = load_policy_base(params), params.scale.online, params.protocol
+    shared = shared_arguments(directory, 0)
+    del shared["max_length"]
+    arguments = GRPOConfig(
+        **shared,
+        beta=beta,
+        max_steps=steps,
+        per_device_train_batch_size=len(prompts) * generations,
+        num_generations=generations,
+        max_completion_length=params.scale.lengths.response,
+        temperature=protocol.temperature,
+        top_p=protocol.top_p,
+        top_k=base.generation_config.top_k if protocol.top_k is None else protocol.top_k,
+        learning_rate=online.learning_rate,
+        lr_scheduler_type="constant",
+        activation_checkpointing=False,
+    )
+    trainer = GRPOTrainer(
+        model=PeftModel.from_pretrained(base, str(checkpoint), is_trainable=True),
+        reward_funcs=reward,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": list(prompts)}),
+        processing_class=tokenizer,
+    )
+    return _silent(trainer)
+
+
 def _trained(trainer: Any) -> Any:
+    _silent(trainer).train()
+    return trainer
+
+
+def _silent(trainer: Any) -> Any:
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.train()
     return trainer

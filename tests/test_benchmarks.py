@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import arms, heldout_draws, rows, worlds
+from benchmarks import arms, dag, growth, grpo, heldout_draws, rows, worlds
 from benchmarks.counters import counting, mark_head
 from benchmarks.preferences import GROWTH, Laps
 from pessimism.data.prompts import EncodedPair
+from pessimism.experiment.params import LengthParams
 from pessimism.models.compute.logprobs import pad_pairs, response_logps
 from pessimism.offline.reference import pair_logps, sequence_logps
 
@@ -138,6 +139,59 @@ def test_words_are_tokens_in_both_directions() -> None:
     tokenizer = worlds.word_tokenizer(64)
     assert tokenizer("t3 t63\n\nt9")["input_ids"] == [3, 63, 9]
     assert tokenizer.decode([3, 63, worlds.EOS], skip_special_tokens=True) == "t3 t63"
+
+
+def test_both_loops_answer_and_score_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpo, "STEPS", 1)
+    size = worlds.TINY
+    with grpo.world(size, LengthParams(prompt=40, response=8, sequence=48)) as params:
+        ours, theirs = grpo.Ours.load(params, size.vocabulary), grpo.Theirs.load(params, size.vocabulary)
+        before = adapter(theirs, "default")
+        ours.steps()
+        theirs.steps()
+    assert ours.responses == [len(theirs.texts[0])] == [grpo.RESPONSES]
+    assert grpo.RESPONSES < min(ours.tokens[0], theirs.tokens[0]) <= 8 * grpo.RESPONSES
+    assert grpo.reward_difference(ours, theirs) == 0
+    theirs.rewards[0][3] += 0.5
+    assert grpo.reward_difference(ours, theirs) == pytest.approx(0.5)
+    assert len(theirs.watch.seconds) == 1
+
+    # TRL's reference is the checkpoint that it starts from, and it trains the other.
+    assert all(torch.equal(*pair) for pair in zip(before, adapter(theirs, "ref"), strict=True))
+    assert not all(torch.equal(*pair) for pair in zip(before, adapter(theirs, "default"), strict=True))
+
+
+def adapter(theirs: grpo.Theirs, name: str) -> list[torch.Tensor]:
+    weights = theirs.trainer.model.named_parameters()
+    return [weight.detach().clone() for path, weight in weights if f".{name}." in path]
+
+
+def test_a_stub_writes_the_outputs_of_its_cell() -> None:
+    with dag.copied_project(seeds=[0, 1], **growth.DESIGN) as environment:
+        growth.write_stubs([0, 1])
+        dag.run("python", "stages/train_dpo.py", "--label", "p20", "--seed", "1", environment=environment)
+        dag.run("python", "stages/derive_beta_grid.py", environment=environment)
+        assert json.loads(Path("models/dpo/p20-s1/content.json").read_text())["output"] == "models/dpo/p20-s1"
+        assert {"p20", "p50", "s0", "s1"} < set(json.loads(Path("metrics/beta_grid.json").read_text()))
+
+
+def test_growth_that_is_linear_and_that_is_not() -> None:
+    even = [growth.Whole(cells, cells + 17, 2.0 * (cells + 17), 2600 + 35 * cells) for cells in (50, 100, 200)]
+    row = {row.id: row for row in growth.growth_rows(even)}
+    assert row["B12 seconds per stage, 100 cells"].ratio == 2
+    assert row["B12 seconds per stage, 200 cells / 50"].ratio == 1
+    assert row["B12 lines of a further cell, second half / first"].met
+    steep = [growth.Whole(cells, cells + 17, cells**2, cells**2) for cells in (50, 100, 200)]
+    found = {row.id: row.met for row in growth.growth_rows(steep)}
+    assert found["B12 seconds per stage, 200 cells / 50"] is False
+    assert found["B12 lines of a further cell, second half / first"] is False
+
+
+@pytest.mark.slow
+def test_a_whole_run_of_stubs() -> None:
+    whole = growth.run_whole(10)
+    assert (whole.cells, whole.lock_lines > 10 * whole.cells) == (10, True)
+    assert whole.stages > whole.cells
 
 
 @pytest.mark.slow
