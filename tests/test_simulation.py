@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import page_trend_test, permutation_test
 
-from pessimism.claims import simulation
+from pessimism.claims import nulls, simulation
 from pessimism.claims.contrast_power import committed_arms
 from pessimism.claims.invented import (
     InventedDesign,
@@ -32,6 +32,7 @@ from pessimism.claims.nulls import EVALUATE_EVERY, NULLS, WORLD, Null, areas, fa
 from pessimism.claims.statements import CLAIMS, primary_by
 from pessimism.claims.verdicts import ClaimTest, Outcome, level_and_trend_test, verdicts
 from pessimism.claims.wording import DOORS
+from pessimism.experiment.params import load_params
 from pessimism.measures import goodhart
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
@@ -165,6 +166,12 @@ def test_no_mean_moves_where_nothing_is_hacked_and_the_noise_is_as_it_says() -> 
         assert np.all(np.abs(signed.mean(axis=(0, 1))) < 4 * error)
     spread = runs(NULLS[1], 3, 2000, np.random.default_rng(1))["controlled_signed_augc_excess"].std(axis=(0, 1))
     assert spread / spread[0] == pytest.approx(np.sqrt([1, (4 + 1) / 2, (16 + 1) / 2]), rel=0.1)
+
+
+def test_the_invented_runs_have_the_sizes_of_the_default_design() -> None:
+    scale = load_params(scale="tiny").scale
+    sizes = (scale.online.steps, scale.online.heldout_every, scale.online.batch_size, scale.tasks.heldout)
+    assert sizes == (nulls.STEPS, nulls.EVALUATE_EVERY, nulls.BATCH, nulls.PROBLEMS)
 
 
 def test_monte_carlo_error_is_binomial() -> None:
