@@ -144,9 +144,12 @@ def test_it_ends_as_the_script_does(home: Path, code: str, status: int) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, -15), (signal.SIGHUP, 8)])
 def test_signals_are_passed_on(home: Path, number: signal.Signals, status: int) -> None:
     process, fork = opened(home)
-    process.send_signal(number)
-    assert process.wait(timeout=30) == status
-    until(lambda: not fork.is_running(), seconds=10)
+    try:
+        process.send_signal(number)
+        assert process.wait(timeout=30) == status
+        until(lambda: not fork.is_running(), seconds=10)
+    finally:
+        process.kill()
 
 
 def test_a_fork_is_killed_with_the_interpreter_that_handed_it_over(home: Path) -> None:
