@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP_ARGS ?=
 JOBS ?=
+RESIDENT ?=
 
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
@@ -26,10 +27,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pessimism.reporting.offline_plots
 	@touch $@
 
-reproduce: $(READY)  ## Check, run the whole pipeline, name its report, summarise; JOBS=N: stages at a time (default: cores)
+reproduce: $(READY)  ## Check, run the whole pipeline, name its report, summarise; JOBS=N and RESIDENT=1: docs/running.md
 	$(BIN)/pessimism check
 	$(BIN)/pessimism prune
-	$(BIN)/pessimism repro $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/pessimism repro $(if $(JOBS),--jobs $(JOBS)) $(if $(RESIDENT),--resident)
 	$(BIN)/pessimism summary
 
 summary: $(READY)  ## Show where the report is, the main numbers per beta, and the time each stage took

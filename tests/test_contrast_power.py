@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from pessimism.claims import contrast_power, simulated_tables, simulation
-from pessimism.claims.contrast_power import ANY, ObservedArms, contrast_rates, contrast_table, observed_arms
+from pessimism.claims.contrast_power import (
+    ANY,
+    ObservedArms,
+    contrast_rates,
+    contrast_table,
+    observed_arms,
+    seeds_needed,
+)
 from pessimism.claims.invented import monte_carlo_error
 from pessimism.claims.wording import DOORS
 from pessimism.errors import DataError
@@ -19,14 +26,14 @@ from support.arm_cells import arm_cells
 from support.repository import CHECKOUT
 
 EXPERIMENTS = 2000
-SEEDS = 5
+RUN_SEEDS = 5
 
 
 def design(*arms: str) -> Params:
     return replace(load_params(CHECKOUT, protocol="paper"), arms=arms or ("proxy", "uncoupled", "placebo"))
 
 
-def observed(own: float = 1.0, shared: float = 0.0, seeds: int = SEEDS, paired: bool = True) -> ObservedArms:
+def observed(own: float = 1.0, shared: float = 0.0, seeds: int = RUN_SEEDS, paired: bool = True) -> ObservedArms:
     """A run whose coupled arm falls by 8 and the other by 2, with noise that both share and some of their own."""
     generator = np.random.default_rng(5)
     luck = shared * generator.normal(size=(seeds, 3))
@@ -51,14 +58,7 @@ def test_power_is_that_of_the_test_on_normal_runs_of_the_observed_covariance(pai
     """The same by another way: all runs of a seed drawn at once, and each contrast tested by itself."""
     run = observed(own=3.0, shared=2.0, paired=paired)
     rises, falls = contrast_rates(run, 0.5, EXPERIMENTS, np.random.default_rng(0))
-    joint = np.hstack(list(run.values_A_S_K))
-    covariance = np.cov(joint, rowvar=False)
-    if not paired:
-        covariance *= np.tile(np.eye(3), (2, 2))
-    means = np.concatenate([0.5 * arm.mean(axis=0) for arm in run.values_A_S_K])
-    drawn = np.random.default_rng(1).multivariate_normal(means, covariance, size=(EXPERIMENTS, SEEDS))
-    coupled, uncoupled = drawn[..., :3], drawn[..., 3:]
-    for place, values in enumerate((coupled, uncoupled, coupled - uncoupled)):
+    for place, values in enumerate(half_of_it(run, RUN_SEEDS)):
         expected = [float((ps <= 0.05).mean()) for ps in trend_ps(values, paired)]
         found = [rises[:, place].mean(), falls[:, place].mean()]
         assert found == pytest.approx(expected, abs=4 * math.sqrt(2) * monte_carlo_error(0.5, EXPERIMENTS))
@@ -81,6 +81,30 @@ def test_the_table_has_each_contrast_and_any_of_them() -> None:
     assert (half <= whole).all() and whole["total"] > 0.95
     falsely = table["falsely found without any"].astype(float)
     assert falsely[:3].max() <= falsely[ANY] <= 0.3
+
+
+def test_the_seeds_needed_have_the_power_and_the_next_fewer_have_not() -> None:
+    run = observed(own=3.5)
+    needed = seeds_needed(run, EXPERIMENTS, 2)
+    assert needed == ["10", "more than 60", "10"]
+    slack = 3 * monte_carlo_error(0.8, EXPERIMENTS)
+    for seeds, enough in ((5, False), (10, True)):
+        total, _, coupling = half_of_it(run, seeds)
+        for values in (total, coupling):
+            power = float((trend_ps(values, True)[1] <= 0.05).mean())
+            assert power >= 0.8 - slack if enough else power < 0.8 + slack
+    assert seeds_needed(observed(own=0.1), 500, 2) == ["5"] * 3
+    assert "more than 60" in seeds_needed(observed(own=60.0), 200, 2)
+
+
+def half_of_it(run: ObservedArms, seeds: int) -> list[np.ndarray]:
+    """Runs of the three contrasts at half of the effect, all of a seed drawn at once, (E, S, K) each."""
+    joint = np.hstack(list(run.values_A_S_K))
+    means = np.concatenate([0.5 * arm.mean(axis=0) for arm in run.values_A_S_K])
+    covariance = np.cov(joint, rowvar=False) * (1 if run.paired else np.tile(np.eye(3), (2, 2)))
+    drawn = np.random.default_rng(1).multivariate_normal(means, covariance, size=(EXPERIMENTS, seeds))
+    coupled, uncoupled = drawn[..., :3], drawn[..., 3:]
+    return [coupled, uncoupled, coupled - uncoupled]
 
 
 def test_a_run_that_does_not_tell_the_doors_apart_has_no_table() -> None:

@@ -26,6 +26,10 @@ from pessimism.scoring.scores import read_cells
 HALF = 0.5
 SHARES = (0.0, HALF, 1.0)
 ANY = "any of the three"
+ENOUGH = 0.8
+"""The power that a design should have."""
+SEEDS = (5, 10, 15, 20, 25, 30, 40, 50, 60)
+"""Numbers of seeds among which the smallest with that power is sought."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +74,20 @@ def committed_arms() -> ObservedArms | None:
 
 
 def contrast_rates(
-    observed: ObservedArms, share: float, experiments: int, generator: np.random.Generator
+    observed: ObservedArms, share: float, experiments: int, generator: np.random.Generator, seeds: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each invented experiment calls each contrast a rise, and a fall: (E, 3) each, in the order of ``DOORS``.
 
     Args:
-        observed: the run that the experiments resemble; they have as many seeds.
+        observed: the run that the experiments resemble.
         share: of the observed effect.
         experiments: E.
         generator: draws them.
+        seeds: of each experiment; None: as many as the run has.
     """
-    arms, seeds, betas = observed.values_A_S_K.shape
-    joint_S_N = observed.values_A_S_K.swapaxes(0, 1).reshape(seeds, arms * betas)
+    arms, run_seeds, betas = observed.values_A_S_K.shape
+    seeds = seeds or run_seeds
+    joint_S_N = observed.values_A_S_K.swapaxes(0, 1).reshape(run_seeds, arms * betas)
     root = spread_root(joint_S_N, betas, observed.paired)
     noise = (generator.normal(size=(experiments, seeds, arms * betas)) @ root).reshape(experiments, seeds, arms, betas)
     means_A_K = observed.values_A_S_K.mean(axis=1)
@@ -100,15 +106,17 @@ def contrast_table(observed: ObservedArms, experiments: int, seed: int) -> pd.Da
         for share in SHARES
     }
     none = [found.mean(axis=0) for found in of_share[0.0]]
+    needed = seeds_needed(observed, experiments, seed)
     rows = []
     for place, question in enumerate(DOORS):
-        towards = 0 if observed.effects[place] >= 0 else 1
+        towards = _direction(observed, place)
         rows.append(
             {
                 "contrast": question,
                 "observed effect": f"{observed.effects[place]:+.3g}",
                 "sd of seeds": f"{observed.spreads[place]:.3g}",
                 **{_POWER[share]: float(of_share[share][towards][:, place].mean()) for share in _POWER},
+                _NEEDED: needed[place],
                 _FALSE: float(max(rates[place] for rates in none)),
             }
         )
@@ -116,7 +124,24 @@ def contrast_table(observed: ObservedArms, experiments: int, seed: int) -> pd.Da
     return pd.DataFrame([*rows, {**dict.fromkeys(rows[0], ""), "contrast": ANY, _FALSE: falsely}])
 
 
+def seeds_needed(observed: ObservedArms, experiments: int, seed: int) -> list[str]:
+    """The smallest number of ``SEEDS`` that finds half of each effect in ``ENOUGH`` of experiments, as text."""
+    needed = [f"more than {SEEDS[-1]}"] * len(DOORS)
+    for seeds in reversed(SEEDS):
+        found = contrast_rates(observed, HALF, experiments, rng.generator(seed, "seeds needed", str(seeds)), seeds)
+        for place in range(len(DOORS)):
+            if found[_direction(observed, place)][:, place].mean() >= ENOUGH:
+                needed[place] = str(seeds)
+    return needed
+
+
+def _direction(observed: ObservedArms, place: int) -> int:
+    """0 where the observed effect is a rise, 1 where it is a fall."""
+    return 0 if observed.effects[place] >= 0 else 1
+
+
 _POWER = {HALF: "found at half of it", 1.0: "found at all of it"}
+_NEEDED = f"seeds that find half of it in {ENOUGH:.0%}"
 _FALSE = "falsely found without any"
 
 
@@ -139,6 +164,8 @@ def contrasts_sentence(observed: ObservedArms | None) -> str:
         f"The three contrasts, in experiments that resemble the committed run: {betas} betas and {seeds} seeds, normal "
         "values with the covariance that its seeds show between betas and between arms. Share of experiments that find "
         "the contrast in the observed direction, at half of the observed effect and at all of it; and, where means do "
-        "not depend on β, the larger share of a rise and of a fall. The last row counts experiments with any false "
+        "not depend on β, the larger share of a rise and of a fall. Of the numbers of seeds "
+        f"{', '.join(map(str, SEEDS))} the smallest stands there that finds half of the effect in {ENOUGH:.0%} of "
+        "experiments. The last row counts experiments with any false "
         "verdict of the six. The observed effect and spread are themselves uncertain: half of it allows for luck."
     )
