@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,10 +54,12 @@ except KeyboardInterrupt:
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder, and a resident; of tests that run in the background it would inherit that interrupts are ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ["PYTHONPATH"] = str(CHECKOUT / "src")
-    with resident.started():
-        yield tmp_path_factory.mktemp("scripts")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(CHECKOUT / "src"))
+        with resident.started():
+            yield tmp_path_factory.mktemp("scripts")
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -111,6 +114,13 @@ def test_the_libraries_are_there_and_the_project_is_read_anew(home: Path) -> Non
     assert run(home, LOADED).stdout == f"{[*resident.LIBRARIES]} {sorted([*OWN, 'pessimism.fanout'])}\n"
 
 
+def test_what_every_stage_imports_hands_it_over(home: Path) -> None:
+    code = f"import sys\nfrom pessimism.checks import stage\nprint({resident.LIBRARIES[2]!r} in sys.modules)"
+    (home / "stage.py").write_text(code)
+    told = subprocess.run([sys.executable, "stage.py"], cwd=home, capture_output=True, text=True, timeout=120)
+    assert (told.stdout, told.stderr) == ("True\n", "")
+
+
 def test_its_environment_is_that_of_the_script_without_the_way_to_the_resident(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,14 +173,64 @@ def test_a_fork_is_killed_with_the_interpreter_that_handed_it_over(home: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_resident_ends_with_its_driver(home: Path, alone: None, number: signal.Signals) -> None:
+def test_a_resident_ends_with_its_driver(tmp_path: Path, alone: None, number: signal.Signals) -> None:
+    """The driver leaves its socket behind."""
     code = "import time\nfrom pessimism.fanout import resident\nwith resident.started():\n    time.sleep(600)"
-    driver = subprocess.Popen([sys.executable, "-c", code])
+    driver = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
     until(lambda: bool(psutil.Process(driver.pid).children()), seconds=30)
     (left,) = psutil.Process(driver.pid).children()
     driver.send_signal(number)
     driver.wait()
     until(lambda: not left.is_running(), seconds=30)
+
+
+def test_a_resident_that_has_no_script_is_not_waited_for(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It imports for seconds before it would see that nothing is left to do."""
+    begun: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **others: begun.append(popen(*args, **others)) or begun[-1])
+    with resident.started():
+        pass
+    assert begun[0].returncode == -signal.SIGTERM
+
+
+def test_a_temporary_directory_too_long_for_a_socket_is_refused(
+    alone: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ("long" * 30)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 30)))
+    with (
+        pytest.raises(ResourceError, match=r"found no way to make .*too long.*; expected .*TMPDIR"),
+        resident.started(),
+    ):
+        pass
+
+
+def test_an_answer_that_does_not_come_is_told(home: Path) -> None:
+    """Who watches the fork is gone, as where memory was short."""
+    process = subprocess.Popen(
+        command(home, WAIT), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout and process.stderr
+    fork = psutil.Process(int(process.stdout.readline()))
+    attendant = fork.parent()
+    assert attendant
+    attendant.kill()
+    assert process.wait(timeout=30) == 1
+    fork.kill()  # it holds the pipe open
+    assert "has ended (no answer); expected" in process.stderr.read()
+
+
+def test_a_signal_to_a_script_that_has_just_ended_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(hand_over, "_SIGNALS", (signal.SIGUSR1,))
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        hand_over._pass_signals_on(ended.pid)
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_resident_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -180,9 +240,17 @@ def test_a_resident_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_another_environment_is_refused(home: Path) -> None:
-    order = {"python": "/other/bin/python"}
-    with pytest.raises(ResourceError, match=r"found /other/bin/python in .*; expected .*: activate one environment"):
+    order = {"library": "/other/lib/site-packages"}
+    with pytest.raises(ResourceError, match=r"packages in /other/lib/.*; expected .*: activate one environment"):
         resident._check(order, resident._packages())
+
+
+def test_another_name_of_the_same_python_is_not(home: Path) -> None:
+    """A run begun by `python3` has stages whose commands say `python`."""
+    for name in ("python", "python3"):
+        python = Path(sys.prefix) / "bin" / name
+        told = subprocess.run([python, *command(home, "print('ran')")[1:]], cwd=home, capture_output=True, text=True)
+        assert (told.stdout, told.stderr) == ("ran\n", "")
 
 
 @pytest.mark.parametrize("name", ["new-1.0.dist-info", "old-1.0.dist-info"])
@@ -190,7 +258,7 @@ def test_changed_packages_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     """One that is new, and one whose version is installed again."""
     monkeypatch.setattr(sysconfig, "get_path", lambda kind: str(tmp_path))
     (tmp_path / "old-1.0.dist-info").mkdir()
-    order, before = {"python": sys.executable}, resident._packages()
+    order, before = {"library": str(tmp_path)}, resident._packages()
     resident._check(order, before)
     (tmp_path / name).mkdir(exist_ok=True)
     os.utime(tmp_path / name, ns=(1, 1))

@@ -237,6 +237,13 @@ def test_cores_are_those_of_affinity_and_control_groups(
     assert cores.usable() == expected
 
 
+def test_a_system_without_affinity_has_all_of_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(resources, "OWN_CGROUP", tmp_path / "none")
+    assert cores.usable() == 6
+
+
 @pytest.mark.parametrize(("load", "warns"), [(0.2, False), (1.4, False), (1.6, True), (9.0, True)])
 def test_a_busy_machine_is_named_once(monkeypatch: pytest.MonkeyPatch, load: float, warns: bool) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))

@@ -86,7 +86,7 @@ def contrast_rates(
         seeds: of each experiment; None: as many as the run has.
     """
     arms, run_seeds, betas = observed.values_A_S_K.shape
-    seeds = seeds or run_seeds
+    seeds = run_seeds if seeds is None else seeds
     joint_S_N = observed.values_A_S_K.swapaxes(0, 1).reshape(run_seeds, arms * betas)
     root = spread_root(joint_S_N, betas, observed.paired)
     noise = (generator.normal(size=(experiments, seeds, arms * betas)) @ root).reshape(experiments, seeds, arms, betas)

@@ -49,12 +49,13 @@ def started() -> Iterator[None]:
 
     Raises:
         ParamsError: this system cannot watch a process by a file.
+        ResourceError: the temporary directory can hold no socket.
     """
     if not hasattr(os, "pidfd_open"):
         raise ParamsError(f"--resident: found {sys.platform}; expected Linux: leave it out")
     with tempfile.TemporaryDirectory(prefix="pessimism-") as folder, socket.socket(socket.AF_UNIX) as listener:
         address = str(Path(folder) / "resident")
-        listener.bind(address)
+        _bind(listener, address)
         listener.listen()
         resident = subprocess.Popen(
             [sys.executable, "-m", __name__, str(listener.fileno())],
@@ -69,7 +70,18 @@ def started() -> Iterator[None]:
             yield
         finally:
             del os.environ[ADDRESS]
+            resident.terminate()  # no script is left; it may still be importing
             resident.communicate()
+
+
+def _bind(listener: socket.socket, address: str) -> None:
+    try:
+        listener.bind(address)
+    except OSError as error:
+        raise ResourceError(
+            f"--resident: found no way to make the socket {address} ({error}); expected a temporary directory with a "
+            "short path, on a local disk: set TMPDIR=/tmp, or leave --resident out"
+        ) from error
 
 
 def serve(listener: socket.socket) -> None:
@@ -147,10 +159,11 @@ def _check(order: dict[str, Any], packages: list[tuple[str, int]]) -> None:
         ResourceError: it would not.
     """
     again = "run the same command again"
-    if order["python"] != sys.executable:
+    if order["library"] != sysconfig.get_path("purelib"):
         raise ResourceError(
-            f"found {order['python']} in the command of a stage; expected {sys.executable}, which imported the "
-            f"libraries for it: activate one environment and {again}, or leave out --resident"
+            f"found a stage whose Python has its packages in {order['library']}; expected "
+            f"{sysconfig.get_path('purelib')}, from where they were imported for it: activate one environment and "
+            f"{again}, or leave out --resident"
         )
     if _packages() != packages:
         raise ResourceError(

@@ -10,8 +10,9 @@ _BUSY = 0.75
 
 
 def usable() -> int:
-    """The cores of this process's affinity, and no more than its control groups may take."""
-    return max(1, int(min([len(os.sched_getaffinity(0)), *resources.cgroup_cores()])))
+    """The cores of this process's affinity (macOS: all), and no more than its control groups may take."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([cores, *resources.cgroup_cores()])))
 
 
 def busy_warning() -> str | None:

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import sys
+import sysconfig
+from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from pessimism.errors import ResourceError
 
@@ -28,25 +30,38 @@ def to_resident() -> None:
     address = os.environ.pop(ADDRESS, None)
     if address is None:
         return
-    order = {"python": sys.executable, "argv": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}
+    order = {
+        "library": sysconfig.get_path("purelib"),
+        "argv": sys.argv,
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+    }
     try:
         with socket.socket(socket.AF_UNIX) as resident:
             resident.connect(address)
             socket.send_fds(resident, [b"\n"], range(FILES))
             resident.sendall(json.dumps(order).encode() + b"\n")
             answers = resident.makefile("r")
-            _pass_signals_on(int(answers.readline()))
-            _end_as(int(answers.readline()))
-    except (OSError, ValueError) as error:
+            _pass_signals_on(_next_number(answers))
+            _end_as(_next_number(answers))
+    except OSError as error:
         raise ResourceError(
-            f"the process that runs stages for `pessimism repro --resident` has ended ({error or 'no answer'}); "
+            f"the process that runs stages for `pessimism repro --resident` has ended ({error}); "
             "expected it to outlive them: run the same command again, or without --resident"
         ) from error
 
 
+def _next_number(answers: TextIO) -> int:
+    line = answers.readline()
+    if not line:
+        raise ConnectionError("no answer")
+    return int(line)
+
+
 def _pass_signals_on(process: int) -> None:
     def passed(number: int, frame: FrameType | None) -> None:
-        os.kill(process, number)
+        with suppress(ProcessLookupError):  # it has just ended: how, the next answer says
+            os.kill(process, number)
 
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

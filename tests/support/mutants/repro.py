@@ -136,9 +136,9 @@ MUTANTS = (
         _resident("signals_are_passed_on"),
     ),
     Mutant(
-        "another interpreter's script runs",
+        "a script of another environment runs",
         _RESIDENT,
-        'if order["python"] != sys.executable:',
+        'if order["library"] != sysconfig.get_path("purelib"):',
         "if False:",
         _resident("another_environment_is_refused"),
     ),
