@@ -40,7 +40,7 @@ def test_the_estimate_is_the_mean_over_all_subsets(draws: list[tuple[int, int]],
     """Scores of 0 to 3 tie often."""
     selector_N, reward_N = np.array(draws, dtype=float).T
     n = data.draw(st.integers(1, len(draws)))
-    found = best_of_n(selector_N[None], np.stack([reward_N, selector_N])[:, None], n)
+    found = best_of_n(selector_N[None], np.stack([reward_N, selector_N])[:, None], n)[:, 0]
     expected = [enumerated(selector_N, reward_N, n), enumerated(selector_N, selector_N, n)]
     assert found == pytest.approx(expected, abs=1e-12)
 
@@ -62,9 +62,9 @@ def test_weights_of_many_draws_add_up_to_one(n: int) -> None:
 
 def test_one_draw_is_the_mean_and_all_draws_are_the_best() -> None:
     selector_P_N, reward_P_N = np.random.default_rng(1).normal(size=(2, 3, 8))
-    assert best_of_n(selector_P_N, reward_P_N[None], 1)[0] == pytest.approx(reward_P_N.mean())
+    assert best_of_n(selector_P_N, reward_P_N[None], 1)[0] == pytest.approx(reward_P_N.mean(axis=1))
     best = reward_P_N[np.arange(3), selector_P_N.argmax(axis=1)]
-    assert best_of_n(selector_P_N, reward_P_N[None], 8)[0] == pytest.approx(best.mean())
+    assert best_of_n(selector_P_N, reward_P_N[None], 8)[0] == pytest.approx(best)
 
 
 PROBLEMS, DRAWS = 4000, 64
@@ -73,7 +73,7 @@ PROBLEMS, DRAWS = 4000, 64
 def test_a_uniform_proxy_gives_n_over_n_plus_one() -> None:
     proxy_P_N = np.random.default_rng(2).random((PROBLEMS, DRAWS))
     for n in sizes(DRAWS):
-        assert best_of_n(proxy_P_N, proxy_P_N[None], n)[0] == pytest.approx(n / (n + 1), abs=0.002)
+        assert best_of_n(proxy_P_N, proxy_P_N[None], n)[0].mean() == pytest.approx(n / (n + 1), abs=0.002)
 
 
 def test_a_correlated_truth_gains_its_share_of_the_proxys_gain() -> None:
@@ -84,7 +84,7 @@ def test_a_correlated_truth_gains_its_share_of_the_proxys_gain() -> None:
     grid = np.linspace(-9, 9, 20001)
     for n in sizes(DRAWS):
         largest = np.trapezoid(grid * n * norm.cdf(grid) ** (n - 1) * norm.pdf(grid), grid)
-        found = best_of_n(proxy_P_N, np.stack([proxy_P_N, true_P_N]), n)
+        found = best_of_n(proxy_P_N, np.stack([proxy_P_N, true_P_N]), n).mean(axis=1)
         assert found == pytest.approx([largest, rho * largest], abs=0.05)
 
 
@@ -136,6 +136,28 @@ def test_the_areas_by_hand() -> None:
     assert (FOUND.largest("proxy_gain"), FOUND.largest("true_gain")) == (1.0, -1.0)
 
 
+def test_the_interval_over_problems_by_hand() -> None:
+    """Areas of 3 and 1 halves of the KL: their mean is the gap, and t of one degree exceeds 12.7062 by 2.5 %."""
+    interval = FOUND.gap_interval
+    assert interval is not None
+    assert (interval.low + interval.high) / 2 == pytest.approx(FOUND.gap)
+    assert (interval.high - interval.low) / 2 == pytest.approx(12.7062 * KL_2 / 2, rel=1e-5)
+    assert BestOfN(TABLE.head(2), FOUND.unit).gap_interval is None
+
+
+def test_the_interval_holds_the_gap_of_all_problems_as_often_as_it_says() -> None:
+    generator, held = np.random.default_rng(4), []
+    for _ in range(200):
+        values = generator.normal(size=(2, 24, 4))
+        proxy = pd.Series(values[0].ravel())
+        true = pd.Series((values[0] * generator.exponential(size=(24, 1)) + values[1]).ravel())
+        table = pd.DataFrame({"task_id": np.repeat(np.arange(24), 4), "draw": [0, 1, 2, 3] * 24})
+        found = BestOfN(table.assign(proxy_reward=proxy, true_reward=true), Unit(1.0, 1.0)).gap_interval
+        assert found is not None
+        held.append(found.low <= 0 <= found.high)  # E[exponential] = 1: truth gains what the proxy gains
+    assert 0.9 <= np.mean(held) <= 0.99
+
+
 def test_the_gap_does_not_depend_on_the_proxys_zero_or_scale() -> None:
     moved = TABLE.assign(proxy_reward=10 * TABLE["proxy_reward"] - 100)
     assert BestOfN(moved, Unit(5.0, 0.25)).gap == pytest.approx(FOUND.gap)
@@ -154,8 +176,10 @@ def test_the_reports_table_and_sentence_by_hand() -> None:
     rows = best_of_n_rows({"label": "p20", "beta": 0.4, "seed": 0}, FOUND)
     primary = pd.DataFrame({"label": ["p20"], "beta": [0.4], "seed": [0], "best_of_n_gap": [0.19]})
     primary = primary.assign(best_of_n_proxy_gain=1.0, best_of_n_true_gain=-1.0)
+    primary = primary.assign(best_of_n_gap_low=-0.5, best_of_n_gap_high=0.9)
     (row,) = reported.table(primary, rows).rows
     assert [entry.main for entry in row] == ["0.4 (p20)", "+0.19", "+1", "-1", "+1"]
+    assert row[1].small == "[-0.5,\N{NO-BREAK SPACE}0.9]"
     judged = {"quantity": "best_of_n_gap", "verdict": "supported", "p_adjusted": 0.04, "reason": ""}
     claims = {"B1": {measure: judged for measure in MEASURES}}
     assert "B1, that this grows with β, is supported by the controlled measure (adjusted p 0.04)." in (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pessimism.claims import contrast_power, simulation
+from pessimism.claims import contrast_power, simulated_tables, simulation
 from pessimism.claims.contrast_power import (
     ANY,
     ObservedArms,
@@ -111,7 +111,7 @@ def test_a_run_that_does_not_tell_the_doors_apart_has_no_table() -> None:
     params = design("proxy", "placebo")
     values = np.arange(6.0).reshape(2, 3)
     assert observed_arms(arm_cells(proxy=values), params, True) is None
-    text = simulation.page(simulation.tables(4), 4)
+    text = simulation.page(simulated_tables.tables(4), 4)
     assert "no arm with one penalty for every beta" in text and "| coupling |" not in text
 
 
@@ -123,7 +123,7 @@ def test_one_seed_has_no_spread_to_simulate_with() -> None:
 
 def test_the_page_shows_it() -> None:
     run = observed()
-    text = simulation.page(simulation.tables(4, run), 4, run)
+    text = simulation.page(simulated_tables.tables(4, run), 4, run)
     assert "5 seeds" in text.split("## Power of the three contrasts")[1] and f"| {ANY} |  |" in text
     words = " ".join(contrast_power.questions_sentence().split())
     assert "at most 30%" in words and "four passes of 5%" in words

@@ -267,7 +267,7 @@ def test_the_documents_say_what_is_planned_of_stages_and_whole_runs(monkeypatch:
     monkeypatch.chdir(CHECKOUT)
     paper, small = planned("paper", "H100 80GB"), planned("24gb", "RTX 4090")
     rows = rows_below("| stage | memory needed, H100 80GB |")
-    names = [re.match(r"`(\w+)`", name).group(1) for name, *_ in rows]
+    names = [re.match(r"`([^`]+)`", name).group(1) for name, *_ in rows]
     assert names == [stage["name"] for stage in paper["stages"]]
     expected = [
         [number for stage in pair for number in (stage["needed_bytes"] / 1e9, stage["hours"])]

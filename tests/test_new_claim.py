@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pessimism.claims import invented, simulation, statements
+from pessimism.claims import invented, simulated_tables, simulation, statements
 from pessimism.claims.curve_kinds import Exponent, Identified
 from pessimism.claims.kinds import Kind, Quantity
 from pessimism.claims.statements import CLAIMS, Claim
@@ -106,7 +106,7 @@ def test_the_simulated_family_has_it(project: Path) -> None:
 
 def test_the_document_has_it(project: Path) -> None:
     """Counts and names in its sentences, and the line in the table of claims."""
-    text = simulation.page(simulation.tables(4), experiments=4)
+    text = simulation.page(simulated_tables.tables(4), experiments=4)
     words, count = " ".join(text.split()), spelled(len(FAMILY) + 3)
     for claim in NEW:
         assert f"| {claim.name} | {claim.statement} | nowhere |" in text

@@ -23,7 +23,8 @@ from pessimism.planning.hardware import ATTENTION, BACKWARD, FLASH, PRODUCT, REC
 from pessimism.planning.layer import Batch, Layer
 from pessimism.planning.lengths import TextLengths
 from pessimism.planning.role import PUBLISHED, Role, find_role, read
-from support.repository import CHECKOUT
+from pessimism.planning.stages import PLACEBO
+from support.repository import CHECKOUT, Edit
 
 SMALL = {"hidden": 4, "intermediate": 8, "layers": 1, "heads": 2, "key_heads": 1, "head_width": 2, "vocabulary": 10}
 SMALL |= {"tied": False, "head_norms": False, "biases": False}
@@ -144,7 +145,7 @@ def test_gpus_are_known_by_name_or_else_by_memory(monkeypatch: pytest.MonkeyPatc
 
 
 STAGES = ["prepare_base", "measure_reference", "train_reward_model", "assess_ensemble", "measure_base", "train_dpo"]
-STAGES += ["adapt_online", "probe_policy", "select_best_of_n"]
+STAGES += ["adapt_online", PLACEBO, "probe_policy", "select_best_of_n"]
 
 
 @pytest.mark.parametrize("scale", ["paper", "24gb", "laptop", "tiny"])
@@ -166,7 +167,8 @@ def test_a_price_replaces_the_assumed_one_and_gpus_share_the_cells(
     found = json.loads(capsys.readouterr().out)
     assert found["gpu"]["name"] == "A100 80GB" and found["total_cost_usd"] == pytest.approx(7.5 * found["total_hours"])
     assert found["total_hours"] == pytest.approx(sum(stage["hours"] * stage["cells"] for stage in found["stages"]))
-    waves = {"train_reward_model": 3, "train_dpo": 3, "probe_policy": 3, "adapt_online": 9, "select_best_of_n": 3}
+    waves = {"train_reward_model": 3, "train_dpo": 3, "probe_policy": 3, "adapt_online": 6, PLACEBO: 3}
+    waves["select_best_of_n"] = 3
     hours = sum(stage["hours"] * waves.get(stage["name"], 1) for stage in found["stages"])
     assert found["wall_hours"] == pytest.approx(hours + 9 * 0.02)  # and the stages that run no model
 
@@ -202,6 +204,7 @@ def paper() -> Printed:
 def test_json_holds_the_values_of_the_paper(paper: Printed) -> None:
     """Those of adaptation; tests/test_stage_models.py compares those of both trainings with the stages' own."""
     stages = {stage["name"]: stage["hyperparameters"] for stage in paper["stages"]}
+    assert stages[PLACEBO] == stages["adapt_online"] | {"learning_rate": 0}
     online = [stages["adapt_online"][name] for name in ("learning_rate", "weight_decay", "clip_norm")]
     assert online == pytest.approx([3.4527e-6, 1.0918e-4, 1.1320], rel=1e-4)
     assert (stages["adapt_online"]["batch_size"], stages["adapt_online"]["steps"]) == (4, 165)
@@ -226,3 +229,32 @@ def test_generation_takes_the_steps_of_each_batch_that_there_is(paper: Printed) 
     evaluations = online["hyperparameters"]["evaluations"]
     assert held_out["tokens"] == pytest.approx(256 * held_out["calls"])
     assert evaluations * 200 < held_out["calls"] < evaluations * 448
+
+
+def test_a_placebo_takes_generation_and_scoring_alone(paper: Printed) -> None:
+    """256 problems at four evaluations, and batches of 4 at steps 0, 3, ..., 162 and 164, 256 drawn at once."""
+    online, placebo = (stage for stage in paper["stages"] if stage["name"].startswith("adapt_online"))
+    assert (online["cells"], placebo["cells"]) == (30, 15)
+    batches = 1 + len(range(0, 165, 3))
+    made: dict[str, list[tuple[float, float]]] = {}
+    for entry in placebo["passes"]:
+        made.setdefault(entry["name"], []).append((entry["calls"], entry["tokens"]))
+    prompts = dict(made.pop("generation, prompts"))
+    assert list(prompts) == [4, 1] and prompts[4] / prompts[1] == pytest.approx(4 * 256 / (4 * batches))
+    assert [calls for calls, _ in made["log-probabilities"]] == [batches]
+    assert set(made) == {"generation, one token", "reward scores", "log-probabilities", "held-out log-probabilities"}
+    assert "optimiser" not in placebo["memory"] and placebo["hours"] < online["hours"] / 4
+
+
+def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "gpu_here", lambda: None)
+    assert "online 11.4," in plan.brief("paper")
+    with_one = json.loads(plan.plan("tiny", "H100 80GB", 1, None, as_json=True))
+    edit("params.yaml", "arms", ["proxy", "uncoupled"])
+    found = json.loads(plan.plan("tiny", "H100 80GB", 1, None, as_json=True))
+    assert [stage for stage in found["stages"] if stage["name"] == PLACEBO] == []
+    (left,) = (stage for stage in with_one["stages"] if stage["name"] == PLACEBO)
+    assert with_one["total_hours"] - found["total_hours"] == pytest.approx(left["hours"] * left["cells"])
+    adapters = 15 * 4 * found["models"]["policy"]["trainable_parameters"]
+    assert with_one["output_bytes"] - found["output_bytes"] == adapters
+    assert "online 10.6," in plan.brief("paper")

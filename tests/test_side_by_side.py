@@ -139,6 +139,16 @@ def test_a_failure_leaves_cells_that_have_not_started_alone(small: Path) -> None
     assert not (small / "cell-1.started").exists()
 
 
+def test_a_failure_leaves_a_free_place_free(small: Path) -> None:
+    stages = {**STAGES, "cell": {**STAGES["cell"], "matrix": {"n": [0, 1, 2]}}}
+    (small / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (small / "fail-0").touch()
+    (small / "slow-1").write_text("3")
+    with pytest.raises(FanoutError, match="cell@0 failed"):
+        list(command.repro(2))
+    assert (small / "cell-1.txt").exists() and not (small / "cell-2.started").exists()
+
+
 def below(root: Path) -> list[psutil.Process]:
     """Processes at work in a project, but for this one."""
     found = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(root)]
@@ -184,8 +194,12 @@ def test_what_does_not_end_when_interrupted_is_killed(small: Path, monkeypatch: 
     while next(lines) != "cell@1 started":
         pass
     until(lambda: (small / "cell-0.started").exists() and (small / "cell-1.started").exists())
-    lines.close()  # type: ignore[attr-defined]
-    until(lambda: below(small) == [], seconds=20)
+    try:
+        lines.close()  # type: ignore[attr-defined]
+        until(lambda: below(small) == [], seconds=20)
+    finally:
+        for process in below(small):
+            process.kill()
 
 
 def test_the_number_of_jobs_is_checked(small: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import page_trend_test, permutation_test
 
-from pessimism.claims import simulation
+from pessimism.claims import nulls, simulated_tables, simulation
 from pessimism.claims.contrast_power import committed_arms
 from pessimism.claims.invented import (
     InventedDesign,
@@ -32,6 +32,7 @@ from pessimism.claims.nulls import EVALUATE_EVERY, NULLS, WORLD, Null, areas, fa
 from pessimism.claims.statements import CLAIMS, primary_by
 from pessimism.claims.verdicts import ClaimTest, Outcome, level_and_trend_test, verdicts
 from pessimism.claims.wording import DOORS
+from pessimism.experiment.params import load_params
 from pessimism.measures import goodhart
 from pessimism.scoring.measures import CONTROLLED, MEASURES, PAPER
 
@@ -79,7 +80,7 @@ def test_without_holm_families_would_be_false_far_more_often() -> None:
     assert (stated <= 0.05).any(axis=1).mean() > 0.15
 
 
-@pytest.mark.parametrize(("effect", "paired"), list(product(simulation.EFFECTS, (False, True))))
+@pytest.mark.parametrize(("effect", "paired"), list(product(simulated_tables.EFFECTS, (False, True))))
 def test_values_that_only_grow_do_not_support_a_conjunction(effect: float, paired: bool) -> None:
     values = growing_correlations(InventedDesign(3, 5, paired), effect, EXPERIMENTS, np.random.default_rng(4))
     assert 0 < growth_rate(values, paired) <= LIMIT
@@ -167,14 +168,20 @@ def test_no_mean_moves_where_nothing_is_hacked_and_the_noise_is_as_it_says() -> 
     assert spread / spread[0] == pytest.approx(np.sqrt([1, (4 + 1) / 2, (16 + 1) / 2]), rel=0.1)
 
 
+def test_the_invented_runs_have_the_sizes_of_the_default_design() -> None:
+    scale = load_params(scale="tiny").scale
+    sizes = (scale.online.steps, scale.online.heldout_every, scale.online.batch_size, scale.tasks.heldout)
+    assert sizes == (nulls.STEPS, nulls.EVALUATE_EVERY, nulls.BATCH, nulls.PROBLEMS)
+
+
 def test_monte_carlo_error_is_binomial() -> None:
     assert monte_carlo_error(0.05, 20_000) == pytest.approx(math.sqrt(0.05 * 0.95 / 20_000))
 
 
 def test_the_page_states_how_it_was_made_and_names_the_primary_claim_first() -> None:
-    text = simulation.page(simulation.tables(10), 10)
+    text = simulation.page(simulated_tables.tables(10), 10)
     words = " ".join(text.split())
-    assert simulation.COMMAND in words and f"seed {simulation.SEED} and 10 experiments" in words
+    assert simulation.COMMAND in words and f"seed {simulated_tables.SEED} and 10 experiments" in words
     assert words.index("One claim is primary: C1 by the controlled measure") < words.index("All tables but the first")
     assert "6 passes of 5%" in words and "at most 30%" in words
     rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
@@ -186,7 +193,7 @@ def test_the_committed_page_is_this_programs() -> None:
     """The numbers take minutes; the words around them do not."""
     committed = (Path(__file__).parent.parent / "docs/statistics.md").read_text(encoding="utf-8")
     observed = committed_arms()
-    fresh = simulation.page(simulation.tables(4, observed), simulation.EXPERIMENTS, observed)
+    fresh = simulation.page(simulated_tables.tables(4, observed), simulated_tables.EXPERIMENTS, observed)
 
     def words(text: str) -> str:
         prose = " ".join(line for line in text.splitlines() if not line.startswith("| "))
@@ -209,8 +216,8 @@ def test_the_committed_rates_keep_their_level() -> None:
     """Every null of the page but an effect of the world, in the program's own table."""
     committed = (Path(__file__).parent.parent / "docs/statistics.md").read_text(encoding="utf-8")
     rows = [line for line in committed.splitlines() if any(line.startswith(f"| {null.name} |") for null in NULLS)]
-    assert len(rows) == len(NULLS) * len(simulation.NULL_SEEDS) * len(simulation.PAIRING)
-    limit = 5 + 300 * monte_carlo_error(0.05, simulation.EXPERIMENTS)
+    assert len(rows) == len(NULLS) * len(simulated_tables.NULL_SEEDS) * len(simulated_tables.PAIRING)
+    limit = 5 + 300 * monte_carlo_error(0.05, simulated_tables.EXPERIMENTS)
     for row in rows:
         now = [float(rate) for rate in re.findall(r"([\d.]+)% \(", row)]
         assert len(now) == 4 and (WORLD in row or max(now) <= limit)

@@ -18,10 +18,8 @@ from pessimism.claims.verdicts import ALPHA, both_of_many, trend_tests
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, THRESHOLD_PERCENTILE
 from pessimism.scoring.measures import MEASURES
 
-STEPS = 24
-"""Of training, at each of which the paper's measure takes a batch."""
-EVALUATE_EVERY = 6
-BATCH, PROBLEMS = 32, 256
+STEPS, EVALUATE_EVERY, BATCH, PROBLEMS = 24, 6, 32, 192
+"""As ``scales/tiny.yaml`` has them: the paper's measure takes a batch at each step, the controlled one all problems."""
 EQUAL = (1.0, 1.0, 1.0)
 FEW_PROBLEMS = 32
 

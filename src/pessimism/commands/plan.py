@@ -13,6 +13,7 @@ from pessimism.errors import ParamsError
 from pessimism.experiment.params import load_params
 from pessimism.planning.hardware import find_gpu, gpu_here
 from pessimism.planning.plan import make_plan
+from pessimism.planning.stages import PLACEBO
 
 Printed = dict[str, Any]
 
@@ -24,7 +25,7 @@ COMPONENTS = ("weights", "adapters", "optimiser", "activations", "logits", "KV c
 BRIEF_GROUPS = {
     "reward models": ("train_reward_model", "assess_ensemble"),
     "reference and DPO": ("measure_reference", "train_dpo"),
-    "online": ("adapt_online",),
+    "online": ("adapt_online", PLACEBO),
 }
 
 
@@ -70,7 +71,7 @@ def brief(scale: str | None) -> str:
     found = make_plan(load_params(scale=scale), here or find_gpu(DEFAULT_GPU))
     stages, gpu = found["stages"], found["gpu"]
     hours = {stage["name"]: stage["hours"] * stage["cells"] for stage in stages}
-    grouped = {name: sum(map(hours.pop, members)) for name, members in BRIEF_GROUPS.items()}
+    grouped = {name: sum(hours.pop(stage, 0.0) for stage in members) for name, members in BRIEF_GROUPS.items()}
     parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
     largest, room = max(stages, key=lambda stage: stage["needed_bytes"]), _gigabytes(gpu["memory_bytes"])
     fits = f"memory: at most {_gigabytes(largest['needed_bytes'])}, in {largest['name']}; every stage fits"
@@ -90,13 +91,14 @@ def brief(scale: str | None) -> str:
 
 def _opening(found: Printed) -> str:
     cells, data = {stage["name"]: stage["cells"] for stage in found["stages"]}, found["rows"]
+    online = cells["adapt_online"] + cells.get(PLACEBO, 0)
     models = [("role", "model", "parameters", "trained", "sequences read at once")]
     for role, model in found["models"].items():
         counts = (f"{model[key]:,}" for key in ("parameters", "trainable_parameters", "evaluation_batch_size"))
         models.append((role, model["name"], *counts))
     return (
         f"Scale {found['scale']}, protocol {found['protocol']}, on {found['gpu']['name']}: {cells['train_dpo']} DPO "
-        f"cells, {cells['adapt_online']} online cells, {cells['train_reward_model']} reward models.\n"
+        f"cells, {online} online cells, {cells['train_reward_model']} reward models.\n"
         "Sizes are counted in closed form. Hours and cost are estimates, which rest on the assumptions below.\n\n"
         f"Models and data\n{_columns(models, right=(2, 3, 4))}\n"
         f"  pairs: {data['train_pairs']:,} to train on, {data['val_pairs']:,} to validate; problems: "

@@ -134,10 +134,20 @@ def committed_entries() -> list[str]:
 
 
 def lock_entries(text: str) -> list[str]:
-    """Names of the entries of a dvc.lock, in its order."""
-    from dvc.utils.serialize import parse_yaml
+    """Names of the entries of a dvc.lock, in its order.
 
-    return list((parse_yaml(text, LOCK) or {}).get("stages", {}))
+    Raises:
+        FanoutError: the text is not YAML.
+    """
+    from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+
+    try:
+        return list((parse_yaml(text, LOCK) or {}).get("stages", {}))
+    except YAMLFileCorruptedError as error:
+        raise FanoutError(
+            f"{LOCK}: found text that is not YAML, as after a merge with conflicts; expected what DVC wrote: `git "
+            f"checkout HEAD -- {LOCK}`"
+        ) from error
 
 
 def order_lock(kept: Sequence[str]) -> None:

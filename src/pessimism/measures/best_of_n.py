@@ -51,7 +51,7 @@ def selection_weights(selector_P_N: np.ndarray, n: int) -> np.ndarray:
 
 
 def best_of_n(selector_P_N: np.ndarray, rewards_R_P_N: np.ndarray, n: int) -> np.ndarray:
-    """Mean over problems of each reward of the best of n draws: unbiased, over all subsets of the N draws.
+    """Each reward of the best of n draws of each problem: unbiased, over all subsets of the N draws.
 
     Args:
         selector_P_N: (P, N) what chooses.
@@ -59,7 +59,7 @@ def best_of_n(selector_P_N: np.ndarray, rewards_R_P_N: np.ndarray, n: int) -> np
         n: 1 to N.
 
     Returns:
-        (R,) in each reward's unit; at n = 1 the mean of all draws, whatever chooses.
+        (R, P) in each reward's unit; at n = 1 the mean of a problem's draws, whatever chooses.
     """
     weights_P_N = selection_weights(selector_P_N, n)
-    return np.asarray((weights_P_N * rewards_R_P_N).sum(axis=-1).mean(axis=-1))
+    return np.asarray((weights_P_N * rewards_R_P_N).sum(axis=-1))

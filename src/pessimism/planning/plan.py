@@ -14,7 +14,7 @@ from pessimism.planning.layer import FUSED_4BIT_ROWS
 from pessimism.planning.lengths import FORMAT_TOKENS
 from pessimism.planning.role import FLOAT32, Role
 from pessimism.planning.setting import FEWEST_PROMPT_TOKENS, Pass, Setting
-from pessimism.planning.stages import StageWork, every_stage
+from pessimism.planning.stages import PLACEBO, StageWork, every_stage
 
 HOUR = 3600.0
 
@@ -35,9 +35,7 @@ def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = Non
     setting = Setting(params)
     work = every_stage(setting)
     (online,) = (entry.values for entry in work if entry.name == "adapt_online")
-    cells: Counter[str] = Counter()
-    for stage in pipeline.load_stages():
-        cells[stage.script] += math.prod(len(getattr(params, key)) for key in stage.axes.values())
+    cells = _cells(params)
     stages = [_stage(entry, setting, cells[entry.name], gpu) for entry in work]
     hours = dict.fromkeys(cells, ASSUMED["other_stage_hours"]) | {stage["name"]: stage["hours"] for stage in stages}
     total = sum(stage["hours"] * stage["cells"] for stage in stages)
@@ -52,11 +50,22 @@ def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = Non
         "rows": asdict(setting.rows),
         "stages": stages,
         "download_bytes": _downloaded(setting),
-        "output_bytes": FLOAT32 * sum(cells[entry.name] * entry.trained.trainable for entry in work if entry.trained),
+        "output_bytes": FLOAT32 * sum(cells[entry.name] * entry.written.trainable for entry in work if entry.written),
         "total_hours": total,
         "total_cost_usd": total * gpu.usd_per_hour,
         "wall_hours": sum(math.ceil(cells[name] / gpus) * hours[name] for name in cells),
     }
+
+
+def _cells(params: Params) -> Counter[str]:
+    """Cells by script, those of the online phase that are never trained by ``PLACEBO``."""
+    cells: Counter[str] = Counter()
+    for stage in pipeline.load_stages():
+        cells[stage.script] += math.prod(len(getattr(params, key)) for key in stage.axes.values())
+    untrained = sum(params.arm(arm).is_placebo for arm in params.arms)
+    cells[PLACEBO] = cells["adapt_online"] * untrained // len(params.arms)
+    cells["adapt_online"] -= cells[PLACEBO]
+    return cells
 
 
 def _stage(work: StageWork, setting: Setting, cells: int, gpu: Gpu) -> dict[str, Any]:

@@ -138,6 +138,14 @@ class Setting:
         kernels, calls = passes.training_step(role, load.batch, **modes) + others, steps * math.ceil(batch / part)
         return Pass("training step", calls, load.batch.positions, kernels, {"activations": max(memory)})
 
+    def online_measuring(self, batch: int, steps: int, part: int) -> Pass:
+        """Log-probabilities of batches of responses under policy and reference, of which nothing is trained."""
+        role, lengths, load = self.policy, self.scale.lengths, self.texts.drawn_together(part)
+        largest = Batch(part * (lengths.prompt + lengths.response), scored=part * lengths.response)
+        kernels, calls = repeated(passes.forward(role, load.batch, adapted=True), 2), steps * math.ceil(batch / part)
+        memory = {"activations": passes.reading_memory(role, largest)}
+        return Pass("log-probabilities", calls, load.batch.positions, kernels, memory)
+
 
 def longest_pairs(pairs: int, sequence: int) -> Batch:
     """Pairs of two texts of the greatest length that share as little as can be."""

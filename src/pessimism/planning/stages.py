@@ -12,6 +12,9 @@ from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.planning.role import Role
 from pessimism.planning.setting import Pass, Setting
 
+PLACEBO = "adapt_online, placebo"
+"""Its cells of arms that are never trained, which the plan counts by themselves."""
+
 
 @dataclass(frozen=True)
 class StageWork:
@@ -21,7 +24,7 @@ class StageWork:
         roles: models that it loads, one after another where one stands several times.
         resident: bytes in memory all the time, by component.
         values: hyperparameters and sizes of batches, as set or derived.
-        trained: whose adapter it trains.
+        written: whose adapter it writes.
     """
 
     name: str
@@ -29,11 +32,11 @@ class StageWork:
     resident: dict[str, float]
     passes: list[Pass] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
-    trained: Role | None = None
+    written: Role | None = None
 
 
 def every_stage(setting: Setting) -> list[StageWork]:
-    """Those that run a model, in the order of dvc.yaml."""
+    """Those that run a model, in the order of dvc.yaml; that of a placebo where the design has one."""
     roles = (setting.policy, setting.reward)
     return [
         StageWork("prepare_base", roles, {"weights": max(role.weight_bytes for role in roles)}),
@@ -43,6 +46,7 @@ def every_stage(setting: Setting) -> list[StageWork]:
         measure_base(setting),
         train_dpo(setting),
         adapt_online(setting),
+        *([] if setting.params.placebo is None else [measure_placebo(setting, setting.params.placebo)]),
         probe_policy(setting),
         select_best_of_n(setting),
     ]
@@ -84,22 +88,46 @@ def train_dpo(setting: Setting) -> StageWork:
 
 
 def adapt_online(setting: Setting) -> StageWork:
-    role, online, heldout = setting.policy, setting.scale.online, setting.rows.heldout_tasks
-    # Another arm than the one that claims are about differs in the learning rate at most.
-    arm, answered = setting.params.arm(setting.params.primary_arm), setting.texts.answered
-    chosen = online_hyperparameters(setting.scale, arm, role.parameters, role.trainable, setting.rows.test_tasks)
-    batch, steps = chosen.batch_size, chosen.steps
-    part, evaluations = min(online.micro_batch_size or batch, batch), len(range(0, steps, online.heldout_every)) + 1
+    # Another arm that is trained differs in the learning rate at most.
+    role, values = setting.policy, _online_values(setting, setting.params.primary_arm)
+    batch, steps, evaluations = (values[name] for name in ("batch_size", "steps", "evaluations"))
+    heldout = setting.rows.heldout_tasks
     passes = [
         *setting.generation([batch] * steps + [heldout] * evaluations, setting.params.protocol.sampling),
         setting.scoring(heldout, evaluations),
         setting.scoring(batch, steps),
-        setting.online_training(batch, steps, part),
-        setting.reading("held-out log-probabilities", role, answered, evaluations * heldout, forwards=2),
+        setting.online_training(batch, steps, values["micro_batch_size"]),
+        setting.reading("held-out log-probabilities", role, setting.texts.answered, evaluations * heldout, forwards=2),
     ]
-    roles, values = (role, setting.reward), asdict(chosen) | {"micro_batch_size": part, "evaluations": evaluations}
+    roles = (role, setting.reward)
     resident = _resident(setting, roles, policies=2) | {"optimiser": role.optimiser_bytes}
     return StageWork("adapt_online", roles, resident, passes, values, role)
+
+
+def measure_placebo(setting: Setting, arm: str) -> StageWork:
+    """A cell of adapt_online in an arm that is never trained: what the trained ones measure, all steps at once."""
+    role, values = setting.policy, _online_values(setting, arm)
+    batch, steps, evaluations = (values[name] for name in ("batch_size", "steps", "evaluations"))
+    measured, heldout = len({*range(0, steps, values["measure_every"]), steps - 1}), setting.rows.heldout_tasks
+    passes = [
+        *setting.generation([evaluations * heldout, measured * batch], setting.params.protocol.sampling),
+        setting.scoring(heldout, evaluations),
+        setting.scoring(batch, measured),
+        setting.online_measuring(batch, measured, values["micro_batch_size"]),
+        setting.reading("held-out log-probabilities", role, setting.texts.answered, evaluations * heldout, forwards=2),
+    ]
+    roles = (role, setting.reward)
+    return StageWork(PLACEBO, roles, _resident(setting, roles, policies=2), passes, values, role)
+
+
+def _online_values(setting: Setting, arm: str) -> dict[str, Any]:
+    role, online = setting.policy, setting.scale.online
+    chosen = online_hyperparameters(
+        setting.scale, setting.params.arm(arm), role.parameters, role.trainable, setting.rows.test_tasks
+    )
+    part = min(online.micro_batch_size or chosen.batch_size, chosen.batch_size)
+    evaluations = len(range(0, chosen.steps, online.heldout_every)) + 1
+    return asdict(chosen) | {"micro_batch_size": part, "evaluations": evaluations}
 
 
 def probe_policy(setting: Setting) -> StageWork:

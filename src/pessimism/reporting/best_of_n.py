@@ -11,7 +11,7 @@ from pessimism.claims.verdicts import Outcome
 from pessimism.reporting.claim_tables import BY, CONTROLLED, WORDS, Claims, about
 from pessimism.reporting.curves import INK, BetaLevel, beta_levels
 from pessimism.reporting.drawing import DASHES, PANEL_WIDTH, legend_below, make_grid, share_y
-from pessimism.reporting.measure_tables import BETA
+from pessimism.reporting.measure_tables import BETA, entry_of
 from pessimism.reporting.tables import Entry, Table, over_seeds, p_value
 from pessimism.scoring.best_of_n import AGGREGATE, GAINS, MEMBER, TRUTH
 from pessimism.scoring.columns import ALL, LABEL
@@ -66,7 +66,7 @@ def table(primary: pd.DataFrame, curves: pd.DataFrame) -> Table:
     rows = []
     for level in beta_levels(primary):
         runs, bound = primary[primary[LABEL] == level.label], ideal.loc[ideal[LABEL] == level.label, "true_gain"]
-        entries = (over_seeds(runs[name], ALL[name].signed) for name in COLUMNS)
+        entries = (entry_of(runs, ALL[name]) for name in COLUMNS)
         rows.append([Entry(beta_label(level.beta, level.label)), *entries, over_seeds(bound, signed=True)])
     headers = [f"{ALL[name].heading}, {ALL[name].unit}" for name in COLUMNS]
     return Table([BETA, *headers, "true reward, chosen by the truth, base sd"], rows)

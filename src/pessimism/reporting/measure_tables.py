@@ -50,9 +50,12 @@ def heldout_outcome(cells: pd.DataFrame, arms: Arms) -> Table:
 
 
 def _entry(runs: pd.DataFrame, column: Column, is_placebo: bool) -> Entry:
-    """Mean over seeds, each seed's value and, where it has one, its interval; the placebo has no excess over itself."""
-    if is_placebo and column.excess_of:
-        return Entry("")
+    """As :func:`entry_of`; the placebo has no excess over itself."""
+    return Entry("") if is_placebo and column.excess_of else entry_of(runs, column)
+
+
+def entry_of(runs: pd.DataFrame, column: Column) -> Entry:
+    """Mean over seeds, each seed's value and, where it has one, its interval."""
     entry, ends = over_seeds(runs[column.name], column.signed), (f"{column.name}_low", f"{column.name}_high")
     if not set(ends) <= set(ALL):
         return entry

@@ -14,6 +14,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell
 from pessimism.measures import goodhart
 from pessimism.measures.best_of_n import best_of_n, best_of_n_kl, sizes
+from pessimism.measures.intervals import Interval, t_interval
 from pessimism.scoring.measured import REWARDS, Unit
 
 AGGREGATE, TRUTH = "ensemble", "truth"
@@ -41,15 +42,19 @@ class BestOfN:
         selectors = {AGGREGATE: values["proxy_reward"]}
         selectors |= {name: scores for name, scores in values.items() if name.startswith(MEMBER)}
         selectors[TRUTH] = values["true_reward"]
-        rewards_R_P_N = np.stack([values[reward] for reward in REWARDS])
-        return {name: self._curve(selector_P_N, rewards_R_P_N) for name, selector_P_N in selectors.items()}
+        return {name: self._curve(selector_P_N) for name, selector_P_N in selectors.items()}
 
     def _by_problem(self, column: str) -> np.ndarray:
         return self.draws.pivot(index="task_id", columns="draw", values=column).to_numpy(dtype=float)
 
-    def _curve(self, selector_P_N: np.ndarray, rewards_R_P_N: np.ndarray) -> pd.DataFrame:
+    def _chosen(self, selector_P_N: np.ndarray) -> np.ndarray:
+        """(R, T, P) both rewards of the response that is chosen for each problem, over n."""
+        rewards_R_P_N = np.stack([self._by_problem(reward) for reward in REWARDS])
+        return np.stack([best_of_n(selector_P_N, rewards_R_P_N, n) for n in sizes(selector_P_N.shape[1])], axis=1)
+
+    def _curve(self, selector_P_N: np.ndarray) -> pd.DataFrame:
         n_T = sizes(selector_P_N.shape[1])
-        found_R_T = np.stack([best_of_n(selector_P_N, rewards_R_P_N, n) for n in n_T], axis=1)
+        found_R_T = self._chosen(selector_P_N).mean(axis=-1)
         curve = pd.DataFrame({"n": n_T, "kl": best_of_n_kl(n_T), **dict(zip(REWARDS, found_R_T, strict=True))})
         for reward, sd in zip(REWARDS, (self.unit.proxy_sd, self.unit.true_sd), strict=True):
             curve[GAINS[reward]] = goodhart.standardized_change(curve[reward].to_numpy(), sd)
@@ -63,6 +68,17 @@ class BestOfN:
         """
         curve = self.curves[AGGREGATE]
         return goodhart.signed_augc(curve["kl"].to_numpy(), (curve["proxy_gain"] - curve["true_gain"]).to_numpy())
+
+    @cached_property
+    def gap_interval(self) -> Interval | None:
+        """95 % t interval of the gap, which is a mean over problems; None where there is one problem.
+
+        It holds what other problems and other draws would change, and nothing of what another training would.
+        """
+        proxy_T_P, true_T_P = self._chosen(self._by_problem("proxy_reward"))
+        proxy_gain_T_P = goodhart.standardized_change(proxy_T_P, self.unit.proxy_sd)
+        gap_T_P = proxy_gain_T_P - goodhart.standardized_change(true_T_P, self.unit.true_sd)
+        return t_interval(np.trapezoid(gap_T_P, self.curves[AGGREGATE]["kl"], axis=0))
 
     @property
     def paper_augc(self) -> float:

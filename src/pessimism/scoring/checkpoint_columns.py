@@ -39,6 +39,23 @@ _BEST_OF_N = [
         compute=lambda found: found.best_of_n.gap,
     ),
     Column(
+        "best_of_n_gap_low",
+        "lower end of the 95 % t interval of that gap over problems: what other problems and other draws would change, "
+        "and nothing of what another training would",
+        unit="base sd × nats",
+        signed=True,
+        measure=CONTROLLED,
+        compute=lambda found: None if found.best_of_n.gap_interval is None else found.best_of_n.gap_interval.low,
+    ),
+    Column(
+        "best_of_n_gap_high",
+        "its upper end",
+        unit="base sd × nats",
+        signed=True,
+        measure=CONTROLLED,
+        compute=lambda found: None if found.best_of_n.gap_interval is None else found.best_of_n.gap_interval.high,
+    ),
+    Column(
         "best_of_n_augc",
         "the same by Eq. 2 and 3: baseline n = 1, the KL in the place of steps",
         unit="gap × nats",

@@ -31,6 +31,10 @@ def _model(what: str, files: dict[str, str], said: str, **keys: Any) -> Failure:
     return Failure(what, make, f"scales/tiny.yaml: policy: {said}")
 
 
+def _conflict(project: Path) -> None:
+    (project / layout.LOCK).write_text("<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> other\n")
+
+
 def _repository(project: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
 
@@ -131,5 +135,13 @@ FAILURES = [
         _nothing,
         "found no matrix stage report in dvc.yaml; expected some of",
         "pessimism fanout report",
+    ),
+    Failure("no stage at a time", _nothing, "--jobs: found 0; expected 1 or more", "pessimism repro --jobs 0"),
+    Failure("stages of no project of DVC", _nothing, "DVC: you are not inside of a DVC repository", "pessimism repro"),
+    Failure(
+        "a `dvc.lock` with the conflicts of a merge",
+        _conflict,
+        "dvc.lock: found text that is not YAML, as after a merge with conflicts; expected what DVC wrote",
+        "pessimism repro",
     ),
 ]

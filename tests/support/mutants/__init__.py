@@ -12,6 +12,7 @@ from support.mutants import (
     online,
     probes,
     refusals,
+    repro,
     reward,
     scoring,
     worlds,
@@ -29,5 +30,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *compute.MUTANTS,
     *probes.MUTANTS,
     *refusals.MUTANTS,
+    *repro.MUTANTS,
     *worlds.MUTANTS,
 )
