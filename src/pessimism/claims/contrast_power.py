@@ -19,15 +19,13 @@ from pessimism.errors import DataError
 from pessimism.experiment import rng
 from pessimism.experiment.params import Params, load_params
 from pessimism.measures.contrasts import trend_ps
-from pessimism.measures.power import spread_root
+from pessimism.measures.power import POWER, spread_root
 from pessimism.scoring.columns import by_seed
 from pessimism.scoring.scores import read_cells
 
 HALF = 0.5
 SHARES = (0.0, HALF, 1.0)
 ANY = "any of the three"
-ENOUGH = 0.8
-"""The power that a design should have."""
 SEEDS = (5, 10, 15, 20, 25, 30, 40, 50, 60)
 """Numbers of seeds among which the smallest with that power is sought."""
 
@@ -125,12 +123,12 @@ def contrast_table(observed: ObservedArms, experiments: int, seed: int) -> pd.Da
 
 
 def seeds_needed(observed: ObservedArms, experiments: int, seed: int) -> list[str]:
-    """The smallest number of ``SEEDS`` that finds half of each effect in ``ENOUGH`` of experiments, as text."""
+    """The smallest number of ``SEEDS`` that finds half of each effect in ``POWER`` of experiments, as text."""
     needed = [f"more than {SEEDS[-1]}"] * len(DOORS)
     for seeds in reversed(SEEDS):
         found = contrast_rates(observed, HALF, experiments, rng.generator(seed, "seeds needed", str(seeds)), seeds)
         for place in range(len(DOORS)):
-            if found[_direction(observed, place)][:, place].mean() >= ENOUGH:
+            if found[_direction(observed, place)][:, place].mean() >= POWER:
                 needed[place] = str(seeds)
     return needed
 
@@ -141,7 +139,7 @@ def _direction(observed: ObservedArms, place: int) -> int:
 
 
 _POWER = {HALF: "found at half of it", 1.0: "found at all of it"}
-_NEEDED = f"seeds that find half of it in {ENOUGH:.0%}"
+_NEEDED = f"seeds that find half of it in {POWER:.0%}"
 _FALSE = "falsely found without any"
 
 
@@ -165,7 +163,7 @@ def contrasts_sentence(observed: ObservedArms | None) -> str:
         "values with the covariance that its seeds show between betas and between arms. Share of experiments that find "
         "the contrast in the observed direction, at half of the observed effect and at all of it; and, where means do "
         "not depend on β, the larger share of a rise and of a fall. Of the numbers of seeds "
-        f"{', '.join(map(str, SEEDS))} the smallest stands there that finds half of the effect in {ENOUGH:.0%} of "
+        f"{', '.join(map(str, SEEDS))} the smallest stands there that finds half of the effect in {POWER:.0%} of "
         "experiments. The last row counts experiments with any false "
         "verdict of the six. The observed effect and spread are themselves uncertain: half of it allows for luck."
     )

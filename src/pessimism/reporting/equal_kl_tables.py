@@ -11,9 +11,9 @@ from pessimism.reporting.curves import Arms, beta_levels
 from pessimism.reporting.measure_tables import BETA
 from pessimism.reporting.tables import NONE, Entry, Table, bounds, lines, number, seed_values
 from pessimism.scoring.columns import ALL, LABEL
+from pessimism.scoring.equal_kl import QUANTITIES
 from pessimism.scoring.scores import beta_label
 
-QUANTITIES = ("proxy_gain", "true_gain", "gap")
 Record = Mapping[str, Mapping[str, Any]]
 
 
