@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pessimism.claims.wording import COUPLING, DOORS, TOTAL
+from pessimism.claims.wording import DOORS
 from pessimism.commands import plan
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
@@ -201,22 +201,54 @@ def verdict(result: dict[str, Any]) -> str:
     return f"{word}, no test below six betas" if p is None else f"{word}, {p:.{3 if p < 0.1 else 2}f}"
 
 
-def test_the_answer_is_that_of_the_committed_run() -> None:
-    """README and results say the three contrasts as they are in metrics/."""
+def test_contrasts_shown_are_those_of_the_committed_run() -> None:
     contrasts = records.read_json(CHECKOUT / layout.CLAIMS)["contrasts"]
-    answer = " ".join(README.split())
     for name in DOORS:
         found = contrasts[name]
-        low, high = (signed(bound, 1) for bound in found["interval"])
-        estimate, p = signed(found["estimate"], 1), f"{found['p_falls']:.2g}"
-        assert f"| {estimate} ({low} to {high}) | {p} | {found['verdict'].replace('beta', 'β')} |" in RESULTS
-        assert f"p {p})" in answer, name
-    assert f"highest minus lowest {signed(contrasts[TOTAL]['estimate'], 1)}," in answer
-    assert f"The rest, {signed(contrasts[COUPLING]['estimate'], 1)}, comes" in answer
-    cells = pd.read_csv(CHECKOUT / layout.CELL_SCORES)
-    for arm in ("proxy", "uncoupled"):
-        excess = cells[cells["arm"] == arm].groupby("beta")["controlled_signed_augc_excess"].mean()
-        assert ", ".join(signed(value, 1) for value in excess) in answer
+        p = f"{found['p_falls']:.2g}"
+        assert f"| {with_interval(found)} | {p} | {found['verdict'].replace('beta', 'β')} |" in RESULTS
+
+
+def test_the_answer_is_that_of_the_committed_worlds() -> None:
+    """README, results and the study's own page say its numbers."""
+    study = CHECKOUT / "docs/runs/worlds"
+    page, answer = (study / "README.md").read_text(), " ".join(README.replace("*", "").split())
+    for found in records.read_json(study / "pool.json")["contrasts"].values():
+        estimate, (low, high), p = signed(found["estimate"], 1), bounds(found["interval"]), f"{found['p_falls']:.2g}"
+        falling = sum(world["estimate"] < 0 for world in found["effects"])
+        another = " to ".join(bounds(found["another_world"]))
+        share = f"{found['share_between_worlds']:.2f} ({' to '.join(f'{end:.2f}' for end in found['share_interval'])})"
+        assert f"| {with_interval(found)} | {falling} of 6 | {p} | {another} | {share} |" in RESULTS
+        assert f"**{estimate}** ({low} to {high})" in page
+        assert re.search(rf"{estimate} \((95 % interval )?{low} to {high}, p {p}\)", answer)
+
+
+def test_the_worlds_shown_are_those_of_the_study() -> None:
+    """Every row of its page: each world's effects, and how many worlds decide a claim."""
+    study = CHECKOUT / "docs/runs/worlds"
+    page = (study / "README.md").read_text()
+    pooled = records.read_json(study / "pool.json")
+    effects = [found["effects"] for found in pooled["contrasts"].values()]
+    for world, of_world in zip(pooled["worlds"], zip(*effects, strict=True), strict=True):
+        told = " | ".join(f"{signed(one['estimate'], 1)} ± {one['error']:.1f}" for one in of_world)
+        assert f"| {world['world'].removeprefix('root seed ')} | {told} |" in page
+        assert f"`{world['commit'][:7]}` | {', '.join(f'{beta:.2f}' for beta in world['betas'].values())} |" in page
+    verdicts = pd.read_csv(study / "verdicts.csv").query("measure == 'controlled'")
+    for claim, found in verdicts.groupby("claim")["verdict"]:
+        counts = [int((found == word).sum()) for word in ("supported", "contradicted", "insufficient")]
+        if claim in ("C9", "C10"):
+            assert counts == [0, 0, 6]
+        else:
+            (row,) = (line for line in page.splitlines() if line.startswith(f"| {claim} |"))
+            assert row.endswith(f"| {' | '.join(map(str, counts))} |")
+
+
+def with_interval(found: dict[str, Any]) -> str:
+    return f"{signed(found['estimate'], 1)} ({' to '.join(bounds(found['interval']))})"
+
+
+def bounds(interval: list[float]) -> list[str]:
+    return [f"{end:.1f}".replace("-", "−") for end in interval]
 
 
 def test_what_selection_gives_is_that_of_the_committed_run() -> None:

@@ -77,7 +77,9 @@ def pool(revisions: Sequence[str], as_json: bool, figure: Path | None) -> str:
         from pessimism.reporting.figures import save
         from pessimism.reporting.forest import forest_figure
 
-        save(lambda: forest_figure(found, worlds, QUANTITY.unit), figure)
+        questions = _questions(runs)
+        panels = {_subject(judged.contrast, questions, between="\n"): judged for judged in found}
+        save(lambda: forest_figure(panels, worlds, QUANTITY.unit), figure)
     if as_json:
         return json.dumps(_record(runs, worlds, found), indent=2)
     return "\n\n".join([_opening(runs), _table(worlds, found), _said(found, _questions(runs))])
@@ -202,7 +204,7 @@ _STATISTICS = {
 
 def _said(found: Sequence[Judged], questions: Mapping[Contrast, str]) -> str:
     """Each contrast in a sentence, and what so few worlds cannot show."""
-    said = [_sentence(judged, questions.get(judged.contrast)) for judged in found]
+    said = [_sentence(judged, questions) for judged in found]
     least = found[0].pooled.smallest_p
     if least > ALPHA:
         needed = math.ceil(-math.log2(ALPHA))
@@ -210,13 +212,20 @@ def _said(found: Sequence[Judged], questions: Mapping[Contrast, str]) -> str:
     return "\n".join(said)
 
 
-def _sentence(judged: Judged, question: str | None) -> str:
-    pooled, name = judged.pooled, judged.contrast.name
+def _subject(contrast: Contrast, questions: Mapping[Contrast, str], between: str = " ") -> str:
+    """What a contrast is about, then whose it is."""
+    if contrast not in questions:
+        return f"Hacking by arm {contrast.name}"
+    return f"{DOORS[questions[contrast]]}{between}({contrast.name})"
+
+
+def _sentence(judged: Judged, questions: Mapping[Contrast, str]) -> str:
+    pooled = judged.pooled
     above = sum(found.estimate > 0 for found in judged.effects)
-    subject = f"Hacking by arm {name}" if question is None else f"{DOORS[question]} ({name})"
     return (
-        f"{subject}: {direction(pooled.p_rises, pooled.p_falls)}, {number(pooled.estimate, signed=True)} "
-        f"{_interval(pooled.interval)}, above 0 in {above} of {len(judged.effects)} worlds."
+        f"{_subject(judged.contrast, questions)}: {direction(pooled.p_rises, pooled.p_falls)}, "
+        f"{number(pooled.estimate, signed=True)} {_interval(pooled.interval)}, "
+        f"above 0 in {above} of {len(judged.effects)} worlds."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,18 +22,19 @@ TOGETHER = "#31688e"
 POOLED, ANOTHER = "mean over worlds", "one more world"
 
 
-def forest_figure(found: Sequence[Judged], worlds: Sequence[str], unit: str) -> Figure:
+def forest_figure(found: Mapping[str, Judged], worlds: Sequence[str], unit: str) -> Figure:
     """One panel per contrast, one row per world, below them the mean and where one more world would lie.
 
     Args:
+        found: contrasts by the title of their panel.
         worlds: what tells each world from the others.
         unit: of the effect.
     """
     rows = len(worlds) + 2
-    figure, grid = make_grid(1, len(found), width=PANEL_WIDTH, height=INCHES_PER_ROW * rows + 0.9)
-    for axes, judged in zip(grid[0], found, strict=True):
+    figure, grid = make_grid(1, len(found), width=PANEL_WIDTH, height=INCHES_PER_ROW * rows + 1.1)
+    for axes, (title, judged) in zip(grid[0], found.items(), strict=True):
         _draw(axes, judged)
-        axes.set_title(judged.contrast.name)
+        axes.set_title(title)
         axes.set_yticks(range(rows), [*worlds, POOLED, ANOTHER] if axes is grid[0, 0] else [""] * rows)
         axes.set_ylim(rows - 0.4, -0.6)
         axes.set_xlabel(f"highest minus lowest β\n({unit})")
