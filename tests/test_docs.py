@@ -198,7 +198,9 @@ def verdict(result: dict[str, Any]) -> str:
     """A verdict as the table words it, with its adjusted p: of the opposite direction where that one decided."""
     word = {"insufficient": "open"}.get(result["verdict"], result["verdict"])
     p = result["p_opposite_adjusted" if word == "contradicted" else "p_adjusted"]
-    return f"{word}, no test below six betas" if p is None else f"{word}, {p:.{3 if p < 0.1 else 2}f}"
+    if p is None:
+        return f"{word}, no test below six betas"
+    return f"{word}, {p:.1g}" if p < 0.001 else f"{word}, {p:.{3 if p < 0.1 else 2}f}"
 
 
 def test_contrasts_shown_are_those_of_the_committed_run() -> None:
