@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from pessimism.claims.wording import DOORS
 from pessimism.commands import plan
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
+from pessimism.measures.pooling import pool
 from pessimism.planning.hardware import find_gpu
 from pessimism.planning.plan import make_plan
 from pessimism.scoring import columns
@@ -220,7 +222,11 @@ def test_the_answer_is_that_of_the_committed_worlds() -> None:
         falling = sum(world["estimate"] < 0 for world in found["effects"])
         another = " to ".join(bounds(found["another_world"]))
         share = f"{found['share_between_worlds']:.2f} ({' to '.join(f'{end:.2f}' for end in found['share_interval'])})"
-        assert f"| {with_interval(found)} | {falling} of 6 | {p} | {another} | {share} |" in RESULTS
+        ends = np.mean([world["lowest_and_highest_by_seed"] for world in found["effects"]], axis=(0, 1))
+        assert (
+            f"| {' | '.join(bounds(ends))} | {with_interval(found)} | {falling} of 6 | {p} | {another} | {share} |"
+            in RESULTS
+        )
         assert f"**{estimate}** ({low} to {high})" in page
         assert re.search(rf"{estimate} \((95 % interval )?{low} to {high}, p {p}\)", answer)
 
@@ -243,6 +249,19 @@ def test_the_worlds_shown_are_those_of_the_study() -> None:
         else:
             (row,) = (line for line in page.splitlines() if line.startswith(f"| {claim} |"))
             assert row.endswith(f"| {' | '.join(map(str, counts))} |")
+
+
+def test_what_is_said_of_equal_kl_is_that_of_the_study() -> None:
+    study = CHECKOUT / "docs/runs/worlds"
+    page, said = (study / "README.md").read_text(), " ".join((README + RESULTS).split())
+    for name, effects in pd.read_csv(study / "equal_kl.csv", index_col="root_seed").items():
+        found = pool(effects.to_numpy())
+        interval = f"{found.interval.low:.2f} to {found.interval.high:.2f}".replace("-", "−")
+        told = [*(signed(effect, 2) for effect in effects), f"{signed(found.estimate, 2)} ({interval})"]
+        ps = [f"{found.p_rises:.3f}", f"{found.p_falls:.3f}"]
+        row = {"best_of_n": "best of n"}.get(str(name), f"gap at equal KL, `{name}`")
+        assert f"| {row} | {' | '.join([*told, *ps])} |" in page
+        assert signed(found.estimate, 2) in said and f"({interval}" in said
 
 
 def with_interval(found: dict[str, Any]) -> str:

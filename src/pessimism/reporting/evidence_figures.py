@@ -40,7 +40,7 @@ def conservatism_figure(primary: pd.DataFrame) -> Figure:
     arm = str(primary["arm"].iloc[0])
     above_placebo = primary["controlled_signed_augc_excess"].notna().all()
     outcome = "controlled_signed_augc_excess" if above_placebo else "controlled_signed_augc"
-    label = "signed controlled AUGC" + (" above placebo" if above_placebo else "")
+    label = "signed controlled AUGC" + ("\nabove placebo" if above_placebo else "")
     figure, grid = make_grid(2, 2, width=1.25 * PANEL_WIDTH)
     for (above, below), (column, name) in zip(
         grid.T,
@@ -64,6 +64,7 @@ def _scatter_over(axes: Axes, primary: pd.DataFrame, x: str, y: str) -> None:
     for level, (x_S, y_S) in zip(levels, pairs, strict=True):
         axes.scatter(x_S, y_S, s=30, color=level.colour, edgecolor="white", linewidth=0.6, zorder=3)
     axes.axhline(0, color=INK, linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(WIDE_TICKS))
 
 
 def equal_kl_figure(

@@ -31,13 +31,13 @@ def forest_figure(found: Mapping[str, Judged], worlds: Sequence[str], unit: str)
         unit: of the effect.
     """
     rows = len(worlds) + 2
-    figure, grid = make_grid(1, len(found), width=PANEL_WIDTH, height=INCHES_PER_ROW * rows + 1.1)
+    figure, grid = make_grid(1, len(found), width=PANEL_WIDTH, height=INCHES_PER_ROW * rows + 1.3)
     for axes, (title, judged) in zip(grid[0], found.items(), strict=True):
         _draw(axes, judged)
         axes.set_title(title)
         axes.set_yticks(range(rows), [*worlds, POOLED, ANOTHER] if axes is grid[0, 0] else [""] * rows)
         axes.set_ylim(rows - 0.4, -0.6)
-        axes.set_xlabel(f"highest minus lowest β\n({unit})")
+        axes.set_xlabel(f"highest minus lowest β\n({unit})\nbelow 0: less hacking at high β")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
     _share_x(grid[0])
