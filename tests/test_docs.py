@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pessimism.claims.wording import DOORS
+from pessimism.claims.wording import DOORS, OFFLINE, TOTAL
 from pessimism.commands import plan
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
@@ -262,6 +262,21 @@ def test_what_is_said_of_equal_kl_is_that_of_the_study() -> None:
         row = {"best_of_n": "best of n"}.get(str(name), f"gap at equal KL, `{name}`")
         assert f"| {row} | {' | '.join([*told, *ps])} |" in page
         assert signed(found.estimate, 2) in said and f"({interval}" in said
+
+
+def test_the_sweep_over_betas_says_its_numbers() -> None:
+    study = CHECKOUT / "docs/runs/betas"
+    page, said = (study / "README.md").read_text(), " ".join(RESULTS.split())
+    for beta, runs in pd.read_csv(study / "cells.csv").groupby("beta"):
+        means = runs.groupby("arm").mean(numeric_only=True)
+        proxy, uncoupled = means.loc["proxy"], means.loc["uncoupled"]
+        areas = " | ".join(bounds([arm["controlled_signed_augc_excess"] for arm in (proxy, uncoupled)]))
+        assert f"| {beta:g} | {areas} | {proxy['heldout_true_reward_start']:.2f}, " in page
+        assert f"| {proxy['kl_to_base']:.2f} | " in page and f" | {proxy['best_of_n_gap']:.2f} |" in page
+    contrasts = records.read_json(study / "metrics/claims.json")["contrasts"]
+    for name in DOORS:
+        assert f"| {with_interval(contrasts[name])} | {contrasts[name]['p_falls']:.4f} |" in page
+    assert all(with_interval(contrasts[name]) in said for name in (TOTAL, OFFLINE))
 
 
 def with_interval(found: dict[str, Any]) -> str:
