@@ -172,6 +172,15 @@ def test_a_fork_is_killed_with_the_interpreter_that_handed_it_over(home: Path) -
         fork.kill()
 
 
+def test_a_fork_is_killed_with_the_process_that_watches_over_it(home: Path) -> None:
+    process, fork = opened(home)
+    attendant = fork.parent()
+    assert attendant
+    attendant.kill()
+    until(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE, seconds=10)
+    assert process.wait(timeout=10) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_resident_ends_with_its_driver(tmp_path: Path, alone: None, number: signal.Signals) -> None:
     """The driver leaves its socket behind."""

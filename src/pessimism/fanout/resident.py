@@ -7,6 +7,7 @@ sees nothing of scripts before it. It is killed where that interpreter is.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -39,6 +40,7 @@ LIBRARIES = (
 """What most stages import, and nothing of this project: its code is always read anew."""
 WITHOUT_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Environment in which an import starts no thread, which forks would lack: the allocator of Arrow has one."""
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 @contextmanager
@@ -127,6 +129,7 @@ def _attend(connection: socket.socket, packages: list[tuple[str, int]]) -> NoRet
     process = os.fork()
     if process == 0:
         connection.close()
+        _end_with_parent()
         _become(order, files)
         ending_on_errors(lambda: _check(order, packages))
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -138,6 +141,11 @@ def _attend(connection: socket.socket, packages: list[tuple[str, int]]) -> NoRet
     _, status = os.waitpid(process, 0)
     connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process where the attendant is gone, which watches over it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _become(order: dict[str, Any], files: list[int]) -> None:

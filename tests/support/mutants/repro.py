@@ -157,6 +157,13 @@ MUTANTS = (
         _resident("changed_packages_are_refused"),
     ),
     Mutant(
+        "a fork outlives the process that watches over it",
+        _RESIDENT,
+        "        _end_with_parent()\n",
+        "",
+        _resident("a_fork_is_killed_with_the_process_that_watches_over_it"),
+    ),
+    Mutant(
         "a library's thread is forked without",
         _RESIDENT,
         "if len(threads) > 1:",
