@@ -231,6 +231,16 @@ def test_the_answer_is_that_of_the_committed_worlds() -> None:
         assert re.search(rf"{estimate} \((95 % interval )?{low} to {high}, p {p}\)", answer)
 
 
+def test_what_the_worlds_say_without_the_default_one_is_shown() -> None:
+    """The design was set on it, so that it is no fresh world."""
+    study = CHECKOUT / "docs/runs/worlds"
+    page, said = (study / "README.md").read_text(), " ".join(RESULTS.split())
+    for found in records.read_json(study / "pool.json")["contrasts"].values():
+        others = pool(np.array([world["estimate"] for world in found["effects"][1:]]))
+        told = f"{signed(others.estimate, 1)} ({' to '.join(bounds([others.interval.low, others.interval.high]))}"
+        assert f"{told})" in said and f"{told}, p {others.p_falls:.3f})" in " ".join(page.split())
+
+
 def test_the_worlds_shown_are_those_of_the_study() -> None:
     """Every row of its page: each world's effects, and how many worlds decide a claim."""
     study = CHECKOUT / "docs/runs/worlds"

@@ -1,4 +1,4 @@
-"""Scripts that run as forks of one process in which the libraries are imported: of a short stage, half of its time.
+"""Scripts that run as forks of one process that has imported the libraries, which takes four CPU seconds.
 
 ``pessimism repro --resident`` starts that process, the resident, and ends it. A stage is started by DVC as ever; its
 own interpreter hands command, environment and open files over, passes signals on, and ends as the fork does. The fork
