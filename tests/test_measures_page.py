@@ -25,7 +25,7 @@ def test_every_public_name_has_a_sentence() -> None:
 def test_the_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", measures_page.PAGE.read_text(), re.DOTALL)
     exec(example, {})
-    said = re.findall(r"^print\(.*\) +# (.*)$", example, re.MULTILINE)
+    said = re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
     assert said and capsys.readouterr().out.splitlines() == said
 
 
@@ -36,5 +36,7 @@ def test_the_library_loads_no_model_library_and_leaves_the_environment_alone() -
         "assert not {'torch', 'transformers', 'trl', 'dvc'} & sys.modules.keys()\n"
         "assert dict(os.environ) == before, set(os.environ) ^ set(before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT / "src")}
+    )
     assert done.returncode == 0, done.stderr

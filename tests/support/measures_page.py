@@ -1,4 +1,4 @@
-"""docs/measures.md: the pure functions of ``pessimism.measures``, from their docstrings; ``make measures`` writes it."""
+"""docs/measures.md: what ``pessimism.measures`` holds, from its docstrings; ``make measures`` writes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ ROOM = "pessimism.measures"
 OPENING = """\
 # The measures as a library
 
-Arrays in, numbers out. `pessimism.measures` reads no file and no parameter, and imports NumPy, SciPy and pandas alone, so
-that a training loop, a notebook or a test can call it. A name's suffix gives the axes of its array: `T` measured steps,
-`N` problems, `S` seeds, `K` betas, `W` worlds, `E` experiments, `P` prompts, `R` rewards or resamples. `help()` of each
-function has units, range, direction and errors. Written by `make measures` from the docstrings; a test runs the example.
+Arrays in, numbers out. `pessimism.measures` reads no file and no parameter, and imports NumPy, SciPy and pandas alone,
+so that a training loop, a notebook or a test can call it. A name's suffix gives the axes of its array: `T` measured
+steps, `N` problems, `S` seeds, `K` betas, `W` worlds, `E` experiments, `P` prompts, `R` rewards or resamples. `help()`
+of each function has units, range, direction and errors. Written by `make measures` from the docstrings; a test runs the
+example.
 
 ```python
 import numpy as np
@@ -32,8 +33,8 @@ proxy = np.array([0.1, 0.8, 1.9, 2.6])  # means on the same problems at every st
 true = np.array([0.50, 0.55, 0.45, 0.30])
 
 gap = controlled_gap(proxy, true, proxy_sd=1.0, true_sd=0.5)  # in standard deviations of the untouched policy
-print(gap)                                # [0.  0.6 1.9 2.9]
-print(signed_augc(steps, gap))            # 39.5
+print(gap)  # [0.  0.6 1.9 2.9]
+print(signed_augc(steps, gap))  # 39.5
 print(hacking_onset(steps, gap, threshold=0.5))  # 10
 
 areas = np.array([[10.0, 8.0, 3.0], [12.0, 9.0, 5.0], [9.0, 9.5, 4.0]])  # a row per seed, a column per beta
