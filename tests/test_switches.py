@@ -43,7 +43,6 @@ NOT_SWITCHES = {
     "temperature",
     "top_p",
     "top_k",
-    "uwo_weight",
     "controlled_threshold",
 }
 

@@ -22,7 +22,7 @@ ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 FROM_0 = Range("a number of 0 or more", lambda value: value >= 0)
 RANGES = {
     "kl_noise_floor": FROM_0,
-    "uwo_weight": FROM_0,
+    "weight": FROM_0,
     "top_k": FROM_0,
     "learning_rate_factor": FROM_0,
     "lora_dropout": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
