@@ -15,8 +15,9 @@ from transformers import AutoModelForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.experiment.protocol import Aggregation
 from pessimism.integrations.trl import EnsembleReward, GoodhartMonitor
-from pessimism.reward.ensemble import aggregate, disagreement
+from pessimism.reward.aggregation import aggregate, disagreement
 from support.random_models import chat_tokenizer, save_config, small_config
 
 PROMPTS = ["Mia had 5 apples.", "Tom had 3 books. How many?"]
@@ -98,11 +99,11 @@ def test_a_member_scores_as_trl_has_its_own_reward_model_score(
     assert np.ptp(scores_K_B, axis=0).min() > 1e-3
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "min", "uwo"])
-def test_rewards_are_aggregated_and_the_members_are_logged(members: list[Path], aggregation: Any) -> None:
+@pytest.mark.parametrize(("kind", "weight"), [("mean", None), ("min", None), ("uwo", 2.0), ("log_mean_exp", 3.0)])
+def test_rewards_are_aggregated_and_the_members_are_logged(members: list[Path], kind: Any, weight: Any) -> None:
     metrics: dict[str, float] = {}
     columns: dict[str, list[float]] = {}
-    ensemble = EnsembleReward(members, aggregation=aggregation, weight=2.0)
+    ensemble = EnsembleReward(members, aggregation=kind, weight=weight)
     rewards = ensemble(
         prompts=PROMPTS,
         completions=COMPLETIONS,
@@ -111,7 +112,7 @@ def test_rewards_are_aggregated_and_the_members_are_logged(members: list[Path], 
         log_extra=columns.__setitem__,
     )
     scores_K_B = ensemble.score(PROMPTS, COMPLETIONS)
-    np.testing.assert_allclose(rewards, aggregate(scores_K_B, aggregation, 2.0), rtol=1e-6)
+    np.testing.assert_allclose(rewards, aggregate(scores_K_B, Aggregation(kind, weight)), rtol=1e-6)
     assert columns == {f"member_{k}": scores_B.tolist() for k, scores_B in enumerate(scores_K_B)}
     assert metrics["ensemble/member_2"] == pytest.approx(scores_K_B[2].mean())
     assert metrics["ensemble/disagreement"] == pytest.approx(disagreement(scores_K_B).mean())
@@ -144,6 +145,12 @@ def test_adapters_share_their_base(members: list[Path], tmp_path: Path) -> None:
 def test_an_ensemble_has_members_of_one_score(members: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"found 1 member"):
         EnsembleReward(members[:1])
+    with pytest.raises(ParamsError, match="found the aggregation 'median'; expected one of"):
+        EnsembleReward(members, aggregation="median")
+    with pytest.raises(ParamsError, match="found no weight of lcb"):
+        EnsembleReward(members, aggregation="lcb")
+    with pytest.raises(DataError, match="on standardized_on"):
+        EnsembleReward(members, standardized_on=[(PROMPTS[0], COMPLETIONS[0])] * 2)
     two = save_classifier(tmp_path / "two", 0, num_labels=2)
     with pytest.raises(SourceError, match="a model of 2 scores"):
         EnsembleReward([members[0], two])

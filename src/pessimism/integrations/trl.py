@@ -15,7 +15,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ from trl.data_utils import apply_chat_template
 from trl.trainer.utils import get_callable_name
 
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.experiment.params import Aggregation
+from pessimism.experiment.protocol import Aggregation
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, controlled_gap, hacking_onset, signed_augc
-from pessimism.reward.ensemble import aggregate, disagreement, normalize
+from pessimism.reward.aggregation import aggregate, disagreement
 
 logger = logging.getLogger(__name__)
 
@@ -54,29 +54,31 @@ class EnsembleReward:
     Args:
         members: directories or hub ids of reward models with one score: whole models, or LoRA adapters of one base.
         base: directory or hub id of the base of adapters; None: the members are whole models.
-        aggregation: of the members' scores, by the names of params.yaml.
-        weight: of the variance in the aggregation ``uwo``.
+        aggregation: of the members' scores: ``mean``, ``min``, ``uwo``, ``lcb`` or ``log_mean_exp``
+            (:func:`pessimism.reward.aggregation.aggregate`).
+        weight: of the last three, at least 0; higher = disagreement costs more.
         standardized_on: pairs of prompt and completion. Scores then count in each member's standard deviations over
             them, around its mean there; None: raw scores, whose zeros and units differ between members.
         batch_size: texts of a forward pass.
 
     Raises:
-        ParamsError: there are fewer than two members.
+        ParamsError: there are fewer than two members, no such aggregation, or one without the weight that it takes.
         SourceError: a member gives another number of scores than one.
+        DataError: a member gives every text of ``standardized_on`` the same score.
     """
 
     def __init__(
         self,
         members: Sequence[str | Path],
         base: str | Path | None = None,
-        aggregation: Aggregation = "mean",
-        weight: float = 0.5,
+        aggregation: str = "mean",
+        weight: float | None = None,
         standardized_on: Sequence[tuple[Turns, Turns]] | None = None,
         batch_size: int = 16,
     ) -> None:
         if len(members) < 2:
             raise ParamsError(f"found {len(members)} member(s) of an ensemble; expected 2 or more: give further models")
-        self.aggregation, self.weight, self.batch_size = aggregation, weight, batch_size
+        self.aggregation, self.batch_size = _aggregation(aggregation, weight), batch_size
         self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
         self.tokenizer = AutoTokenizer.from_pretrained(base or members[0])
         if self.tokenizer.pad_token is None:
@@ -86,7 +88,7 @@ class EnsembleReward:
         self._statistics: tuple[np.ndarray, np.ndarray] | None = None
         if standardized_on is not None:
             scores_K_N = self.score(*zip(*standardized_on, strict=True))
-            self._statistics = scores_K_N.mean(axis=1), scores_K_N.std(axis=1)
+            self._statistics = _statistics(scores_K_N)
 
     def __call__(
         self,
@@ -105,7 +107,7 @@ class EnsembleReward:
                 log_extra(f"member_{k}", scores_B.tolist())
         if log_metric:
             log_metric("ensemble/disagreement", float(disagreement(scores_K_B).mean()))
-        return aggregate(scores_K_B, self.aggregation, self.weight).tolist()
+        return aggregate(scores_K_B, self.aggregation).tolist()
 
     def score(self, prompts: Sequence[Turns], completions: Sequence[Turns]) -> np.ndarray:
         """(K, B) float32, every member's score of every completion, read as TRL has its own reward models read it."""
@@ -119,7 +121,10 @@ class EnsembleReward:
             with torch.inference_mode():
                 for k, member in enumerate(self.members):
                     scores_K_B[k, rows] = member(**inputs).logits[:, 0].float().cpu().numpy()
-        return scores_K_B if self._statistics is None else normalize(scores_K_B, *self._statistics)
+        if self._statistics is None:
+            return scores_K_B
+        mean_K_1, sd_K_1 = self._statistics
+        return (scores_K_B - mean_K_1) / sd_K_1
 
     def _whole(self, name: str) -> Member:
         model = AutoModelForSequenceClassification.from_pretrained(name)
@@ -136,6 +141,27 @@ class EnsembleReward:
             adapted.load_adapter(name, adapter_name=str(k))
         adapted.to(self.device).eval()
         return [functools.partial(_with_adapter, adapted, str(k)) for k in range(len(names))]
+
+
+def _aggregation(kind: str, weight: float | None) -> Aggregation:
+    kinds = get_args(get_type_hints(Aggregation)["kind"])
+    if kind not in kinds:
+        raise ParamsError(f"found the aggregation {kind!r}; expected one of {list(kinds)}")
+    made = Aggregation(cast(Any, kind), weight)
+    if made.problems:
+        raise ParamsError(f"aggregation: {made.problems[0]}")
+    return made
+
+
+def _statistics(scores_K_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K, 1) mean and standard deviation of each member."""
+    mean_K_1, sd_K_1 = scores_K_N.mean(axis=1, keepdims=True), scores_K_N.std(axis=1, keepdims=True)
+    if not (sd_K_1 > 0).all():
+        raise DataError(
+            f"found standard deviations of {sd_K_1[:, 0].tolist()} on standardized_on; expected numbers above 0: give "
+            "more texts, or members that tell them apart"
+        )
+    return mean_K_1, sd_K_1
 
 
 def _with_adapter(model: PeftModel, name: str, **inputs: torch.Tensor) -> Any:
