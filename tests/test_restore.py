@@ -139,10 +139,12 @@ def test_an_aggregation_that_an_arm_gains_or_loses_is_said(project: Path, edit: 
     edit(PROTOCOL, "arms.proxy.aggregation", {"kind": "uwo", "weight": 1.0})
     edit(PROTOCOL, "arms.worst_case.aggregation", None)
     edit(PROTOCOL, "arms.lower_bound.aggregation.weight", 2.0)
-    proxy, worst, bound = switches.changes(load_params())
-    assert str(proxy) == 'arms.proxy.aggregation: {"kind": "uwo", "weight": 1.0}' and proxy.named is None
-    assert str(worst) == "arms.worst_case.aggregation: null" and worst.named == {"kind": "min", "weight": None}
-    assert str(bound) == 'arms.lower_bound.aggregation: {"kind": "lcb", "weight": 2.0}'
+    found = {change.switch: change for change in switches.changes(load_params())}
+    assert found.keys() == {f"arms.{name}.aggregation" for name in ("proxy", "worst_case", "lower_bound")}
+    proxy, worst = found["arms.proxy.aggregation"], found["arms.worst_case.aggregation"]
+    assert (str(proxy), proxy.named) == ('arms.proxy.aggregation: {"kind": "uwo", "weight": 1.0}', None)
+    assert (str(worst), worst.named) == ("arms.worst_case.aggregation: null", {"kind": "min", "weight": None})
+    assert found["arms.lower_bound.aggregation"].value["weight"] == 2.0
 
 
 def test_a_protocol_of_ones_own_has_nothing_to_differ_from(project: Path, edit: Edit) -> None:
