@@ -137,7 +137,7 @@ class Theirs:
     ) -> list[float]:
         """The mean of the members, by what the online loop calls for it."""
         scores_K_B = self.ensemble.score(prompts, completions, dropout_seed(self.params))
-        rewards: list[float] = aggregate(scores_K_B, self.params.aggregation).tolist()
+        rewards: list[float] = aggregate(scores_K_B, self.params.proxy_aggregation).tolist()
         self.tokens.append(sum(map(len, completion_ids)))
         self.prompts.append(prompts)
         self.texts.append(completions)

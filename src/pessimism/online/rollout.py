@@ -154,7 +154,7 @@ def score(
         prompts=prompts,
         rollouts=rollouts,
         member_rewards=scores_K_B,
-        proxy_reward=aggregate(scores_K_B, params.aggregation),
+        proxy_reward=aggregate(scores_K_B, params.proxy_aggregation),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
         runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
