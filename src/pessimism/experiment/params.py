@@ -121,11 +121,6 @@ class Params(Design):
         return self.protocol.arms[name]
 
     @property
-    def proxy_aggregation(self) -> Aggregation:
-        """By which every arm is measured, and trained where it has none of its own."""
-        return Aggregation(self.aggregation, self.protocol.uwo_weight if self.aggregation == "uwo" else None)
-
-    @property
     def placebo(self) -> str | None:
         """The first listed arm that never learns, with which the others are compared; None without one."""
         return next((name for name in self.arms if self.arm(name).is_placebo), None)

@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "the ensemble's scores are always averaged",
         _ROLLOUT,
-        "aggregate(scores_K_B, params.proxy_aggregation)",
+        "aggregate(scores_K_B, proxy_aggregation(params))",
         "scores_K_B.mean(axis=0)",
         _tests("the_proxy_is_the_aggregation_that_the_parameters_name"),
     ),
