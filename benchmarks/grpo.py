@@ -24,7 +24,7 @@ from pessimism.models.compute.generation import Rollouts
 from pessimism.models.loading import load_tokenizer
 from pessimism.online import rollout
 from pessimism.online.loop import OnlineRun
-from pessimism.reward.aggregation import aggregate
+from pessimism.reward.aggregation import aggregate, proxy_aggregation
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.tasks.parts.declaration import find_task
 
@@ -137,7 +137,7 @@ class Theirs:
     ) -> list[float]:
         """The mean of the members, by what the online loop calls for it."""
         scores_K_B = self.ensemble.score(prompts, completions, dropout_seed(self.params))
-        rewards: list[float] = aggregate(scores_K_B, self.params.aggregation).tolist()
+        rewards: list[float] = aggregate(scores_K_B, proxy_aggregation(self.params)).tolist()
         self.tokens.append(sum(map(len, completion_ids)))
         self.prompts.append(prompts)
         self.texts.append(completions)

@@ -334,7 +334,7 @@ def test_a_switch_on_which_the_protocols_agree_is_turned_to_its_opposite(project
     turned = ablate.turned_values(protocol)
     assert turned["paired_seeds"] is False
     assert turned["retokenize_responses"] is (protocol == "controlled")
-    assert {"top_k", "arms.lower_bound.aggregation.weight", "arms.proxy.reward"}.isdisjoint(turned)
+    assert {"top_k", "uwo_weight", "arms.proxy.reward"}.isdisjoint(turned)
 
 
 def test_only_arms_that_both_protocols_train_are_compared(project: Path, edit: Edit) -> None:

@@ -157,7 +157,7 @@ def test_an_arm_trains_on_the_reward_that_it_declares(trained_world: Params) -> 
 
 def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Params) -> None:
     for aggregation in ("mean", "min"):
-        params = dataclasses.replace(with_protocol(trained_world, **QUIET), aggregation=Aggregation(aggregation))
+        params = dataclasses.replace(with_protocol(trained_world, **QUIET), aggregation=aggregation)
         run = make_run(params, "placebo")
         scored = run._roll_out("heldout", 0, run.heldout_tasks)
         scores_K_B = run.ensemble.score(scored.prompts, scored.rollouts.texts)

@@ -301,7 +301,7 @@ def test_local_rows_that_change_are_accepted_as_the_refusal_says(tmp_path: Path)
     kept = (project.root / "data/tasks/train.parquet").read_bytes()
 
     write_jsonl(tmp_path / "rows/gsm8k_train.jsonl", problems[1:140])
-    project.design(aggregation={"kind": "min", "weight": None})  # DVC asks the first stage again
+    project.design(aggregation="min")  # DVC asks the first stage again
     refused = project.run(sys.executable, "-m", "dvc", "repro", "prepare_data")
     assert refused.returncode != 0
     assert (project.root / "data/tasks/train.parquet").read_bytes() == kept

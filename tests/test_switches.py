@@ -43,6 +43,7 @@ NOT_SWITCHES = {
     "temperature",
     "top_p",
     "top_k",
+    "uwo_weight",
     "controlled_threshold",
 }
 

@@ -10,7 +10,6 @@ from pessimism.errors import ParamsError
 from pessimism.experiment import extensions, layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_offline_cell, percentile_label, strength_in
 from pessimism.experiment.protocol import Aggregation, Arm, Protocol, protocol_problems
-from pessimism.experiment.ranges import range_problems
 from pessimism.experiment.scale import (
     DpoParams,
     EmbeddedParams,
@@ -71,7 +70,7 @@ class Design:
     ensemble_members: tuple[int, ...]
     ensembles: Ensembles
     arms: tuple[str, ...]
-    aggregation: Aggregation
+    aggregation: Literal["mean", "min", "uwo"]
 
     @property
     def labels(self) -> list[str]:
@@ -228,8 +227,6 @@ def _design_problems(design: Design) -> list[str]:
             problems.append(f"{key}: found {negative}; expected integers of 0 or more")
     if len(design.ensemble_members) == 1:
         problems.append("ensemble_members: found 1 member; expected 2 or more, or it cannot disagree")
-    problems += [f"aggregation: {problem}" for problem in design.aggregation.problems]
-    problems += [f"aggregation.{problem}" for problem in range_problems(design.aggregation)]
     if design.root_seed < 0:
         problems.append(f"root_seed: found {design.root_seed}; expected an integer of 0 or more")
     return problems

@@ -115,6 +115,7 @@ class Protocol:
     probe_members: Literal["first", "all"]
     diversity_prompts: Literal["across", "within"]
     normalize_rewards: bool
+    uwo_weight: float
     controlled_threshold: float
 
 

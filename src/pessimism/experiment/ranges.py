@@ -22,6 +22,7 @@ ABOVE_0 = Range("a number above 0", lambda value: value > 0)
 FROM_0 = Range("a number of 0 or more", lambda value: value >= 0)
 RANGES = {
     "kl_noise_floor": FROM_0,
+    "uwo_weight": FROM_0,
     "weight": FROM_0,
     "top_k": FROM_0,
     "learning_rate_factor": FROM_0,

@@ -16,7 +16,7 @@ from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
-from pessimism.reward.aggregation import aggregate, disagreement
+from pessimism.reward.aggregation import aggregate, disagreement, proxy_aggregation
 from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
 
@@ -154,7 +154,7 @@ def score(
         prompts=prompts,
         rollouts=rollouts,
         member_rewards=scores_K_B,
-        proxy_reward=aggregate(scores_K_B, params.aggregation),
+        proxy_reward=aggregate(scores_K_B, proxy_aggregation(params)),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
         runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),

@@ -9,7 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pessimism.experiment.params import Aggregation
+from pessimism.experiment.params import Aggregation, Params
+
+
+def proxy_aggregation(params: Params) -> Aggregation:
+    """By which every arm is measured, and trained where it has none of its own."""
+    return Aggregation(params.aggregation, params.protocol.uwo_weight if params.aggregation == "uwo" else None)
 
 
 def aggregate(scores_K_B: np.ndarray, aggregation: Aggregation) -> np.ndarray:
