@@ -61,6 +61,8 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
+    shots: int
+    stop: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def scale_problems(scale: Scale) -> list[str]:
             f"lengths.sequence: found {lengths.sequence}; expected at most {EMBEDDED_CONTEXT}, the tokens that the "
             "embedded model can read"
         )
+    if "" in scale.tasks.stop:
+        problems.append("tasks.stop: found an empty text, which ends every response before it begins; expected others")
     return problems + _count_problems(scale) + _target_problems("policy", scale) + _target_problems("reward", scale)
 
 

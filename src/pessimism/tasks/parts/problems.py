@@ -15,7 +15,7 @@ from pessimism.data.splits import shared_prompts, without_copies
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions, rng
 from pessimism.machine.hub import hub_revision
-from pessimism.tasks.parts.declaration import ROOM, Task, find_task
+from pessimism.tasks.parts.declaration import ROOM, SHOTS, Task, find_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import TaskParams
@@ -28,7 +28,7 @@ _Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Problems by split (train, heldout, test) and the record of where they came from.
+    """Problems by split (train, heldout, test, and shots where there are any) and the record of where they came from.
 
     A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``, what it comes to.
     """
@@ -41,7 +41,8 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
-    problem whose question stands among them is dropped, and a train problem whose question stands in either; the
+    problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
+    train problems that are left, the first ``params.shots`` are shown before others and are a split of their own; the
     limits then apply to the rest.
 
     Raises:
@@ -59,7 +60,7 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     record["rows_read"] = {split: len(checked[split]) for split in READ}
     rows, record["rows_dropped"] = _split(checked, params)
     record["problems_in_two_splits"] = shared_prompts(rows, "question")
-    record["rows"] = {split: len(rows[split]) for split in SPLITS}
+    record["rows"] = {split: len(rows[split]) for split in rows}
     return Problems(rows, record)
 
 
@@ -103,7 +104,7 @@ def _imports_of_this_room(file: Path) -> set[str]:
 def _split(
     checked: Mapping[str, list[dict[str, str]]], params: TaskParams
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test and train."""
+    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test, shots, train."""
     train = checked["train"]
     if len(train) <= params.heldout:
         raise DataError(
@@ -112,13 +113,19 @@ def _split(
         )
     whole = {"heldout": train[-params.heldout :], "test": checked["test"], "train": train[: -params.heldout]}
     apart, dropped = without_copies(whole, "question")
+    if params.shots:
+        first, rest = apart["train"][: params.shots], apart["train"][params.shots :]
+        shown, copies = without_copies({SHOTS: first, "train": rest}, "question")
+        apart |= shown
+        dropped["train"] += copies["train"]
     for split, rows in apart.items():
         if not rows:
             raise DataError(
                 f"found every {split} problem in another split too; expected problems of its own: give other rows"
             )
     limits = {"train": params.train_limit, "test": params.test_limit}
-    return {split: apart[split][: limits.get(split)] for split in SPLITS}, dropped
+    splits = (*SPLITS, SHOTS) if params.shots else SPLITS
+    return {split: apart[split][: limits.get(split)] for split in splits}, dropped
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
@@ -152,7 +159,7 @@ def _draw(task: Task, params: TaskParams, root_seed: int) -> tuple[dict[str, _Ro
             "found a limit of null; expected train_limit and test_limit as numbers, for drawn problems have no end"
         )
     assert task.draw is not None
-    last = params.train_limit + params.heldout
+    last = params.shots + params.train_limit + params.heldout
     rows = task.draw(rng.generator(root_seed, "tasks"), last + params.test_limit)
     record = {"source": "embedded", "name": params.name}
     return {"train": rows[:last], "test": rows[last:]}, record, dict.fromkeys(READ, f"{params.kind} problems")
