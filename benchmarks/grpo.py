@@ -25,7 +25,7 @@ from pessimism.models.loading import load_tokenizer
 from pessimism.online import rollout
 from pessimism.online.loop import OnlineRun
 from pessimism.reward.ensemble import RewardEnsemble, aggregate
-from pessimism.tasks.parts.declaration import find_task
+from pessimism.tasks.parts.declaration import chosen_task
 
 # scales/tiny.yaml: its models with about as many tokens, its lengths and its batch.
 EMBEDDED = worlds.Size(vocabulary=80, hidden=96, intermediate=256, layers=2)
@@ -113,7 +113,7 @@ class Theirs:
     @classmethod
     def load(cls, params: Params, vocabulary: int) -> Theirs:
         made = cls(params, RewardEnsemble.load_raw(params, params.seeds[0]))
-        pose = find_task(params.scale.tasks.kind).pose
+        pose = chosen_task(params.scale.tasks).pose
         prompts = [pose(question) for question in problems(vocabulary)["question"]]
         made.trainer = trl_peer.grpo_trainer(
             params,

@@ -132,7 +132,17 @@ def test_all_of_gsm8k() -> None:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
     params = TaskParams(
-        "gsm8k", "path", str(folder), "main", None, train_limit=None, test_limit=None, heldout=256, shots=0, stop=()
+        "gsm8k",
+        "path",
+        str(folder),
+        "main",
+        None,
+        train_limit=None,
+        test_limit=None,
+        heldout=256,
+        shots=0,
+        stop=(),
+        settings={},
     )
     problems = load_problems(params, 42)
     assert problems.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}

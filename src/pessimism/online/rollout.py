@@ -18,7 +18,7 @@ from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
 from pessimism.models.compute.stopping import ids_within
 from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
-from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.posing import posed, reward_prompts
 
 
@@ -143,7 +143,7 @@ def score(
     Args:
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    task = find_task(params.scale.tasks.kind)
+    task = chosen_task(params.scale.tasks)
     scores_K_B = ensemble.score(reward_prompts(tasks["question"], params), rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),

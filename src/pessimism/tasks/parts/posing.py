@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pessimism.data.prompts import Shot
 from pessimism.experiment import layout, records
-from pessimism.tasks.parts.declaration import SHOTS, find_task
+from pessimism.tasks.parts.declaration import SHOTS, chosen_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def posed(questions: Iterable[str], params: Params) -> list[str]:
     """Each question as the task poses it to a policy, without shots."""
-    task = find_task(params.scale.tasks.kind)
+    task = chosen_task(params.scale.tasks)
     return [task.pose(question) for question in questions]
 
 
