@@ -79,10 +79,13 @@ def test_a_row_may_have_a_solution_which_must_give_its_answer(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"found {}; expected verifier, one of \['boxed', 'contains'"),
-        ({"verifier": "like"}, "found {'verifier': 'like'}; expected verifier, one of"),
+        ({}, r"found the settings {}; expected verifier, one of \['boxed', 'contains'"),
+        ({"verifier": "like"}, "found the settings {'verifier': 'like'}; expected verifier, one of"),
         ({"verifier": "exact", "prompts": "x"}, "expected verifier, one of .* and prompt or nothing else"),
-        ({"verifier": "exact", "prompt": "Q:"}, "tasks.settings.prompt: found 'Q:'; expected a text that holds {quest"),
+        (
+            {"verifier": "exact", "prompt": "Q:"},
+            "found the prompt 'Q:' among the settings; expected a text that holds",
+        ),
     ],
 )
 def test_settings_that_name_no_verifier_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

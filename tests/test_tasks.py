@@ -331,5 +331,5 @@ def test_the_ids_that_reward_models_read_of_the_embedded_world_are_those_of_the_
 
 
 def test_settings_of_a_task_without_any_are_refused() -> None:
-    with pytest.raises(ParamsError, match="tasks.settings: found {'digits': 2}; expected {}, for arithmetic has no"):
+    with pytest.raises(ParamsError, match="found the settings {'digits': 2}; expected {}, for arithmetic has none"):
         load_problems(replace(EMBEDDED, settings={"digits": 2}), 42)

@@ -39,7 +39,7 @@ def _package() -> ModuleType:
         import reasoning_gym
     except ModuleNotFoundError as error:
         raise ParamsError(
-            f"tasks.kind: found reasoning_gym, and no package {PACKAGE} ({error}); expected it installed: "
+            f"found the kind reasoning_gym, and no package {PACKAGE} ({error}); expected it installed: "
             f"pip install -c constraints.txt 'pessimism[{PACKAGE}]'"
         ) from error
     return reasoning_gym
@@ -53,17 +53,17 @@ def _generator(name: str, settings: Mapping[str, Any]) -> Any:
     """
     known = _package().factory.DATASETS
     if name not in known:
-        raise ParamsError(f"tasks.name: found {name!r}; expected a generator of {PACKAGE}, one of {sorted(known)}")
+        raise ParamsError(f"found the name {name!r}; expected a generator of {PACKAGE}, one of {sorted(known)}")
     own = {field.name for field in fields(known[name][1])} - OURS
     unknown = sorted(settings.keys() - own - OURS)
     if unknown:
-        raise ParamsError(f"tasks.settings: found {unknown}; expected settings of {name}, some of {sorted(own)}")
+        raise ParamsError(f"found the settings {unknown}; expected settings of {name}, some of {sorted(own)}")
     try:
         return _package().create_dataset(name, **settings)
     except Exception as error:  # whatever the generator's own checks raise
         raise ParamsError(
-            f"tasks.settings: {name} refuses {dict(settings)} ({type(error).__name__}: {error}); expected settings "
-            "that it accepts: change them"
+            f"found that {name} refuses the settings {dict(settings)} ({type(error).__name__}: {error}); expected "
+            "others: change `settings`"
         ) from error
 
 
@@ -84,7 +84,7 @@ def draw(name: str, settings: Mapping[str, Any], stream: np.random.Generator, co
             return list(entries.values())
     raise DataError(
         f"found {len(entries)} different problems among {size} of {name}; expected {count}: lower train_limit, "
-        "test_limit, heldout or shots, or widen tasks.settings"
+        "test_limit, heldout or shots, or widen `settings`"
     )
 
 
@@ -108,7 +108,7 @@ def problem(settings: Mapping[str, Any], row: Mapping[str, Any], where: str) -> 
 
 def _unusable(where: str, found: str) -> DataError:
     return DataError(
-        f"{where}: found {found}; expected a problem that one text answers: choose another generator (tasks.name)"
+        f"{where}: found {found}; expected a problem that one text answers: choose another generator (`name`)"
     )
 
 
@@ -144,7 +144,7 @@ def configured(params: TaskParams) -> Task:
     taken = sorted(params.settings.keys() & OURS)
     if taken:
         raise ParamsError(
-            f"tasks.settings: found {taken}; expected none of {sorted(OURS)}: they follow from root_seed and the limits"
+            f"found the settings {taken}; expected none of {sorted(OURS)}: they follow from root_seed and the limits"
         )
     return replace(
         REASONING_GYM,

@@ -82,7 +82,7 @@ def problem(verifier: Verifier, row: Mapping[str, Any], where: str) -> dict[str,
         raise DataError(
             f"{where}: found the answer {texts['answer'][:60]!r}, by which the verifier calls the solution "
             f"{texts['solution'][-60:]!r} wrong; expected an answer that it can read, and a solution that gives it: "
-            "change the row, or tasks.settings.verifier"
+            "change the row, or the verifier in `settings`"
         )
     return texts
 
@@ -102,11 +102,11 @@ def configured(params: TaskParams) -> Task:
     unknown = sorted(params.settings.keys() - SETTINGS)
     if unknown or name not in VERIFIERS:
         raise ParamsError(
-            f"tasks.settings: found {params.settings}; expected verifier, one of {sorted(VERIFIERS)}, and prompt or "
+            f"found the settings {params.settings}; expected verifier, one of {sorted(VERIFIERS)}, and prompt or "
             "nothing else"
         )
     if not isinstance(prompt, str) or QUESTION not in prompt:
-        raise ParamsError(f"tasks.settings.prompt: found {prompt!r}; expected a text that holds {QUESTION}")
+        raise ParamsError(f"found the prompt {prompt!r} among the settings; expected a text that holds {QUESTION}")
     verifier = VERIFIERS[name]
     return replace(ROWS, prompt=prompt, problem=partial(problem, verifier), rewards=partial(verdicts, verifier))
 

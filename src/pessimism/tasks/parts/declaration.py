@@ -97,7 +97,10 @@ def chosen_task(params: TaskParams) -> Task:
     if task.configured is not None:
         return task.configured(params)
     if params.settings:
-        raise ParamsError(f"tasks.settings: found {params.settings}; expected {{}}, for {params.kind} has no settings")
+        raise ParamsError(
+            f"found the settings {params.settings}; expected {{}}, for {params.kind} has none: change `settings`, or "
+            "`kind`"
+        )
     return task
 
 

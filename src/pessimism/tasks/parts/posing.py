@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pessimism.data.prompts import Shot
 from pessimism.experiment import layout, records
@@ -27,9 +27,13 @@ def read_shots(params: Params) -> list[Shot]:
     """
     if not params.scale.tasks.shots:
         return []
-    rows = records.read_table(layout.tasks(SHOTS))
-    prompts = posed(rows["question"], params)
-    return [Shot(prompt, solution) for prompt, solution in zip(prompts, rows["solution"], strict=True)]
+    return as_shots(records.read_table(layout.tasks(SHOTS)).to_dict("records"), params)
+
+
+def as_shots(problems: Sequence[Mapping[Any, str]], params: Params) -> list[Shot]:
+    """Problems with their solutions as every prompt shows them."""
+    prompts = posed([problem["question"] for problem in problems], params)
+    return [Shot(prompt, problem["solution"]) for prompt, problem in zip(prompts, problems, strict=True)]
 
 
 def reward_prompts(questions: Iterable[str], params: Params) -> list[str]:
