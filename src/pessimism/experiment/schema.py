@@ -20,9 +20,9 @@ def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> 
     """Read a YAML file as the dataclass ``kind``: every field without a default must be there, and nothing else.
 
     Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
-    (a mapping), a dict of them by name, or any of these or None. ``Annotated`` adds an example to what messages say was
-    expected. An integer is accepted as a float, and what YAML reads as a truth value as the text true or false that a
-    Literal lists; nothing else is converted. A float is finite.
+    (a mapping), a dict of them by name, or any of these or None; Any is left as YAML reads it. ``Annotated`` adds an
+    example to what messages say was expected. An integer is accepted as a float, and what YAML reads as a truth value
+    as the text true or false that a Literal lists; nothing else is converted. A float is finite.
 
     Args:
         root: the project's root.
@@ -79,6 +79,8 @@ def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) 
         if value is None:
             return None
         return _convert(arguments[0], value, where, name, problems)
+    if hint is Any:
+        return value
     if is_dataclass(hint):
         return _build(hint, value, where, name, problems)
     if origin is dict and isinstance(value, Mapping):
