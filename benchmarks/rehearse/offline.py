@@ -30,7 +30,6 @@ from pessimism.offline.training import ReferencedPairs, offline_hyperparameters,
 from pessimism.reward.bootstrap import member_stream
 from pessimism.reward.bradley_terry import reward_hyperparameters, reward_trainer
 
-READS = 4  # passes over pairs
 COMPARED = 16  # pairs that are read alone too
 STEPS = 2  # of a training: the first warms up
 FEW = 2  # batches of a step on texts of the greatest length: memory is that of a part
@@ -47,7 +46,7 @@ def measure_reference(stage: Stage) -> Iterator[Line]:
 
 def _reference(stage: Stage, drawn: Drawn, model: PreTrainedModel) -> Iterator[Line]:
     setting, policy, texts = drawn.setting, drawn.setting.policy, drawn.setting.texts
-    count, dtypes = READS * setting.evaluation_batch(policy), (torch.float32, torch.bfloat16)
+    count, dtypes = drawn.reads, (torch.float32, torch.bfloat16)
     pairs, given = drawn.pairs(count), (worlds.PAD, evaluation_tokens(stage.params, "policy"), "rehearsal")
 
     def read(rows: int) -> np.ndarray:

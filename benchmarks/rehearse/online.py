@@ -82,12 +82,12 @@ def adapt_online(stage: Stage) -> Iterator[Line]:
     models = Models(stage, trained=True)
     optimizer = torch.optim.AdamW(trainable_parameters(models.model), lr=0.0)
     for drawn in Drawn.every(stage.params):
-        batch, heldout = stage.work(drawn).values["batch_size"], drawn.setting.rows.heldout_tasks
+        batch, setting = stage.work(drawn).values["batch_size"], drawn.setting
         # First, for what the optimiser keeps stays until the end.
         yield _update(stage, models, drawn, batch, optimizer)
         yield _generation(stage, models, drawn, batch)
-        yield _generation(stage, models, drawn, heldout)
-        yield from _readings(stage, models, drawn, heldout)
+        yield _generation(stage, models, drawn, min(setting.generation_batch, setting.rows.heldout_tasks))
+        yield from _readings(stage, models, drawn, drawn.reads)
 
 
 def _update(stage: Stage, models: Models, drawn: Drawn, batch: int, optimizer: torch.optim.Optimizer) -> Line:
@@ -133,7 +133,7 @@ def probe_policy(stage: Stage) -> Iterator[Line]:
     """What the online run does not read: states of reward models, and divergence over the whole vocabulary."""
     models = Models(stage, trained=False)
     for drawn in Drawn.every(stage.params):
-        yield from _probes(stage, models, drawn, drawn.setting.rows.heldout_tasks)
+        yield from _probes(stage, models, drawn, drawn.reads)
 
 
 def _probes(stage: Stage, models: Models, drawn: Drawn, count: int) -> Iterator[Line]:

@@ -15,6 +15,8 @@ from pessimism.models.compute.generation import Rollouts
 from pessimism.planning.lengths import TextLengths, Texts
 from pessimism.planning.setting import FEWEST_PROMPT_TOKENS, Setting
 
+READS = 4  # passes
+
 
 class GreatestLengths(TextLengths):
     """Every text as long as the scale cuts it; pairs share as little as can be."""
@@ -47,6 +49,11 @@ class Drawn:
         real, greatest = Setting(params), Setting(params)
         greatest.texts = GreatestLengths(params.scale.lengths)
         return [cls("real", real), cls("greatest", greatest)]
+
+    @property
+    def reads(self) -> int:
+        """Texts of the few passes that read: what takes memory is one of them."""
+        return READS * self.setting.evaluation_batch(self.setting.policy)
 
     def pairs(self, count: int) -> list[EncodedPair]:
         """Token ids of ``count`` pairs, whose chosen response is the longer one."""
