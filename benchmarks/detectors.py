@@ -101,7 +101,11 @@ def judge(name: str, runs: Sequence[Run], threshold: float | None = None) -> Jud
         threshold=threshold,
         false_alarms=(sum(step is not None for step in false), len(clean)),
         detected=(sum(step is not None for step in alarms), len(positive)),
-        delays=[step - run.onset for step, run in zip(alarms, positive, strict=True) if step is not None and run.onset],
+        delays=[
+            step - run.onset
+            for step, run in zip(alarms, positive, strict=True)
+            if step is not None and run.onset is not None
+        ],
         highest_clean=[float(detector(run.curves).max()) for run in clean],
         highest_planted=[float(detector(run.curves).max()) for run in positive],
     )
