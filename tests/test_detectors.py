@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import detectors as judging
 from pessimism.errors import DataError
 from pessimism.measures import detectors
 from pessimism.measures.detectors import DETECTORS, StateReference, alarm, alarm_threshold, exploit_share, planted_onset
@@ -82,31 +81,3 @@ def test_states_apart_from_the_references_are_outliers_in_their_own_scale() -> N
 def test_share_intervals_are_the_exact_ones() -> None:
     low, high = detectors.share_interval(0, 20)
     assert (low, high) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
-
-
-def drawn_run(planted: bool, seed: int, rises: float) -> judging.Run:
-    """A run of three evaluations whose KL ends at ``rises``, and whose hack begins at step 2 where one is planted."""
-    curves = RUN | {"kl_k3": np.array([0.0, rises / 2, rises])}
-    return judging.Run("filler", planted, seed, curves, onset=2 if planted else None)
-
-
-def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
-    """Clean runs of even seeds end at 1, those of odd seeds at 3: their alarms must show, whatever sets the threshold."""
-    clean = [drawn_run(False, seed, 3.0 if seed % 2 else 1.0) for seed in range(40)]
-    planted = [drawn_run(True, seed, 4.0 if seed < 2 else 0.5) for seed in range(10)]
-    judged = judging.judge("KL divergence", [*clean, *planted])
-    assert judged.threshold == 1.0
-    assert judged.false_alarms == (20, 20)
-    assert judged.detected == (2, 10)
-    assert judged.delays == [0, 0]
-    assert judging.judge("KL divergence", [*clean, *planted], threshold=2.0).false_alarms == (20, 40)
-
-
-def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
-    never = judging.Run("filler", True, 0, RUN, onset=None)
-    assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)
-
-
-def test_the_page_shows_the_runs_of_the_record() -> None:
-    text = judging.PAGE.read_text(encoding="utf-8")
-    assert judging.page(text, judging.read_runs()) == text, "run python -m benchmarks.detectors"
