@@ -39,7 +39,7 @@ from pessimism.online.objective import find_objective
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
 
-BIAS = 1.0
+BIAS = 1.5
 DISCOVERABILITY = 0.3
 SEEDS = 14  # of each of the six worlds: 42 planted and 42 clean runs
 PERCENTILE = 50
@@ -51,13 +51,13 @@ DESIGN: dict[str, Any] = {
     "seeds": list(range(SEEDS)),
     "arms": ["proxy"],
 }
-PROTOCOL = {"kl_numerator": 0.03}  # a tenth of the default, so that a hack has room
+PROTOCOL = {"kl_numerator": 0.05}  # a sixth of the default, so that a hack has room
 SCALE: dict[str, dict[str, Any]] = {
     "embedded": {"steps": 600},
     "preferences": {"limit": 800},
     "tasks": {"train_limit": 512, "test_limit": 64, "heldout": HELDOUT_PROBLEMS},
     "lengths": {"response": 72, "sequence": 112},
-    "online": {"steps": 18, "heldout_every": 3},
+    "online": {"steps": 12, "heldout_every": 2},
 }
 RECORD = CHECKOUT / "docs" / "detectors.csv"
 COPIED = ("dvc.yaml", "params.yaml", "scales", "protocols", "stages")
