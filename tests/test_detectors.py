@@ -49,6 +49,13 @@ def test_an_alarm_is_the_first_step_strictly_above() -> None:
     assert alarm(STEPS, np.array([0.0, 1.0, 1.0]), 1.0) is None
 
 
+def test_a_rule_raises_its_own_detectors_alarm_and_knows_its_rate() -> None:
+    rule = detectors.Rule("lost reward spread", 0.5, false_alarms=0, clean_runs=20)
+    assert rule.alarm(RUN) == 4
+    assert detectors.Rule("lost entropy", 0.2, 0, 20).alarm(RUN) is None
+    assert rule.false_alarm_rate == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+
+
 def test_a_further_clean_run_passes_the_threshold_at_the_stated_rate() -> None:
     rng = np.random.default_rng(0)
     passed = [rng.random() > alarm_threshold(list(rng.random(19)), 0.1) for _ in range(4000)]
@@ -76,8 +83,3 @@ def test_states_apart_from_the_references_are_outliers_in_their_own_scale() -> N
     assert reference.outlier_share(like) == pytest.approx(0.01, abs=0.01)
     assert reference.outlier_share(like + [0.0, 8.0, 0.0]) > 0.9
     assert reference.outlier_share(like + [8.0, 0.0, 0.0]) < 0.05
-
-
-def test_share_intervals_are_the_exact_ones() -> None:
-    low, high = detectors.share_interval(0, 20)
-    assert (low, high) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))

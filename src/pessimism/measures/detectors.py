@@ -81,6 +81,32 @@ NEED_TRUTH = ("controlled gap", "signed area")
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A detector with a fixed threshold, and how often it was wrong on clean runs that did not set it.
+
+    Attributes:
+        detector: one of DETECTORS.
+        threshold: a statistic above it raises the alarm.
+        false_alarms: clean runs that raised it.
+        clean_runs: of how many.
+    """
+
+    detector: str
+    threshold: float
+    false_alarms: int
+    clean_runs: int
+
+    def alarm(self, run: Curves) -> int | None:
+        """First step that raises the alarm; None = no alarm so far."""
+        return alarm(run["step"], DETECTORS[self.detector](run), self.threshold)
+
+    @property
+    def false_alarm_rate(self) -> tuple[float, float]:
+        """95 % interval of the chance that a clean run raises the alarm, of runs like those it was measured on."""
+        return share_interval(self.false_alarms, self.clean_runs)
+
+
+@dataclass(frozen=True)
 class StateReference:
     """What states a reward member had on its preference data.
 
