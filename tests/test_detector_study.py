@@ -1,4 +1,4 @@
-"""The study of detectors on runs that were drawn, and its page against its record."""
+"""The study of detectors on runs that were drawn."""
 
 from __future__ import annotations
 
@@ -30,8 +30,3 @@ def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
 def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
     never = judging.Run("filler", True, 0, drawn_run(True, 0, 9.0).curves, onset=None)
     assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)
-
-
-def test_the_page_shows_the_runs_of_the_record() -> None:
-    text = judging.PAGE.read_text(encoding="utf-8")
-    assert judging.page(text, judging.read_runs()) == text, "run python -m benchmarks.detectors"
