@@ -43,6 +43,16 @@ class EmbeddedParams:
 
 
 @dataclass(frozen=True)
+class AnnotatorParams:
+    """Who labels pairs that are made here; the defaults are those of scales/tiny.yaml."""
+
+    exploit: Literal["filler", "length", "format"] = "filler"
+    correctness: float = 1.0
+    bias: float = 0.5
+    discoverability: float = 0.6
+
+
+@dataclass(frozen=True)
 class PreferenceParams:
     source: Source
     name: str
@@ -123,6 +133,7 @@ class Scale:
     policy: ModelParams
     reward: ModelParams
     embedded: EmbeddedParams | None
+    annotator: AnnotatorParams | None
     preferences: PreferenceParams
     tasks: TaskParams
     lengths: LengthParams
@@ -145,6 +156,8 @@ def scale_problems(scale: Scale) -> list[str]:
     uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
     if uses_embedded and scale.embedded is None:
         problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    if scale.annotator is None and (uses_embedded or scale.preferences.source == "embedded"):
+        problems.append("annotator: found null; expected the annotator of the embedded base and pairs")
     if scale.embedded is not None:
         problems += _embedded_problems(scale.embedded)
     lengths = scale.lengths
