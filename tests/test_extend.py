@@ -61,7 +61,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Project:
     scale.write_text(yaml.safe_dump(content))
     project.design(
         offline={"objective": "ipo"},
-        online={"objective": "leave_one_out"},
+        online={"objective": "raft"},
         beta_percentiles=[20],
         offline_cells=["b0.5"],
         arms=["proxy", "placebo", "noise", "uncoupled"],
@@ -117,7 +117,7 @@ def test_the_offline_objective_trained(extended: Project) -> None:
 def test_the_online_objective_draws_its_samples(extended: Project) -> None:
     rows = pd.read_csv(extended.root / "data/online/p20-s0-proxy/trajectory.csv")
     assert set(rows.loc[rows["prompt_set"] == "batch", "prompts"]) == {8}
-    assert "offline objective ipo, online objective leave_one_out" in report(extended)
+    assert "offline objective ipo, online objective raft" in report(extended)
 
 
 def test_the_arm_and_the_cell_by_value_stand_in_tables_and_report(extended: Project) -> None:

@@ -24,7 +24,7 @@ def design(edit: Edit, **values: Any) -> None:
     ("values", "message"),
     [
         ({"offline__objective": "dop"}, r"offline\.objective: found 'dop'; expected one of \['dpo'"),
-        ({"online__objective": "rloo"}, r"online\.objective: found 'rloo'; expected one of \['reinforce'\]"),
+        ({"online__objective": "ppo"}, r"online\.objective: found 'ppo'; expected one of \['adaptive', 'grpo', 'rein"),
         ({"offline_cells": ["b0.05", "likelihood"]}, r"cells \['likelihood'\]; expected labels such as b0\.05"),
         ({"offline__objective": "likelihood"}, r"cells \['p20', 'p50', 'p80'\]; expected beta_percentiles: \[\]"),
         (

@@ -173,7 +173,8 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         DESIGN,
         "online.objective",
         "likes",
-        "params.yaml: online.objective: found 'likes'; expected one of ['reinforce'], or a new file",
+        "params.yaml: online.objective: found 'likes'; expected one of ['adaptive', 'grpo', 'reinforce', 'rloo'], or a "
+        "new file",
     ),
     (
         SCALE,

@@ -5,6 +5,9 @@ from support.mutants.mutant import Mutant
 _TERMS = "online/terms.py"
 _DIVERGENCE = "online/divergence.py"
 _DERIVED = "models/hyperparameters.py"
+_RLOO = "online/objectives/rloo.py"
+_GRPO = "online/objectives/grpo.py"
+_ONLINE = ("test_online_objectives.py",)
 _OBJECTIVE = ("test_objective.py",)
 _SIZES = ("test_hyperparameters.py",)
 
@@ -20,6 +23,29 @@ MUTANTS = (
     Mutant("the loss has the wrong sign", _TERMS, "return -(advantages_B", "return (advantages_B", _OBJECTIVE),
     Mutant("the penalty rewards distance", _TERMS, "+ coefficient.detach()", "- coefficient.detach()", _OBJECTIVE),
     Mutant("the penalty's weight lacks its 2", _TERMS, "2 * coefficient * log", "coefficient * log", _OBJECTIVE),
+    Mutant("RLOO has no penalty", _RLOO, "rewards_B - coefficient * log_ratios_B", "rewards_B", _ONLINE),
+    Mutant(
+        "RLOO's baseline holds the response itself",
+        _RLOO,
+        "(rewards_P_S.sum(dim=1, keepdim=True) - rewards_P_S)",
+        "rewards_P_S.sum(dim=1, keepdim=True)",
+        _ONLINE,
+    ),
+    Mutant("GRPO weighs tokens alike", _GRPO, "/ tokens_B).mean()", "/ tokens_B.float().mean()).mean()", _ONLINE),
+    Mutant("GRPO has no penalty", _GRPO, "coefficient * kl_k3", "0 * kl_k3", _ONLINE),
+    Mutant(
+        "GRPO standardises over the batch", _GRPO, "rewards_P_S.std(dim=1, keepdim=True)", "rewards_P_S.std()", _ONLINE
+    ),
+    Mutant(
+        "the adaptive beta rises", "online/objectives/adaptive.py", "max(1.0, disagreement)", "disagreement", _ONLINE
+    ),
+    Mutant(
+        "disagreement is of the last batch",
+        "online/loop.py",
+        "next(stds, ensemble_std)",
+        "[ensemble_std, *stds][-1]",
+        _ONLINE,
+    ),
     Mutant(
         "k1 has the wrong sign",
         _DIVERGENCE,
