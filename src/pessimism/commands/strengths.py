@@ -28,11 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    params = load_params()
-    targets = measured(params, DPO, _grid(params), options.seeds)
-    tried = measured(params, options.objective, _strengths(options.candidates), options.seeds)
-    rows = [(DPO, label, *numbers) for label, *numbers in _cells(_grid(params), targets)]
-    rows += [(options.objective, label, *numbers) for label, *numbers in _cells(_strengths(options.candidates), tried)]
+    params, strengths = load_params(), _strengths(options.candidates)
+    betas = _grid(params)
+    tried = measured(params, options.objective, strengths, options.seeds)
+    targets = measured(params, DPO, betas, options.seeds)
+    rows = [(DPO, *cell) for cell in _cells(betas, targets)]
+    rows += [(options.objective, *cell) for cell in _cells(strengths, tried)]
     print(aligned([("objective", "label", "strength", "KL to the base, nats per response"), *rows]))
     print(proposal(options.objective, tried, targets))
 
