@@ -31,8 +31,8 @@ def losses(beta: float, scores: PairScores) -> np.ndarray:
 
 
 OBJECTIVE = OfflineObjective(
-    strength="beta: how much of a margin of log-probabilities, in nats per token, counts; higher = a smaller margin "
-    "is enough",
+    strength="beta: how much of a margin of log-probabilities, in nats per token, counts; higher = less for "
+    "pairs that are in order, more for those that are not",
     couples=False,
     needs_reference=False,
     arguments=arguments,
