@@ -31,6 +31,10 @@ def design(edit: Edit, **values: Any) -> None:
             {"offline__objective": "likelihood", "beta_percentiles": [], "offline_cells": ["likelihood"]},
             r"arms: found \['proxy', 'placebo'\], whose penalty is coupled",
         ),
+        (
+            {"offline__objective": "ipo"},
+            r"arms: found \['proxy'\], whose penalty is coupled to the strength, which for ipo is not the price of a",
+        ),
     ],
 )
 def test_what_does_not_suit_is_refused(
@@ -43,6 +47,8 @@ def test_what_does_not_suit_is_refused(
 
 def test_what_suits_is_not(project: Path, edit: Edit, more_objectives: None) -> None:
     design(edit, offline_cells=["b0.05"])
+    preflight.check(load_params())
+    design(edit, offline__objective="ipo", arms=["uncoupled", "placebo"])
     preflight.check(load_params())
     design(edit, offline__objective="likelihood", beta_percentiles=[], offline_cells=["likelihood"], arms=["uncoupled"])
     preflight.check(load_params())

@@ -23,7 +23,8 @@ from pessimism.planning.hardware import ATTENTION, BACKWARD, FLASH, PRODUCT, REC
 from pessimism.planning.layer import Batch, Layer
 from pessimism.planning.lengths import TextLengths
 from pessimism.planning.role import PUBLISHED, Role, find_role, read
-from pessimism.planning.stages import PLACEBO
+from pessimism.planning.setting import Setting
+from pessimism.planning.stages import PLACEBO, train_dpo
 from support.repository import CHECKOUT, Edit
 
 SMALL = {"hidden": 4, "intermediate": 8, "layers": 1, "heads": 2, "key_heads": 1, "head_width": 2, "vocabulary": 10}
@@ -277,3 +278,18 @@ def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkey
     adapters = 15 * 4 * found["models"]["policy"]["trainable_parameters"]
     assert with_one["output_bytes"] - found["output_bytes"] == adapters
     assert "online 10.6 h," in plan.brief("paper")
+
+
+@pytest.mark.parametrize(("objective", "validated"), [("dpo", None), ("epsilon_dpo", 0), ("kto", 1)])
+def test_passes_of_the_objective_itself_are_counted(
+    project: Path, edit: Edit, objective: str, validated: int | None
+) -> None:
+    """Two over every training pair; KTO's reference point is measured on validation pairs, too."""
+    edit("params.yaml", "offline.objective", objective)
+    setting = Setting(load_params())
+    _, validation, *own = train_dpo(setting).passes
+    assert len(own) == (validated is not None)
+    for reading in own:
+        pairs = setting.scale.dpo.epochs * setting.rows.train_pairs + (validated or 0) * setting.rows.val_pairs
+        assert reading.calls == pytest.approx(validation.calls * pairs / setting.rows.val_pairs)
+        assert sum(kernel.flops for kernel in reading.kernels) == 2 * sum(kernel.flops for kernel in validation.kernels)

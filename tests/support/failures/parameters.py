@@ -167,7 +167,13 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         DESIGN,
         "offline.objective",
         "likes",
-        "params.yaml: offline.objective: found 'likes'; expected one of ['dpo'], or a new file",
+        "params.yaml: offline.objective: found 'likes'; expected one of ['dpo', 'epsilon_dpo', 'hinge', 'ipo', 'kto',",
+    ),
+    (
+        DESIGN,
+        "offline.objective",
+        "ipo",
+        "arms: found ['proxy'], whose penalty is coupled to the strength, which for ipo is not the price of a nat",
     ),
     (
         DESIGN,

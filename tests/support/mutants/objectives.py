@@ -68,6 +68,41 @@ MUTANTS = (
         ("test_offline_objectives.py::test_an_objective_is_judged_by_the_loss_that_trl_trains",),
     ),
     Mutant(
+        "epsilon-DPO relaxes where it should tighten",
+        "offline/objectives/epsilon_dpo.py",
+        "return rises.float() - falls.float()",
+        "return falls.float() - rises.float()",
+        ("test_offline_objectives.py::test_epsilon_dpo_relaxes_beta_by_the_sign_of_the_perturbation",),
+    ),
+    Mutant(
+        "beta stays where it was",
+        "offline/objectives/epsilon_dpo.py",
+        "self.beta /= 1 + EPSILON * float(mean)",
+        "pass",
+        ("test_offline_objectives.py::test_epsilon_dpo_relaxes_beta_by_the_sign_of_the_perturbation",),
+    ),
+    Mutant(
+        "KTO's reference point is of matched texts",
+        "offline/objectives/kto.py",
+        "return [*rows[-1:], *rows[:-1]]",
+        "return list(rows)",
+        ("test_offline_objectives.py::test_kto_judges_each_text_against_the_divergence_of_mismatched_ones",),
+    ),
+    Mutant(
+        "means over tokens are sums",
+        "offline/trainer.py",
+        "found.log_probs.sum(dim=1) / scored_2P_T.sum(dim=1)",
+        "found.log_probs.sum(dim=1)",
+        ("test_offline_objectives.py::test_mean_log_probabilities_are_those_that_trl_computes",),
+    ),
+    Mutant(
+        "another slope of the line between strengths",
+        "commands/strengths.py",
+        "* here / (here - there)",
+        "/ 2",
+        ("test_strengths.py::test_the_strength_lies_on_the_line_between_two_neighbours",),
+    ),
+    Mutant(
         "LoRA rank rounds down", _DERIVED, "2 ** round(math.log2(root))", "2 ** math.floor(math.log2(root))", _SIZES
     ),
     Mutant("LoRA rank without an upper bound", _DERIVED, "4, 64))", "4, 1e9))", _SIZES),
