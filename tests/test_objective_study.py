@@ -12,7 +12,9 @@ import yaml
 from benchmarks import objectives
 from pessimism.checks import preflight
 from pessimism.errors import DataError
+from pessimism.experiment import extensions
 from pessimism.experiment.params import load_params
+from pessimism.offline.objective import OBJECTIVES
 from support.project_copy import Project, commit, new_project
 from support.repository import CHECKOUT
 
@@ -96,6 +98,7 @@ def test_the_study_sets_parameters_that_a_run_takes(project: Path, monkeypatch: 
     monkeypatch.setattr(objectives, "git", lambda *_: "")
     study = objectives.Study(**yaml.safe_load((CHECKOUT / "docs/objectives/study.yaml").read_text()))
     before, named = load_params(), set()
+    assert sorted(study.offline) == extensions.names(OBJECTIVES)
     for (_, online), settings in study.pairs().items():
         with objectives.parameters(settings):
             params = load_params()
