@@ -99,7 +99,9 @@ def test_the_study_sets_parameters_that_a_run_takes(project: Path, monkeypatch: 
     study = objectives.Study(**yaml.safe_load((CHECKOUT / "docs/objectives/study.yaml").read_text()))
     before, named = load_params(), set()
     assert sorted(study.offline) == extensions.names(OBJECTIVES)
-    for (_, online), settings in study.pairs().items():
+    for (offline, online), settings in study.pairs().items():
+        if offline != "dpo" and online != "grpo":  # a row and a column of the pairs hold each line of the study
+            continue
         with objectives.parameters(settings):
             params = load_params()
         preflight.check(params)
