@@ -85,7 +85,7 @@ def preferences(split: str) -> Path:
 
 
 def tasks(split: str) -> Path:
-    """Verifiable problems of ``split``: train, heldout or test."""
+    """Verifiable problems of ``split``: train, heldout, test, or shots where the scale shows any."""
     return TASKS / f"{split}.parquet"
 
 

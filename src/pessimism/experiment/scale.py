@@ -7,7 +7,7 @@ of scales/tiny.yaml say what each key means.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pessimism.experiment.ranges import range_problems
 
@@ -61,6 +61,9 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
+    shots: int
+    stop: tuple[str, ...]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def scale_problems(scale: Scale) -> list[str]:
             f"lengths.sequence: found {lengths.sequence}; expected at most {EMBEDDED_CONTEXT}, the tokens that the "
             "embedded model can read"
         )
+    if "" in scale.tasks.stop:
+        problems.append("tasks.stop: found an empty text, which ends every response before it begins; expected others")
     return problems + _count_problems(scale) + _target_problems("policy", scale) + _target_problems("reward", scale)
 
 

@@ -82,6 +82,10 @@ FAILURES = [
         "pessimism strengths ipo p20",
     ),
     Failure("an unknown switch", _nothing, "found no switch loudness; expected some of", "pessimism ablate loudness"),
+    Failure("no results of arms yet", _nothing, "plots/cells.csv is missing; run `dvc repro`", "pessimism arms"),
+    Failure(
+        "a plot of arms that is no PNG", _nothing, "--figure: found a.pdf; expected", "pessimism arms --figure a.pdf"
+    ),
     Failure("no report yet", _nothing, "is missing; run `dvc repro` to make it", "pessimism summary"),
     Failure(
         "verdicts of an older version",
