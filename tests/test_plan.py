@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -258,3 +259,13 @@ def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkey
     adapters = 15 * 4 * found["models"]["policy"]["trainable_parameters"]
     assert with_one["output_bytes"] - found["output_bytes"] == adapters
     assert "online 10.6," in plan.brief("paper")
+
+
+def test_shots_are_read_by_the_policy_and_not_by_reward_models() -> None:
+    lengths = LengthParams(prompt=2000, response=448, sequence=2448)
+    bare, shown = TextLengths(lengths), TextLengths(lengths, shots=3)
+    problem, solution = float(bare.problems.mean()), float(bare.solutions.mean())
+    assert float(shown.problems.mean()) == pytest.approx(problem + 3 * (problem + solution), rel=0.02)
+    assert np.array_equal(shown.judged.whole, bare.answered.whole)
+    assert (shown.answered.whole > bare.answered.whole).all()
+    assert TextLengths(dataclasses.replace(lengths, prompt=500), shots=9).problems.max() == 500
