@@ -19,7 +19,8 @@ from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
 from support.repository import AddFile
 
-EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, train_limit=20, test_limit=10, heldout=5)
+LIMITS = {"train_limit": 20, "test_limit": 10, "heldout": 5, "warm_start": None, "pairs": None}
+EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, **LIMITS)  # type: ignore[arg-type]
 TOY = """
 from pessimism.errors import DataError
 from pessimism.tasks.parts.declaration import Task
@@ -47,7 +48,9 @@ SPELLING = Task("Please: {question}\\n", problem, rewards, files="{split}.jsonl"
 def write_rows(directory: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> TaskParams:
     for split, rows in (("train", train), ("test", test)):
         (directory / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return TaskParams("gsm8k", "path", str(directory), "main", None, train_limit=None, test_limit=None, heldout=2)
+    return replace(
+        EMBEDDED, kind="gsm8k", source="path", name=str(directory), train_limit=None, test_limit=None, heldout=2
+    )
 
 
 def rows(n: int) -> list[dict[str, str]]:
@@ -83,6 +86,29 @@ def test_a_problem_of_two_splits_is_trained_on_in_none_that_is_tried_on_another(
     assert problems.record["rows_dropped"] == {"heldout": 0, "test": 1, "train": 2}
     assert problems.record["problems_in_two_splits"] == 0
     assert problems.record["rows_read"] == {"train": 7, "test": 3}
+
+
+def test_problems_set_aside_are_the_first_of_train_and_in_no_other_split(tmp_path: Path) -> None:
+    params = replace(write_rows(tmp_path, rows(9), rows(12)[9:]), warm_start=3, pairs=2, train_limit=1)
+    problems = load_problems(params, 42)
+    found = {split: [row["task_id"] for row in kept] for split, kept in problems.rows.items() if split != "test"}
+    assert found == {
+        "warm_start": ["train-1", "train-2", "train-3"],
+        "pairs": ["train-4", "train-5"],
+        "train": ["train-6"],
+        "heldout": ["train-8", "train-9"],
+    }
+    assert problems.record["rows"] == {"warm_start": 3, "pairs": 2, "train": 1, "heldout": 2, "test": 3}
+    with pytest.raises(DataError, match=r"found 7 train problems .*; expected more than are set aside .*tasks\.pairs"):
+        load_problems(replace(params, pairs=4), 42)
+
+
+def test_as_many_problems_are_drawn_as_are_set_aside_too() -> None:
+    problems = load_problems(replace(EMBEDDED, warm_start=4, pairs=3), 42)
+    counts = {split: len(found) for split, found in problems.rows.items()}
+    assert counts == {"train": 20, "heldout": 5, "test": 10, "warm_start": 4, "pairs": 3}
+    questions = [row["question"] for split in problems.rows.values() for row in split]
+    assert len(set(questions)) == sum(counts.values())
 
 
 def test_a_split_of_nothing_but_copies_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Problems by split (train, heldout, test) and the record of where they came from.
+    """Problems by split (train, heldout, test; those set aside) and the record of where they came from.
 
     A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``, what it comes to.
     """
@@ -41,8 +42,9 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
-    problem whose question stands among them is dropped, and a train problem whose question stands in either; the
-    limits then apply to the rest.
+    problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
+    train problems that are left, the first are set aside for a warm start and for sampled pairs, where ``params`` asks
+    for any; the limits then apply to the rest.
 
     Raises:
         ParamsError: there is no such task, or it has no such source.
@@ -59,7 +61,7 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     record["rows_read"] = {split: len(checked[split]) for split in READ}
     rows, record["rows_dropped"] = _split(checked, params)
     record["problems_in_two_splits"] = shared_prompts(rows, "question")
-    record["rows"] = {split: len(rows[split]) for split in SPLITS}
+    record["rows"] = {split: len(kept) for split, kept in rows.items()}
     return Problems(rows, record)
 
 
@@ -117,8 +119,20 @@ def _split(
             raise DataError(
                 f"found every {split} problem in another split too; expected problems of its own: give other rows"
             )
+    set_aside, apart["train"] = _set_aside(apart["train"], params)
     limits = {"train": params.train_limit, "test": params.test_limit}
-    return {split: apart[split][: limits.get(split)] for split in SPLITS}, dropped
+    return {split: apart[split][: limits.get(split)] for split in SPLITS} | set_aside, dropped
+
+
+def _set_aside(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
+    """The first train problems by what they are set aside for, and the rest."""
+    kept, rows = params.set_aside, iter(train)
+    if len(train) <= sum(kept.values()):
+        raise DataError(
+            f"found {len(train)} train problems besides those held out; expected more than are set aside ({kept}): "
+            "lower tasks.warm_start or tasks.pairs of the scale file, or give more problems"
+        )
+    return {purpose: list(islice(rows, count)) for purpose, count in kept.items()}, list(rows)
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
@@ -152,7 +166,7 @@ def _draw(task: Task, params: TaskParams, root_seed: int) -> tuple[dict[str, _Ro
             "found a limit of null; expected train_limit and test_limit as numbers, for drawn problems have no end"
         )
     assert task.draw is not None
-    last = params.train_limit + params.heldout
+    last = params.train_limit + sum(params.set_aside.values()) + params.heldout
     rows = task.draw(rng.generator(root_seed, "tasks"), last + params.test_limit)
     record = {"source": "embedded", "name": params.name}
     return {"train": rows[:last], "test": rows[last:]}, record, dict.fromkeys(READ, f"{params.kind} problems")
