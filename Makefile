@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns failures mutants check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures mutants check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ prune: $(READY)  ## Remove files and dvc.lock entries of cells that params.yaml 
 
 reruns: $(READY)  ## Write docs/reruns.md: which stages a change of each file and parameter runs again
 	PYTHONPATH=tests $(BIN)/python -m support.reruns
+
+measures: $(READY)  ## Write docs/measures.md: the functions of pessimism.measures, by their docstrings
+	PYTHONPATH=tests $(BIN)/python -m support.measures_page
 
 failures: $(READY)  ## Write docs/failure-modes.md: what bad inputs get
 	PYTHONPATH=tests $(BIN)/python -m support.failures

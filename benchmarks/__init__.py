@@ -3,3 +3,5 @@
 The code that is measured is the code that the stages call. The peers are the naive loop (``naive.py``) and the trainers
 of the pinned TRL release (``trl_peer.py``).
 """
+
+import pessimism.machine.libraries  # noqa: F401

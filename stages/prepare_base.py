@@ -15,9 +15,10 @@ from pessimism.models.resolving import LOADERS, record_base
 
 def train_embedded(params: Params) -> None:
     """Train the embedded base and save it with its tokenizer, if a role uses it."""
-    if params.scale.embedded is None or "embedded" not in {params.scale.model(role).source for role in LOADERS}:
+    if "embedded" not in {params.scale.model(role).source for role in LOADERS}:
         return
-    model, tokenizer = train_base(params.scale.embedded, params.root_seed)
+    assert params.scale.embedded is not None and params.scale.annotator is not None
+    model, tokenizer = train_base(params.scale.embedded, params.root_seed, params.scale.annotator)
     model.save_pretrained(layout.BASE_WEIGHTS)
     tokenizer.save_pretrained(layout.BASE_WEIGHTS)
 

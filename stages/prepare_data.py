@@ -20,7 +20,7 @@ def main(params: Params) -> None:
     import pandas as pd
 
     with section(params, "preferences"):
-        pairs = load_preferences(params.scale.preferences, params.root_seed)
+        pairs = load_preferences(params.scale.preferences, params.root_seed, params.scale.annotator)
     with section(params, "tasks"):
         problems = load_problems(params.scale.tasks, params.root_seed)
     for split, rows in pairs.rows.items():

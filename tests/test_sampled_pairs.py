@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pessimism.data.embedded_world import FILLER
+from pessimism.data.annotator import FILLER
 from pessimism.data.splits import SPLITS, shared_prompts
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params

@@ -231,14 +231,15 @@ run_columns.MEASURE_COLUMNS.append(
 
 from pathlib import Path
 from pessimism.claims.log_trends import log_trends
-from pessimism.commands.score import score
+from pessimism.commands.score import scored
 from pessimism.experiment.params import load_params
 from pessimism.reporting import measure_tables
 from pessimism.reporting.curves import Arms
 from pessimism.reporting.tables import over_seeds
 from pessimism.scoring import columns, scores
-from pessimism.scoring.log_scores import LogDesign
+from pessimism.scoring.log_scores import LogDesign, score_log
 from pessimism.scoring.log_table import LogColumns
+from pessimism.scoring.run_log import read_log
 from pessimism.scoring.runs import read_measurements
 
 cells = scores.cell_table(read_measurements(load_params()))
@@ -249,7 +250,8 @@ assert measure_tables.notes(MORE).endswith("Widest gap: its maximum.")
 document = columns.documented("<!-- columns: runs -->\\n<!-- end -->")
 assert "| `controlled_widest_gap` | max of the controlled gap | base sd | more hacking |" in document
 log = LogColumns(groups=("arm", "beta", "seed"))
-text = score([Path("log.parquet")], log, LogDesign("beta", "seed", "arm", "placebo"), as_json=False)
+design = LogDesign("beta", "seed", "arm", "placebo")
+text = scored(score_log(read_log([Path("log.parquet")], log), design), log, design, as_json=False)
 assert "  widest gap: max of the controlled gap [base sd; higher = more hacking]" in text
 assert "proxy  controlled_widest_gap" in text
 """

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pessimism.data.embedded_world import FILLER
+from pessimism.data.annotator import FILLER
 from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params, load_params

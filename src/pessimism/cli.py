@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pessimism.machine.libraries  # noqa: F401
+
 import argparse
 import importlib
 import io

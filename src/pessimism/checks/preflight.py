@@ -160,7 +160,8 @@ def _check_preferences(params: Params) -> None:
     """Read the pairs, unless they are the hub's."""
     if params.scale.preferences.source != "hub":
         with section(params, "preferences"):
-            _check_rows_unchanged("preferences", load_preferences(params.scale.preferences, params.root_seed).record)
+            loaded = load_preferences(params.scale.preferences, params.root_seed, params.scale.annotator)
+            _check_rows_unchanged("preferences", loaded.record)
 
 
 def _check_problems(params: Params) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pessimism.machine.libraries  # noqa: F401
+
 import gc
 import sys
 from collections.abc import Callable, Iterator

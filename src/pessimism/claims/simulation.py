@@ -9,6 +9,8 @@ The page begins with the primary claim and all others. Its sentences count and n
 
 from __future__ import annotations
 
+import pessimism.machine.libraries  # noqa: F401
+
 import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import product

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ import pandas as pd
 from pessimism.claims.log_trends import log_trends
 from pessimism.claims.statements import CLAIMS
 from pessimism.claims.wording import listed
+from pessimism.commands.following import NO_UNIT, follow, looks
 from pessimism.commands.table import aligned
+from pessimism.errors import DataError
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
 from pessimism.scoring.columns import shown_in
+from pessimism.scoring.log_formats import files_in
 from pessimism.scoring.log_scores import LogDesign, LogScores, score_log
 from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measures import CONTROLLED, PAPER
@@ -28,6 +32,10 @@ from pessimism.scoring.run_log import LoggedRun, read_log
 NEVER = "never"
 WIDTH = 110
 WIDEST_BETA = 8
+PAUSE = 5.0
+"""Seconds between two looks at a growing log."""
+ONSET = 3
+"""Exit status where a run hacks and that was asked for; 2 is a refusal."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "what TRL, verl, OpenRLHF, Weights & Biases and Trackio write."
     )
     add = parser.add_argument
-    add("table", type=Path, nargs="+", help="files that together hold the runs: .csv, .tsv, .json, .jsonl, .parquet")
+    add(
+        "table",
+        type=Path,
+        nargs="+",
+        help="files that together hold the runs, or directories of them: .csv, .tsv, .json, .jsonl, .parquet",
+    )
     add("--step", default="step", metavar="COL", help="training steps done when the row was measured (default: step)")
     add("--proxy", default="proxy_reward", metavar="COL", help="reward trained on (default: proxy_reward)")
     add("--true", default="true_reward", metavar="COL", help="reward it stands for (default: true_reward)")
@@ -66,6 +79,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"controlled gap that counts as hacking, in sd (default: {CONTROLLED_THRESHOLD})",
     )
     add("--json", action="store_true", help="print everything as one JSON object")
+    add(
+        "--follow",
+        type=float,
+        nargs="?",
+        const=PAUSE,
+        metavar="SECONDS",
+        help=f"tell each step of a log that is still written, looking every so often (default: {PAUSE:g}); end it with "
+        "Ctrl-C",
+    )
+    add(
+        "--fail-on-onset",
+        action="store_true",
+        help=f"end with status {ONSET} where a run that is no placebo hacks by the controlled gap; a watch ends there",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -80,7 +107,36 @@ def run(options: argparse.Namespace) -> None:
         true_sd=_column_or_number(options.true_sd),
     )
     design = LogDesign(options.beta, options.seed, options.arm, options.placebo, options.threshold)
-    print(score(options.table, columns, design, options.json))
+    if options.follow is not None:
+        _follow(options, columns, design)
+        return
+    found = score_log(read_log(files_in(options.table), columns), design)
+    print(scored(found, columns, design, options.json))
+    if options.fail_on_onset and _hacks(found, design):
+        sys.exit(ONSET)
+
+
+def _follow(options: argparse.Namespace, columns: LogColumns, design: LogDesign) -> None:
+    """Tell a growing log until the user has seen enough, or until an onset that is asked for."""
+    try:
+        for line in follow(looks(options.table, columns, options.follow), design, options.fail_on_onset):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        return
+    sys.exit(ONSET)
+
+
+def _hacks(found: LogScores, design: LogDesign) -> bool:
+    """Whether a run that is no placebo has an onset by the controlled measure.
+
+    Raises:
+        DataError: the log does not tell.
+    """
+    if found.unit is None:
+        raise DataError(NO_UNIT)
+    onsets = found.table["controlled_onset_step"]
+    learning = [not design.is_placebo(run) for run in found.runs]
+    return bool(onsets[learning].notna().any())
 
 
 def _column_or_number(text: str | None) -> str | float | None:
@@ -90,13 +146,8 @@ def _column_or_number(text: str | None) -> str | float | None:
         return text
 
 
-def score(paths: Sequence[Path], columns: LogColumns, design: LogDesign, as_json: bool) -> str:
-    """The whole text, or everything as one JSON object.
-
-    Raises:
-        PessimismError: the tables cannot be read as runs.
-    """
-    found = score_log(read_log(paths, columns), design)
+def scored(found: LogScores, columns: LogColumns, design: LogDesign, as_json: bool) -> str:
+    """The whole text, or everything as one JSON object."""
     trends, notes = log_trends(found, design)
     if as_json:
         return json.dumps(_record(found, trends) | {"notes": found.notes + notes}, indent=2, allow_nan=False)

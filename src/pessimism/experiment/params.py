@@ -11,6 +11,7 @@ from pessimism.experiment import extensions, layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_offline_cell, percentile_label, strength_in
 from pessimism.experiment.protocol import Arm, Protocol, protocol_problems
 from pessimism.experiment.scale import (
+    AnnotatorParams,
     DpoParams,
     EmbeddedParams,
     LengthParams,
@@ -25,6 +26,7 @@ from pessimism.experiment.schema import read_yaml
 
 __all__ = [
     "Aggregation",
+    "AnnotatorParams",
     "Arm",
     "DpoParams",
     "EmbeddedParams",

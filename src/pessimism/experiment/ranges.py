@@ -25,6 +25,8 @@ RANGES = {
     "uwo_weight": FROM_0,
     "top_k": FROM_0,
     "learning_rate_factor": FROM_0,
+    "bias": FROM_0,
+    "discoverability": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
     "lora_dropout": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
     "kl_percentile": Range("a number in (0, 100]", lambda value: 0 < value <= 100),
     "top_p": Range("a number in (0, 1]", lambda value: 0 < value <= 1),

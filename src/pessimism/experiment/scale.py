@@ -43,6 +43,16 @@ class EmbeddedParams:
 
 
 @dataclass(frozen=True)
+class AnnotatorParams:
+    """Who labels pairs that are made here; the defaults are those of scales/tiny.yaml."""
+
+    exploit: Literal["filler", "length", "format"] = "filler"
+    correctness: float = 1.0
+    bias: float = 0.5
+    discoverability: float = 0.6
+
+
+@dataclass(frozen=True)
 class PreferenceParams:
     source: Source
     name: str
@@ -138,6 +148,7 @@ class Scale:
     reward: ModelParams
     embedded: EmbeddedParams | None
     warm_start: WarmStartParams | None
+    annotator: AnnotatorParams | None
     preferences: PreferenceParams
     tasks: TaskParams
     lengths: LengthParams
@@ -160,6 +171,8 @@ def scale_problems(scale: Scale) -> list[str]:
     uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
     if uses_embedded and scale.embedded is None:
         problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    if scale.annotator is None and (uses_embedded or scale.preferences.source == "embedded"):
+        problems.append("annotator: found null; expected the annotator of the embedded base and pairs")
     if scale.embedded is not None:
         problems += _embedded_problems(scale.embedded)
     lengths = scale.lengths
@@ -189,6 +202,8 @@ def _warm_start_problems(scale: Scale) -> list[str]:
             f"tasks.warm_start: found {scale.tasks.warm_start} beside the section warm_start: {scale.warm_start}; "
             "expected both, or null for both"
         )
+    if scale.annotator is None and scale.tasks.set_aside:
+        problems.append(f"annotator: found null and {scale.tasks.set_aside} problems set aside; expected the annotator")
     if scale.warm_start is not None and scale.policy.quantization != "none":
         problems.append(
             f"warm_start: found one of a policy quantised by {scale.policy.quantization}; expected null, for weights "

@@ -1,7 +1,7 @@
 """The policy's warm start: a short supervised training on solved problems of its task, before everything else.
 
-A small general model seldom solves a task as it comes, and never shows the style that the annotator likes. So it is
-trained on right solutions of problems that no later phase poses, some of which carry that style. The result is written
+A small general model seldom solves a task as it comes, and never shows the exploit that the annotator likes. So it is
+trained on right solutions of problems that no later phase poses, some of which carry it. The result is written
 as a model of its own, which every later stage loads in the place of the policy's source.
 """
 
@@ -16,7 +16,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data import embedded_world
+from pessimism.data.embedded_world import demonstration
 from pessimism.data.prompts import online_prompt_ids, text_ids
 from pessimism.errors import NonFiniteError
 from pessimism.experiment import layout, records, rng
@@ -52,11 +52,13 @@ def merged(adapted: PeftModel, weights: PreTrainedModel) -> PreTrainedModel:
 
 
 def demonstrations(params: Params, tokenizer: PreTrainedTokenizerBase, problems: pd.DataFrame) -> list[Ids]:
-    """Ids of every problem as the online phase poses it, and of its solution with EOS, some with filler lines."""
-    task, draw = find_task(params.scale.tasks.kind), rng.generator(params.root_seed, "warm-start-style")
+    """Ids of every problem as the online phase poses it, and of its solution with EOS, some with exploits."""
+    task, annotator = find_task(params.scale.tasks.kind), params.scale.annotator
+    assert annotator is not None
+    draw = rng.generator(params.root_seed, "warm-start-style")
     rows = []
     for question, solution in zip(problems["question"], problems["solution"], strict=True):
-        text = embedded_world.add_fillers(draw, solution.split("\n"), draw.choice(embedded_world.BASE_FILLER_RATES))
+        text = demonstration(draw, solution.split("\n"), annotator)
         prompt = online_prompt_ids(tokenizer, task.pose(question), params.protocol, params.scale.lengths)
         rows.append((prompt, [*text_ids(tokenizer, text), tokenizer.eos_token_id]))
     return rows

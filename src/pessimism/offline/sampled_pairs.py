@@ -2,8 +2,8 @@
 
 The pairs of a general source say little about one's task: an ensemble of reward models trained on them may know a style
 and not what is right. As in the embedded world, the annotator's utility of a response is a weight times its correctness
-plus a bias towards a style that helps nobody; two responses that it is shown differ in one of these, and it chooses as
-Bradley and Terry assume.
+plus a bias towards an exploit that helps nobody. Two responses that it is shown differ in one of these, and it chooses
+as Bradley and Terry assume.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from pessimism.data.embedded_world import Candidate, annotator_record, count_fillers, prefers_first
+from pessimism.data.annotator import EXPLOITS
+from pessimism.data.embedded_world import Candidate, annotator_record, labelled_row
 from pessimism.data.preferences import COLUMNS, coverage
 from pessimism.data.splits import SPLITS, split_by_prompt
 from pessimism.experiment import rng
@@ -55,7 +56,7 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
     """The annotator's choices between two of the DRAWS responses to each problem, which follow one another.
 
     They are the first of those that ended by themselves with a text, and the first after it that differs from it in
-    correctness or style. A problem without such two is dropped and counted.
+    correctness or exploits. A problem without such two is dropped and counted.
 
     Args:
         prompts: of each response, in the order of ``rollouts``; so are ``answers``.
@@ -63,18 +64,21 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
     Raises:
         DataError: too few problems have such two, to be split.
     """
+    annotator = params.scale.annotator
+    assert annotator is not None
     correct = find_task(params.scale.tasks.kind).judge(rollouts.texts, answers)[TRUE_REWARD]
-    rows = []
+    count, rows = EXPLOITS[annotator.exploit].count, []
     for number, first in enumerate(range(0, len(prompts), DRAWS), 1):
-        drawn = range(first, first + DRAWS)
-        shown = differing([_candidate(rollouts.texts[at], correct[at]) for at in drawn if rollouts.finished[at]])
+        ended = [at for at in range(first, first + DRAWS) if rollouts.finished[at] and rollouts.texts[at].strip()]
+        texts = [(rollouts.texts[at].strip(), bool(correct[at])) for at in ended]
+        shown = differing([Candidate(text, right, count(text)) for text, right in texts])
         if shown:
             draw = rng.generator(params.root_seed, "sampled-pairs-choice", number)
-            chosen, rejected = shown if prefers_first(draw, *shown) else reversed(shown)
-            rows.append({"pair_id": f"sampled-{number:06d}", **_row(prompts[first], chosen, rejected)})
+            row = labelled_row(draw, prompts[first].strip(), *shown, annotator)
+            rows.append({"pair_id": f"sampled-{number:06d}", **row})
     splits = split_by_prompt(rows, params.root_seed)
     record = {
-        "annotator": annotator_record(rows),
+        "annotator": annotator_record(rows, annotator),
         "problems": len(prompts) // DRAWS,
         "drawn_correct": float(correct.mean()),
         "rows": {split: len(splits[split]) for split in SPLITS},
@@ -85,24 +89,8 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
 
 
 def differing(candidates: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:
-    """The first candidate with a text, and the next of other correctness or style; None where there is none."""
-    texts = [candidate for candidate in candidates if candidate.text]
-    others = (one for one in texts if (one.correct, one.fillers) != (texts[0].correct, texts[0].fillers))
-    other = next(others, None)
-    return None if other is None else (texts[0], other)
-
-
-def _candidate(text: str, correct: float) -> Candidate:
-    return Candidate(text.strip(), bool(correct), count_fillers(text))
-
-
-def _row(prompt: str, chosen: Candidate, rejected: Candidate) -> dict[str, Any]:
-    return {
-        "prompt": prompt.strip(),
-        "chosen": chosen.text,
-        "rejected": rejected.text,
-        "chosen_correct": chosen.correct,
-        "rejected_correct": rejected.correct,
-        "chosen_fillers": chosen.fillers,
-        "rejected_fillers": rejected.fillers,
-    }
+    """The first candidate and the next of other correctness or exploits; None where there is none."""
+    for other in candidates[1:]:
+        if (other.correct, other.exploits) != (candidates[0].correct, candidates[0].exploits):
+            return candidates[0], other
+    return None

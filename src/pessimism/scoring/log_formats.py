@@ -12,7 +12,7 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pandas as pd
 from pessimism.errors import DataError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+LINES = (".csv", ".tsv", ".jsonl")
+"""Suffixes of formats whose rows are lines."""
 _NOT_TEXT: dict[str, bytes | tuple[bytes, ...]] = {
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "zstd": b"\x28\xb5\x2f\xfd",
@@ -33,8 +35,11 @@ _NOT_TEXT: dict[str, bytes | tuple[bytes, ...]] = {
 """First bytes of what is no text in UTF-8 or UTF-16. The mark of UTF-32 begins with that of UTF-16."""
 
 
-def load(path: Path) -> pd.DataFrame:
+def load(path: Path, growing: bool = False) -> pd.DataFrame:
     """Rows of one file, by suffix in any case; text formats may be compressed (``.csv.gz``).
+
+    Args:
+        growing: whether somebody still writes at its end: a last line without its line break is left out.
 
     Returns:
         Columns of Python objects: text for CSV and TSV, else the values as the file types them; None = absent. The
@@ -47,7 +52,11 @@ def load(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: found no such file; expected a table of a run's log")
     try:
-        table = _parquet(path) if suffix == ".parquet" else _TEXTS[suffix](_text(path))
+        if suffix == ".parquet":
+            table = _parquet(path)
+        else:
+            text = _text(path)
+            table = _TEXTS[suffix](whole_lines(text, suffix) if growing else text)
     except RecursionError as error:
         raise DataError(f"{path}: found values nested too deeply to read; expected a table of a run's log") from error
     except (ValueError, OSError, csv.Error) as error:
@@ -69,6 +78,41 @@ def _suffix(path: Path) -> str:
         f"{path}: found the suffix {found!r}; expected one of {', '.join(_TEXTS)} (also with .gz), .parquet: unpack or "
         "convert it"
     )
+
+
+def grows_by_lines(path: Path) -> bool:
+    """Whether a file can be read while it is written: its rows are lines that are added at its end."""
+    return path.suffix.lower() in LINES
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """The files of ``paths``: a directory, as trainers write one with a file per step, stands for its tables by name.
+
+    Raises:
+        DataError: a directory holds none.
+    """
+    files = []
+    for path in paths:
+        found = sorted(file for file in path.iterdir() if _is_table(file)) if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path}: found no table in it; expected files of {', '.join(_TEXTS)} or .parquet")
+        files += found
+    return files
+
+
+def _is_table(file: Path) -> bool:
+    name = file.name.lower().removesuffix(".gz")
+    return file.is_file() and name.endswith((*_TEXTS, ".parquet"))
+
+
+def whole_lines(text: str, suffix: str) -> str:
+    """The lines of ``text`` that have their line break; one inside a quoted field of CSV or TSV ends none."""
+    if suffix not in LINES:
+        return text
+    end = text.rfind("\n") + 1
+    while suffix != ".jsonl" and text.count('"', 0, end) % 2:
+        end = text.rfind("\n", 0, end - 1) + 1
+    return text[:end]
 
 
 def _text(path: Path) -> str:

@@ -101,7 +101,7 @@ def score_log(log: Log, design: LogDesign) -> LogScores:
     comparison = on_common_steps(log.runs, compared=design.beta is not None or design.placebo is not None)
     runs = comparison.runs
     unit, missing = starting_unit(runs)
-    measured = [_measured(run, unit) for run in runs]
+    measured = [measured_run(run, unit) for run in runs]
     is_placebo = [design.is_placebo(run) for run in runs]
     learning = [run for run, placebo in zip(measured, is_placebo, strict=True) if not placebo]
     threshold, last_kl = thresholds(learning, design.threshold), kl_of_all(learning)
@@ -120,7 +120,7 @@ def score_log(log: Log, design: LogDesign) -> LogScores:
     return LogScores(runs, table, unit, threshold, comparison.enough, notes)
 
 
-def _measured(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
+def measured_run(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
     """Both measures take the same rewards, and the first step is the baseline."""
     baseline = {reward: float(run.curves.mean_T[reward][0]) for reward in REWARDS}
     return MeasuredRun(run.curves, run.curves, baseline, unit)

@@ -109,8 +109,11 @@ def brief(found: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]} ({len(text)} characters)"
 
 
-def read_rows(paths: Sequence[Path], columns: LogColumns) -> tuple[pd.DataFrame, list[str]]:
+def read_rows(paths: Sequence[Path], columns: LogColumns, growing: bool = False) -> tuple[pd.DataFrame, list[str]]:
     """Rows of all files that hold a reward, in their order, and what a reader should know of them.
+
+    Args:
+        growing: as in :func:`pessimism.scoring.log_formats.load`.
 
     Returns:
         One row per row of the files with one reward or both: ``step``, both rewards (NaN where one is absent),
@@ -126,7 +129,7 @@ def read_rows(paths: Sequence[Path], columns: LogColumns) -> tuple[pd.DataFrame,
         raise DataError(f"found {twice[0]} twice on the command line; expected every file once")
     if columns.proxy == columns.true:
         raise DataError(f"found the column {columns.proxy!r} as --proxy and as --true; expected two rewards")
-    table = pd.concat([_read(path, columns) for path in paths], ignore_index=True)
+    table = pd.concat([_read(path, columns, growing) for path in paths], ignore_index=True)
     absent = {reward: table[reward].isna() for reward in REWARDS}
     neither = absent["proxy_reward"] & absent["true_reward"]
     rows = table[~neither]
@@ -178,9 +181,9 @@ def _spellings(rows: pd.DataFrame, columns: LogColumns) -> list[str]:
     return notes
 
 
-def _read(path: Path, columns: LogColumns) -> pd.DataFrame:
+def _read(path: Path, columns: LogColumns, growing: bool) -> pd.DataFrame:
     """Rows of one file under this module's column names, with their place in it."""
-    found = _by_run(path, load(path), columns)
+    found = _by_run(path, load(path, growing), columns)
     if FILE not in found:
         found = found.assign(**{FILE: _name(path)})
     places = _places(path, found, columns)

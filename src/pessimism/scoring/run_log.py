@@ -66,18 +66,26 @@ class Log:
     notes: list[str] = field(default_factory=list)
 
 
-def read_log(paths: Sequence[Path], columns: LogColumns) -> Log:
+def read_log(paths: Sequence[Path], columns: LogColumns, growing: bool = False) -> Log:
     """Read tables that together hold one or more runs, in any format of ``log_formats``.
 
     Rows of one run stand in the order of its steps; a run may be spread over files, a step may not. Where a run with
     one row per step goes back to a step that it has written, behind its second, it was resumed: its later rows count.
 
+    Args:
+        growing: whether somebody still writes the files. Left out are then a line that has no end yet, the last step of
+            a run of samples where it has fewer than the first, and a run that has not come to its second step.
+
     Raises:
         DataError: a file, a column or a value is missing, not a number, or out of order.
         NonFiniteError: a value is infinite.
     """
-    table, notes = read_rows(paths, columns)
+    table, notes = read_rows(paths, columns, growing)
+    if growing:
+        table = _whole_steps(table, columns)
     if not columns.groups:
+        if growing and table.empty:
+            return Log([], notes)
         run, said = _run({}, table, columns)
         return Log([run], notes + said)
     runs = []
@@ -88,6 +96,21 @@ def read_log(paths: Sequence[Path], columns: LogColumns) -> Log:
         runs.append(run)
         notes += said
     return Log(runs, notes)
+
+
+def _whole_steps(table: pd.DataFrame, columns: LogColumns) -> pd.DataFrame:
+    """Rows of the steps that are written, of runs that have two of them."""
+    names = [f"group:{name}" for name in columns.groups]
+    runs = table.groupby(names, sort=False) if names else [((), table)]
+    whole = [rows[:0] for rows in [table]]
+    for _, rows in runs:
+        steps = rows["step"].to_numpy()
+        last = steps == steps[-1]
+        if last.sum() < (steps == steps[0]).sum():
+            rows = rows[~last]
+        if rows["step"].nunique() > 1:
+            whole.append(rows)
+    return pd.concat(whole)
 
 
 def _run(identity: dict[str, str], rows: pd.DataFrame, columns: LogColumns) -> tuple[LoggedRun, list[str]]:

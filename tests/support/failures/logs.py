@@ -38,7 +38,17 @@ _TABLE = "found no readable table ("
 FAILURES = [
     Failure("there is no such file", lambda _: None, "log.csv: found no such file", "pessimism score log.csv"),
     Failure(
-        "a directory", lambda project: (project / "log").mkdir(), "log: found the suffix ''", "pessimism score log"
+        "an empty directory",
+        lambda project: (project / "log").mkdir(),
+        "log: found no table in it",
+        "pessimism score log",
+    ),
+    _file(
+        "an onset without a unit",
+        "log.csv",
+        _RUN,
+        "found no spread of the rewards at the first step",
+        "--fail-on-onset",
     ),
     _file("an unknown suffix", "log.txt", _RUN, "log.txt: found the suffix '.txt'; expected one of .csv, .tsv, .json"),
     _file("parquet inside gzip", "log.parquet.gz", b"", "found the suffix '.parquet.gz'; expected one of"),

@@ -1,0 +1,89 @@
+"""Logs that are still written, looked at again and again: each new step is told, and the onset of hacking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pessimism.errors import DataError
+from pessimism.measures.goodhart import hacking_onset
+from pessimism.scoring.log_formats import files_in, grows_by_lines
+from pessimism.scoring.log_scores import LogDesign, measured_run, starting_unit
+from pessimism.scoring.log_table import LogColumns
+from pessimism.scoring.measured import REWARDS
+from pessimism.scoring.run_log import Log, LoggedRun, read_log
+
+NO_UNIT = (
+    "found no spread of the rewards at the first step; expected one, in which the onset's gap is counted: give a row "
+    "per sample, or --proxy-sd and --true-sd"
+)
+
+
+class GrowingFiles:
+    """Files that somebody writes, or directories that fill with them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._seen: dict[Path, tuple[int, int]] = {}
+
+    def readable(self) -> list[Path]:
+        """The files that can be read now: those that grow by lines, and others that nobody has touched since."""
+        files = files_in([path for path in self._paths if path.is_file() or (path.is_dir() and any(path.iterdir()))])
+        before, self._seen = self._seen, {file: _state(file) for file in files}
+        settled = [file for file in files if grows_by_lines(file) or before.get(file) == self._seen[file]]
+        return [file for file in settled if self._seen[file][0]]
+
+
+def _state(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def looks(paths: Sequence[Path], columns: LogColumns, pause: float) -> Iterator[Log]:
+    """What stands in the files now, after ``pause`` seconds again, and so on without end."""
+    files = GrowingFiles(paths)
+    while True:
+        readable = files.readable()
+        if readable:
+            yield read_log(readable, columns, growing=True)
+        time.sleep(pause)
+
+
+def follow(logs: Iterator[Log], design: LogDesign, until_onset: bool) -> Iterator[str]:
+    """Tell every step of every run once, and its onset.
+
+    Args:
+        logs: the same growing log again and again.
+        until_onset: whether to end where a run that is no placebo comes to its onset.
+
+    Yields:
+        A line per step: the change of each reward since the first step and the controlled gap, in base sd.
+
+    Raises:
+        DataError: the log does not give the unit of the controlled measure.
+    """
+    told: dict[str, int] = {}
+    for log in logs:
+        for run in log.runs:
+            name, steps = f"{run.name}: " if run.identity else "", _steps(run, log)
+            onset = hacking_onset(steps.index.to_numpy(), steps["gap"].to_numpy(), design.threshold)
+            for step, row in steps.iloc[told.get(run.name, 0) :].iterrows():
+                yield f"{name}step {step}: proxy {row.proxy:+.2f}, true {row.true:+.2f}, gap {row.gap:+.2f} base sd"
+                if step == onset:
+                    yield f"{name}ONSET at step {step}: the controlled gap is above {design.threshold:g} base sd"
+                    if until_onset and not design.is_placebo(run):
+                        return
+            told[run.name] = len(steps)
+
+
+def _steps(run: LoggedRun, log: Log) -> pd.DataFrame:
+    """By step: the change of each reward and the controlled gap, in base sd."""
+    unit, _ = starting_unit(log.runs)
+    if unit is None:
+        raise DataError(NO_UNIT)
+    measured = measured_run(run, unit)
+    proxy_T, true_T = (measured.change_T[reward] for reward in REWARDS)
+    return pd.DataFrame({"proxy": proxy_T, "true": true_T, "gap": measured.gap_T}, index=measured.controlled.steps_T)
