@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pandas as pd
 import pytest
@@ -64,15 +65,27 @@ def test_the_merged_weights_compute_what_base_and_adapter_do(tiny_world: Params)
         torch.testing.assert_close(merged(model, load_policy_base(params))(input_ids=ids).logits, expected)
 
 
+def copied_source(params: Params) -> Params:
+    """A design whose reward base is the same model under another name."""
+    shutil.copytree(layout.BASE_WEIGHTS, "inputs/other")
+    record = records.read_json(layout.base_record("reward")) | {"source": "path", "name": "inputs/other"}
+    records.write_json(layout.base_record("reward"), record)
+    reward = dataclasses.replace(params.scale.reward, source="path", name="inputs/other")
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, reward=reward))
+
+
 def test_every_later_stage_loads_the_weights_after_it(tiny_world: Params) -> None:
     params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
-    cold, reward = load_policy_base(params), load_reward_base(params)
+    cold, other = load_policy_base(params), copied_source(params)
+    reward = load_reward_base(other)
     records.write_table(layout.set_aside("warm_start"), solved(16))
     write_warm_start(params, load_policy_base(params), tokenizer)
     started = load_policy_base(params)
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(started.get_parameter(name), cold.get_parameter(name))
-    assert torch.equal(load_reward_base(params).get_parameter(name), reward.get_parameter(name))
+    assert torch.equal(load_reward_base(other).get_parameter(name), reward.get_parameter(name))
+    records.write_json(layout.base_record("reward"), records.read_json(layout.base_record("policy")))
+    assert torch.equal(load_reward_base(params).get_parameter(name), started.get_parameter(name))
     assert len(records.read_json(layout.WARM_START_RECORD)["losses"]) == 4 * 2
     assert load_tokenizer(params, "policy").get_vocab() == tokenizer.get_vocab()
 

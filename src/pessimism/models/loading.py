@@ -78,7 +78,7 @@ def load_float32_policy(params: Params) -> PreTrainedModel:
 
 
 def load_reward_base(params: Params) -> PreTrainedModel:
-    """Frozen one-score classifier of the reward ensemble, in eval mode on :func:`device`.
+    """Frozen one-score classifier of the reward ensemble, after the warm start if it is of the policy's source.
 
     The head is float32, never quantised, and zero: each member brings its own.
 
@@ -140,9 +140,13 @@ def hash_once(directory: Path) -> str:
 
 
 def _checked_location(params: Params, role: str) -> str:
-    """Directory of ``role``'s files: of its source or, of a policy that had a warm start, what that left."""
-    source = _checked_source(params, role)
-    return str(layout.WARM_START) if role == "policy" and layout.WARM_START.is_dir() else source
+    """Directory of ``role``'s files: of its source or, where the policy's had a warm start, what that left.
+
+    A reward base of the policy's source begins from there too: what cannot solve a problem cannot judge its answers.
+    """
+    source, policy, chosen = _checked_source(params, role), params.scale.policy, params.scale.model(role)
+    same = (chosen.source, chosen.name, chosen.revision) == (policy.source, policy.name, policy.revision)
+    return str(layout.WARM_START) if same and layout.WARM_START.is_dir() else source
 
 
 def _checked_source(params: Params, role: str) -> str:
