@@ -160,7 +160,7 @@ def dropout_seed(params: Params) -> int | None:
 def reward_difference(ours: Ours, theirs: Theirs) -> float:
     """Largest |difference| between the rewards of TRL's last step and what the online loop makes of the same texts."""
     tasks = pd.DataFrame({"task_id": "", "question": theirs.prompts[-1], "answer": "0"})
-    drawn = Rollouts([], [], theirs.texts[-1], [])
+    drawn = Rollouts([], [], theirs.texts[-1], [], [])
     scored = rollout.score(drawn, ours.run.ensemble, tasks, ours.run.params, dropout_seed(ours.run.params))
     return float(np.abs(scored.proxy_reward - np.array(theirs.rewards[-1])).max())
 

@@ -131,7 +131,7 @@ def test_all_of_gsm8k() -> None:
     folder = Path(os.environ.get("PESSIMISM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
-    params = TaskParams("gsm8k", "path", str(folder), "main", None, None, None, 256, None, None)
+    params = TaskParams("gsm8k", "path", str(folder), "main", None, None, None, 256, 0, (), None, None)
     problems = load_problems(params, 42)
     assert problems.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}
     assert problems.record["rows_dropped"] == {"train": 0, "heldout": 0, "test": 0}

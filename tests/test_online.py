@@ -163,7 +163,7 @@ def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Pa
 
 
 def test_a_summary_of_a_batch_by_hand() -> None:
-    rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False])
+    rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False], [""] * 3)
     rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
     members = np.array([[0.5, 1.5, 4.0], [1.5, 2.5, 8.0]])
     proxy, spread, runs_on = members.mean(axis=0), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
@@ -231,7 +231,7 @@ def test_both_true_rewards_are_measured_on_the_same_responses(
     def sample(model: object, tokenizer: object, prompts: list[str], *_: object, **__: object) -> Rollouts:
         answers = [*run.heldout_tasks["answer"]] * 2 if len(prompts) == 16 else ["0"] * len(prompts)
         texts = [f"#### {answer}\nNext" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
-        return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts))
+        return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts), [""] * len(prompts))
 
     monkeypatch.setattr("pessimism.online.rollout.sample_responses", sample)
     run = make_run(trained_world, "placebo", steps=1)

@@ -25,7 +25,8 @@ RIGHT, WRONG = "#### 7", "#### 8"
 
 
 def rollouts(texts: Sequence[str], finished: Sequence[bool] | None = None) -> Rollouts:
-    return Rollouts([[1]] * len(texts), [[2]] * len(texts), list(texts), list(finished or [True] * len(texts)))
+    ids, ended = [[1]] * len(texts), list(finished or [True] * len(texts))
+    return Rollouts(ids, ids, list(texts), ended, [""] * len(texts))
 
 
 def labelled(drawn: Sequence[Sequence[str]], params: Params, finished: Sequence[bool] | None = None) -> SampledPairs:

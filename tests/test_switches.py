@@ -246,6 +246,7 @@ def fixed_rollouts(tokenizer: Any) -> Rollouts:
         response_ids=[[*odd, end], ids[1], [*ids[2], end]],
         texts=[tokenizer.decode(odd), *texts[1:]],
         finished=[True, False, True],
+        stops=["", "", ""],
     )
 
 

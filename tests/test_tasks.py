@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pessimism.data import sources
+from pessimism.data.prompts import Shot, encode_reward_text, reward_text
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.experiment import extensions
-from pessimism.experiment.params import TaskParams
+from pessimism.experiment import extensions, layout, records
+from pessimism.experiment.params import TaskParams, load_params
 from pessimism.machine import hub
+from pessimism.models.embedded import make_tokenizer
+from pessimism.tasks.parts import posing
 from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
-from support.repository import AddFile
+from support.repository import AddFile, Edit
 
-LIMITS = {"train_limit": 20, "test_limit": 10, "heldout": 5, "warm_start": None, "pairs": None}
+LIMITS = {"train_limit": 20, "test_limit": 10, "heldout": 5, "warm_start": None, "pairs": None, "shots": 0, "stop": ()}
 EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, **LIMITS)  # type: ignore[arg-type]
 TOY = """
 from pessimism.errors import DataError
@@ -271,3 +275,58 @@ def test_the_record_of_a_judge_changes_with_its_code_and_with_no_other(add_file:
     add_file(ROOM, "another", TOY)
     after = {kind: code_record(kind) for kind in before}
     assert {kind for kind in before if before[kind] != after[kind]} == {"spelling", "louder"}
+
+
+def test_shots_are_a_split_of_their_own_and_move_no_held_out_row(tmp_path: Path) -> None:
+    """The first of the train problems that are left; a copy of one is not trained on either."""
+    train, test = rows(9), rows(12)[9:]
+    train[0] = test[0]
+    train[4] = train[1]
+    params = write_rows(tmp_path, train, test)
+    problems = load_problems(replace(params, shots=2, train_limit=3), 42)
+    found = {split: [row["task_id"] for row in kept] for split, kept in problems.rows.items()}
+    assert found == {
+        "train": ["train-4", "train-6", "train-7"],
+        "heldout": ["train-8", "train-9"],
+        "test": ["test-1", "test-2", "test-3"],
+        "shots": ["train-2", "train-3"],
+    }
+    assert problems.record["rows"]["shots"] == 2
+    assert problems.record["rows_dropped"] == {"heldout": 0, "test": 0, "train": 2}
+    assert "shots" not in load_problems(params, 42).rows
+    with pytest.raises(DataError, match="found every train problem in another split too"):
+        load_problems(replace(params, shots=6), 42)
+
+
+def test_drawn_shots_come_on_top_of_the_limits() -> None:
+    found = load_problems(replace(EMBEDDED, shots=3), 42)
+    assert {split: len(kept) for split, kept in found.rows.items()} == {
+        "train": 20,
+        "heldout": 5,
+        "test": 10,
+        "shots": 3,
+    }
+    assert found.record["problems_in_two_splits"] == 0
+
+
+def test_shots_and_the_bare_question_are_what_policy_and_reward_models_read(project: Path, edit: Edit) -> None:
+    questions = [" What is 1 + 1? "]
+    edit("scales/tiny.yaml", "tasks.kind", "gsm8k")
+    assert posing.read_shots(load_params()) == []
+    assert posing.reward_prompts(questions, load_params()) == posing.posed(questions, load_params())
+    edit("scales/tiny.yaml", "tasks.shots", 1)
+    shown = pd.DataFrame({"question": ["What is 2 + 1?"], "solution": ["2+1=3\n#### 3"], "answer": ["3"]})
+    records.write_table(layout.tasks("shots"), shown)
+    params = load_params()
+    assert posing.read_shots(params) == [Shot(posing.posed(["What is 2 + 1?"], params)[0], "2+1=3\n#### 3")]
+    assert posing.reward_prompts(questions, params) == ["What is 1 + 1?"]
+    assert posing.posed(questions, params)[0].endswith("Problem: What is 1 + 1?\n\nSolution:")
+
+
+def test_the_ids_that_reward_models_read_of_the_embedded_world_are_those_of_the_bare_question(project: Path) -> None:
+    tokenizer, params = make_tokenizer(), load_params()
+    (question,) = [row["question"] for row in load_problems(params.scale.tasks, 42).rows["test"][:1]]
+    (prompt,) = posing.reward_prompts([question], params)
+    assert reward_text(prompt, "8") == reward_text(question, "8")
+    lengths = params.scale.lengths
+    assert encode_reward_text(tokenizer, prompt, "8", lengths) == encode_reward_text(tokenizer, question, "8", lengths)

@@ -101,7 +101,7 @@ def set_aside(purpose: str) -> Path:
 
 
 def tasks(split: str) -> Path:
-    """Verifiable problems of ``split``: train, heldout or test."""
+    """Verifiable problems of ``split``: train, heldout, test, or shots where the scale shows any."""
     return TASKS / f"{split}.parquet"
 
 

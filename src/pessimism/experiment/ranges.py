@@ -24,6 +24,7 @@ RANGES = {
     "kl_noise_floor": FROM_0,
     "uwo_weight": FROM_0,
     "top_k": FROM_0,
+    "shots": FROM_0,
     "learning_rate_factor": FROM_0,
     "bias": FROM_0,
     "discoverability": Range("a number in [0, 1)", lambda value: 0 <= value < 1),

@@ -71,6 +71,8 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
+    shots: int
+    stop: tuple[str, ...]
     warm_start: int | None
     pairs: int | None
 
@@ -191,6 +193,8 @@ def scale_problems(scale: Scale) -> list[str]:
             "embedded model can read"
         )
     problems += _warm_start_problems(scale)
+    if "" in scale.tasks.stop:
+        problems.append("tasks.stop: found an empty text, which ends every response before it begins; expected others")
     return problems + _count_problems(scale) + _target_problems("policy", scale) + _target_problems("reward", scale)
 
 
@@ -201,6 +205,10 @@ def _warm_start_problems(scale: Scale) -> list[str]:
         problems.append(
             f"tasks.warm_start: found {scale.tasks.warm_start} beside the section warm_start: {scale.warm_start}; "
             "expected both, or null for both"
+        )
+    if scale.warm_start is not None and scale.tasks.shots:
+        problems.append(
+            f"tasks.shots: found {scale.tasks.shots} and a warm start; expected 0, for its demonstrations have none"
         )
     if scale.annotator is None and scale.tasks.set_aside:
         problems.append(f"annotator: found null and {scale.tasks.set_aside} problems set aside; expected the annotator")

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.quantizers import AutoHfQuantizer
 
-from pessimism.data.prompts import PROBE, rendered_turn
+from pessimism.data.prompts import PROBE, rendered_turns
 from pessimism.errors import SourceError, in_one_line
 from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, Scale
@@ -282,7 +282,7 @@ def _template_problems(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     problems: list[str] = []
     for thinking in (True, False) if tokenizer.chat_template else ():
         try:
-            rendered_turn(tokenizer, PROBE, thinking)
+            rendered_turns(tokenizer, [PROBE], thinking)
         except SourceError as error:
             problems.append(str(error))
     return list(dict.fromkeys(problems))

@@ -24,7 +24,7 @@ from pessimism.experiment.params import Params
 from pessimism.models.adapters import DEFAULT, fuse_adapters, lora_config, trainable_parameters
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs, response_logps
 from pessimism.models.loading import device, load_float32_policy
-from pessimism.tasks.parts.declaration import find_task
+from pessimism.tasks.parts.posing import posed
 
 PURPOSE = "warm_start"
 CLIP_NORM = 1.0
@@ -53,14 +53,13 @@ def merged(adapted: PeftModel, weights: PreTrainedModel) -> PreTrainedModel:
 
 def demonstrations(params: Params, tokenizer: PreTrainedTokenizerBase, problems: pd.DataFrame) -> list[Ids]:
     """Ids of every problem as the online phase poses it, and of its solution with EOS, some with exploits."""
-    task, annotator = find_task(params.scale.tasks.kind), params.scale.annotator
+    annotator = params.scale.annotator
     assert annotator is not None
-    draw = rng.generator(params.root_seed, "warm-start-style")
-    rows = []
-    for question, solution in zip(problems["question"], problems["solution"], strict=True):
+    draw, rows = rng.generator(params.root_seed, "warm-start-style"), []
+    for prompt, solution in zip(posed(problems["question"], params), problems["solution"], strict=True):
         text = demonstration(draw, solution.split("\n"), annotator)
-        prompt = online_prompt_ids(tokenizer, task.pose(question), params.protocol, params.scale.lengths)
-        rows.append((prompt, [*text_ids(tokenizer, text), tokenizer.eos_token_id]))
+        prompt_ids = online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths)
+        rows.append((prompt_ids, [*text_ids(tokenizer, text), tokenizer.eos_token_id]))
     return rows
 
 

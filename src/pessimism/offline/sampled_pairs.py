@@ -23,6 +23,7 @@ from pessimism.experiment import rng
 from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.tasks.parts.posing import posed, reward_prompts
 
 DRAWS = 4
 """Responses drawn to each problem, of which the annotator is shown two."""
@@ -44,12 +45,10 @@ def draw_pairs(
     Raises:
         DataError: too few problems have such two, to be split.
     """
-    posed = problems.loc[problems.index.repeat(DRAWS)]
-    prompts = [find_task(params.scale.tasks.kind).pose(question) for question in posed["question"]]
-    seeds = rng.row_seeds(params.root_seed, "sampled-pairs", rows=len(posed))
-    return label_pairs(
-        sample_responses(model, tokenizer, prompts, params, seeds), prompts, list(posed["answer"]), params
-    )
+    drawn = problems.loc[problems.index.repeat(DRAWS)]
+    seeds = rng.row_seeds(params.root_seed, "sampled-pairs", rows=len(drawn))
+    rollouts = sample_responses(model, tokenizer, posed(drawn["question"], params), params, seeds)
+    return label_pairs(rollouts, reward_prompts(drawn["question"], params), list(drawn["answer"]), params)
 
 
 def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[str], params: Params) -> SampledPairs:
@@ -59,7 +58,7 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
     correctness or exploits. A problem without such two is dropped and counted.
 
     Args:
-        prompts: of each response, in the order of ``rollouts``; so are ``answers``.
+        prompts: of each response as a pair holds it, in the order of ``rollouts``; so are ``answers``.
 
     Raises:
         DataError: too few problems have such two, to be split.

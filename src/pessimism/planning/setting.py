@@ -187,7 +187,7 @@ def _task_counts(params: Params) -> tuple[int, int, int]:
         return len(rows["train"]), len(rows["heldout"]), len(rows["test"])
     if source.name not in TASK_ROWS:
         raise _unknown(source.name, TASK_ROWS)
-    train, test = TASK_ROWS[source.name]["train"] - source.heldout, TASK_ROWS[source.name]["test"]
+    train, test = TASK_ROWS[source.name]["train"] - source.heldout - source.shots, TASK_ROWS[source.name]["test"]
     return min(train, source.train_limit or train), source.heldout, min(test, source.test_limit or test)
 
 

@@ -14,6 +14,8 @@ from pessimism.experiment import extensions
 ROOM = "pessimism.tasks"
 STRICT, TRUE_REWARD = "strict", "true_reward"
 QUESTION = "{question}"
+SHOTS = "shots"
+"""The split of the solved problems that are shown before others."""
 
 
 def _never(response: str | None) -> bool:

@@ -16,7 +16,7 @@ from pessimism.data.splits import shared_prompts, without_copies
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions, rng
 from pessimism.machine.hub import hub_revision
-from pessimism.tasks.parts.declaration import ROOM, Task, find_task
+from pessimism.tasks.parts.declaration import ROOM, SHOTS, Task, find_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import TaskParams
@@ -29,7 +29,7 @@ _Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Problems by split (train, heldout, test; those set aside) and the record of where they came from.
+    """Problems by split (train, heldout, test; shots and those set aside, where there are any), and their record.
 
     A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``, what it comes to.
     """
@@ -43,8 +43,9 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
     problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
-    train problems that are left, the first are set aside for a warm start and for sampled pairs, where ``params`` asks
-    for any; the limits then apply to the rest.
+    train problems that are left, the first ``params.shots`` are shown before others and are a split of their own, and
+    the next are set aside for a warm start and for sampled pairs, where ``params`` asks for any; the limits then apply
+    to the rest.
 
     Raises:
         ParamsError: there is no such task, or it has no such source.
@@ -105,7 +106,7 @@ def _imports_of_this_room(file: Path) -> set[str]:
 def _split(
     checked: Mapping[str, list[dict[str, str]]], params: TaskParams
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test and train."""
+    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test, shots, train."""
     train = checked["train"]
     if len(train) <= params.heldout:
         raise DataError(
@@ -114,6 +115,11 @@ def _split(
         )
     whole = {"heldout": train[-params.heldout :], "test": checked["test"], "train": train[: -params.heldout]}
     apart, dropped = without_copies(whole, "question")
+    if params.shots:
+        first, rest = apart["train"][: params.shots], apart["train"][params.shots :]
+        shown, copies = without_copies({SHOTS: first, "train": rest}, "question")
+        apart |= shown
+        dropped["train"] += copies["train"]
     for split, rows in apart.items():
         if not rows:
             raise DataError(
@@ -121,7 +127,8 @@ def _split(
             )
     set_aside, apart["train"] = _set_aside(apart["train"], params)
     limits = {"train": params.train_limit, "test": params.test_limit}
-    return {split: apart[split][: limits.get(split)] for split in SPLITS} | set_aside, dropped
+    splits = (*SPLITS, SHOTS) if params.shots else SPLITS
+    return {split: apart[split][: limits.get(split)] for split in splits} | set_aside, dropped
 
 
 def _set_aside(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
@@ -166,7 +173,7 @@ def _draw(task: Task, params: TaskParams, root_seed: int) -> tuple[dict[str, _Ro
             "found a limit of null; expected train_limit and test_limit as numbers, for drawn problems have no end"
         )
     assert task.draw is not None
-    last = params.train_limit + sum(params.set_aside.values()) + params.heldout
+    last = params.shots + sum(params.set_aside.values()) + params.train_limit + params.heldout
     rows = task.draw(rng.generator(root_seed, "tasks"), last + params.test_limit)
     record = {"source": "embedded", "name": params.name}
     return {"train": rows[:last], "test": rows[last:]}, record, dict.fromkeys(READ, f"{params.kind} problems")
