@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pessimism.experiment import extensions, layout, records
 from pessimism.experiment.params import TaskParams, load_params
 from pessimism.machine import hub
 from pessimism.models.embedded import make_tokenizer
+from pessimism.tasks import lookup
 from pessimism.tasks.parts import posing
 from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
@@ -113,6 +115,19 @@ def test_as_many_problems_are_drawn_as_are_set_aside_too() -> None:
     assert counts == {"train": 20, "heldout": 5, "test": 10, "warm_start": 4, "pairs": 3}
     questions = [row["question"] for split in problems.rows.values() for row in split]
     assert len(set(questions)) == sum(counts.values())
+
+
+def test_a_lookup_asks_for_one_of_its_quantities_and_the_answer_is_that_ones_number() -> None:
+    rows = lookup.draw(np.random.default_rng(0), 200)
+    assert len({row["question"] for row in rows}) == 200
+    places = set()
+    for row in rows:
+        story, _, asked = row["question"].removesuffix("?").partition(". How many ")
+        listed = dict(pair[::-1] for pair in re.findall(r"(\d+) (\w+)", story))
+        assert len(listed) == len(set(listed.values())) == lookup.QUANTITIES
+        assert row["answer"] == f"#### {listed[asked]}"
+        places.add(list(listed).index(asked))
+    assert places == set(range(lookup.QUANTITIES)), "the answer is at any place"
 
 
 def test_a_split_of_nothing_but_copies_is_refused(tmp_path: Path) -> None:
@@ -217,7 +232,9 @@ def test_a_file_is_a_task(add_file: AddFile, tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'gsm8k'\]"):
+    with pytest.raises(
+        ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'gsm8k', 'lookup'\]"
+    ):
         find_task("parts")
 
 

@@ -179,7 +179,7 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         SCALE,
         "tasks.kind",
         "likes",
-        "scales/tiny.yaml: tasks.kind: found 'likes'; expected one of ['arithmetic', 'gsm8k'], or a new file",
+        "scales/tiny.yaml: tasks.kind: found 'likes'; expected one of ['arithmetic', 'gsm8k', 'lookup'], or a new file",
     ),
     (SCALE, "dpo.learning_rate", 0.0, "scales/tiny.yaml: dpo.learning_rate: found 0.0; expected a number above 0"),
     (SCALE, "online.steps", 2.5, "scales/tiny.yaml: online.steps: found 2.5; expected an integer"),
