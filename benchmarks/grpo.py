@@ -24,8 +24,9 @@ from pessimism.models.compute.generation import Rollouts
 from pessimism.models.loading import load_tokenizer
 from pessimism.online import rollout
 from pessimism.online.loop import OnlineRun
-from pessimism.reward.ensemble import RewardEnsemble, aggregate
-from pessimism.tasks.parts.declaration import find_task
+from pessimism.reward.aggregation import aggregate, proxy_aggregation
+from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.tasks.parts.declaration import chosen_task
 
 # scales/tiny.yaml: its models with about as many tokens, its lengths and its batch.
 EMBEDDED = worlds.Size(vocabulary=80, hidden=96, intermediate=256, layers=2)
@@ -113,7 +114,7 @@ class Theirs:
     @classmethod
     def load(cls, params: Params, vocabulary: int) -> Theirs:
         made = cls(params, RewardEnsemble.load_raw(params, params.seeds[0]))
-        pose = find_task(params.scale.tasks.kind).pose
+        pose = chosen_task(params.scale.tasks).pose
         prompts = [pose(question) for question in problems(vocabulary)["question"]]
         made.trainer = trl_peer.grpo_trainer(
             params,
@@ -136,7 +137,7 @@ class Theirs:
     ) -> list[float]:
         """The mean of the members, by what the online loop calls for it."""
         scores_K_B = self.ensemble.score(prompts, completions, dropout_seed(self.params))
-        rewards: list[float] = aggregate(scores_K_B, self.params.aggregation, self.params.protocol.uwo_weight).tolist()
+        rewards: list[float] = aggregate(scores_K_B, proxy_aggregation(self.params)).tolist()
         self.tokens.append(sum(map(len, completion_ids)))
         self.prompts.append(prompts)
         self.texts.append(completions)

@@ -25,8 +25,21 @@ from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
 from support.repository import AddFile, Edit
 
-LIMITS = {"train_limit": 20, "test_limit": 10, "heldout": 5, "warm_start": None, "pairs": None, "shots": 0, "stop": ()}
-EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, **LIMITS)  # type: ignore[arg-type]
+EMBEDDED = TaskParams(
+    "arithmetic",
+    "embedded",
+    "arithmetic",
+    "main",
+    None,
+    train_limit=20,
+    test_limit=10,
+    heldout=5,
+    shots=0,
+    stop=(),
+    settings={},
+    warm_start=None,
+    pairs=None,
+)
 TOY = """
 from pessimism.errors import DataError
 from pessimism.tasks.parts.declaration import Task
@@ -201,7 +214,7 @@ def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", [kind for kind in extensions.names(ROOM) if find_task(kind).draw])
 def test_drawn_problems_reward_their_solutions_and_no_empty_response(kind: str) -> None:
     task = find_task(kind)
-    problems = load_problems(replace(EMBEDDED, kind=kind), 42).rows["train"]
+    problems = load_problems(replace(EMBEDDED, kind=kind, name="chain_sum"), 42).rows["train"]
     answers = [row["answer"] for row in problems]
     assert task.judge([row["solution"] for row in problems], answers)["true_reward"].all()
     assert not any(rewards.any() for rewards in task.judge([None] * len(answers), answers).values())
@@ -232,9 +245,7 @@ def test_a_file_is_a_task(add_file: AddFile, tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'gsm8k', 'lookup'\]"
-    ):
+    with pytest.raises(ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'boxed', "):
         find_task("parts")
 
 
@@ -347,3 +358,8 @@ def test_the_ids_that_reward_models_read_of_the_embedded_world_are_those_of_the_
     assert reward_text(prompt, "8") == reward_text(question, "8")
     lengths = params.scale.lengths
     assert encode_reward_text(tokenizer, prompt, "8", lengths) == encode_reward_text(tokenizer, question, "8", lengths)
+
+
+def test_settings_of_a_task_without_any_are_refused() -> None:
+    with pytest.raises(ParamsError, match="found the settings {'digits': 2}; expected {}, for arithmetic has none"):
+        load_problems(replace(EMBEDDED, settings={"digits": 2}), 42)

@@ -19,6 +19,7 @@ COMMANDS = {
     "summary": "where the report is, the main numbers per beta, time per stage",
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",
+    "arms": "what the arms of a finished run save in hacking and cost in true reward",
     "ablate": "turn one switch of the protocol at a time, each as an experiment of DVC",
     "dag": "draw the pipeline, one node per stage",
     "selfcheck": "try the measuring instrument on the current models",

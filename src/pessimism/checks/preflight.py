@@ -178,6 +178,10 @@ def _check_problems(params: Params) -> None:
                 "more, from which batches are drawn: lower it, or give more problems"
             )
         _check_rows_unchanged("tasks", problems.record)
+        if tasks.shots:
+            from pessimism.checks.shots import check_prompts_fit
+
+            check_prompts_fit(params, problems.rows)
 
 
 def _check_model(params: Params, role: str) -> None:

@@ -7,7 +7,7 @@ of scales/tiny.yaml say what each key means.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pessimism.experiment.ranges import range_problems
 
@@ -73,6 +73,7 @@ class TaskParams:
     heldout: int
     shots: int
     stop: tuple[str, ...]
+    settings: dict[str, Any]
     warm_start: int | None
     pairs: int | None
 

@@ -73,6 +73,16 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
             raise SourceError(f"{location!r} cannot be the {role}:\n{listed}")
 
 
+def policy_tokenizer(params: Params) -> PreTrainedTokenizerBase:
+    """The tokenizer of a policy that prepare_base has not recorded yet.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    _, tokenizer = _read(*_location(params.scale.policy, None))
+    return tokenizer
+
+
 def _file_problems(directory: Path, role: str) -> list[str]:
     """A model of the hub that is not on this machine has no files yet; they are looked at when it is loaded."""
     return [adapter_problem(role)] if has_adapter(directory) else []

@@ -17,8 +17,9 @@ from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
 from pessimism.models.compute.stopping import ids_within
-from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
-from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.reward.aggregation import aggregate, disagreement, proxy_aggregation
+from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.posing import posed, reward_prompts
 
 
@@ -143,14 +144,14 @@ def score(
     Args:
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    task = find_task(params.scale.tasks.kind)
+    task = chosen_task(params.scale.tasks)
     scores_K_B = ensemble.score(reward_prompts(tasks["question"], params), rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
         prompts=posed(tasks["question"], params),
         rollouts=rollouts,
         member_rewards=scores_K_B,
-        proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
+        proxy_reward=aggregate(scores_K_B, proxy_aggregation(params)),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
         runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),

@@ -76,6 +76,10 @@ FAILURES = [
     Failure("a spread below 0", _nothing, "found proxy sd -1", "pessimism replay --proxy-sd=-1"),
     Failure("no steps between points", _nothing, "found last step 164 and interval 0", "pessimism replay --every 0"),
     Failure("an unknown switch", _nothing, "found no switch loudness; expected some of", "pessimism ablate loudness"),
+    Failure("no results of arms yet", _nothing, "plots/cells.csv is missing; run `dvc repro`", "pessimism arms"),
+    Failure(
+        "a plot of arms that is no PNG", _nothing, "--figure: found a.pdf; expected", "pessimism arms --figure a.pdf"
+    ),
     Failure("no report yet", _nothing, "is missing; run `dvc repro` to make it", "pessimism summary"),
     Failure(
         "verdicts of an older version",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pessimism.data.prompts import Shot
 from pessimism.experiment import layout, records
-from pessimism.tasks.parts.declaration import SHOTS, find_task
+from pessimism.tasks.parts.declaration import SHOTS, chosen_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import Params
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def posed(questions: Iterable[str], params: Params) -> list[str]:
     """Each question as the task poses it to a policy, without shots."""
-    task = find_task(params.scale.tasks.kind)
+    task = chosen_task(params.scale.tasks)
     return [task.pose(question) for question in questions]
 
 
@@ -27,9 +27,13 @@ def read_shots(params: Params) -> list[Shot]:
     """
     if not params.scale.tasks.shots:
         return []
-    rows = records.read_table(layout.tasks(SHOTS))
-    prompts = posed(rows["question"], params)
-    return [Shot(prompt, solution) for prompt, solution in zip(prompts, rows["solution"], strict=True)]
+    return as_shots(records.read_table(layout.tasks(SHOTS)).to_dict("records"), params)
+
+
+def as_shots(problems: Sequence[Mapping[Any, str]], params: Params) -> list[Shot]:
+    """Problems with their solutions as every prompt shows them."""
+    prompts = posed([problem["question"] for problem in problems], params)
+    return [Shot(prompt, problem["solution"]) for prompt, problem in zip(prompts, problems, strict=True)]
 
 
 def reward_prompts(questions: Iterable[str], params: Params) -> list[str]:

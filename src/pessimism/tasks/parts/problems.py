@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pessimism.data.splits import shared_prompts, without_copies
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions, rng
 from pessimism.machine.hub import hub_revision
-from pessimism.tasks.parts.declaration import ROOM, SHOTS, Task, find_task
+from pessimism.tasks.parts.declaration import ROOM, SHOTS, Task, chosen_task, find_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import TaskParams
@@ -67,12 +68,12 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
 
 
 def usable_task(params: TaskParams) -> Task:
-    """The task that ``params`` names, which must have the source that they name.
+    """The task that ``params`` names, which must have the source and the settings that they name.
 
     Raises:
-        ParamsError: there is no such task, or it has no such source.
+        ParamsError: there is no such task, or it has no such source or settings.
     """
-    task = find_task(params.kind)
+    task = chosen_task(params)
     if params.source not in task.sources:
         raise ParamsError(
             f"found the source {params.source!r}; expected one of {task.sources}, which {params.kind} has: change "
@@ -82,7 +83,7 @@ def usable_task(params: TaskParams) -> Task:
 
 
 def code_record(kind: str) -> dict[str, Any]:
-    """The kind of a task and the SHA-256 of its file and of every file of this room that it imports.
+    """The kind of a task, the SHA-256 of its file and of every file of this room that it imports, and its packages.
 
     It lies with the problems, so that a stage that judges them runs again when the judge changes, and not when
     another task does: DVC cannot tell from the scale's ``tasks.kind`` which file that is.
@@ -93,7 +94,8 @@ def code_record(kind: str) -> dict[str, Any]:
         file = Path(str(import_module(name).__file__))
         hashes[name] = content_hash(file)
         waiting |= _imports_of_this_room(file) - hashes.keys()
-    return {"kind": kind, "sha256": hashes}
+    packages = {name: version(name) for name in find_task(kind).packages}
+    return {"kind": kind, "sha256": hashes, **({"packages": packages} if packages else {})}
 
 
 def _imports_of_this_room(file: Path) -> set[str]:
