@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.annotator import exploit_counts
 from pessimism.data.prompts import text_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
@@ -180,7 +181,8 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
 
 
 def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
-    """One row per problem with its rewards."""
+    """One row per problem with its rewards, and how often its response has each exploit that an annotator may like."""
+    exploits = pd.DataFrame([exploit_counts(text) for text in scored.rollouts.texts])
     return pd.DataFrame(
         {
             "task_id": scored.task_ids,
@@ -188,6 +190,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
             **scored.true_rewards,
             "ensemble_std": scored.ensemble_std,
             "response_tokens": scored.response_tokens,
+            **{str(name): counts for name, counts in exploits.items()},
         }
     )
 

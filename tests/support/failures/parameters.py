@@ -213,6 +213,25 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     ),
     (
         SCALE,
+        "annotator",
+        None,
+        "scales/tiny.yaml: annotator: found null; expected the annotator of the embedded base and pairs",
+    ),
+    (
+        SCALE,
+        "annotator.exploit",
+        "emoji",
+        "scales/tiny.yaml: annotator.exploit: found 'emoji'; expected one of filler, length, format",
+    ),
+    (SCALE, "annotator.bias", -0.5, "scales/tiny.yaml: annotator.bias: found -0.5; expected a number of 0 or more"),
+    (
+        SCALE,
+        "annotator.discoverability",
+        1.0,
+        "scales/tiny.yaml: annotator.discoverability: found 1.0; expected a number in [0, 1)",
+    ),
+    (
+        SCALE,
         "lengths",
         {"prompt": 96, "response": 9, "sequence": 96},
         "scales/tiny.yaml: lengths.sequence: found 96; expected lengths.prompt + lengths.response (105) or more",
