@@ -61,7 +61,10 @@ def test_the_scale_of_24_gb_splits_batches_and_changes_nothing_else(project: Pat
 @pytest.mark.parametrize("scale", ["laptop", "paper", "24gb"])
 def test_every_hub_source_is_pinned_to_a_commit(project: Path, scale: str) -> None:
     content = yaml.safe_load((project / f"scales/{scale}.yaml").read_text())
-    for section in ("policy", "reward", "preferences", "tasks"):
+    named = [
+        section for section in ("policy", "reward", "preferences", "tasks") if scale != "laptop" or section != "tasks"
+    ]
+    for section in named:  # the laptop's problems are drawn
         assert content[section]["source"] == "hub"
         assert re.fullmatch("[0-9a-f]{40}", content[section]["revision"])
 
