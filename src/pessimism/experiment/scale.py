@@ -6,7 +6,7 @@ of scales/tiny.yaml say what each key means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pessimism.experiment.ranges import range_problems
@@ -71,11 +71,11 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
-    shots: int
-    stop: tuple[str, ...]
-    settings: dict[str, Any]
-    warm_start: int | None
-    pairs: int | None
+    shots: int = 0
+    stop: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    warm_start: int | None = None
+    pairs: int | None = None
 
     @property
     def set_aside(self) -> dict[str, int]:
@@ -142,7 +142,10 @@ class BestOfNParams:
 
 @dataclass(frozen=True)
 class Scale:
-    """How big: models, data, steps and batches of scales/<name>.yaml."""
+    """How big: models, data, steps and batches of scales/<name>.yaml.
+
+    What has a default is younger than the runs in the history, whose files have no such key; here all have it.
+    """
 
     device: Literal["auto", "cuda"]
     gpu_memory_gb: float
@@ -150,8 +153,6 @@ class Scale:
     policy: ModelParams
     reward: ModelParams
     embedded: EmbeddedParams | None
-    warm_start: WarmStartParams | None
-    annotator: AnnotatorParams | None
     preferences: PreferenceParams
     tasks: TaskParams
     lengths: LengthParams
@@ -162,6 +163,8 @@ class Scale:
     online: OnlineParams
     probes: ProbeParams
     best_of_n: BestOfNParams
+    annotator: AnnotatorParams | None = AnnotatorParams()
+    warm_start: WarmStartParams | None = None
 
     def model(self, role: str) -> ModelParams:
         """The model of ``role``: policy or reward."""
