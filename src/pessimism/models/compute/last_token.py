@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-BEHIND_ATTENTION = ("self_attn.o_proj", "mlp")
+from pessimism.models.architecture import MLP, decoder_layers
+
+BEHIND_ATTENTION = ("self_attn.o_proj", "attn.c_proj", MLP)
 """Parts of a layer that come after its tokens have looked at each other; models that lack one compute all tokens."""
 
 
@@ -29,8 +31,8 @@ def last_layer_where_read(model: PreTrainedModel, input_ids: torch.Tensor) -> It
         input_ids: (B, T), padded on the right.
     """
     read_B = _read_tokens(input_ids, model.config.get_text_config().pad_token_id)
-    layers = getattr(model.get_decoder(), "layers", None)
-    parts = [] if layers is None else [part for name, part in layers[-1].named_modules() if name in BEHIND_ATTENTION]
+    layers = decoder_layers(model)
+    parts = [part for layer in layers[-1:] for name, part in layer.named_modules() if name in BEHIND_ATTENTION]
     hooks = [part.register_forward_pre_hook(partial(_at, read_B)) for part in parts]
     try:
         yield
