@@ -36,7 +36,15 @@ from pessimism.models import support
 from pessimism.models.loading import hash_once, quantization_config
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
-from support.random_models import ARCHITECTURES, ATTENTION_LAYERS, SIZE, chat_tokenizer, save_config, save_model, small_config
+from support.random_models import (
+    ARCHITECTURES,
+    ATTENTION_LAYERS,
+    SIZE,
+    chat_tokenizer,
+    save_config,
+    save_model,
+    small_config,
+)
 from support.repository import Edit
 
 MODEL = Path("model")

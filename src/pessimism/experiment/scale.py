@@ -46,6 +46,12 @@ class EmbeddedParams:
     batch_size: int
     learning_rate: float
 
+    @property
+    def matrix_weights(self) -> int:
+        """Weights of its layers' matrices, or fewer: keys and values that heads share are left out."""
+        width, inner = self.hidden_size, self.intermediate_size
+        return self.layers * width * {"qwen3": 3 * inner + 2 * width, "gpt2": 2 * inner + 4 * width}[self.family]
+
 
 @dataclass(frozen=True)
 class PreferenceParams:

@@ -21,7 +21,7 @@ BEHIND_ATTENTION = ("self_attn.o_proj", "attn.c_proj", MLP)
 """Parts of a layer that come after its tokens have looked at each other; models that lack one compute all tokens."""
 
 ADDED_TO = (*ATTENTIONS, "attention")
-"""Names of the attention of layers that add new tensors. Falcon's adds in place to what its MLP gives, at all tokens."""
+"""Attention of layers that add into new tensors. Falcon adds all tokens to what its MLP gives, in place."""
 
 
 @contextmanager
