@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -293,3 +294,13 @@ def test_passes_of_the_objective_itself_are_counted(
         pairs = setting.scale.dpo.epochs * setting.rows.train_pairs + (validated or 0) * setting.rows.val_pairs
         assert reading.calls == pytest.approx(validation.calls * pairs / setting.rows.val_pairs)
         assert sum(kernel.flops for kernel in reading.kernels) == 2 * sum(kernel.flops for kernel in validation.kernels)
+
+
+def test_shots_are_read_by_the_policy_and_not_by_reward_models() -> None:
+    lengths = LengthParams(prompt=2000, response=448, sequence=2448)
+    bare, shown = TextLengths(lengths), TextLengths(lengths, shots=3)
+    problem, solution = float(bare.problems.mean()), float(bare.solutions.mean())
+    assert float(shown.problems.mean()) == pytest.approx(problem + 3 * (problem + solution), rel=0.02)
+    assert np.array_equal(shown.judged.whole, bare.answered.whole)
+    assert (shown.answered.whole > bare.answered.whole).all()
+    assert TextLengths(dataclasses.replace(lengths, prompt=500), shots=9).problems.max() == 500

@@ -61,14 +61,14 @@ def _kl_to_base(params: Params, cell: DpoCell, strength: float) -> float:
     from pessimism.offline.training import ReferencedPairs, train_offline
     from pessimism.probes.parts.distributions import response_entropy_and_kl
     from pessimism.probes.response_kl import kl_to_base
-    from pessimism.tasks.parts.declaration import find_task
+    from pessimism.tasks.parts.posing import posed
 
-    reference, task = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS), find_task(params.scale.tasks.kind)
+    reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
     train, validation = (ReferencedPairs.of(reference, split) for split in ("train", "val"))
     base, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
     with tempfile.TemporaryDirectory() as directory:
         model, _ = train_offline(params, cell, strength, base, tokenizer, train, validation, Path(directory))
-    prompts = [task.pose(question) for question in records.read_table(layout.tasks("heldout"))["question"]]
+    prompts = posed(records.read_table(layout.tasks("heldout"))["question"], params)
     seeds = rng.row_seeds(params.root_seed, "probe-divergence", cell.seed, rows=len(prompts))
     _, kl_P = response_entropy_and_kl(model, tokenizer, prompts, params, seeds)
     return kl_to_base(kl_P)["kl_to_base"]

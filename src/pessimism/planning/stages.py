@@ -148,7 +148,9 @@ def probe_policy(setting: Setting) -> StageWork:
         *setting.generation(policies * [drawn], setting.params.protocol.sampling),
         *setting.generation(policies * [heldout], "full"),
         setting.reading("divergence", setting.policy, texts, policies * heldout, forwards=2, waiting=1),
-        setting.reading("representations", setting.reward, texts, read, waiting=setting.reward.layers - 2),
+        setting.reading(
+            "representations", setting.reward, setting.texts.judged, read, waiting=setting.reward.layers - 2
+        ),
     ]
     values = {"prompts": prompts, "references": references, "responses": probes.responses}
     return StageWork("probe_policy", roles, _resident(setting, roles, policies), passes, values)
