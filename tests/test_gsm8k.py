@@ -143,6 +143,8 @@ def test_all_of_gsm8k() -> None:
         shots=0,
         stop=(),
         settings={},
+        warm_start=None,
+        pairs=None,
     )
     problems = load_problems(params, 42)
     assert problems.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pessimism.experiment import extensions, layout, records
 from pessimism.experiment.params import TaskParams, load_params
 from pessimism.machine import hub
 from pessimism.models.embedded import make_tokenizer
+from pessimism.tasks import lookup
 from pessimism.tasks.parts import posing
 from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
@@ -35,6 +37,8 @@ EMBEDDED = TaskParams(
     shots=0,
     stop=(),
     settings={},
+    warm_start=None,
+    pairs=None,
 )
 TOY = """
 from pessimism.errors import DataError
@@ -63,18 +67,8 @@ SPELLING = Task("Please: {question}\\n", problem, rewards, files="{split}.jsonl"
 def write_rows(directory: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> TaskParams:
     for split, rows in (("train", train), ("test", test)):
         (directory / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return TaskParams(
-        "gsm8k",
-        "path",
-        str(directory),
-        "main",
-        None,
-        train_limit=None,
-        test_limit=None,
-        heldout=2,
-        shots=0,
-        stop=(),
-        settings={},
+    return replace(
+        EMBEDDED, kind="gsm8k", source="path", name=str(directory), train_limit=None, test_limit=None, heldout=2
     )
 
 
@@ -111,6 +105,42 @@ def test_a_problem_of_two_splits_is_trained_on_in_none_that_is_tried_on_another(
     assert problems.record["rows_dropped"] == {"heldout": 0, "test": 1, "train": 2}
     assert problems.record["problems_in_two_splits"] == 0
     assert problems.record["rows_read"] == {"train": 7, "test": 3}
+
+
+def test_problems_set_aside_are_the_first_of_train_and_in_no_other_split(tmp_path: Path) -> None:
+    params = replace(write_rows(tmp_path, rows(9), rows(12)[9:]), warm_start=3, pairs=2, train_limit=1)
+    problems = load_problems(params, 42)
+    found = {split: [row["task_id"] for row in kept] for split, kept in problems.rows.items() if split != "test"}
+    assert found == {
+        "warm_start": ["train-1", "train-2", "train-3"],
+        "pairs": ["train-4", "train-5"],
+        "train": ["train-6"],
+        "heldout": ["train-8", "train-9"],
+    }
+    assert problems.record["rows"] == {"warm_start": 3, "pairs": 2, "train": 1, "heldout": 2, "test": 3}
+    with pytest.raises(DataError, match=r"found 7 train problems .*; expected more than are set aside .*tasks\.pairs"):
+        load_problems(replace(params, pairs=4), 42)
+
+
+def test_as_many_problems_are_drawn_as_are_set_aside_too() -> None:
+    problems = load_problems(replace(EMBEDDED, warm_start=4, pairs=3), 42)
+    counts = {split: len(found) for split, found in problems.rows.items()}
+    assert counts == {"train": 20, "heldout": 5, "test": 10, "warm_start": 4, "pairs": 3}
+    questions = [row["question"] for split in problems.rows.values() for row in split]
+    assert len(set(questions)) == sum(counts.values())
+
+
+def test_a_lookup_asks_for_one_of_its_quantities_and_the_answer_is_that_ones_number() -> None:
+    rows = lookup.draw(np.random.default_rng(0), 200)
+    assert len({row["question"] for row in rows}) == 200
+    places = set()
+    for row in rows:
+        story, _, asked = row["question"].removesuffix("?").partition(". How many ")
+        listed = dict(pair[::-1] for pair in re.findall(r"(\d+) (\w+)", story))
+        assert len(listed) == len(set(listed.values())) == lookup.QUANTITIES
+        assert row["answer"] == f"#### {listed[asked]}"
+        places.add(list(listed).index(asked))
+    assert places == set(range(lookup.QUANTITIES)), "the answer is at any place"
 
 
 def test_a_split_of_nothing_but_copies_is_refused(tmp_path: Path) -> None:

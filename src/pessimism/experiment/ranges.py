@@ -24,9 +24,12 @@ FROM_0 = Range("a number of 0 or more", lambda value: value >= 0)
 RANGES = {
     "kl_noise_floor": FROM_0,
     "uwo_weight": FROM_0,
+    "weight": FROM_0,
     "top_k": FROM_0,
     "shots": FROM_0,
     "learning_rate_factor": FROM_0,
+    "bias": FROM_0,
+    "discoverability": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
     "lora_dropout": Range("a number in [0, 1)", lambda value: 0 <= value < 1),
     "kl_percentile": Range("a number in (0, 100]", lambda value: 0 < value <= 100),
     "top_p": Range("a number in (0, 1]", lambda value: 0 < value <= 1),

@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,7 +17,7 @@ Kind = TypeVar("Kind")
 
 
 def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> Kind | None:
-    """Read a YAML file as the dataclass ``kind``: every field must be there, of its type, and nothing else.
+    """Read a YAML file as the dataclass ``kind``: every field without a default must be there, and nothing else.
 
     Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
     (a mapping), a dict of them by name, or any of these or None; Any is left as YAML reads it. ``Annotated`` adds an
@@ -57,13 +57,19 @@ def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> A
     prefix = f"{name}." if name else ""
     for key in sorted(raw.keys() - hints.keys(), key=str):
         problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
-    values = {}
+    values, absent = {}, _with_default(kind) - raw.keys()
     for key, hint in hints.items():
+        if key in absent:
+            continue
         if key not in raw:
             problems.append(f"{where}{prefix}{key}: missing; expected {_spell(hint)}")
         else:
             values[key] = _convert(hint, raw[key], where, f"{prefix}{key}", problems)
-    return kind(**values) if len(values) == len(hints) else None
+    return kind(**values) if len(values) + len(absent) == len(hints) else None
+
+
+def _with_default(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind) if field.default is not MISSING}
 
 
 def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:

@@ -11,13 +11,15 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.annotator import exploit_counts
 from pessimism.data.prompts import text_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
 from pessimism.models.compute.stopping import ids_within
-from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
+from pessimism.reward.aggregation import aggregate, disagreement, proxy_aggregation
+from pessimism.reward.ensemble import RewardEnsemble
 from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.posing import posed, reward_prompts
 
@@ -150,7 +152,7 @@ def score(
         prompts=posed(tasks["question"], params),
         rollouts=rollouts,
         member_rewards=scores_K_B,
-        proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
+        proxy_reward=aggregate(scores_K_B, proxy_aggregation(params)),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
         runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
@@ -179,7 +181,8 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
 
 
 def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
-    """One row per problem with its rewards."""
+    """One row per problem with its rewards, and how often its response has each exploit that an annotator may like."""
+    exploits = pd.DataFrame([exploit_counts(text) for text in scored.rollouts.texts])
     return pd.DataFrame(
         {
             "task_id": scored.task_ids,
@@ -187,6 +190,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
             **scored.true_rewards,
             "ensemble_std": scored.ensemble_std,
             "response_tokens": scored.response_tokens,
+            **{str(name): counts for name, counts in exploits.items()},
         }
     )
 

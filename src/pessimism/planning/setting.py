@@ -170,7 +170,7 @@ def row_counts(params: Params) -> Rows:
 def _pair_counts(params: Params) -> tuple[int, int]:
     source = params.scale.preferences
     if source.source != "hub":
-        rows = load_preferences(source, params.root_seed).rows
+        rows = load_preferences(source, params.root_seed, params.scale.annotator).rows
         return len(rows["train"]), len(rows["val"])
     published = PREFERENCE_ROWS.get(source.name, {}).get(source.split, source.limit)
     if published is None:

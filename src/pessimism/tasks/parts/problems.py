@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ _Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Problems by split (train, heldout, test, and shots where there are any) and the record of where they came from.
+    """Problems by split (train, heldout, test; shots and those set aside, where there are any), and their record.
 
     A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``, what it comes to.
     """
@@ -43,8 +44,9 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
     problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
-    train problems that are left, the first ``params.shots`` are shown before others and are a split of their own; the
-    limits then apply to the rest.
+    train problems that are left, the first ``params.shots`` are shown before others and are a split of their own, and
+    the next are set aside for a warm start and for sampled pairs, where ``params`` asks for any; the limits then apply
+    to the rest.
 
     Raises:
         ParamsError: there is no such task, or it has no such source.
@@ -61,7 +63,7 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     record["rows_read"] = {split: len(checked[split]) for split in READ}
     rows, record["rows_dropped"] = _split(checked, params)
     record["problems_in_two_splits"] = shared_prompts(rows, "question")
-    record["rows"] = {split: len(rows[split]) for split in rows}
+    record["rows"] = {split: len(kept) for split, kept in rows.items()}
     return Problems(rows, record)
 
 
@@ -125,9 +127,21 @@ def _split(
             raise DataError(
                 f"found every {split} problem in another split too; expected problems of its own: give other rows"
             )
+    set_aside, apart["train"] = _set_aside(apart["train"], params)
     limits = {"train": params.train_limit, "test": params.test_limit}
     splits = (*SPLITS, SHOTS) if params.shots else SPLITS
-    return {split: apart[split][: limits.get(split)] for split in splits}, dropped
+    return {split: apart[split][: limits.get(split)] for split in splits} | set_aside, dropped
+
+
+def _set_aside(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
+    """The first train problems by what they are set aside for, and the rest."""
+    kept, rows = params.set_aside, iter(train)
+    if len(train) <= sum(kept.values()):
+        raise DataError(
+            f"found {len(train)} train problems besides those held out; expected more than are set aside ({kept}): "
+            "lower tasks.warm_start or tasks.pairs of the scale file, or give more problems"
+        )
+    return {purpose: list(islice(rows, count)) for purpose, count in kept.items()}, list(rows)
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
@@ -161,7 +175,7 @@ def _draw(task: Task, params: TaskParams, root_seed: int) -> tuple[dict[str, _Ro
             "found a limit of null; expected train_limit and test_limit as numbers, for drawn problems have no end"
         )
     assert task.draw is not None
-    last = params.shots + params.train_limit + params.heldout
+    last = params.shots + sum(params.set_aside.values()) + params.train_limit + params.heldout
     rows = task.draw(rng.generator(root_seed, "tasks"), last + params.test_limit)
     record = {"source": "embedded", "name": params.name}
     return {"train": rows[:last], "test": rows[last:]}, record, dict.fromkeys(READ, f"{params.kind} problems")
