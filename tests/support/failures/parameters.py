@@ -147,6 +147,12 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     ),
     (
         SCALE,
+        "embedded.family",
+        "gpt2",
+        "scales/tiny.yaml: embedded.key_value_heads: found 2; expected attention_heads (4), for no heads of a GPT-2",
+    ),
+    (
+        SCALE,
         "policy.lora_targets",
         ["q_proj", "query"],
         "scales/tiny.yaml: policy.lora_targets: found ['query']; expected some of ['q_proj', 'k_proj', 'v_proj'",
