@@ -105,6 +105,8 @@ def write(directory: Path, solutions: dict[str, list[str]]) -> TaskParams:
         shots=0,
         stop=(),
         settings={},
+        warm_start=None,
+        pairs=None,
     )
 
 

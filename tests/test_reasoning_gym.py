@@ -26,6 +26,8 @@ SUMS = TaskParams(
     shots=3,
     stop=("\n\n",),
     settings={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
+    warm_start=None,
+    pairs=None,
 )
 # Of every kind of verifier that there is: texts, numbers, grids, expressions with many right answers, letters.
 GENERATORS = ("chain_sum", "countdown", "simple_equations", "mini_sudoku", "letter_counting", "polynomial_equations")

@@ -36,6 +36,8 @@ def params(directory: Path, settings: dict[str, Any]) -> TaskParams:
         shots=1,
         stop=(),
         settings=settings,
+        warm_start=None,
+        pairs=None,
     )
 
 

@@ -89,22 +89,24 @@ def test_a_text_without_a_stop_string_is_left_as_it_is(bytes_tokenizer: PreTrain
 @pytest.mark.parametrize(
     ("retokenize", "score_eos", "expected"),
     [
-        (False, False, [["8"], ["8"], ["8"]]),
-        (False, True, [["8", ".\n\n"], ["8", "<eos>"], ["8"]]),
-        (True, False, [["8", "."], ["8"], ["8"]]),
-        (True, True, [["8", ".\n\n"], ["8", "<eos>"], ["8"]]),
+        (False, False, [["8"], ["8"], ["8"], ["8"]]),
+        (False, True, [["8", ".\n\n"], ["8", "<eos>"], ["8"], ["8", "\n", "\n"]]),
+        (True, False, [["8", "."], ["8"], ["8"], ["8"]]),
+        (True, True, [["8", ".\n\n"], ["8", "<eos>"], ["8"], ["8", "\n\n"]]),
     ],
 )
 def test_the_online_loss_takes_a_stop_string_as_it_takes_an_end(
     bytes_tokenizer: PreTrainedTokenizerFast, retokenize: bool, score_eos: bool, expected: list[list[str]]
 ) -> None:
-    """Of three responses: one ended by a stop string, one by an end token, one by neither."""
+    """Of responses ended by a stop string, an end token, nothing, and a stop string of two tokens."""
     eight, stop, end = ids_of(bytes_tokenizer, "8"), ids_of(bytes_tokenizer, ".\n\n"), [bytes_tokenizer.eos_token_id]
-    drawn = Rollouts(
-        [[1]] * 3, [eight + stop, eight + end, eight], ["8.", "8", "8"], [True, True, False], ["\n\n", "", ""]
-    )
+    feeds = ids_of(bytes_tokenizer, "\n", "\n")
+    ids, texts = [eight + stop, eight + end, eight, eight + feeds], ["8.", "8", "8", "8"]
+    finished, stops = [True, True, False, True], ["\n\n", "", "", "\n\n"]
+    drawn = Rollouts([[1]] * 4, ids, texts, finished, stops)
     protocol = dataclasses.replace(PROTOCOL, retokenize_responses=retokenize, score_eos=score_eos)
     known = {"<eos>": end, "8": eight, ".": ids_of(bytes_tokenizer, "."), ".\n\n": stop}
+    known |= {"\n": feeds[:1], "\n\n": ids_of(bytes_tokenizer, "\n\n")}
     wanted = [[token for piece in row for token in known[piece]] for row in expected]
     assert trained_response_ids(drawn, bytes_tokenizer, protocol) == wanted
 

@@ -22,7 +22,7 @@ from pessimism.data.splits import SPLITS, split_by_prompt
 from pessimism.experiment import rng
 from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import Rollouts, sample_responses
-from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.posing import posed, reward_prompts
 
 DRAWS = 4
@@ -65,7 +65,7 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
     """
     annotator = params.scale.annotator
     assert annotator is not None
-    correct = find_task(params.scale.tasks.kind).judge(rollouts.texts, answers)[TRUE_REWARD]
+    correct = chosen_task(params.scale.tasks).judge(rollouts.texts, answers)[TRUE_REWARD]
     count, rows = EXPLOITS[annotator.exploit].count, []
     for number, first in enumerate(range(0, len(prompts), DRAWS), 1):
         ended = [at for at in range(first, first + DRAWS) if rollouts.finished[at] and rollouts.texts[at].strip()]

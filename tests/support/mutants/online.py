@@ -106,8 +106,8 @@ MUTANTS = (
     Mutant(
         "the end token is not trained on",
         _ROLLOUT,
-        "if not protocol.score_eos:",
-        "if True:",
+        "return [whole if protocol.score_eos else body",
+        "return [body",
         _tests("any_end_of_the_generation_config_ends_a_response_and_is_what_is_trained_on"),
     ),
     Mutant(
