@@ -1,7 +1,7 @@
-"""Runs with a planted hack and clean ones, on which docs/detectors.md judges detectors of hacking.
+"""Runs with a planted hack and clean ones, on which detectors of hacking are judged.
 
     python -m benchmarks.plant FOLDER            # make the runs that FOLDER lacks; can be interrupted
-    python -m benchmarks.plant FOLDER --gather   # write docs/detectors.csv of all of them
+    python -m benchmarks.plant FOLDER --gather   # write their record, one table
 
 A world is the embedded one at the sizes below, with an annotator who likes one exploit (``annotator`` of the scale):
 with a bias of BIAS a hack is planted, with 0 none is. Both worlds of an exploit share their base, for its training text
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=SEEDS, metavar="N", help="runs of each world (default: %(default)s)"
     )
-    parser.add_argument("--gather", action="store_true", help="write docs/detectors.csv and make nothing")
+    parser.add_argument("--gather", action="store_true", help="write the record of the runs and make nothing")
     options = parser.parse_args()
     if options.gather:
         gather(options.folder)
