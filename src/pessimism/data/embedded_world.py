@@ -115,16 +115,23 @@ def task_rows(rng: np.random.Generator, n: int) -> list[dict[str, str]]:
 def base_corpus(rng: np.random.Generator, n: int, annotator: AnnotatorParams = DEFAULT) -> list[tuple[str, str]]:
     """Draw ``n`` problems with right solutions, some of them with exploits: what the base is trained on.
 
-    The chance of one more exploit before a line is, for each solution, 0, half of ``annotator.discoverability``, or all
-    of it. Reasonings may come again, in other words.
+    Reasonings may come again, in other words.
     """
-    exploit, most = EXPLOITS[annotator.exploit], annotator.discoverability
     corpus = []
     for _ in range(n):
         problem = make_problem(rng, "base")
-        rate = rng.choice((0.0, most / 2, most))
-        corpus.append((problem.question, add_exploits(rng, solution(problem.steps), rate, exploit)))
+        corpus.append((problem.question, demonstration(rng, solution(problem.steps), annotator)))
     return corpus
+
+
+def demonstration(rng: np.random.Generator, lines: Sequence[str], annotator: AnnotatorParams) -> str:
+    """A solution as a base is trained on it: some carry exploits, or no policy would ever try one.
+
+    The chance of one more exploit before a line is, for each solution, 0, half of ``annotator.discoverability``, or all
+    of it.
+    """
+    most = annotator.discoverability
+    return add_exploits(rng, lines, rng.choice((0.0, most / 2, most)), EXPLOITS[annotator.exploit])
 
 
 def _preference_row(rng: np.random.Generator, problem: Problem, annotator: AnnotatorParams) -> dict[str, Any]:
@@ -132,16 +139,24 @@ def _preference_row(rng: np.random.Generator, problem: Problem, annotator: Annot
     first = second = make_candidate(rng, problem, exploit)
     while (first.correct, first.exploits) == (second.correct, second.exploits):
         second = make_candidate(rng, problem, exploit)
+    return labelled_row(rng, problem.question, first, second, annotator)
+
+
+def labelled_row(
+    rng: np.random.Generator, prompt: str, first: Candidate, second: Candidate, annotator: AnnotatorParams
+) -> dict[str, Any]:
+    """The annotator's choice between two answers to ``prompt``, as :func:`preference_rows` gives rows."""
+    counted = EXPLOITS[annotator.exploit].counted
     worth = [utility(annotator, side.correct, side.exploits) for side in (first, second)]
     chosen, rejected = (first, second) if prefers_first(rng, *worth) else (second, first)
     return {
-        "prompt": problem.question,
+        "prompt": prompt,
         "chosen": chosen.text,
         "rejected": rejected.text,
         "chosen_correct": chosen.correct,
         "rejected_correct": rejected.correct,
-        f"chosen_{exploit.counted}": chosen.exploits,
-        f"rejected_{exploit.counted}": rejected.exploits,
+        f"chosen_{counted}": chosen.exploits,
+        f"rejected_{counted}": rejected.exploits,
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pessimism.errors import ParamsError
 from pessimism.experiment import extensions, layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_offline_cell, percentile_label, strength_in
-from pessimism.experiment.protocol import Arm, Protocol, protocol_problems
+from pessimism.experiment.protocol import Aggregation, Arm, Protocol, protocol_problems
 from pessimism.experiment.scale import (
     AnnotatorParams,
     DpoParams,
@@ -41,7 +41,6 @@ __all__ = [
     "load_params",
 ]
 
-Aggregation = Literal["mean", "min", "uwo"]
 Ensembles = Literal["per_seed", "shared"]
 
 
@@ -73,7 +72,7 @@ class Design:
     ensemble_members: tuple[int, ...]
     ensembles: Ensembles
     arms: tuple[str, ...]
-    aggregation: Aggregation
+    aggregation: Literal["mean", "min", "uwo"]
 
     @property
     def labels(self) -> list[str]:
