@@ -222,7 +222,7 @@ def prepare(world: World, folder: Path) -> None:
     if base.parent.joinpath("..", ".done", "prepare_base").exists() and not layout.BASE.exists():
         shutil.copytree(base, layout.BASE)
         Path(".done/prepare_base").touch()
-    for name in ("prepare_base", "measure_reference", "derive_beta_grid"):
+    for name in ("prepare_base", "sample_pairs", "measure_reference", "derive_beta_grid"):
         stage(name)
 
 
