@@ -1,6 +1,6 @@
-"""Judge detectors of hacking on the runs of docs/detectors.csv: the tables of docs/detectors.md.
+"""Judge detectors of hacking on planted and clean runs, and write the tables of their page.
 
-    python -m benchmarks.detectors           # write them into docs/detectors.md
+    python -m benchmarks.detectors           # write them into the page beside the record of benchmarks.plant
 
 Thresholds are set on the clean runs of even seeds, of all worlds together, and judged on everything else. The unit is
 the run: each has a reward ensemble, an offline training and an online run of its own.

@@ -1,7 +1,7 @@
-"""Runs with a planted hack and clean ones, on which docs/detectors.md judges detectors of hacking.
+"""Runs with a planted hack and clean ones, on which detectors of hacking are judged.
 
     python -m benchmarks.plant FOLDER            # make the runs that FOLDER lacks; can be interrupted
-    python -m benchmarks.plant FOLDER --gather   # write docs/detectors.csv of all of them
+    python -m benchmarks.plant FOLDER --gather   # write their record, one table
 
 A world is the embedded one at the sizes below, with an annotator who likes one exploit (``annotator`` of the scale):
 with a bias of BIAS a hack is planted, with 0 none is. Both worlds of an exploit share their base, for its training text
@@ -222,7 +222,7 @@ def prepare(world: World, folder: Path) -> None:
     if base.parent.joinpath("..", ".done", "prepare_base").exists() and not layout.BASE.exists():
         shutil.copytree(base, layout.BASE)
         Path(".done/prepare_base").touch()
-    for name in ("prepare_base", "measure_reference", "derive_beta_grid"):
+    for name in ("prepare_base", "sample_pairs", "measure_reference", "derive_beta_grid"):
         stage(name)
 
 
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=SEEDS, metavar="N", help="runs of each world (default: %(default)s)"
     )
-    parser.add_argument("--gather", action="store_true", help="write docs/detectors.csv and make nothing")
+    parser.add_argument("--gather", action="store_true", help="write the record of the runs and make nothing")
     options = parser.parse_args()
     if options.gather:
         gather(options.folder)
