@@ -15,8 +15,8 @@ from pessimism.experiment.params import EmbeddedParams, load_params
 from pessimism.models import embedded
 
 SMALL = EmbeddedParams(
-    hidden_size=16, intermediate_size=32, layers=1, attention_heads=2, key_value_heads=1, steps=3, batch_size=8,
-    learning_rate=0.01,
+    family="qwen3", hidden_size=16, intermediate_size=32, layers=1, attention_heads=2, key_value_heads=1, steps=3,
+    batch_size=8, learning_rate=0.01,
 )  # fmt: skip
 
 

@@ -35,12 +35,12 @@ from pessimism.offline.reference import dpo_reference
 from pessimism.offline.training import ReferencedPairs, train_offline
 from pessimism.reward import bradley_terry
 from pessimism.reward.ensemble import RewardEnsemble
-from support.random_models import ARCHITECTURES, save_model, small_config
+from support.random_models import ARCHITECTURES, ATTENTION_LAYERS, save_model, small_config
 
 CELL = DpoCell("p50", 0)
 MODEL = Path("model")
 PROMPTS = ["Mia had 5 apples.", "Tom had 3 boxes with 4 pens each. How many pens does he have now?"]
-LAYERS = 2 * 7  # linear layers of two blocks
+LAYERS = {"gpt2": 2 * 4}  # linear layers of two blocks; of all others: 2 * 7
 
 
 @pytest.fixture(params=[*((name, "float32") for name in ARCHITECTURES), ("qwen3", "mixed")], ids="-".join)
@@ -49,6 +49,7 @@ def world(request: pytest.FixtureRequest, tiny_world: Params) -> Params:
     architecture, dtype = request.param
     save_model(small_config(architecture), MODEL)
     local = {"source": "path", "name": str(MODEL), "dtype": dtype, "quantization": "nf4", "lora_dropout": 0.1}
+    local["lora_targets"] = ATTENTION_LAYERS[architecture]
     scale = tiny_world.scale
     scale = dataclasses.replace(
         scale,
@@ -77,10 +78,10 @@ def weights(model: PreTrainedModel, skip: Sequence[str] = ()) -> dict[str, torch
     }
 
 
-def check_trained(model: PeftModel, start: dict[str, torch.Tensor], adapted: int) -> None:
+def check_trained(model: PeftModel, start: dict[str, torch.Tensor], heads: int = 0) -> None:
     """Every trainable tensor is float32 and was changed almost everywhere."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    assert len(trained) == adapted
+    assert len(trained) == 2 * len(model.peft_config[DEFAULT].target_modules) * 2 + heads
     for name, parameter in trained.items():
         assert parameter.dtype == torch.float32, name
         assert (parameter.detach() != start[name]).float().mean() > 0.9, name
@@ -88,7 +89,8 @@ def check_trained(model: PeftModel, start: dict[str, torch.Tensor], adapted: int
 
 def check_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
-    assert sum("absmax" in name for name in found) == 2 * LAYERS, "the weights are not in 4 bits"
+    layers = LAYERS.get("gpt2" if any("c_attn" in name for name in found) else "", 2 * 7)
+    assert sum("absmax" in name for name in found) == 2 * layers, "the weights are not in 4 bits"
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
@@ -130,7 +132,7 @@ def test_linear_layers_are_quantised_and_heads_norms_and_embeddings_are_not(worl
     policy, reward = loading.load_policy_base(world), loading.load_reward_base(world)
     for model, head in ((policy, policy.lm_head), (reward, reward.score)):
         layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
-        assert len(layers) == LAYERS
+        assert len(layers) == LAYERS.get(model.config.model_type, 2 * 7)
         assert {layer.weight.quant_type for layer in layers} == {"nf4"}
         assert {layer.compute_dtype for layer in layers} == {torch.bfloat16}
         assert all(layer.weight.quant_state.nested for layer in layers)
@@ -145,7 +147,7 @@ def test_a_policy_is_trained_and_loaded_again(world: Params, starts: dict[str, t
     before, tokenizer = weights(base), loading.load_tokenizer(world, "policy")
     model, record = train_policy(world, base)
     assert record["losses"][0] == pytest.approx(math.log(2), abs=1e-3)
-    check_trained(model, starts, 2 * 4 * 2)
+    check_trained(model, starts)
     check_same(weights(model.get_base_model()), before)
 
     fresh = attach(loading.load_policy_base(world), {"policy": layout.dpo_adapter(CELL)}, trainable=None)
@@ -166,7 +168,7 @@ def test_reward_members_are_trained_and_loaded_again(world: Params, starts: dict
         base = loading.load_reward_base(world)
         before = weights(base, skip=["score"])
         model = train_member(world, RewardCell(0, member), base)
-        check_trained(model, starts, 2 * 4 * 2 + 1)
+        check_trained(model, starts, heads=1)
         check_same(weights(model.get_base_model(), skip=["score"]), before)
         expected.append(scores(model, world, responses))
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    GPT2Config,
+    BloomConfig,
+    FalconConfig,
+    GPTBigCodeConfig,
+    GPTJConfig,
     GPTNeoXConfig,
     MistralConfig,
     Phi3Config,
@@ -17,6 +21,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from pessimism.models.architecture import matching
 from pessimism.models.compute.last_token import last_layer_where_read
 from support.random_models import ARCHITECTURES, SIZE, small_config
 
@@ -25,7 +30,10 @@ OTHERS: dict[str, Callable[..., PreTrainedConfig]] = {
     "mistral": MistralConfig,
     "phi3": Phi3Config,
     "gpt_neox": GPTNeoXConfig,
-    "gpt2": GPT2Config,
+    "gpt_bigcode": GPTBigCodeConfig,
+    "gptj": partial(GPTJConfig, rotary_dim=16),
+    "bloom": BloomConfig,
+    "falcon": lambda head_dim, **size: FalconConfig(**size),
 }
 PAD = 0
 
@@ -62,14 +70,20 @@ def test_scores_are_those_of_the_plain_pass(architecture: str) -> None:
     assert torch.equal(again, expected), "outside, the model is as it was"
 
 
-@pytest.mark.parametrize(("architecture", "narrow"), [("qwen3", ["mlp", "o_proj"]), ("gpt_neox", ["mlp"])])
+@pytest.mark.parametrize(
+    ("architecture", "narrow"),
+    [
+        ("qwen3", ["mlp", "self_attn.o_proj"]),
+        ("gpt2", ["mlp", "attn.c_proj"]),
+        ("gpt_neox", ["mlp"]),
+    ],
+)
 def test_what_follows_the_last_attention_sees_one_token_of_each_row(architecture: str, narrow: list[str]) -> None:
     model, ids, seen = classifier(architecture), batch(), {}
     for path, module in model.named_modules():
-        name = path.rsplit(".", 1)[-1]
-        if name in narrow:
+        if matching(path, narrow):
             module.register_forward_hook(lambda _, __, out, path=path: seen.update({path: out.shape[1]}))
     with torch.no_grad(), last_layer_where_read(model, ids):
         model(input_ids=ids, use_cache=False)
-    layers = {layer: {tokens for path, tokens in seen.items() if f"layers.{layer}." in path} for layer in (0, 1)}
+    layers = {layer: {tokens for path, tokens in seen.items() if f".{layer}." in path} for layer in (0, 1)}
     assert layers == {0: {40}, 1: {1}} and len(seen) == 2 * len(narrow)

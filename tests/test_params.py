@@ -11,7 +11,7 @@ import yaml
 
 from pessimism.errors import ParamsError
 from pessimism.experiment.params import Aggregation, load_params
-from pessimism.experiment.scale import EMBEDDED_CONTEXT, EMBEDDED_LAYERS
+from pessimism.experiment.scale import EMBEDDED_CONTEXT, EMBEDDED_LAYERS, Family
 from pessimism.experiment.yaml_files import parse_yaml
 from pessimism.reward.aggregation import proxy_aggregation
 from support.repository import CHECKOUT, Edit
@@ -122,16 +122,18 @@ def test_a_key_that_stands_twice_is_refused(project: Path, name: str) -> None:
     assert message() == f'{name} is not YAML: found duplicate key "{twice}" in line {lines}, column 1'
 
 
-def test_the_embedded_model_is_the_one_that_the_scale_is_checked_for(project: Path) -> None:
-    import torch
-
+@pytest.mark.parametrize("family", EMBEDDED_LAYERS)
+def test_the_embedded_model_is_the_one_that_the_scale_is_checked_for(project: Path, family: Family) -> None:
+    from pessimism.models.architecture import linear_layers, matching
     from pessimism.models.embedded import make_model, make_tokenizer
 
     sizes = load_params().scale.embedded
     assert sizes is not None
-    model = make_model(sizes, make_tokenizer())
-    layers = [path.rpartition(".")[2] for path, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    assert {*layers} - {"lm_head"} == {*EMBEDDED_LAYERS}
+    model = make_model(dataclasses.replace(sizes, family=family, key_value_heads=4), make_tokenizer())
+    assert model.config.model_type == family
+    named = [matching(path, EMBEDDED_LAYERS[family]) for path in linear_layers(model.get_decoder())]
+    assert all(len(names) == 1 for names in named)
+    assert {name for names in named for name in names} == {*EMBEDDED_LAYERS[family]}
     assert model.config.max_position_embeddings == EMBEDDED_CONTEXT
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,8 @@ from pessimism.planning.hardware import ATTENTION, BACKWARD, FLASH, PRODUCT, REC
 from pessimism.planning.layer import Batch, Layer
 from pessimism.planning.lengths import TextLengths
 from pessimism.planning.role import PUBLISHED, Role, find_role, read
-from pessimism.planning.stages import PLACEBO
+from pessimism.planning.setting import Setting
+from pessimism.planning.stages import PLACEBO, train_dpo
 from support.repository import CHECKOUT, Edit
 
 SMALL = {"hidden": 4, "intermediate": 8, "layers": 1, "heads": 2, "key_heads": 1, "head_width": 2, "vocabulary": 10}
@@ -277,3 +279,28 @@ def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkey
     adapters = 15 * 4 * found["models"]["policy"]["trainable_parameters"]
     assert with_one["output_bytes"] - found["output_bytes"] == adapters
     assert "online 10.6 h," in plan.brief("paper")
+
+
+@pytest.mark.parametrize(("objective", "validated"), [("dpo", None), ("epsilon_dpo", 0), ("kto", 1)])
+def test_passes_of_the_objective_itself_are_counted(
+    project: Path, edit: Edit, objective: str, validated: int | None
+) -> None:
+    """Two over every training pair; KTO's reference point is measured on validation pairs, too."""
+    edit("params.yaml", "offline.objective", objective)
+    setting = Setting(load_params())
+    _, validation, *own = train_dpo(setting).passes
+    assert len(own) == (validated is not None)
+    for reading in own:
+        pairs = setting.scale.dpo.epochs * setting.rows.train_pairs + (validated or 0) * setting.rows.val_pairs
+        assert reading.calls == pytest.approx(validation.calls * pairs / setting.rows.val_pairs)
+        assert sum(kernel.flops for kernel in reading.kernels) == 2 * sum(kernel.flops for kernel in validation.kernels)
+
+
+def test_shots_are_read_by_the_policy_and_not_by_reward_models() -> None:
+    lengths = LengthParams(prompt=2000, response=448, sequence=2448)
+    bare, shown = TextLengths(lengths), TextLengths(lengths, shots=3)
+    problem, solution = float(bare.problems.mean()), float(bare.solutions.mean())
+    assert float(shown.problems.mean()) == pytest.approx(problem + 3 * (problem + solution), rel=0.02)
+    assert np.array_equal(shown.judged.whole, bare.answered.whole)
+    assert (shown.answered.whole > bare.answered.whole).all()
+    assert TextLengths(dataclasses.replace(lengths, prompt=500), shots=9).problems.max() == 500

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from pessimism.models.adapters import fuse_adapters, rounded_adapters, trainable_parameters
+from pessimism.models.architecture import decoder_layers, linear_layers
 from pessimism.models.compute.logprobs import token_logps
 from pessimism.models.precision import PLAIN_NORMS, compute_blocks_in_bfloat16, fuse_norms, has_blocks
 from support.random_models import ARCHITECTURES, small_config
@@ -115,14 +116,14 @@ def test_blocks_compute_in_bfloat16_and_what_is_summed_over_layers_in_float32(
     model(input_ids=IDS)
     if architecture != "gemma2":  # it caps its scores, which the kernel does not
         assert attended == {torch.bfloat16}
-    for name in (*TARGETS, "gate_proj", "down_proj"):
-        assert seen[name] == {torch.bfloat16}
-    assert seen["input_layernorm"] == {torch.bfloat16}
-    for name in ("1", "norm", "lm_head"):  # the second layer reads the residual stream
+    layer, stack = decoder_layers(model)[0], "h" if architecture == "gpt2" else "layers"
+    for name in (*linear_layers(layer), "ln_1" if architecture == "gpt2" else "input_layernorm"):
+        assert seen[name.rpartition(".")[2]] == {torch.bfloat16}
+    for name in ("1", "ln_f" if architecture == "gpt2" else "norm", "lm_head"):  # layer 1 reads the residual stream
         assert seen[name] == {torch.float32}
     dtypes = {path: parameter.dtype for path, parameter in model.named_parameters()}
-    inside = {dtype for path, dtype in dtypes.items() if ".layers." in path}
-    outside = {dtype for path, dtype in dtypes.items() if ".layers." not in path}
+    inside = {dtype for path, dtype in dtypes.items() if f".{stack}." in path}
+    outside = {dtype for path, dtype in dtypes.items() if f".{stack}." not in path}
     assert (inside, outside) == ({torch.bfloat16}, {torch.float32})
 
 

@@ -39,7 +39,7 @@ from pessimism.planning.setting import FEWEST_PROMPT_TOKENS, Setting, longest_pa
 from pessimism.reward.bradley_terry import reward_hyperparameters
 from pessimism.reward.ensemble import member_name
 from support.pair_training import policy_trainer, reward_trainer
-from support.random_models import save_model, save_random_adapter, small_config
+from support.random_models import ATTENTION_LAYERS, save_model, save_random_adapter, small_config
 
 
 def with_models(params: Params, **changes: Any) -> Params:
@@ -155,7 +155,9 @@ def params(project: Path) -> Params:
 
 def small_model(params: Params, kind: str, **changes: Any) -> tuple[PeftModel, Role]:
     """A random model of four layers with an adapter that is trained, and what the planner takes it for."""
-    save_model(small_config(kind, hidden_size=128, intermediate_size=448, num_hidden_layers=LAYERS), Path("small"))
+    inner = {"n_inner" if kind == "gpt2" else "intermediate_size": 448}
+    save_model(small_config(kind, hidden_size=128, num_hidden_layers=LAYERS, **inner), Path("small"))
+    changes = {"lora_targets": ATTENTION_LAYERS[kind]} | changes
     params = with_models(params, source="path", name="small", lora_rank=8, **changes)
     loading.hash_once.cache_clear()
     identity = {"source": "path", "name": "small", "content_sha256": content_hash(Path("small"))}
@@ -196,8 +198,12 @@ def product_flops(kernels: list[Kernel]) -> float:
         ("qwen3", {"dtype": "bfloat16"}),
         ("llama", {"dtype": "float32"}),
         ("llama", {"dtype": "mixed"}),
+        ("gpt2", {"dtype": "float32"}),
+        ("gpt2", {"dtype": "mixed"}),
+        ("gpt2", {"dtype": "mixed", "quantization": "nf4"}),
+        ("gpt2", {"dtype": "mixed", "lora_targets": ("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj")}),
         ("qwen3", {"dtype": "mixed", "lora_targets": ("q_proj", "up_proj", "down_proj")}),
-        ("qwen3", {"dtype": "mixed", "lora_targets": tuple(READS)}),
+        ("qwen3", {"dtype": "mixed", "lora_targets": tuple(READS)[:7]}),
     ],
 )
 def test_a_training_step_takes_the_memory_the_kernels_and_the_flops_that_are_counted(
@@ -228,7 +234,7 @@ def test_a_training_step_takes_the_memory_the_kernels_and_the_flops_that_are_cou
         assert count(planned, BACKWARD) == pytest.approx(kernels[BACKWARD], rel=0.05)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
 def test_a_pass_without_a_gradient_takes_what_is_counted(params: Params, kind: str) -> None:
     model, role = small_model(params, kind, dtype="mixed")
     with torch.no_grad():
@@ -239,7 +245,7 @@ def test_a_pass_without_a_gradient_takes_what_is_counted(params: Params, kind: s
     assert passes.reading_memory(role, TEXTS) == pytest.approx(peak, rel=0.03)
 
 
-@pytest.mark.parametrize(("kind", "rows"), [("qwen3", 4), ("llama", 32)])
+@pytest.mark.parametrize(("kind", "rows"), [("qwen3", 4), ("llama", 32), ("gpt2", 4)])
 def test_a_drawn_token_takes_what_is_counted(params: Params, kind: str, rows: int) -> None:
     (model, role), dtype, cached = small_model(params, kind, dtype="mixed"), BLOCK_DTYPES["mixed"], 40
     ids, mask = torch.ones(rows, 1, dtype=torch.long), torch.ones(rows, cached, dtype=torch.long)
@@ -249,7 +255,7 @@ def test_a_drawn_token_takes_what_is_counted(params: Params, kind: str, rows: in
         model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
         cache.crop(-1)
 
-    cache, keys = DynamicCache(config=model.config), (rows, role.key_heads, cached - 1, 32)
+    cache, keys = DynamicCache(config=model.config), (rows, role.key_heads, cached - 1, role.head_width)
     for layer in range(LAYERS):
         cache.update(*torch.zeros(2, *keys, dtype=dtype), layer)
     with rounded_adapters(model, dtype), torch.no_grad():

@@ -21,7 +21,6 @@ from transformers import (
     FalconForCausalLM,
     Gemma3Config,
     Gemma4TextConfig,
-    GPT2Config,
     OPTConfig,
     PhiConfig,
     PreTrainedConfig,
@@ -37,7 +36,15 @@ from pessimism.models import support
 from pessimism.models.loading import hash_once, quantization_config
 from pessimism.models.resolving import record_base
 from pessimism.models.support import check_support
-from support.random_models import ARCHITECTURES, SIZE, chat_tokenizer, save_config, save_model, small_config
+from support.random_models import (
+    ARCHITECTURES,
+    ATTENTION_LAYERS,
+    SIZE,
+    chat_tokenizer,
+    save_config,
+    save_model,
+    small_config,
+)
 from support.repository import Edit
 
 MODEL = Path("model")
@@ -69,7 +76,7 @@ def refusal(
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_supported_architectures_pass_without_weights(params: Params, architecture: str, role: str) -> None:
     save_config(small_config(architecture), MODEL)
-    check_support(params, role)
+    check_support(with_base(params, lora_targets=ATTENTION_LAYERS[architecture]), role)
 
 
 @pytest.mark.parametrize("scale", ["paper", "24gb"])
@@ -132,9 +139,8 @@ def test_a_sequence_longer_than_the_positions_is_refused(params: Params) -> None
 def test_lora_targets_that_match_nothing_are_refused(params: Params) -> None:
     message = refusal(with_base(params, lora_targets=("q_proj", "query")), "policy", small_config("llama"))
     assert "found no linear layers called ['query']; expected lora_targets to be among ['down_proj', " in message
-    assert "found no linear layers called ['c_attn']" in refusal(
-        with_base(params, lora_targets=("c_attn",)), "policy", GPT2Config(n_embd=64, n_layer=1, n_head=2)
-    )
+    message = refusal(with_base(params, lora_targets=("c_attn", "mlp.o_proj")), "policy", small_config("gpt2"))
+    assert "found no linear layers called ['mlp.o_proj']; expected lora_targets to be among ['c_attn', " in message
 
 
 def test_an_output_head_among_the_lora_targets_is_refused(params: Params) -> None:

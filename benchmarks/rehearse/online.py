@@ -63,13 +63,14 @@ class Models:
         ]
         noise = torch.randn(count, generator=torch.Generator().manual_seed(0))
 
-        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
+        def weigh(log_ratios: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             numerator, floor = protocol.kl_numerator, protocol.kl_noise_floor
-            return objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
+            kappa = objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
+            rewards = objective.penalized_rewards(noise, log_ratios, kappa)
+            return objective.advantages(rewards).to(self.model.device), kappa
 
         optimizer.zero_grad()
-        advantages = objective.advantages(noise).to(self.model.device)
-        accumulate_gradients(self.passes, parts, advantages, coefficient, objective.loss, range(len(parts)))
+        accumulate_gradients(self.passes, parts, weigh, objective.loss, range(len(parts)))
         optimizer.step()
 
     def draw(self, prompts: list[str], tokens: int) -> Rollouts:

@@ -74,7 +74,7 @@ class Drawn:
             [self._ids(generator, length) for length in generator.choice(lengths, size=count).tolist()]
             for lengths in (texts.problems, texts.solutions)
         )
-        return Rollouts(prompts, responses, list(map(_text, responses)), [False] * count)
+        return Rollouts(prompts, responses, list(map(_text, responses)), [False] * count, [""] * count)
 
     def longest_response(self, rows: int) -> int:
         """Tokens that the plan lets a response to each of ``rows`` prompts take."""

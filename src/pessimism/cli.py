@@ -21,6 +21,7 @@ COMMANDS = {
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",
     "arms": "what the arms of a finished run save in hacking and cost in true reward",
     "ablate": "turn one switch of the protocol at a time, each as an experiment of DVC",
+    "strengths": "find strengths of an offline objective that keep policies as close to the base as DPO's betas do",
     "dag": "draw the pipeline, one node per stage",
     "selfcheck": "try the measuring instrument on the current models",
     "plan": "memory, hours and cost of every stage, estimated without loading a weight",

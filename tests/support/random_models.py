@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
+    GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedTokenizerFast,
@@ -34,6 +35,7 @@ ARCHITECTURES: dict[str, Callable[..., PreTrainedConfig]] = {
     "llama": LlamaConfig,
     "gemma2": Gemma2Config,
     "gemma3": Gemma3TextConfig,
+    "gpt2": GPT2Config,
 }
 SIZE = {
     "vocab_size": ROWS,
@@ -55,7 +57,13 @@ OWN: dict[str, dict[str, Any]] = {
         "query_pre_attn_scalar": 32,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "gpt2": {"n_inner": 128, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0},
 }
+
+
+ATTENTION_LAYERS = dict.fromkeys(ARCHITECTURES, ("q_proj", "k_proj", "v_proj", "o_proj"))
+ATTENTION_LAYERS["gpt2"] = ("c_attn", "attn.c_proj")
+"""Linear layers of attention, as adapters name them."""
 
 
 def chat_tokenizer() -> PreTrainedTokenizerFast:

@@ -30,6 +30,7 @@ SAMPLES_PER_PROMPT = 4
 PROMPTS = [f"{hero} had {thing}." for (hero, _), thing in zip(HEROES, OBJECTS, strict=True)]
 ARMS = {"trained": 3e-3, "placebo": 0.0}  # learning rates
 SIZE = EmbeddedParams(
+    family="qwen3",
     hidden_size=64,
     intermediate_size=128,
     layers=2,

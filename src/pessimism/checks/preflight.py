@@ -89,6 +89,13 @@ def _check_objectives(params: Params) -> None:
             f"params.yaml: arms: found {coupled}, whose penalty is coupled to a strength that {name} has not; expected "
             f"arms whose kappa is fixed or none, or other entries in {layout.protocol_file(params.protocol_name)}: arms"
         )
+    trained = [arm for arm in coupled if not params.arm(arm).is_placebo]
+    if not objective.couples and trained:
+        raise ParamsError(
+            f"params.yaml: arms: found {trained}, whose penalty is coupled to the strength, which for {name} is not "
+            f"the price of a nat ({objective.strength}); expected trained arms whose kappa is fixed or none, such as "
+            "arms: [uncoupled, placebo]"
+        )
 
 
 def _check_machine(params: Params) -> None:
@@ -117,12 +124,11 @@ def _check_embedded_fits(params: Params) -> None:
     sizes = scale.embedded
     if sizes is None or "embedded" not in (scale.policy.source, scale.reward.source):
         return
-    matrices = sizes.layers * sizes.hidden_size * (3 * sizes.intermediate_size + 2 * sizes.hidden_size)
-    needed = 4 * FLOAT32_BYTES * matrices + TEXT_BYTES * sizes.steps * sizes.batch_size
+    needed = 4 * FLOAT32_BYTES * sizes.matrix_weights + TEXT_BYTES * sizes.steps * sizes.batch_size
     free = resources.free_ram()
     if free < needed:
         raise ResourceError(
-            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {matrices:,} weights or more and "
+            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {sizes.matrix_weights:,} weights or more and "
             f"{sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; expected "
             f"at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or batch_size"
         )

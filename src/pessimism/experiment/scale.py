@@ -6,14 +6,18 @@ of scales/tiny.yaml say what each key means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pessimism.experiment.ranges import range_problems
 
 Source = Literal["embedded", "hub", "path"]
-EMBEDDED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear layers of the model that ``pessimism.models.embedded`` makes."""
+Family = Literal["qwen3", "gpt2"]
+EMBEDDED_LAYERS: dict[Family, tuple[str, ...]] = {
+    "qwen3": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "gpt2": ("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"),
+}
+"""Linear layers of the model that ``pessimism.models.embedded`` makes, by its family."""
 EMBEDDED_CONTEXT = 512
 """Tokens that it can read."""
 
@@ -40,6 +44,13 @@ class EmbeddedParams:
     steps: int
     batch_size: int
     learning_rate: float
+    family: Family = "qwen3"
+
+    @property
+    def matrix_weights(self) -> int:
+        """Weights of its layers' matrices, or fewer: keys and values that heads share are left out."""
+        width, inner = self.hidden_size, self.intermediate_size
+        return self.layers * width * {"qwen3": 3 * inner + 2 * width, "gpt2": 2 * inner + 4 * width}[self.family]
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,11 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
-    shots: int
-    stop: tuple[str, ...]
-    settings: dict[str, Any]
-    warm_start: int | None
-    pairs: int | None
+    shots: int = 0
+    stop: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    warm_start: int | None = None
+    pairs: int | None = None
 
     @property
     def set_aside(self) -> dict[str, int]:
@@ -142,7 +153,10 @@ class BestOfNParams:
 
 @dataclass(frozen=True)
 class Scale:
-    """How big: models, data, steps and batches of scales/<name>.yaml."""
+    """How big: models, data, steps and batches of scales/<name>.yaml.
+
+    What has a default is younger than the runs in the history, whose files have no such key; here all have it.
+    """
 
     device: Literal["auto", "cuda"]
     gpu_memory_gb: float
@@ -150,8 +164,6 @@ class Scale:
     policy: ModelParams
     reward: ModelParams
     embedded: EmbeddedParams | None
-    warm_start: WarmStartParams | None
-    annotator: AnnotatorParams | None
     preferences: PreferenceParams
     tasks: TaskParams
     lengths: LengthParams
@@ -162,6 +174,8 @@ class Scale:
     online: OnlineParams
     probes: ProbeParams
     best_of_n: BestOfNParams
+    annotator: AnnotatorParams | None = AnnotatorParams()
+    warm_start: WarmStartParams | None = None
 
     def model(self, role: str) -> ModelParams:
         """The model of ``role``: policy or reward."""
@@ -226,10 +240,16 @@ def _target_problems(role: str, scale: Scale) -> list[str]:
     model = scale.model(role)
     if not model.lora_targets:
         return [f"{role}.lora_targets: found an empty list; expected names of linear layers"]
-    unknown = sorted(set(model.lora_targets) - set(EMBEDDED_LAYERS))
-    if model.source != "embedded" or not unknown:
+    if model.source != "embedded" or scale.embedded is None:
         return []
-    return [f"{role}.lora_targets: found {unknown}; expected some of {list(EMBEDDED_LAYERS)}"]
+    layers = EMBEDDED_LAYERS[scale.embedded.family]
+    unknown = sorted(set(model.lora_targets) - set(layers))
+    if not unknown:
+        return []
+    return [
+        f"{role}.lora_targets: found {unknown}; expected some of {list(layers)}, the linear layers of embedded.family "
+        f"({scale.embedded.family})"
+    ]
 
 
 def _embedded_problems(sizes: EmbeddedParams) -> list[str]:
@@ -245,6 +265,11 @@ def _embedded_problems(sizes: EmbeddedParams) -> list[str]:
         problems.append(
             f"embedded.key_value_heads: found {shared}; expected a divisor of attention_heads ({heads}), which share "
             "keys and values"
+        )
+    if sizes.family == "gpt2" and shared != heads:
+        problems.append(
+            f"embedded.key_value_heads: found {shared}; expected attention_heads ({heads}), for no heads of a GPT-2 "
+            "share keys and values"
         )
     return problems
 

@@ -69,7 +69,7 @@ def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> A
 
 
 def _with_default(kind: Any) -> set[str]:
-    return {field.name for field in fields(kind) if field.default is not MISSING}
+    return {field.name for field in fields(kind) if (field.default, field.default_factory) != (MISSING, MISSING)}
 
 
 def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:

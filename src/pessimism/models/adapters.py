@@ -26,6 +26,7 @@ from pessimism.experiment import records
 from pessimism.experiment.digests import MENDING
 from pessimism.experiment.params import ModelParams
 from pessimism.models import hyperparameters as derive
+from pessimism.models.architecture import linear_shape, matching
 
 DEFAULT = "default"  # what PEFT and TRL call the one adapter they make
 CONFIG_FILE = "adapter_config.json"
@@ -75,13 +76,13 @@ def count_trainable(base: PreTrainedModel, config: LoraConfig) -> int:
     """
     targets = set(config.target_modules or ())
     total = 0
-    found = set()
+    found: set[str] = set()
     for path, module in base.named_modules():
-        name = path.rsplit(".", 1)[-1]
-        if name in targets and isinstance(module, torch.nn.Linear):
-            total += config.r * (module.in_features + module.out_features)
-            found.add(name)
-        elif name in (config.modules_to_save or ()):
+        shape, named = linear_shape(module), matching(path, targets)
+        if named and shape is not None:
+            total += config.r * sum(shape)
+            found.update(named)
+        elif matching(path, config.modules_to_save or ()):
             total += sum(parameter.numel() for parameter in module.parameters())
     if found != targets:
         raise SourceError(

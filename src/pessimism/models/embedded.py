@@ -1,16 +1,25 @@
-"""The base model of the embedded world: a small Qwen3, trained from scratch in about a minute on two cores."""
+"""The base model of the embedded world: a small Qwen3 or GPT-2, trained from scratch in about a minute on two cores."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from tqdm import tqdm
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
@@ -37,32 +46,56 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """Untrained model of the given size; torch's global generator decides its weights."""
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=params.hidden_size,
-        intermediate_size=params.intermediate_size,
-        num_hidden_layers=params.layers,
-        num_attention_heads=params.attention_heads,
-        num_key_value_heads=params.key_value_heads,
-        head_dim=params.hidden_size // params.attention_heads,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    model = Qwen3ForCausalLM(config)
+def make_model(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Untrained model of the given family and size; torch's global generator decides its weights."""
+    model = AutoModelForCausalLM.from_config(FAMILIES[params.family](params, tokenizer))
     model.generation_config = GenerationConfig(
         do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     return model
 
 
+def _shared(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What every family calls alike."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": params.hidden_size,
+        "num_hidden_layers": params.layers,
+        "num_attention_heads": params.attention_heads,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def qwen3_config(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+    """Rotary positions, RMSNorm, a gated MLP, heads that share keys and values."""
+    return Qwen3Config(
+        **_shared(params, tokenizer),
+        intermediate_size=params.intermediate_size,
+        num_key_value_heads=params.key_value_heads,
+        head_dim=params.hidden_size // params.attention_heads,
+    )
+
+
+def gpt2_config(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> GPT2Config:
+    """Learned positions, LayerNorm, biases, one layer for queries, keys and values; no dropout of its own."""
+    return GPT2Config(
+        **_shared(params, tokenizer), n_inner=params.intermediate_size, embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0
+    )
+
+
+FAMILIES: dict[str, Callable[[EmbeddedParams, PreTrainedTokenizerFast], PreTrainedConfig]] = {
+    "qwen3": qwen3_config,
+    "gpt2": gpt2_config,
+}
+
+
 def train_base(
     params: EmbeddedParams, root_seed: int, annotator: AnnotatorParams = embedded_world.DEFAULT
-) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Train the base on right solutions with next-token cross-entropy; AdamW, warm-up, then linear decay to 0.
 
     The problems are learned too, not only their solutions: the beta grid sums log-probs over prompts, and a probe
@@ -101,7 +134,7 @@ def corpus_batches(
 
 
 def token_loss(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, batch: Sequence[tuple[str, str]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, batch: Sequence[tuple[str, str]]
 ) -> torch.Tensor:
     """Mean cross-entropy of every token after the first, in nats; each row is problem, blank line, solution, EOS."""
     rows = [tokenizer(f"{question}\n\n{answer}{EOS}")["input_ids"] for question, answer in batch]

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from pessimism.models.architecture import ATTENTIONS, MLP, decoder_layers, linear_shape
+
 LOADED_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.float32}
 """What a model is loaded in, by the ``dtype`` of a scale; ``mixed`` then rounds what is inside its layers."""
 
 BLOCK_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "mixed": torch.bfloat16}
 """What layers compute in, keys and values included."""
 
-BLOCKS = ("self_attn", "mlp")
+BLOCKS = (*ATTENTIONS, MLP)
 """Parts of a layer that hold its linear layers."""
 
 ROUNDED_OPTIONS = ("hidden_states", "position_embeddings")
@@ -47,7 +49,7 @@ def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
     Args:
         model: in float32, of an architecture that :func:`has_blocks`.
     """
-    parts = {id(part) for layer in model.get_decoder().layers for part in layer.children()}
+    parts = {id(part) for layer in decoder_layers(model) for part in layer.children()}
     for path, module in model.named_modules():
         if id(module) in parts:
             module.register_forward_pre_hook(_round_inputs, with_kwargs=True)
@@ -61,11 +63,9 @@ def compute_blocks_in_bfloat16(model: PreTrainedModel) -> None:
 
 def has_blocks(model: PreTrainedModel) -> bool:
     """Whether BLOCKS hold all linear layers, and none is called with the residual stream, which it would round."""
-    decoder = model.get_decoder()
-    layers = getattr(decoder, "layers", [])
-    blocks = [part for layer in layers for name, part in layer.named_children() if name in BLOCKS]
+    blocks = [part for layer in decoder_layers(model) for name, part in layer.named_children() if name in BLOCKS]
     inside = {id(module) for block in blocks for module in block.modules()}
-    linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
+    linear = [module for module in model.get_decoder().modules() if linear_shape(module) is not None]
     takes_residual = any("residual" in inspect.signature(block.forward).parameters for block in blocks)
     return bool(blocks) and all(id(module) in inside for module in linear) and not takes_residual
 

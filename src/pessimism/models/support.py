@@ -29,6 +29,7 @@ from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, Scale
 from pessimism.experiment.sections import section
 from pessimism.machine import hub
+from pessimism.models.architecture import linear_layers, matching
 from pessimism.models.loading import (
     SCORE_HEAD,
     adapter_problem,
@@ -157,15 +158,15 @@ def _config_problems(config: PreTrainedConfig, chosen: ModelParams, sequence: in
 
 def _layer_problems(model: PreTrainedModel, chosen: ModelParams) -> list[str]:
     """Adapters are put on linear layers by name: on every layer meant, and on none beside the language model."""
-    linear = {path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    targets = {path for path in linear if path.rsplit(".", 1)[-1] in chosen.lora_targets}
-    missing = set(chosen.lora_targets) - {path.rsplit(".", 1)[-1] for path in targets}
+    linear = linear_layers(model)
+    named = {path: names for path in linear if (names := matching(path, chosen.lora_targets))}
+    missing = set(chosen.lora_targets).difference(*named.values())
     problems = []
     if missing:
         names = sorted({path.rsplit(".", 1)[-1] for path in linear})
         problems.append(f"found no linear layers called {sorted(missing)}; expected lora_targets to be among {names}")
     inside = {id(module) for module in model.get_decoder().modules()}
-    beside = sorted(path for path in targets if id(model.get_submodule(path)) not in inside)
+    beside = sorted(path for path in named if id(model.get_submodule(path)) not in inside)
     if beside:
         # An adapter on an image tower never gets a gradient, but counts for the learning rate.
         problems.append(

@@ -28,6 +28,7 @@ from pessimism.experiment.params import TrainingParams
 from pessimism.machine import processes, sharing
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
+from pessimism.models.architecture import stored_transposed
 from pessimism.models.pair_trainer import PairTrainer
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
@@ -98,6 +99,7 @@ def build_trainer(
     Args:
         own: arguments that other trainings set otherwise or do not have: the schedule, the loss.
     """
+    lora.fan_in_fan_out = stored_transposed(base, lora.target_modules)
     part, parts = batch_parts(chosen.batch_size, chosen.batches_per_step, training.micro_batch_size, len(train))
     arguments = kind.config_class(
         **shared_arguments(directory, chosen.seed),

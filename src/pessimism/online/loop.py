@@ -199,21 +199,22 @@ class OnlineRun:
         summary = reward_summary(scored)
         self._check_finite(BATCH, step, summary, _REWARD_CAUSE)
         rewards = torch.tensor(self._training_reward(step, scored), dtype=torch.float32)
-        advantages = self.objective.advantages(rewards)
+        objective, disagreement = self.objective, self._relative_disagreement(summary["ensemble_std"])
+        numerator = objective.numerator(self._kl_numerator, disagreement)
 
-        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
-            numerator, floor = self._kl_numerator, protocol.kl_noise_floor
-            return self.objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
+        def weigh(log_ratios: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            kappa = objective.coefficient(numerator, log_ratios, protocol.kl_percentile, protocol.kl_noise_floor)
+            return objective.advantages(objective.penalized_rewards(rewards, log_ratios, kappa)).to(device), kappa
 
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
         mine, size = sharing.share(len(responses)), self._micro_batch_size
         rows = [mine[start : start + size] for start in range(0, len(mine), size)]
         parts = [response_batch(scored.rollouts, responses, part, self.tokenizer, device) for part in rows]
         seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, part[0]) for part in rows]
-        compared, kappa, loss = loss_of(
-            self._passes, parts, advantages.to(device), coefficient, self.objective.loss, seeds
-        )
-        ratio = self._penalty_ratio(compared.log_ratios, advantages, kappa)
+        compared, kappa, loss = loss_of(self._passes, parts, weigh, objective.loss, seeds)
+        tokens = torch.tensor([len(ids) for ids in responses]).clamp(min=1)
+        weights = objective.penalty_weights(compared.log_ratios, tokens, kappa)
+        ratio = float(weights.mean() / (objective.advantages(rewards).abs().mean() + EPS))
         measured = {**compared.means(), "kappa": float(kappa), "loss": loss, "penalty_ratio": ratio}
         self._check_finite(BATCH, step, measured, _POLICY_CAUSE)
         return {"step": step, "prompt_set": BATCH, **summary, **measured}
@@ -261,10 +262,10 @@ class OnlineRun:
             )
         return self.beta
 
-    def _penalty_ratio(self, log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, kappa: torch.Tensor) -> float:
-        """Mean weight of the penalty on grad log pi over the mean |advantage|."""
-        weight = self.objective.penalty_weights(log_ratios_B.detach(), kappa).mean()
-        return float(weight / (advantages_B.abs().mean() + EPS))
+    def _relative_disagreement(self, ensemble_std: float) -> float:
+        """The members' mean disagreement over a batch divided by that over the run's first: 1 there, at least 0."""
+        stds = (row["ensemble_std"] for row in self.rows if row["prompt_set"] == BATCH)
+        return (ensemble_std + EPS) / (next(stds, ensemble_std) + EPS)
 
     def _evaluate_heldout(self, *steps: int) -> None:
         """Evaluate the policy as it is before ``steps`` on every held-out problem, with dropout off.

@@ -29,7 +29,8 @@ STATISTICS = 2 * FLOAT32
 """Bytes that a norm keeps of each row besides what it read."""
 
 READS = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up_proj": 2, "down_proj": 3}
-"""Which of a layer's states a linear layer reads: first norm, attention, second norm, gate."""
+READS |= {"c_attn": 0, "attn.c_proj": 1, "c_fc": 2, "mlp.c_proj": 3}
+"""Which of a layer's states a linear layer reads: first norm, attention, second norm, what the MLP computes between."""
 
 
 class Batch(NamedTuple):
@@ -111,7 +112,8 @@ class Layer:
 
     def recomputed(self) -> list[Kernel]:
         """The forward pass again on the way back, up to the last product, whose result no gradient is made of."""
-        ahead = self.forward(recorded=True, but={"down_proj"} - set(self.role.targets))
+        last = {name for name in self.role.linear if READS[name] == 3}
+        ahead = self.forward(recorded=True, but=last - set(self.role.targets))
         return [kernel._replace(start=BACKWARD) if kernel.start == PLAIN else kernel for kernel in ahead]
 
     def kept(self) -> float:
@@ -180,14 +182,24 @@ class Layer:
             # Both sums with the residual stream; both norms, which keep what they read.
             Between(hidden, block + 2 * stream, 2, 3 * stream, 2),
             Between(hidden, 2 * block, 2, 3 * block, 2, block + STATISTICS / role.hidden),
-            # Rotary embeddings: two products, a sign, a join of halves and a sum, of queries and of keys.
-            Between(heads, 10 * block, 10, 14 * block, 14),
-            # SiLU and the product with what it gates, of which both operands and SiLU's result are kept.
-            Between(role.intermediate * positions, 5 * block, 2, 9 * block, 3, 3 * block),
-            # Gradients of all that read one norm, added up; those of the keys, copied.
-            Between(3 * role.hidden * positions, backward=3 * block, backward_kernels=3),
-            Between(role.keys * positions, backward=2 * block, backward_kernels=1),
         ]
+        if role.positions:
+            found += [
+                # GELU by its formula of eight kernels, of which what it reads and three more are kept.
+                Between(role.intermediate * positions, 18 * block, 8, 28 * block, 11, 4 * block),
+                # Gradients of queries, keys and values, joined.
+                Between(3 * role.hidden * positions, backward=2 * block, backward_kernels=1),
+            ]
+        else:
+            found += [
+                # Rotary embeddings: two products, a sign, a join of halves and a sum, of queries and of keys.
+                Between(heads, 10 * block, 10, 14 * block, 14),
+                # SiLU and the product with what it gates, of which both operands and SiLU's result are kept.
+                Between(role.intermediate * positions, 5 * block, 2, 9 * block, 3, 3 * block),
+                # Gradients of all that read one norm, added up; those of the keys, copied.
+                Between(3 * role.hidden * positions, backward=3 * block, backward_kernels=3),
+                Between(role.keys * positions, backward=2 * block, backward_kernels=1),
+            ]
         if role.head_norms:
             found.append(Between(heads, 2 * block, 2, 3 * block, 2, block + STATISTICS / role.head_width))
         if stream != block:
@@ -238,6 +250,6 @@ class Layer:
             found.append(Between(read, 2 * block + 1, targets, 2 * block + 1, targets, block + 1))
         else:
             # What attention gives is kept anyway, unless it was joined from two parts.
-            once = {READS[name]: width for name, width in inputs.items() if name != "o_proj" or self.batch.unmasked}
+            once = {READS[name]: width for name, width in inputs.items() if READS[name] != 1 or self.batch.unmasked}
             found.append(Between(self.batch.positions, kept=block * sum(once.values())))
         return found

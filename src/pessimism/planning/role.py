@@ -1,7 +1,8 @@
 """A role's model: its sizes, shipped with the scales or read from a config.json, in the scale's precision.
 
 Counted is what Llama, Mistral, Qwen2 and Qwen3 have in common: attention to all that came before, keys and values that
-heads may share, a gated MLP, an RMSNorm before each. Any other architecture is refused.
+heads may share, a gated MLP, an RMSNorm before each; and GPT-2, with learned positions, one layer for queries, keys and
+values, a plain MLP, LayerNorms and biases. Any other architecture is refused.
 """
 
 from __future__ import annotations
@@ -16,9 +17,24 @@ from typing import Any
 from pessimism.data import embedded_world
 from pessimism.errors import SourceError
 from pessimism.experiment.params import Params
+from pessimism.experiment.scale import EMBEDDED_CONTEXT
 from pessimism.models import hyperparameters as derive
 
-KINDS = ("llama", "mistral", "qwen2", "qwen3")
+GPT2 = "gpt2"
+KINDS = (GPT2, "llama", "mistral", "qwen2", "qwen3")
+GPT2_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "activation_function": "hidden_act",
+}
+"""What a GPT-2 calls in its own way."""
+
+SILU = "silu"
+ACTIVATIONS = {GPT2: "gelu_new"}
+"""What the MLP computes between its products, where it is not SiLU."""
+
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 SPECIAL_TOKENS = 3
 """Of the embedded model, besides the pieces of its world: padding, end, unknown."""
@@ -55,6 +71,7 @@ class Role:
         heads, key_heads: attention heads of queries, and of keys and values.
         tied: whether the output head is the embedding.
         head_norms, biases: whether every head's queries and keys are normed; whether their layers have biases.
+        positions: rows of the embedding of positions, which makes the model a GPT-2; 0: positions are rotary.
     """
 
     name: str
@@ -76,6 +93,7 @@ class Role:
     tied: bool
     head_norms: bool
     biases: bool
+    positions: int = 0
 
     @property
     def queries(self) -> int:
@@ -90,6 +108,13 @@ class Role:
     @property
     def linear(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of a layer's linear layers, by the names that adapters are put on."""
+        if self.positions:
+            return {
+                "c_attn": (self.hidden, 3 * self.hidden),
+                "attn.c_proj": (self.hidden, self.hidden),
+                "c_fc": (self.hidden, self.intermediate),
+                "mlp.c_proj": (self.intermediate, self.hidden),
+            }
         return {
             "q_proj": (self.hidden, self.queries),
             "k_proj": (self.hidden, self.keys),
@@ -103,6 +128,8 @@ class Role:
     @property
     def small_weights(self) -> int:
         """Weights of a layer's norms and biases."""
+        if self.positions:
+            return 4 * self.hidden + sum(outputs for _, outputs in self.linear.values())
         biases = self.queries + 2 * self.keys if self.biases else 0
         return 2 * self.hidden + biases + (2 * self.head_width if self.head_norms else 0)
 
@@ -167,7 +194,10 @@ class Role:
     def _outer_weights(self) -> tuple[int, int]:
         """Weights outside the layers: of embedding, last norm and head over the vocabulary, and of a score head."""
         heads = self.language_head and not self.tied
-        return self.embedding * (1 + heads) + self.hidden, 0 if self.language_head else self.hidden
+        inside = (
+            self.embedding * (1 + heads) + self.positions * self.hidden + self.hidden * (2 if self.positions else 1)
+        )
+        return inside, 0 if self.language_head else self.hidden
 
     def _linear_bytes(self, shape: tuple[int, int]) -> int:
         weights = math.prod(shape)
@@ -199,6 +229,7 @@ def find_role(params: Params, name: str, train_pairs: int) -> Role:
 
 def read(config: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Sizes from a config.json, by attributes of :class:`Role`; messages call the model by its ``key`` of the scale."""
+    config = _named_alike(config)
     _refuse_others(config, key)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     return {
@@ -212,7 +243,18 @@ def read(config: Mapping[str, Any], key: str) -> dict[str, Any]:
         "tied": config.get("tie_word_embeddings", False),
         "head_norms": config["model_type"] == "qwen3",
         "biases": config["model_type"] == "qwen2",
+        "positions": config["max_position_embeddings"] if config["model_type"] == GPT2 else 0,
     }
+
+
+def _named_alike(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A GPT-2's config.json by the names that the others use, with what it may leave out."""
+    if config.get("model_type") != GPT2:
+        return config
+    named = {GPT2_NAMES.get(name, name): value for name, value in config.items()}
+    own = {"intermediate_size": config.get("n_inner") or 4 * named.get("hidden_size", 0)}
+    own |= {"num_key_value_heads": None, "head_dim": None}  # which it has not, whatever the file says
+    return {"hidden_act": ACTIVATIONS[GPT2], "tie_word_embeddings": True} | named | own
 
 
 def _config(params: Params, role: str) -> dict[str, Any]:
@@ -221,9 +263,11 @@ def _config(params: Params, role: str) -> dict[str, Any]:
     if model.source == "embedded":
         assert size is not None
         return {
-            "model_type": "qwen3",
+            "model_type": size.family,
+            "hidden_act": ACTIVATIONS.get(size.family, SILU),
+            "max_position_embeddings": EMBEDDED_CONTEXT,
             "hidden_size": size.hidden_size,
-            "intermediate_size": size.intermediate_size,
+            "n_inner" if size.family == GPT2 else "intermediate_size": size.intermediate_size,
             "num_hidden_layers": size.layers,
             "num_attention_heads": size.attention_heads,
             "num_key_value_heads": size.key_value_heads,
@@ -244,15 +288,16 @@ def _config(params: Params, role: str) -> dict[str, Any]:
 
 
 def _refuse_others(config: Mapping[str, Any], key: str) -> None:
-    kind, activation = config.get("model_type"), config.get("hidden_act", "silu")
+    kind, activation = config.get("model_type"), config.get("hidden_act", SILU)
     window = config.get("sliding_window") if config.get("use_sliding_window", kind == "mistral") else None
-    problems = [f"no {name}" for name in SIZES if name not in config]
+    sizes = (*SIZES, *(["max_position_embeddings"] if kind == GPT2 else []))
+    problems = [f"no {name}" for name in sizes if name not in config]
     problems += [f"model_type {kind!r}"] if kind not in KINDS else []
-    problems += [f"hidden_act {activation!r}"] if activation != "silu" else []
+    problems += [f"hidden_act {activation!r}"] if activation != ACTIVATIONS.get(kind, SILU) else []
     problems += [f"sliding_window {window}"] if window is not None else []
     problems += [f"{name} true" for name in ("attention_bias", "mlp_bias") if config.get(name)]
     if problems:
         raise SourceError(
             f"{key}: found a config.json with {', '.join(problems)}; expected one of {', '.join(KINDS)} with sizes, "
-            "SiLU, full attention and no further biases, which is what the plan counts: the run itself needs no plan"
+            "their own activation, full attention and no further biases, which is what the plan counts: the run itself needs no plan"
         )

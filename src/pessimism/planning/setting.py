@@ -65,7 +65,7 @@ class Setting:
 
     def __init__(self, params: Params) -> None:
         self.params, self.scale, self.rows = params, params.scale, row_counts(params)
-        self.texts = TextLengths(params.scale.lengths)
+        self.texts = TextLengths(params.scale.lengths, params.scale.tasks.shots)
         self.policy, self.reward = (find_role(params, name, self.rows.train_pairs) for name in ("policy", "reward"))
         given = self.scale.generation_batch_size
         self.generation_batch = self.evaluation_batch(self.policy) if given is None else given
@@ -96,7 +96,7 @@ class Setting:
 
     def scoring(self, responses: int, times: int = 1) -> Pass:
         """Rewards by every member, so many times of so many responses at once."""
-        once = self.reading("reward scores", self.reward, self.texts.answered, responses)
+        once = self.reading("reward scores", self.reward, self.texts.judged, responses)
         return replace(once, calls=once.calls * len(self.params.ensemble_members) * times)
 
     def generation(self, requests: Sequence[int], sampling: str, adapted: bool = True) -> list[Pass]:

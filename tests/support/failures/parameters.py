@@ -147,6 +147,12 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     ),
     (
         SCALE,
+        "embedded.family",
+        "gpt2",
+        "scales/tiny.yaml: embedded.key_value_heads: found 2; expected attention_heads (4), for no heads of a GPT-2",
+    ),
+    (
+        SCALE,
         "policy.lora_targets",
         ["q_proj", "query"],
         "scales/tiny.yaml: policy.lora_targets: found ['query']; expected some of ['q_proj', 'k_proj', 'v_proj'",
@@ -167,13 +173,20 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         DESIGN,
         "offline.objective",
         "likes",
-        "params.yaml: offline.objective: found 'likes'; expected one of ['dpo'], or a new file",
+        "params.yaml: offline.objective: found 'likes'; expected one of ['dpo', 'epsilon_dpo', 'hinge', 'ipo', 'kto',",
+    ),
+    (
+        DESIGN,
+        "offline.objective",
+        "ipo",
+        "arms: found ['proxy'], whose penalty is coupled to the strength, which for ipo is not the price of a nat",
     ),
     (
         DESIGN,
         "online.objective",
         "likes",
-        "params.yaml: online.objective: found 'likes'; expected one of ['reinforce'], or a new file",
+        "params.yaml: online.objective: found 'likes'; expected one of ['adaptive', 'grpo', 'reinforce', 'rloo'], or a "
+        "new file",
     ),
     (
         SCALE,

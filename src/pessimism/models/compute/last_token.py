@@ -15,8 +15,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-BEHIND_ATTENTION = ("self_attn.o_proj", "mlp")
+from pessimism.models.architecture import ATTENTIONS, MLP, decoder_layers
+
+BEHIND_ATTENTION = ("self_attn.o_proj", "attn.c_proj", MLP)
 """Parts of a layer that come after its tokens have looked at each other; models that lack one compute all tokens."""
+
+ADDED_TO = (*ATTENTIONS, "attention")
+"""Attention of layers that add into new tensors. Falcon adds all tokens to what its MLP gives, in place."""
 
 
 @contextmanager
@@ -29,8 +34,8 @@ def last_layer_where_read(model: PreTrainedModel, input_ids: torch.Tensor) -> It
         input_ids: (B, T), padded on the right.
     """
     read_B = _read_tokens(input_ids, model.config.get_text_config().pad_token_id)
-    layers = getattr(model.get_decoder(), "layers", None)
-    parts = [] if layers is None else [part for name, part in layers[-1].named_modules() if name in BEHIND_ATTENTION]
+    last = [layer for layer in decoder_layers(model)[-1:] if any(hasattr(layer, name) for name in ADDED_TO)]
+    parts = [part for layer in last for name, part in layer.named_modules() if name in BEHIND_ATTENTION]
     hooks = [part.register_forward_pre_hook(partial(_at, read_B)) for part in parts]
     try:
         yield
