@@ -128,9 +128,10 @@ def _check_embedded_fits(params: Params) -> None:
     free = resources.free_ram()
     if free < needed:
         raise ResourceError(
-            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {sizes.matrix_weights:,} weights or more and "
-            f"{sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; expected "
-            f"at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or batch_size"
+            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {sizes.matrix_weights:,} weights or "
+            f"more and {sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; "
+            f"expected at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or "
+            "batch_size"
         )
 
 
