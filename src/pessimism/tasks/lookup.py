@@ -14,7 +14,7 @@ from pessimism.data.stories import HEROES, OBJECTS
 from pessimism.tasks.parts.answers import MARKER, marked_problem, number_verdicts, runs_on
 from pessimism.tasks.parts.declaration import Task
 
-QUANTITIES = 6
+QUANTITIES = 4
 NUMBERS = range(2, 100)
 
 
