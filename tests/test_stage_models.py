@@ -230,7 +230,7 @@ def test_a_training_step_takes_the_memory_the_kernels_and_the_flops_that_are_cou
     if "quantization" not in changes:  # else products are bitsandbytes' own, by other kernels on a CPU
         assert product_flops(planned) == pytest.approx(flops, rel=0.002)
         if mask is not None:
-            assert count(planned, RECORDED) == pytest.approx(kernels[RECORDED], rel=0.05)
+            assert count(planned, RECORDED) == pytest.approx(kernels[RECORDED], rel=0.075)
         assert count(planned, BACKWARD) == pytest.approx(kernels[BACKWARD], rel=0.05)
 
 
