@@ -137,6 +137,15 @@ def test_the_embedded_model_is_the_one_that_the_scale_is_checked_for(project: Pa
     assert model.config.max_position_embeddings == EMBEDDED_CONTEXT
 
 
+def test_what_a_gpt2_has_not_is_refused(project: Path, edit: Edit) -> None:
+    edit(SCALE, "embedded.family", "gpt2")
+    edit(SCALE, "reward.lora_targets", ["c_attn", "attn.c_proj"])
+    found = message()
+    assert "2 problem(s)" in found
+    assert "embedded.key_value_heads: found 2; expected attention_heads (4), for no heads of a GPT-2 share" in found
+    assert "policy.lora_targets: found ['k_proj', 'o_proj', 'q_proj', 'v_proj']; expected some of ['c_attn', " in found
+
+
 def test_files_of_the_package_are_told_with_all_other_problems(project: Path, edit: Edit) -> None:
     edit(DESIGN, "offline.objective", "this")
     edit(DESIGN, "online.objective", "that")

@@ -84,6 +84,17 @@ def test_shipped_sizes_are_those_of_the_models() -> None:
     assert passes.TILE_COLUMNS == CHUNK
 
 
+def test_a_gpt2_is_counted_by_its_own_names() -> None:
+    """The parameters of the smallest published one (Radford et al. 2019, 124M), whose file leaves out what is usual."""
+    config: dict[str, Any] = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257}
+    config["n_positions"] = 1024
+    sizes = read(config, "policy.name")
+    assert (sizes["intermediate"], sizes["key_heads"], sizes["tied"]) == (3072, 12, True)
+    assert dataclasses.replace(role(), **sizes).parameters == 124_439_808
+    with pytest.raises(SourceError, match="hidden_act 'relu'; expected one of .*gpt2"):
+        read(config | {"activation_function": "relu"}, "policy.name")
+
+
 @pytest.mark.parametrize(
     ("config", "model", "message"),
     [

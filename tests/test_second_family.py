@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ GPT2 = {"family": "gpt2", "key_value_heads": 4}
 TARGETS = ["c_attn", "attn.c_proj"]
 
 
-def random_base(architecture: str, kind: type = AutoModelForCausalLM, **changes: object) -> PreTrainedModel:
+def random_base(architecture: str, kind: Any = AutoModelForCausalLM, **changes: Any) -> PreTrainedModel:
     torch.manual_seed(0)
     return kind.from_config(small_config(architecture, **changes)).requires_grad_(False)
 
@@ -135,6 +136,7 @@ def test_the_planner_counts_the_embedded_model_of_each_family(project: Path, fam
         scale["policy"]["lora_targets"] = scale["reward"]["lora_targets"] = TARGETS
     path.write_text(yaml.safe_dump(scale))
     params = load_params()
+    assert params.scale.embedded is not None
     model = make_model(params.scale.embedded, make_tokenizer())
     planned = find_role(params, "policy", 48)
     assert planned.parameters == model.num_parameters()

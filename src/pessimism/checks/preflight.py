@@ -124,14 +124,14 @@ def _check_embedded_fits(params: Params) -> None:
     sizes = scale.embedded
     if sizes is None or "embedded" not in (scale.policy.source, scale.reward.source):
         return
-    needed = 4 * FLOAT32_BYTES * sizes.matrix_weights + TEXT_BYTES * sizes.steps * sizes.batch_size
+    matrices = sizes.matrix_weights
+    needed = 4 * FLOAT32_BYTES * matrices + TEXT_BYTES * sizes.steps * sizes.batch_size
     free = resources.free_ram()
     if free < needed:
         raise ResourceError(
-            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {sizes.matrix_weights:,} weights or "
-            f"more and {sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; "
-            f"expected at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or "
-            "batch_size"
+            f"{layout.scale_file(params.scale_name)}: embedded: found a model of {matrices:,} weights or more and "
+            f"{sizes.steps * sizes.batch_size:,} texts, which take at least {needed / GIB:,.1f} GiB to train; expected "
+            f"at most the {free / GIB:.1f} GiB that this machine has free: lower its sizes, steps or batch_size"
         )
 
 

@@ -66,12 +66,15 @@ def decode(role: Role, rows: int, cached: float, sampling: str, adapted: bool) -
 def reading_memory(role: Role, batch: Batch) -> float:
     """Largest bytes of a forward pass that keeps nothing: in attention or in the MLP of a layer.
 
-    In both, the embedding, what the layer read and its norm are there; in the MLP the sum after attention, too.
+    In both, the embedding, what the layer read and its norm are there; in the MLP the sum after attention, too. A
+    GPT-2's MLP also finds what attention gave, and GELU's formula has four tensors of its width at once.
     """
     unpacked = Layer(role, batch, adapted=False).largest_product
     states, gate = batch.positions * role.hidden, role.block * batch.positions * role.intermediate
     attention = role.block * batch.positions * (4 * role.queries + 2 * role.keys)
     mlp = role.stream * states + 2 * gate + max(gate, unpacked)
+    if role.positions:
+        mlp = (role.stream + role.block) * states + max(4 * gate, gate + unpacked)
     return (2 * role.stream + role.block) * states + max(attention, mlp)
 
 
@@ -80,13 +83,14 @@ def training_memory(role: Role, batch: Batch, dropout: bool, checkpointing: bool
 
     Without checkpointing every layer keeps what its backward pass reads, and the largest moment is at the last product
     forward, or in the first gate backward. With it, layers keep what they read alone, and one at a time is computed
-    again.
+    again; a GPT-2's gradient of the residual stream then waits in the stream's own precision.
     """
     layer = Layer(role, batch, adapted=True, dropout=dropout)
     states, gate = batch.positions * role.hidden, role.block * batch.positions * role.intermediate
     stream, rounded, unpacked = role.stream * states, role.block * states, layer.largest_product
     if checkpointing:
-        return (role.layers + 1) * stream + layer.kept() + max(stream + rounded + gate + unpacked, 3 * gate)
+        waiting = stream if role.positions and role.stream != role.block else 0
+        return (role.layers + 1) * stream + layer.kept() + max(stream + rounded + gate + unpacked, 3 * gate + waiting)
     return role.layers * layer.kept() + max(3 * stream + 2 * rounded + gate + unpacked, stream + 3 * gate)
 
 

@@ -21,7 +21,7 @@ from pessimism.experiment.scale import EMBEDDED_CONTEXT
 from pessimism.models import hyperparameters as derive
 
 GPT2 = "gpt2"
-KINDS = (GPT2, "llama", "mistral", "qwen2", "qwen3")
+KINDS = ("llama", "mistral", "qwen2", "qwen3", GPT2)
 GPT2_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -194,9 +194,8 @@ class Role:
     def _outer_weights(self) -> tuple[int, int]:
         """Weights outside the layers: of embedding, last norm and head over the vocabulary, and of a score head."""
         heads = self.language_head and not self.tied
-        inside = (
-            self.embedding * (1 + heads) + self.positions * self.hidden + self.hidden * (2 if self.positions else 1)
-        )
+        last_norm = self.hidden * (2 if self.positions else 1)
+        inside = self.embedding * (1 + heads) + self.positions * self.hidden + last_norm
         return inside, 0 if self.language_head else self.hidden
 
     def _linear_bytes(self, shape: tuple[int, int]) -> int:
@@ -293,11 +292,12 @@ def _refuse_others(config: Mapping[str, Any], key: str) -> None:
     sizes = (*SIZES, *(["max_position_embeddings"] if kind == GPT2 else []))
     problems = [f"no {name}" for name in sizes if name not in config]
     problems += [f"model_type {kind!r}"] if kind not in KINDS else []
-    problems += [f"hidden_act {activation!r}"] if activation != ACTIVATIONS.get(kind, SILU) else []
+    problems += [f"hidden_act {activation!r}"] if activation != ACTIVATIONS.get(kind or "", SILU) else []
     problems += [f"sliding_window {window}"] if window is not None else []
     problems += [f"{name} true" for name in ("attention_bias", "mlp_bias") if config.get(name)]
     if problems:
         raise SourceError(
             f"{key}: found a config.json with {', '.join(problems)}; expected one of {', '.join(KINDS)} with sizes, "
-            "their own activation, full attention and no further biases, which is what the plan counts: the run itself needs no plan"
+            "their own activation, full attention and no further biases, which is what the plan counts: the run itself "
+            "needs no plan"
         )

@@ -148,8 +148,8 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     (
         SCALE,
         "embedded.family",
-        "gpt2",
-        "scales/tiny.yaml: embedded.key_value_heads: found 2; expected attention_heads (4), for no heads of a GPT-2",
+        "bert",
+        "scales/tiny.yaml: embedded.family: found 'bert'; expected one of qwen3, gpt2",
     ),
     (
         SCALE,
