@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from peft import PeftModel, get_peft_model
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from pessimism.errors import SourceError
 from pessimism.experiment.params import ModelParams, load_params
 from pessimism.models.adapters import count_trainable, fuse_adapters, lora_config, trainable_parameters
 from pessimism.models.architecture import decoder_layers, stored_transposed
-from pessimism.models.embedded import FAMILIES
+from pessimism.models.embedded import FAMILIES, make_model, make_tokenizer
 from pessimism.planning.role import find_role
 from support.project_copy import FAN_IN, Project, new_project
 from support.random_models import ARCHITECTURES, ATTENTION_LAYERS, small_config
@@ -38,7 +41,9 @@ def with_adapter(base: PreTrainedModel, targets: tuple[str, ...], heads: list[st
     lora = lora_config(chosen, 64, 100, "SEQ_CLS" if heads else "CAUSAL_LM", heads)
     lora.fan_in_fan_out = stored_transposed(base, targets)
     counted = count_trainable(base, lora)
-    model = get_peft_model(base, lora)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "fan_in_fan_out")  # PEFT warns where it puts right how weights are stored
+        model = get_peft_model(base, lora)
     assert sum(parameter.numel() for parameter in trainable_parameters(model)) == counted
     generator = torch.Generator().manual_seed(1)
     for parameter in trainable_parameters(model):
@@ -75,6 +80,16 @@ def test_a_name_with_its_part_means_one_layer_and_a_bare_name_all() -> None:
         with_adapter(random_base("gpt2"), (name,))
         chosen = ModelParams("path", "base", None, "float32", "none", (name,), lora_rank=4, lora_dropout=0.0)
         assert count_trainable(base, lora_config(chosen, 64, 100, "CAUSAL_LM")) == 2 * 4 * widths
+    with pytest.raises(SourceError, match=r"no linear layers called \['proj'\]"):
+        with_adapter(base, ("proj",))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_an_embedded_base_has_no_dropout_of_its_own(checkout: Path, family: Any) -> None:
+    sizes = load_params(checkout).scale.embedded
+    assert sizes is not None
+    model = make_model(dataclasses.replace(sizes, family=family), make_tokenizer()).train()
+    assert torch.equal(*(model(input_ids=IDS).logits for _ in range(2)))
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +142,6 @@ def check_adapters(root: Path) -> None:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_planner_counts_the_embedded_model_of_each_family(project: Path, family: str) -> None:
-    from pessimism.models.embedded import make_model, make_tokenizer
-
     path = project / "scales/tiny.yaml"
     scale = yaml.safe_load(path.read_text())
     scale["embedded"] |= {"family": family, "key_value_heads": 4}

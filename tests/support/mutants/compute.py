@@ -8,6 +8,7 @@ _BATCHING = "models/compute/batching.py"
 _GENERATION = "models/compute/generation.py"
 _STOPPING = "models/compute/stopping.py"
 _PROMPTS = "data/prompts.py"
+_ARCHITECTURE = "models/architecture.py"
 _PLAIN = ("test_logprobs.py::test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax",)
 _PAIRS = (
     "test_prefix_sharing.py::test_states_of_pairs_in_one_row_are_those_of_the_batch",
@@ -30,6 +31,48 @@ def _online(name: str) -> tuple[str, ...]:
 _DRAWN = _online("what_may_be_drawn_is_what_hugging_face_would_draw_from")
 
 MUTANTS = (
+    Mutant(
+        "a name means every layer whose name ends so",
+        _ARCHITECTURE,
+        'f".{path}".endswith(f".{name}")',
+        "path.endswith(name)",
+        ("test_second_family.py::test_a_name_with_its_part_means_one_layer_and_a_bare_name_all",),
+    ),
+    Mutant(
+        "weights that are stored transposed are taken for others",
+        _ARCHITECTURE,
+        "isinstance(part, Conv1D) and matching(path, names)",
+        "False",
+        ("test_second_family.py::test_a_fused_adapter_is_what_peft_merges_into_the_weights",),
+    ),
+    Mutant(
+        "a GPT-2 has no linear layers",
+        _ARCHITECTURE,
+        "if isinstance(module, Conv1D):",
+        "if False:",
+        ("test_second_family.py::test_a_name_with_its_part_means_one_layer_and_a_bare_name_all",),
+    ),
+    Mutant(
+        "layers have to be called layers",
+        _ARCHITECTURE,
+        "for child in model.get_decoder().children() if",
+        'for name, child in model.get_decoder().named_children() if name == "layers" and',
+        ("test_second_family.py::test_a_decoder_has_as_many_layers_as_its_configuration_says",),
+    ),
+    Mutant(
+        "an embedded GPT-2 drops some of what its attention gives",
+        "models/embedded.py",
+        "attn_pdrop=0.0, resid_pdrop=0.0",
+        "attn_pdrop=0.0",
+        ("test_second_family.py::test_an_embedded_base_has_no_dropout_of_its_own",),
+    ),
+    Mutant(
+        "a result that is added to in place is one token wide",
+        "models/compute/last_token.py",
+        "if any(hasattr(layer, name) for name in ADDED_TO)",
+        "if True",
+        ("test_last_token.py::test_scores_are_those_of_the_plain_pass",),
+    ),
     Mutant("a state predicts its own token", _LOGPS, "scored_B_T.roll(-1, dims=1)", "scored_B_T", _PLAIN),
     Mutant(
         "the prompt's last token is scored",
