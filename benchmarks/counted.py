@@ -75,7 +75,7 @@ def run_stages(params: Params) -> dict[str, list[Work]]:
     def run(name: str, *arguments: object) -> None:
         work.setdefault(name, []).append(run_stage(name, *map(str, arguments)))
 
-    for name in ("prepare_data", "prepare_base", "measure_reference", "derive_beta_grid"):
+    for name in ("prepare_data", "prepare_base", "sample_pairs", "measure_reference", "derive_beta_grid"):
         run(name)
     for reward in params.reward_cells():
         run("train_reward_model", "--seed", reward.seed, "--member", reward.member)

@@ -26,7 +26,7 @@ from pessimism.online.loop import OnlineRun
 from pessimism.online.objective import find_objective
 from pessimism.online.update import POLICY, REFERENCE
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.tasks.parts.declaration import find_task
+from pessimism.tasks.parts.declaration import chosen_task
 
 PROMPTS, RESPONSE, BETA = 4, 64, 0.1
 POLICY_SIZE = worlds.Size(vocabulary=worlds.QWEN3_VOCABULARY, hidden=64, intermediate=192, layers=4)
@@ -102,7 +102,7 @@ class Theirs:
     @classmethod
     def load(cls, params: Params, vocabulary: int) -> Theirs:
         loop = naive.OnlineLoop.load(params, str(CHECKPOINT), load_tokenizer(params, "policy"), BETA)
-        questions, task = worlds.task_table(PROMPTS, 1, vocabulary)["question"], find_task(params.scale.tasks.kind)
+        questions, task = worlds.task_table(PROMPTS, 1, vocabulary)["question"], chosen_task(params.scale.tasks)
         return cls(loop, [task.pose(question) for question in questions])
 
     def step(self) -> None:

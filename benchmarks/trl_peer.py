@@ -15,13 +15,26 @@ import numpy as np
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+)
 
 from pessimism.data.prompts import EncodedPair
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import lora_config
 from pessimism.models.loading import load_policy_base, load_reward_base
 from pessimism.models.training import shared_arguments
+
+_PUBLISHED = {"loss_type": "grpo", "use_bias_correction_kl": False}
+ONLINE = {"grpo": (GRPOTrainer, GRPOConfig, _PUBLISHED), "rloo": (RLOOTrainer, RLOOConfig, {})}
+"""By the name of our objective: TRL's trainer, its configuration, and which of its defaults the paper does not have."""
 
 
 class ReadyDpoTrainer(DPOTrainer):
@@ -93,7 +106,8 @@ def train_reward(
         return _trained(trainer)
 
 
-def grpo_trainer(
+def online_trainer(
+    objective: str,
     params: Params,
     checkpoint: Path,
     prompts: Sequence[str],
@@ -103,8 +117,10 @@ def grpo_trainer(
     tokenizer: PreTrainedTokenizerBase,
     reward: Callable[..., list[float]],
     directory: Path,
-) -> GRPOTrainer:
-    """TRL's GRPO that goes on training an adapter, of which TRL makes itself a copy as the reference.
+) -> Any:
+    """TRL's trainer of ``objective`` (:data:`ONLINE`) that goes on training an adapter.
+
+    TRL makes itself a copy of the adapter as the reference.
 
     Every step draws ``generations`` responses to each of ``prompts``, from the distribution that the protocol draws
     from, and makes one update of all of them.
@@ -116,8 +132,10 @@ def grpo_trainer(
     base, online, protocol = load_policy_base(params), params.scale.online, params.protocol
     shared = shared_arguments(directory, 0)
     del shared["max_length"]
-    arguments = GRPOConfig(
+    trainer_class, config_class, chosen = ONLINE[objective]
+    arguments = config_class(
         **shared,
+        **chosen,
         beta=beta,
         max_steps=steps,
         per_device_train_batch_size=len(prompts) * generations,
@@ -130,7 +148,7 @@ def grpo_trainer(
         lr_scheduler_type="constant",
         activation_checkpointing=False,
     )
-    trainer = GRPOTrainer(
+    trainer = trainer_class(
         model=PeftModel.from_pretrained(base, str(checkpoint), is_trainable=True),
         reward_funcs=reward,
         args=arguments,

@@ -29,7 +29,8 @@ def write(run: OnlineRun) -> None:
     records.write_table(layout.trajectory(cell), pd.DataFrame(run.rows))
     records.write_table(layout.heldout_samples(cell), pd.concat(run.samples))
     records.write_jsonl(layout.rollouts(cell), run.rollouts)
-    records.write_json(layout.online_hyperparameters(cell), asdict(run.hyperparameters))
+    stopped = {"frozen_from": run.frozen_from} if run.params.arm(cell.arm).has_limit else {}
+    records.write_json(layout.online_hyperparameters(cell), asdict(run.hyperparameters) | stopped)
     save_adapter(run.model, POLICY, layout.online_adapter(cell))
 
 

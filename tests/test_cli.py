@@ -139,7 +139,7 @@ def test_check_prints_the_hours_of_a_scale_that_needs_a_gpu(
     project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paper_scale(edit, monkeypatch)
-    assert re.search(r"\n.*planned on one .*: \d+ hours \(reward models \d", output(capsys, "check"))
+    assert re.search(r"\n.*planned on one .*: [\d.]+ h \(reward models \d", output(capsys, "check"))
 
 
 def test_check_goes_on_where_the_hours_cannot_be_planned(

@@ -72,7 +72,7 @@ def test_lengths_and_size_fit_the_tiny_scale(checkout: Path) -> None:
 
 def test_batches_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = [("q" * (number % 7), str(number)) for number in range(320)]
-    monkeypatch.setattr(embedded_world, "base_corpus", lambda _, n: corpus[:n])
+    monkeypatch.setattr(embedded_world, "base_corpus", lambda _, n, *__: corpus[:n])
     batches = embedded.corpus_batches(replace(SMALL, steps=40), np.random.default_rng(0))
     assert [len(batch) for batch in batches] == [8] * 40
     assert sorted(int(row[1]) for batch in batches for row in batch) == list(range(320))

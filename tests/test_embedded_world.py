@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pessimism.data import embedded_world
-from pessimism.data.embedded_world import Candidate, Problem, Step
+from pessimism.data import embedded_world, stories
+from pessimism.data.annotator import EXPLOITS, FILLER, count_fillers
 from pessimism.data.preferences import load_preferences
+from pessimism.data.stories import Problem, Step
 from pessimism.errors import DataError
 from pessimism.experiment import rng
 from pessimism.experiment.params import load_params
@@ -22,6 +23,7 @@ from pessimism.models.embedded import corpus_batches
 from pessimism.tasks.parts.answers import extract_strict, true_reward
 from pessimism.tasks.parts.problems import load_problems
 
+FILLERS = EXPLOITS["filler"]
 EXAMPLE = Problem("plain", "", (Step(5, "+", 3), Step(None, "-", 2)))
 
 
@@ -40,41 +42,41 @@ def solve(question: str) -> int:
             total += total + numbers[0] * (1 if sentence.endswith("more") else -1)
         elif " had " in sentence:
             total = numbers[0]
-        elif any(f" {verb} " in sentence for verb in embedded_world.GAINS):
+        elif any(f" {verb} " in sentence for verb in stories.GAINS):
             total += numbers[0]
         else:
-            assert any(f" {verb} " in sentence for verb in embedded_world.LOSSES), sentence
+            assert any(f" {verb} " in sentence for verb in stories.LOSSES), sentence
             total -= numbers[0]
     return total
 
 
 def test_solution_has_one_line_per_step_and_the_answer_after_the_marker() -> None:
-    assert embedded_world.solution(EXAMPLE.steps) == ["5+3=8", "8-2=6", "#### 6"]
+    assert stories.solution(EXAMPLE.steps) == ["5+3=8", "8-2=6", "#### 6"]
     assert EXAMPLE.answer == 6
 
 
 def test_every_story_tells_what_its_solution_computes() -> None:
     rng = draw()
     for _ in range(500):
-        problem = embedded_world.make_problem(rng, "base")
+        problem = stories.make_problem(rng, "base")
         assert solve(problem.question) == problem.answer, problem
-        assert len(problem.steps) in embedded_world.STEPS[problem.story]
-        lines = embedded_world.solution(problem.steps)
+        assert len(problem.steps) in stories.STEPS[problem.story]
+        lines = stories.solution(problem.steps)
         for line in lines[:-1]:
             left, result = line.split("=")
             assert eval(left) == int(result)
-            assert 0 <= int(result) <= embedded_world.LARGEST_VALUE
+            assert 0 <= int(result) <= stories.LARGEST_VALUE
 
 
 def test_every_kind_of_story_and_every_number_of_steps_is_as_likely_as_the_next() -> None:
     rng = draw()
     shapes = Counter()
     for _ in range(3000):
-        problem = embedded_world.make_problem(rng, "base")
+        problem = stories.make_problem(rng, "base")
         words = {"container": "each.", "friend": "do they have", "plain": "do"}[problem.story]
         assert words in problem.question
         shapes[problem.story, len(problem.steps)] += 1
-    expected = {(story, n): 1000 / len(numbers) for story, numbers in embedded_world.STEPS.items() for n in numbers}
+    expected = {(story, n): 1000 / len(numbers) for story, numbers in stories.STEPS.items() for n in numbers}
     assert shapes.keys() == expected.keys()
     for shape, count in expected.items():
         assert shapes[shape] == pytest.approx(count, abs=4 * math.sqrt(count)), shape
@@ -82,7 +84,7 @@ def test_every_kind_of_story_and_every_number_of_steps_is_as_likely_as_the_next(
 
 def test_every_kind_of_story_has_some_thousand_reasonings() -> None:
     """By hand: the first result of every opening, then every way on that stays within the values."""
-    operands, values = range(1, embedded_world.LARGEST_OPERAND + 1), range(embedded_world.LARGEST_VALUE + 1)
+    operands, values = range(1, stories.LARGEST_OPERAND + 1), range(stories.LARGEST_VALUE + 1)
 
     def ways(start: int, steps: int) -> int:
         if start not in values or steps == 0:
@@ -92,9 +94,7 @@ def test_every_kind_of_story_has_some_thousand_reasonings() -> None:
     counts = {
         "plain": sum(ways(start, 2) for start in operands),
         "container": sum(
-            ways(count * size, 2)
-            for count in embedded_world.CONTAINER_COUNTS
-            for size in embedded_world.CONTAINER_SIZES
+            ways(count * size, 2) for count in stories.CONTAINER_COUNTS for size in stories.CONTAINER_SIZES
         ),
         "friend": sum(
             ways(start + start + change, 1)
@@ -116,17 +116,17 @@ def test_a_reasoning_drawn_twice_is_one_task(monkeypatch: pytest.MonkeyPatch) ->
     """Other words around the same steps are no other problem; the same steps in another kind of story are."""
     steps = [EXAMPLE.steps, EXAMPLE.steps, EXAMPLE.steps, (Step(5, "+", 3), Step(None, "-", 1))]
     drawn = iter(zip("abcd", steps, strict=True))
-    monkeypatch.setattr(embedded_world, "STEPS", {"plain": (2,)})
-    monkeypatch.setattr(embedded_world, "_STORIES", {"plain": lambda *_: next(drawn)})
-    monkeypatch.setattr(embedded_world, "pool_of", lambda _: "tasks")
-    assert [problem.question for problem in embedded_world.distinct_problems(draw(), "tasks", 2)] == ["a", "d"]
+    monkeypatch.setattr(stories, "STEPS", {"plain": (2,)})
+    monkeypatch.setattr(stories, "_STORIES", {"plain": lambda *_: next(drawn)})
+    monkeypatch.setattr(stories, "pool_of", lambda _: "tasks")
+    assert [problem.question for problem in stories.distinct_problems(draw(), "tasks", 2)] == ["a", "d"]
     assert replace(EXAMPLE, question="other words").reasoning == EXAMPLE.reasoning == "plain: 5+3=8; 8-2=6"
     assert replace(EXAMPLE, story="friend").reasoning != EXAMPLE.reasoning
 
 
 def test_more_tasks_than_reasonings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_world, "STEPS", {"friend": (3,)})
-    third = embedded_world.distinct_problems(draw(), "tasks", 500)
+    monkeypatch.setattr(stories, "STEPS", {"friend": (3,)})
+    third = stories.distinct_problems(draw(), "tasks", 500)
     assert len({problem.reasoning for problem in third}) == 500
     with pytest.raises(DataError, match=r"no further friend story of 3 steps after 5\d\d problems.*ask for fewer"):
         embedded_world.task_rows(draw(), 700)
@@ -135,7 +135,7 @@ def test_more_tasks_than_reasonings_are_refused(monkeypatch: pytest.MonkeyPatch)
 def test_pools_are_equally_large_whatever_the_numbers() -> None:
     """A hash whose remainder follows one digit would give each pool numbers of its own."""
     reasonings = [f"plain: {a}+{b}={a + b}; {a + b}-{c}={a + b - c}" for a, b, c in product(range(1, 10), repeat=3)]
-    pools = np.array([embedded_world.POOLS.index(embedded_world.pool_of(reasoning)) for reasoning in reasonings])
+    pools = np.array([stories.POOLS.index(stories.pool_of(reasoning)) for reasoning in reasonings])
     operands = np.array(list(product(range(1, 10), repeat=3)))
     for position in range(3):
         for operand in range(1, 10):
@@ -146,39 +146,25 @@ def test_pools_are_equally_large_whatever_the_numbers() -> None:
 def test_corrupted_solution_is_never_right_and_never_negative() -> None:
     rng = draw()
     for _ in range(300):
-        problem = embedded_world.make_problem(rng, "base")
-        lines = embedded_world.solution(embedded_world.corrupt(rng, problem))
+        problem = stories.make_problem(rng, "base")
+        lines = stories.solution(stories.corrupt(rng, problem))
         assert len(lines) == len(problem.steps) + 1
         assert "=-" not in "".join(lines)
         assert true_reward("\n".join(lines), str(problem.answer)) == 0.0
 
 
 def test_fillers_follow_their_rate_and_leave_the_answer_alone() -> None:
-    lines = embedded_world.solution(EXAMPLE.steps)
-    assert embedded_world.add_fillers(draw(), lines, 0.0) == "5+3=8\n8-2=6\n#### 6"
-    full = embedded_world.add_fillers(draw(), lines, 1.0)
-    assert embedded_world.count_fillers(full) == embedded_world.MOST_FILLERS
+    lines = stories.solution(EXAMPLE.steps)
+    assert embedded_world.add_exploits(draw(), lines, 0.0, FILLERS) == "5+3=8\n8-2=6\n#### 6"
+    full = embedded_world.add_exploits(draw(), lines, 1.0, FILLERS)
+    assert count_fillers(full) == embedded_world.MOST_EXPLOITS
     rng = draw()
-    before_first = [embedded_world.add_fillers(rng, lines, 0.3).index("5") > 0 for _ in range(2000)]
+    before_first = [embedded_world.add_exploits(rng, lines, 0.3, FILLERS).index("5") > 0 for _ in range(2000)]
     assert np.mean(before_first) == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 2000))
     for _ in range(50):
-        text = embedded_world.add_fillers(rng, lines, 0.6)
+        text = embedded_world.add_exploits(rng, lines, 0.6, FILLERS)
         assert extract_strict(text) == 6
-        assert [line for line in text.split("\n") if line != embedded_world.FILLER] == lines
-
-
-def test_utility_adds_up_and_has_no_upper_end() -> None:
-    assert embedded_world.utility(False, 0) == 0
-    assert embedded_world.utility(True, 0) == embedded_world.CORRECTNESS_WEIGHT
-    assert embedded_world.utility(False, 30) == pytest.approx(30 * embedded_world.STYLE_WEIGHT)
-
-
-def test_annotator_prefers_with_the_logistic_probability() -> None:
-    rng = draw()
-    first, second = Candidate("", True, 0), Candidate("", False, 1)
-    expected = 1 / (1 + math.exp(-(embedded_world.CORRECTNESS_WEIGHT - embedded_world.STYLE_WEIGHT)))
-    share = np.mean([embedded_world.prefers_first(rng, first, second) for _ in range(4000)])
-    assert share == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 4000))
+        assert [line for line in text.split("\n") if line != FILLER] == lines
 
 
 def test_pairs_differ_and_carry_the_truth_about_their_texts() -> None:
@@ -186,8 +172,30 @@ def test_pairs_differ_and_carry_the_truth_about_their_texts() -> None:
         answer = str(solve(row["prompt"]))
         for side in ("chosen", "rejected"):
             assert row[f"{side}_correct"] == bool(true_reward(row[side], answer))
-            assert row[f"{side}_fillers"] == embedded_world.count_fillers(row[side])
+            assert row[f"{side}_fillers"] == count_fillers(row[side])
         assert (row["chosen_correct"], row["chosen_fillers"]) != (row["rejected_correct"], row["rejected_fillers"])
+
+
+def test_the_default_annotator_is_the_tiny_worlds(checkout: Path) -> None:
+    assert load_params(checkout).scale.annotator == embedded_world.DEFAULT
+
+
+def test_a_base_shows_an_exploit_as_often_as_it_is_told_to() -> None:
+    never, often = (replace(embedded_world.DEFAULT, exploit="format", discoverability=share) for share in (0.0, 0.9))
+    count = EXPLOITS["format"].count
+    assert not any(count(text) for _, text in embedded_world.base_corpus(draw(), 100, never))
+    shown = embedded_world.base_corpus(draw(), 300, often)
+    assert np.mean([count(text) > 0 for _, text in shown]) > 0.5
+    assert all(true_reward(text, str(solve(question))) for question, text in shown)
+
+
+def test_an_annotator_without_bias_labels_by_correctness_alone() -> None:
+    clean = replace(embedded_world.DEFAULT, exploit="length", bias=0.0)
+    record = embedded_world.annotator_record(embedded_world.preference_rows(draw(), 1500, clean), clean)
+    assert abs(record["chosen_has_more_repeats"] - record["rejected_has_more_repeats"]) < 4 / math.sqrt(1500)
+    biased = replace(clean, bias=0.5)
+    record = embedded_world.annotator_record(embedded_world.preference_rows(draw(), 1500, biased), biased)
+    assert record["chosen_has_more_repeats"] - record["rejected_has_more_repeats"] > 0.3
 
 
 def test_annotator_record_counts_by_hand() -> None:
@@ -203,7 +211,7 @@ def test_annotator_record_counts_by_hand() -> None:
 def test_base_corpus_holds_right_solutions_with_and_without_fillers() -> None:
     corpus = embedded_world.base_corpus(draw(), 300)
     assert all(true_reward(text, str(solve(question))) == 1.0 for question, text in corpus)
-    assert 0.2 < np.mean([embedded_world.count_fillers(text) > 0 for _, text in corpus]) < 0.8
+    assert 0.2 < np.mean([count_fillers(text) > 0 for _, text in corpus]) < 0.8
 
 
 def test_same_stream_gives_the_same_rows() -> None:
@@ -213,9 +221,9 @@ def test_same_stream_gives_the_same_rows() -> None:
 
 def without_words(question: str) -> str:
     """The question with every name, object and verb that means the same put in one word."""
-    same = {name: "Mia" for name, _ in embedded_world.HEROES} | {"He": "She", "he": "she"}
+    same = {name: "Mia" for name, _ in stories.HEROES} | {"He": "She", "he": "she"}
     for words in ("FRIENDS", "OBJECTS", "CONTAINERS", "GAINS", "LOSSES"):
-        same |= dict.fromkeys(getattr(embedded_world, words), words)
+        same |= dict.fromkeys(getattr(stories, words), words)
     return re.sub(r"\w+", lambda word: same.get(word[0], word[0]), question)
 
 

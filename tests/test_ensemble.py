@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,15 +23,16 @@ from trl import RewardConfig
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import RewardCell
-from pessimism.experiment.params import Params
+from pessimism.experiment.params import Aggregation, Params
 from pessimism.models import adapters
 from pessimism.models.adapters import DEFAULT, attach, lora_config, save_adapter, trainable_parameters
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.models.pair_trainer import PairTrainer
 from pessimism.models.training import TrainingHyperparameters
 from pessimism.reward import assessment, bradley_terry
+from pessimism.reward.aggregation import aggregate, disagreement
 from pessimism.reward.bootstrap import bootstrap_rows
-from pessimism.reward.ensemble import LAYERS, RewardEnsemble, aggregate, disagreement, normalize
+from pessimism.reward.ensemble import LAYERS, RewardEnsemble, normalize
 from support.pair_training import reward_trainer, with_reward_training
 from support.random_models import save_random_adapter
 
@@ -40,26 +42,47 @@ SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
 # Aggregation
 
 
-def test_mean_minimum_and_uncertainty_weighted_scores_by_hand() -> None:
-    assert aggregate(SCORES, "mean", 0.5).tolist() == [3.0, 1.0]
-    assert aggregate(SCORES, "min", 0.5).tolist() == [1.0, -1.0]
-    # Population variances: (4 + 1 + 9) / 3 and (9 + 1 + 4) / 3.
-    assert aggregate(SCORES, "uwo", 0.5) == pytest.approx([3 - 7 / 3, 1 - 7 / 3])
+def test_every_aggregation_by_hand() -> None:
+    assert aggregate(SCORES, Aggregation("mean")).tolist() == [3.0, 1.0]
+    assert aggregate(SCORES, Aggregation("min")).tolist() == [1.0, -1.0]
+    # Population variances: (4 + 1 + 9) / 3 and (9 + 1 + 4) / 3; the sample's, of the lower bound, are 7.
+    assert aggregate(SCORES, Aggregation("uwo", 0.5)) == pytest.approx([3 - 7 / 3, 1 - 7 / 3])
+    assert aggregate(SCORES, Aggregation("lcb", 0.5)) == pytest.approx([3 - math.sqrt(7) / 2, 1 - math.sqrt(7) / 2])
+    expected = [-math.log((math.exp(-2 * a) + math.exp(-2 * b) + math.exp(-2 * c)) / 3) / 2 for a, b, c in SCORES.T]
+    assert aggregate(SCORES, Aggregation("log_mean_exp", 2.0)) == pytest.approx(expected)
 
 
-def test_a_weight_of_zero_is_a_weight_and_gives_the_mean() -> None:
-    assert aggregate(SCORES, "uwo", 0.0).tolist() == [3.0, 1.0]
+@pytest.mark.parametrize("kind", ["uwo", "lcb", "log_mean_exp"])
+def test_a_weight_of_zero_is_a_weight_and_gives_the_mean(kind: Any) -> None:
+    assert aggregate(SCORES, Aggregation(kind, 0.0)).tolist() == [3.0, 1.0]
+
+
+def test_log_mean_exp_holds_the_mean_the_variance_and_the_minimum_as_limits() -> None:
+    """The error towards the mean falls as w, that towards mean - w/2 variance as w squared, that towards min as 1/w."""
+    mean, worst = (aggregate(SCORES, Aggregation(kind)) for kind in ("mean", "min"))
+    for small in (1e-3, 1e-4):
+        found = aggregate(SCORES, Aggregation("log_mean_exp", small))
+        assert np.abs(found - mean).max() == pytest.approx(small / 2 * SCORES.var(axis=0).max(), rel=0.01)
+        assert np.abs(found - aggregate(SCORES, Aggregation("uwo", small / 2))).max() < 4 * small**2
+    for large in (1e2, 1e6):
+        found = aggregate(SCORES, Aggregation("log_mean_exp", large))
+        assert found - worst == pytest.approx(np.full(2, math.log(3) / large), rel=1e-6)
 
 
 def test_disagreement_divides_by_members_minus_one() -> None:
     assert disagreement(SCORES) == pytest.approx([math.sqrt(7), math.sqrt(7)])
 
 
-@given(hnp.arrays(float, st.tuples(st.integers(2, 5), st.integers(1, 6)), elements=st.floats(-50, 50)))
-def test_pessimistic_aggregations_never_exceed_the_mean(scores: np.ndarray) -> None:
-    mean = aggregate(scores, "mean", 1.0)
-    for aggregation in ("min", "uwo"):
-        assert (aggregate(scores, aggregation, 1.0) <= mean + 1e-9).all()
+@given(
+    hnp.arrays(float, st.tuples(st.integers(2, 5), st.integers(1, 6)), elements=st.floats(-50, 50)),
+    st.just(0.0) | st.floats(1e-9, 100),
+)
+def test_pessimistic_aggregations_never_exceed_the_mean(scores: np.ndarray, weight: float) -> None:
+    mean, worst = (aggregate(scores, Aggregation(kind)) for kind in ("mean", "min"))
+    uwo, lcb, soft = (aggregate(scores, Aggregation(kind, weight)) for kind in ("uwo", "lcb", "log_mean_exp"))
+    for found in (worst, uwo, lcb, soft):
+        assert (found <= mean + 1e-9).all()
+    assert (worst <= soft + 1e-9).all()
 
 
 def test_normalisation_is_per_member() -> None:

@@ -60,8 +60,8 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Project:
     content["tasks"]["kind"] = "mentioned"
     scale.write_text(yaml.safe_dump(content))
     project.design(
-        offline={"objective": "ipo"},
-        online={"objective": "leave_one_out"},
+        offline={"objective": "sppo"},
+        online={"objective": "raft"},
         beta_percentiles=[20],
         offline_cells=["b0.5"],
         arms=["proxy", "placebo", "noise", "uncoupled"],
@@ -110,14 +110,14 @@ def test_the_offline_objective_trained(extended: Project) -> None:
     for label in ("p20", "b0.5"):
         record = json.loads((extended.root / f"models/dpo/{label}-s0/training.json").read_text())
         strength = record["hyperparameters"]["beta"]
-        assert record["losses"][0] == pytest.approx(1 / (4 * strength**2), rel=1e-3)
+        assert record["losses"][0] == pytest.approx(0.5 / strength**2, rel=1e-3)
     assert strength == 0.5
 
 
 def test_the_online_objective_draws_its_samples(extended: Project) -> None:
     rows = pd.read_csv(extended.root / "data/online/p20-s0-proxy/trajectory.csv")
     assert set(rows.loc[rows["prompt_set"] == "batch", "prompts"]) == {8}
-    assert "offline objective ipo, online objective leave_one_out" in report(extended)
+    assert "offline objective sppo, online objective raft" in report(extended)
 
 
 def test_the_arm_and_the_cell_by_value_stand_in_tables_and_report(extended: Project) -> None:

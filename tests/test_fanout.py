@@ -330,7 +330,7 @@ def test_what_is_stale_before_the_cells_is_named_with_the_commands_in_order(plai
     add_directory_remote(plain)
     message = refusal("adapt_online")
     assert message.splitlines()[-4:] == [
-        "  dvc repro --pull check_params prepare_data prepare_base measure_reference derive_beta_grid",
+        "  dvc repro --pull check_params prepare_data prepare_base sample_pairs measure_reference derive_beta_grid",
         "  pessimism fanout train_reward_model",
         "  dvc repro --pull assess_ensemble",
         "  pessimism fanout train_dpo",

@@ -131,7 +131,21 @@ def test_all_of_gsm8k() -> None:
     folder = Path(os.environ.get("PESSIMISM_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; PESSIMISM_SHARED may name another directory")
-    params = TaskParams("gsm8k", "path", str(folder), "main", None, train_limit=None, test_limit=None, heldout=256)
+    params = TaskParams(
+        "gsm8k",
+        "path",
+        str(folder),
+        "main",
+        None,
+        train_limit=None,
+        test_limit=None,
+        heldout=256,
+        shots=0,
+        stop=(),
+        settings={},
+        warm_start=None,
+        pairs=None,
+    )
     problems = load_problems(params, 42)
     assert problems.record["rows"] == {"train": 7473 - 256, "heldout": 256, "test": 1319}
     assert problems.record["rows_dropped"] == {"train": 0, "heldout": 0, "test": 0}

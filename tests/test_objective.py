@@ -66,7 +66,7 @@ def test_the_penalty_weighs_about_two_beta_however_small_the_log_ratios():
     for size in (1e-3, 1.0):
         log_ratios = torch.tensor([size, -size])
         kappa = kl_coefficient(1.5, log_ratios, 50, 0.0)
-        assert penalty_weights(log_ratios, kappa).tolist() == pytest.approx([3.0, 3.0], rel=1e-3)
+        assert penalty_weights(log_ratios, torch.ones(2), kappa).tolist() == pytest.approx([3.0, 3.0], rel=1e-3)
 
 
 def test_kl_estimates():

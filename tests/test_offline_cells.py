@@ -24,12 +24,16 @@ def design(edit: Edit, **values: Any) -> None:
     ("values", "message"),
     [
         ({"offline__objective": "dop"}, r"offline\.objective: found 'dop'; expected one of \['dpo'"),
-        ({"online__objective": "rloo"}, r"online\.objective: found 'rloo'; expected one of \['reinforce'\]"),
+        ({"online__objective": "ppo"}, r"online\.objective: found 'ppo'; expected one of \['adaptive', 'grpo', 'rein"),
         ({"offline_cells": ["b0.05", "likelihood"]}, r"cells \['likelihood'\]; expected labels such as b0\.05"),
         ({"offline__objective": "likelihood"}, r"cells \['p20', 'p50', 'p80'\]; expected beta_percentiles: \[\]"),
         (
             {"offline__objective": "likelihood", "beta_percentiles": [], "offline_cells": ["likelihood"]},
             r"arms: found \['proxy', 'placebo'\], whose penalty is coupled",
+        ),
+        (
+            {"offline__objective": "ipo"},
+            r"arms: found \['proxy'\], whose penalty is coupled to the strength, which for ipo is not the price of a",
         ),
     ],
 )
@@ -43,6 +47,8 @@ def test_what_does_not_suit_is_refused(
 
 def test_what_suits_is_not(project: Path, edit: Edit, more_objectives: None) -> None:
     design(edit, offline_cells=["b0.05"])
+    preflight.check(load_params())
+    design(edit, offline__objective="ipo", arms=["uncoupled", "placebo"])
     preflight.check(load_params())
     design(edit, offline__objective="likelihood", beta_percentiles=[], offline_cells=["likelihood"], arms=["uncoupled"])
     preflight.check(load_params())

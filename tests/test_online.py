@@ -12,13 +12,14 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from pessimism.errors import ParamsError
 from pessimism.experiment import rng
-from pessimism.experiment.params import Params
+from pessimism.experiment.params import Aggregation, Params
+from pessimism.measures import goodhart
 from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.generation import FULL, Rollouts, RowDraw, Sampling, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, TokenLogps, pad_pairs, response_logps
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.online import loop, rollout
+from pessimism.online import loop, rollout, stopping
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
 from pessimism.online.rollout import ScoredRollouts, reward_summary, trained_response_ids
@@ -156,14 +157,83 @@ def test_an_arm_trains_on_the_reward_that_it_declares(trained_world: Params) -> 
 
 def test_the_proxy_is_the_aggregation_that_the_parameters_name(trained_world: Params) -> None:
     for aggregation in ("mean", "min"):
-        run = make_run(dataclasses.replace(with_protocol(trained_world, **QUIET), aggregation=aggregation), "placebo")
+        params = dataclasses.replace(with_protocol(trained_world, **QUIET), aggregation=aggregation)
+        run = make_run(params, "placebo")
         scored = run._roll_out("heldout", 0, run.heldout_tasks)
         scores_K_B = run.ensemble.score(scored.prompts, scored.rollouts.texts)
         assert scored.proxy_reward == pytest.approx(getattr(scores_K_B, aggregation)(axis=0))
 
 
+def test_an_arm_trains_on_its_own_aggregation_and_is_measured_by_the_designs(trained_world: Params) -> None:
+    params = with_arm(with_protocol(trained_world, **QUIET), aggregation=Aggregation("min"))
+    run = make_run(params)
+    scored = run._roll_out("heldout", 0, run.heldout_tasks)
+    assert scored.proxy_reward.tolist() == scored.member_rewards.mean(axis=0).tolist()
+    assert run._training_reward(0, scored).tolist() == scored.member_rewards.min(axis=0).tolist()
+    rows, mean_rows = finished(run), finished(make_run(with_protocol(trained_world, **QUIET)))
+    first, mean_first = (table[table["step"] == 0] for table in (rows, mean_rows))
+    measured = ["proxy_reward", "proxy_reward_sd", "true_reward", "ensemble_std"]
+    pd.testing.assert_frame_equal(first[measured], mean_first[measured])
+    assert rows["kl_k3"].iloc[-1] != mean_rows["kl_k3"].iloc[-1], "the arms learn other policies"
+
+
+def stopped_run(params: Params, **limit: float) -> OnlineRun:
+    """Evaluated before every second of five updates."""
+    params = with_arm(with_protocol(params, **QUIET), **limit)
+    online = dataclasses.replace(params.scale.online, heldout_every=2)
+    params = dataclasses.replace(params, scale=dataclasses.replace(params.scale, online=online))
+    return make_run(params, steps=5)
+
+
+def test_an_arm_with_a_budget_stops_at_the_first_evaluation_above_it(trained_world: Params) -> None:
+    """Before, it is the run without a limit; after, its policy is one, drawn anew at the steps of every arm."""
+    free, stopped = stopped_run(trained_world), stopped_run(trained_world, kl_budget=1e-6)
+    rows, expected = finished(stopped), finished(free)
+    assert (free.frozen_from, stopped.frozen_from) == (None, 2)
+    until = (expected["step"] < 2) | ((expected["step"] == 2) & (expected["prompt_set"] == "heldout"))
+    pd.testing.assert_frame_equal(rows[until], expected[until])
+    exact = ["step", "prompt_set", "prompts"]
+    pd.testing.assert_frame_equal(rows[exact], expected[exact])
+    assert (rows.loc[~until, "kl_k3"] != expected.loc[~until, "kl_k3"]).sum() >= 4
+    steps = [row["step"] for row in stopped.rollouts[:: loop.ROLLOUTS_KEPT]]
+    assert steps == [0, 2, 4, 5] == pd.concat(stopped.samples)["step"].unique().tolist()
+    halted = stopped_run(trained_world)
+    halted.hyperparameters = dataclasses.replace(halted.hyperparameters, steps=2)
+    halted.train()
+    for name, weight in adapter_weights(stopped, POLICY).items():
+        assert torch.equal(weight, adapter_weights(halted, POLICY)[name]), name
+
+
+def test_a_limit_that_is_not_exceeded_changes_nothing(trained_world: Params) -> None:
+    free, limited = stopped_run(trained_world), stopped_run(trained_world, kl_budget=1e9, stop_at_gap=1e9)
+    pd.testing.assert_frame_equal(finished(limited), finished(free))
+    assert limited.frozen_from is None
+
+
+def evaluation(proxy: float, true: float, kl: float = 0.0) -> dict[str, float]:
+    return {"prompts": 9, "proxy_reward": proxy, "proxy_reward_sd": 2.0, "true_reward": true, "kl_k3": kl}
+
+
+def test_the_gap_that_stops_is_the_controlled_one_in_units_of_the_checkpoint() -> None:
+    for right in (0, 4, 9):
+        first, now = evaluation(1.0, right / 9), evaluation(2.0, 5 / 9)
+        proxy_T, true_T = (np.array([row[name] for row in (first, now)]) for name in ("proxy_reward", "true_reward"))
+        expected = goodhart.controlled_gap(proxy_T, true_T, 2.0, goodhart.smoothed_sd(right / 9, 9))[1]
+        assert stopping.gap_since(first, now) == pytest.approx(expected)
+
+
+def test_only_the_limit_of_an_arm_stops_it_and_only_above_it(trained_world: Params) -> None:
+    first, hacked = evaluation(0.0, 4 / 9), evaluation(1.0, 4 / 9, kl=0.2)  # a gap of half a standard deviation
+    arm = trained_world.arm("proxy")
+    for limit, at_it, below in (("stop_at_gap", 0.5, 0.49), ("kl_budget", 0.2, 0.19)):
+        assert not stopping.stops(arm, first, hacked)
+        assert not stopping.stops(dataclasses.replace(arm, **{limit: at_it}), first, hacked)
+        assert stopping.stops(dataclasses.replace(arm, **{limit: below}), first, hacked)
+        assert not stopping.stops(dataclasses.replace(arm, **{limit: below}), first, first)
+
+
 def test_a_summary_of_a_batch_by_hand() -> None:
-    rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False])
+    rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False], [""] * 3)
     rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
     members = np.array([[0.5, 1.5, 4.0], [1.5, 2.5, 8.0]])
     proxy, spread, runs_on = members.mean(axis=0), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
@@ -231,7 +301,7 @@ def test_both_true_rewards_are_measured_on_the_same_responses(
     def sample(model: object, tokenizer: object, prompts: list[str], *_: object, **__: object) -> Rollouts:
         answers = [*run.heldout_tasks["answer"]] * 2 if len(prompts) == 16 else ["0"] * len(prompts)
         texts = [f"#### {answer}\nNext" if row % 2 else f"it is {answer}" for row, answer in enumerate(answers)]
-        return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts))
+        return Rollouts([[5]] * len(prompts), [[6]] * len(prompts), texts, [True] * len(prompts), [""] * len(prompts))
 
     monkeypatch.setattr("pessimism.online.rollout.sample_responses", sample)
     run = make_run(trained_world, "placebo", steps=1)

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from pessimism.errors import ParamsError
-from pessimism.experiment.params import load_params
+from pessimism.experiment.params import Aggregation, load_params
 from pessimism.experiment.scale import EMBEDDED_CONTEXT, EMBEDDED_LAYERS, Family
 from pessimism.experiment.yaml_files import parse_yaml
+from pessimism.reward.aggregation import proxy_aggregation
 from support.repository import CHECKOUT, Edit
 
 DESIGN, SCALE, PROTOCOL = "params.yaml", "scales/tiny.yaml", "protocols/paper.yaml"
@@ -32,7 +33,7 @@ def test_the_committed_design_is_the_issued_one(project: Path) -> None:
     assert params.seeds == (0, 1, 2, 3, 4) and params.ensemble_members == (0, 1, 2)
     assert params.ensembles == "per_seed"
     assert params.arms == ("proxy", "uncoupled", "placebo") and params.primary_arm == "proxy"
-    assert params.aggregation == "mean"
+    assert proxy_aggregation(params) == Aggregation("mean")
 
 
 @pytest.mark.parametrize("scale", sorted(path.stem for path in (CHECKOUT / "scales").glob("*.yaml")))
@@ -60,7 +61,10 @@ def test_the_scale_of_24_gb_splits_batches_and_changes_nothing_else(project: Pat
 @pytest.mark.parametrize("scale", ["laptop", "paper", "24gb"])
 def test_every_hub_source_is_pinned_to_a_commit(project: Path, scale: str) -> None:
     content = yaml.safe_load((project / f"scales/{scale}.yaml").read_text())
-    for section in ("policy", "reward", "preferences", "tasks"):
+    named = [
+        section for section in ("policy", "reward", "preferences", "tasks") if scale != "laptop" or section != "tasks"
+    ]
+    for section in named:  # the laptop's problems are drawn
         assert content[section]["source"] == "hub"
         assert re.fullmatch("[0-9a-f]{40}", content[section]["revision"])
 
@@ -77,9 +81,12 @@ def test_both_protocols_have_the_same_switches(project: Path) -> None:
 def test_zero_is_a_value_where_it_means_something(project: Path, edit: Edit, key: str) -> None:
     edit(SCALE, f"policy.{key}", 0.0)
     edit(PROTOCOL, "uwo_weight", 0.0)
+    edit(PROTOCOL, "arms.lower_bound.aggregation.weight", 0.0)
+    edit(DESIGN, "aggregation", "uwo")
     params = load_params()
     assert params.scale.policy.lora_dropout == 0.0
-    assert params.protocol.uwo_weight == 0.0
+    assert proxy_aggregation(params) == Aggregation("uwo", 0.0)
+    assert params.arm("lower_bound").aggregation == Aggregation("lcb", 0.0)
 
 
 def test_another_scale_is_read_without_touching_the_parameters(project: Path) -> None:

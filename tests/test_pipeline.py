@@ -178,9 +178,10 @@ def test_no_model_depends_on_a_whole_room() -> None:
 
 def test_what_judges_answers_depends_on_the_hash_of_the_judge() -> None:
     judges = [stage for stage in STAGES if JUDGE in closure(stage) and ROOMS.keys().isdisjoint(closure(stage))]
-    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online", "select_best_of_n"}
+    before = {"prepare_base", "sample_pairs"}  # they pose and judge the problems set aside, beside which it lies too
+    assert {STAGES[stage].script for stage in judges} == {"measure_base", "adapt_online", "select_best_of_n"} | before
     for stage in (*judges, "probe_policy"):
-        assert str(layout.TASK_CODE.parent) in BODIES[stage]["deps"]
+        assert str(layout.SET_ASIDE if stage in before else layout.TASK_CODE.parent) in BODIES[stage]["deps"]
         assert "tasks.kind" in (param_keys(stage, "scales/${scale}.yaml") or set())
 
 
@@ -309,8 +310,9 @@ def test_outputs_are_where_the_layout_says() -> None:
     expected = {
         "check_params": [layout.PARAMS_CHECKED],
         "record_inputs": [],
-        "prepare_data": [layout.PREFERENCES, layout.TASKS, layout.DATA_RECORD],
+        "prepare_data": [layout.SOURCE_PREFERENCES, layout.TASKS, layout.SET_ASIDE, layout.DATA_RECORD],
         "prepare_base": [layout.BASE],
+        "sample_pairs": [layout.PREFERENCES],
         "measure_reference": [layout.REFERENCE],
         "derive_beta_grid": [layout.BETA_GRID, layout.LOG_RATIOS],
         "train_reward_model": [layout.reward_member(reward)],

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,8 @@ from pessimism.planning.hardware import ATTENTION, BACKWARD, FLASH, PRODUCT, REC
 from pessimism.planning.layer import Batch, Layer
 from pessimism.planning.lengths import TextLengths
 from pessimism.planning.role import PUBLISHED, Role, find_role, read
-from pessimism.planning.stages import PLACEBO
+from pessimism.planning.setting import Setting
+from pessimism.planning.stages import PLACEBO, train_dpo
 from support.repository import CHECKOUT, Edit
 
 SMALL = {"hidden": 4, "intermediate": 8, "layers": 1, "heads": 2, "key_heads": 1, "head_width": 2, "vocabulary": 10}
@@ -181,7 +183,26 @@ def test_a_price_replaces_the_assumed_one_and_gpus_share_the_cells(
     waves = {"train_reward_model": 3, "train_dpo": 3, "probe_policy": 3, "adapt_online": 6, PLACEBO: 3}
     waves["select_best_of_n"] = 3
     hours = sum(stage["hours"] * waves.get(stage["name"], 1) for stage in found["stages"])
-    assert found["wall_hours"] == pytest.approx(hours + 9 * 0.02)  # and the stages that run no model
+    assert found["wall_hours"] == pytest.approx(hours + 10 * 0.02)  # and the stages that run no model
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0.0, "0 s"), (0.0001, "0.36 s"), (1 / 61, "59 s"), (1 / 60, "1 min"), (0.579, "34.7 min"), (1.309, "1.31 h")]
+    + [(11.4, "11.4 h"), (1234.5, "1,234 h")],
+)
+def test_times_are_printed_in_a_unit_that_shows_them(hours: float, text: str) -> None:
+    assert plan._duration(hours) == text
+
+
+def test_no_stage_of_the_default_design_takes_no_time(project: Path) -> None:
+    """They take seconds: in hours, all of them would be 0.00."""
+    printed = plan.plan("tiny", "H100 80GB", 1, None, as_json=False)
+    rows = [line for line in plan._stages(planned("tiny", "H100 80GB")).splitlines() if " yes " in line]
+    assert len(rows) == len(STAGES) and all(row in printed for row in rows)
+    for row in rows:
+        times = re.findall(r"([\d.]+) (?:s|min|h)\b", row)
+        assert len(times) == 2 and all(float(time) > 0 for time in times)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +280,7 @@ def test_a_placebo_takes_generation_and_scoring_alone(paper: Printed) -> None:
 
 def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "gpu_here", lambda: None)
-    assert "online 11.4," in plan.brief("paper")
+    assert "online 11.4 h," in plan.brief("paper")
     with_one = json.loads(plan.plan("tiny", "H100 80GB", 1, None, as_json=True))
     edit("params.yaml", "arms", ["proxy", "uncoupled"])
     found = json.loads(plan.plan("tiny", "H100 80GB", 1, None, as_json=True))
@@ -268,4 +289,29 @@ def test_a_design_without_a_placebo_plans_none(project: Path, edit: Edit, monkey
     assert with_one["total_hours"] - found["total_hours"] == pytest.approx(left["hours"] * left["cells"])
     adapters = 15 * 4 * found["models"]["policy"]["trainable_parameters"]
     assert with_one["output_bytes"] - found["output_bytes"] == adapters
-    assert "online 10.6," in plan.brief("paper")
+    assert "online 10.6 h," in plan.brief("paper")
+
+
+@pytest.mark.parametrize(("objective", "validated"), [("dpo", None), ("epsilon_dpo", 0), ("kto", 1)])
+def test_passes_of_the_objective_itself_are_counted(
+    project: Path, edit: Edit, objective: str, validated: int | None
+) -> None:
+    """Two over every training pair; KTO's reference point is measured on validation pairs, too."""
+    edit("params.yaml", "offline.objective", objective)
+    setting = Setting(load_params())
+    _, validation, *own = train_dpo(setting).passes
+    assert len(own) == (validated is not None)
+    for reading in own:
+        pairs = setting.scale.dpo.epochs * setting.rows.train_pairs + (validated or 0) * setting.rows.val_pairs
+        assert reading.calls == pytest.approx(validation.calls * pairs / setting.rows.val_pairs)
+        assert sum(kernel.flops for kernel in reading.kernels) == 2 * sum(kernel.flops for kernel in validation.kernels)
+
+
+def test_shots_are_read_by_the_policy_and_not_by_reward_models() -> None:
+    lengths = LengthParams(prompt=2000, response=448, sequence=2448)
+    bare, shown = TextLengths(lengths), TextLengths(lengths, shots=3)
+    problem, solution = float(bare.problems.mean()), float(bare.solutions.mean())
+    assert float(shown.problems.mean()) == pytest.approx(problem + 3 * (problem + solution), rel=0.02)
+    assert np.array_equal(shown.judged.whole, bare.answered.whole)
+    assert (shown.answered.whole > bare.answered.whole).all()
+    assert TextLengths(dataclasses.replace(lengths, prompt=500), shots=9).problems.max() == 500

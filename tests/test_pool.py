@@ -126,9 +126,9 @@ def test_models_and_data_are_worlds_whatever_the_root_seed(
     project: Path, edit: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, model in enumerate(("someone/small", "someone/large", "someone/large")):
-        edit("scales/laptop.yaml", "policy.name", model)
+        edit("scales/paper.yaml", "policy.name", model)
         effects = {"proxy": [number, 2.0, 3.0]}
-        commit_world(project, f"w{number}", effects, scale="laptop", root_seed=number, seeds=SEEDS)
+        commit_world(project, f"w{number}", effects, scale="paper", root_seed=number, seeds=SEEDS)
     found = json.loads(output(capsys, "w0", "w1", "--json"))
     assert [world["world"] for world in found["worlds"]] == ["someone/small", "someone/large"]
     assert "found one world twice, in w1 and w2 (the same models and data)" in failure("pool", "w0", "w1", "w2")

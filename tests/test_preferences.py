@@ -219,7 +219,7 @@ def test_embedded_pairs_are_the_annotators(monkeypatch: pytest.MonkeyPatch) -> N
     loaded = load_preferences(EMBEDDED, 42)
     assert loaded.rows == load_preferences(EMBEDDED, 42).rows
     assert loaded.rows != load_preferences(EMBEDDED, 43).rows
-    assert loaded.record["annotator"]["style_weight"] == embedded_world.STYLE_WEIGHT
+    assert loaded.record["annotator"]["style_weight"] == embedded_world.DEFAULT.bias
     assert loaded.record["prompts_in_two_splits"] == 0
     assert loaded.record["rows_dropped"] == {}
 

@@ -150,6 +150,7 @@ def probe(params: Params, dpo: Path, online: Path, seed: int = 0) -> dict[str, A
     reference = ReferenceStates(centroid_H=np.ones(WIDTH), precision_H_H=np.eye(WIDTH))
     asked = ProbeSet(
         prompts=PROMPTS,
+        reward_prompts=PROMPTS,
         heldout_prompts=PROMPTS,
         references={member: {"penultimate": reference, "last": reference} for member in StillEnsemble.members},
         reference_count=1,

@@ -9,23 +9,26 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from pessimism.data.prompts import (
+    Shot,
+    after_shots,
     dpo_prompt_ids,
     encode_pair,
     encode_reward_text,
     fit_prompt,
     online_prompt_ids,
     plain_ids,
-    rendered_turn,
+    rendered_turns,
     reward_text,
     text_ids,
 )
-from pessimism.errors import SourceError
+from pessimism.errors import ParamsError, SourceError
 from pessimism.experiment.params import LengthParams, load_params
 from pessimism.models.embedded import make_tokenizer
 from support.random_models import chat_tokenizer
 from support.repository import CHECKOUT
 
 LONG = LengthParams(prompt=20, response=20, sequence=40)
+WIDE = LengthParams(prompt=200, response=20, sequence=220)
 PROTOCOL = load_params(CHECKOUT).protocol
 QUESTION = "Mia had 5 apples."
 CHAT = (
@@ -154,7 +157,7 @@ def test_a_template_that_loses_or_changes_a_turn_is_refused(template: str, messa
 
 @pytest.mark.parametrize("turn", ["user", "assistant", "<", "What is <2> & 'two'?"])
 def test_a_turn_that_the_template_spells_itself_is_found_where_it_stands(turn: str) -> None:
-    text, start = rendered_turn(chat_tokenizer(), turn, thinking=True)
+    text, (start,) = rendered_turns(chat_tokenizer(), [turn], thinking=True)
     assert text[:start] == "<|im_start|>user\n\n" and text[start:].startswith(f"{turn}<|im_end|>")
 
 
@@ -184,7 +187,7 @@ def test_a_special_token_among_the_words_of_the_embedded_world_is_text_there(wor
 
 def test_a_text_without_special_tokens_has_the_ids_of_the_whole_rendered_prompt() -> None:
     tokenizer = chat_tokenizer()
-    text, _ = rendered_turn(tokenizer, QUESTION, PROTOCOL.enable_thinking)
+    text, _ = rendered_turns(tokenizer, [QUESTION], PROTOCOL.enable_thinking)
     assert dpo_prompt_ids(tokenizer, QUESTION, PROTOCOL) == tokenizer(text, add_special_tokens=False)["input_ids"]
     assert text_ids(tokenizer, QUESTION) == tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
 
@@ -193,3 +196,79 @@ def test_tokenizer_without_eos_is_refused(plain: PreTrainedTokenizerFast) -> Non
     plain.eos_token = None
     with pytest.raises(SourceError, match="has no EOS token"):
         encode_pair(plain, QUESTION, "5+3=8", "5-3=2", LONG, PROTOCOL)
+
+
+SHOTS = [Shot("What is 1+1?", "1+1=2"), Shot(" What is 2+1?\n", "2+1=3")]
+CHATTING = dataclasses.replace(PROTOCOL, prompt_format="dpo")
+
+
+def test_shots_are_turns_of_the_chat_template_and_the_problem_is_the_last() -> None:
+    tokenizer = chat_tokenizer()
+    ids = online_prompt_ids(tokenizer, f"{QUESTION}\n\n", CHATTING, WIDE, SHOTS)
+    turns = ["user", "What is 1+1?", "assistant", "1+1=2", "user", "What is 2+1?", "assistant", "2+1=3"]
+    pairs = zip(["user", "assistant"] * 2, turns[1::2], strict=True)
+    messages = [{"role": role, "content": content} for role, content in pairs]
+    messages.append({"role": "user", "content": QUESTION})
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+    assert ids == tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert (ids.count(start), ids.count(end)) == (6, 5)
+
+
+@pytest.mark.parametrize("place", ["a shot's problem", "a shot's solution", "the problem"])
+def test_a_token_that_any_turn_spells_is_text(place: str) -> None:
+    tokenizer = chat_tokenizer()
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    spelled = {
+        name: f"Mia had {'<|im_end|>' if name == place else ''} 5" for name in ("a shot's problem", "the problem")
+    }
+    solution = f"5{'<|im_end|>' if place.endswith('solution') else ''} 6"
+    shots = [Shot(spelled["a shot's problem"], solution)]
+    assert online_prompt_ids(tokenizer, spelled["the problem"], CHATTING, WIDE, shots).count(end) == 3
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "expected"),
+    [
+        ("plain", "Q: how many?\n\n", "What is 1+1? 1+1=2\n\n What is 2+1?\n2+1=3\n\nQ: how many?\n\n"),
+        ("dpo", "Q: how many?\n\n", "What is 1+1?\n\n1+1=2\n\nWhat is 2+1?\n\n2+1=3\n\nQ: how many?\n\n"),
+    ],
+)
+def test_shots_are_text_where_the_format_has_no_template(
+    plain: PreTrainedTokenizerFast, template: str, prompt: str, expected: str
+) -> None:
+    protocol = dataclasses.replace(PROTOCOL, prompt_format=template)
+    assert online_prompt_ids(plain, prompt, protocol, WIDE, SHOTS) == plain_ids(plain, expected)
+    if template == "plain":
+        assert after_shots(prompt, SHOTS) == expected
+
+
+def test_without_shots_a_prompt_is_what_it_was() -> None:
+    """Its whole rendering, or the text as it is."""
+    tokenizer = chat_tokenizer()
+    messages = [{"role": "user", "content": QUESTION}]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
+    expected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    assert online_prompt_ids(tokenizer, QUESTION, CHATTING, WIDE) == expected
+    assert online_prompt_ids(tokenizer, f"{QUESTION}\n\n", PROTOCOL, WIDE) == plain_ids(tokenizer, f"{QUESTION}\n\n")
+
+
+@pytest.mark.parametrize("format_", ["plain", "dpo"])
+def test_a_prompt_that_would_lose_of_its_shots_is_refused(format_: str) -> None:
+    tokenizer, protocol = chat_tokenizer(), dataclasses.replace(PROTOCOL, prompt_format=format_)
+    length = len(online_prompt_ids(tokenizer, QUESTION, protocol, WIDE, SHOTS))
+    fits, less = (dataclasses.replace(WIDE, prompt=prompt) for prompt in (length, length - 1))
+    assert len(online_prompt_ids(tokenizer, QUESTION, protocol, fits, SHOTS)) == length
+    with pytest.raises(ParamsError, match=rf"found a problem of {length} tokens with its 2 shots .* \({length - 1}\)"):
+        online_prompt_ids(tokenizer, QUESTION, protocol, less, SHOTS)
+    assert len(online_prompt_ids(tokenizer, QUESTION, protocol, dataclasses.replace(WIDE, prompt=3))) == 3
+
+
+def test_a_template_that_changes_an_assistants_turn_is_refused() -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = (
+        "{% for turn in messages %}{{ turn.content[:4] if turn.role == 'assistant' else turn.content }}{% endfor %}"
+    )
+    assert online_prompt_ids(tokenizer, QUESTION, CHATTING, WIDE)
+    with pytest.raises(SourceError, match=r"of the turn '1\+1=2'; expected the whole turn in it"):
+        online_prompt_ids(tokenizer, QUESTION, CHATTING, WIDE, SHOTS)

@@ -12,7 +12,7 @@ import yaml
 from support.project_copy import new_project
 from support.remote_project import DVC, Project, add_directory_remote, add_s3_remote, commit, s3_server
 
-STAGES = ["check_params", "prepare_data", "prepare_base", "measure_reference", "derive_beta_grid"]
+STAGES = ["check_params", "prepare_data", "prepare_base", "sample_pairs", "measure_reference", "derive_beta_grid"]
 
 
 @pytest.fixture(scope="module")

@@ -134,6 +134,19 @@ def test_a_changed_switch_is_said_with_the_name(project: Path, edit: Edit) -> No
     assert switches.protocol_sentence(load_params()) == expected
 
 
+def test_an_aggregation_that_an_arm_gains_or_loses_is_said(project: Path, edit: Edit) -> None:
+    edit("params.yaml", "arms", ["proxy", "worst_case", "lower_bound"])
+    edit(PROTOCOL, "arms.proxy.aggregation", {"kind": "uwo", "weight": 1.0})
+    edit(PROTOCOL, "arms.worst_case.aggregation", None)
+    edit(PROTOCOL, "arms.lower_bound.aggregation.weight", 2.0)
+    found = {change.switch: change for change in switches.changes(load_params())}
+    assert found.keys() == {f"arms.{name}.aggregation" for name in ("proxy", "worst_case", "lower_bound")}
+    proxy, worst = found["arms.proxy.aggregation"], found["arms.worst_case.aggregation"]
+    assert (str(proxy), proxy.named) == ('arms.proxy.aggregation: {"kind": "uwo", "weight": 1.0}', None)
+    assert (str(worst), worst.named) == ("arms.worst_case.aggregation: null", {"kind": "min", "weight": None})
+    assert found["arms.lower_bound.aggregation"].value["weight"] == 2.0
+
+
 def test_a_protocol_of_ones_own_has_nothing_to_differ_from(project: Path, edit: Edit) -> None:
     (project / "protocols/mine.yaml").write_text((project / "protocols/controlled.yaml").read_text())
     edit("params.yaml", "protocol", "mine")

@@ -220,7 +220,14 @@ def test_a_new_task_runs_no_model_and_a_changed_one_all_that_judges(copy: Projec
     with (room / "arithmetic.py").open("a") as task:
         task.write("# judges as before\n")
     ran = {name.partition("@")[0] for name in copy.dvc("repro")}
-    assert ran == {"check_params", "prepare_data", "measure_base", "adapt_online", *CHECKPOINT_STAGES[1:]}
+    assert ran == {
+        "check_params",
+        "prepare_data",
+        "sample_pairs",
+        "measure_base",
+        "adapt_online",
+        *CHECKPOINT_STAGES[1:],
+    }
 
 
 PROBE = """

@@ -108,11 +108,15 @@ def _is_protocol(node: ast.expr) -> bool:
 
 # Stages that a switch makes run again; whatever reads their outputs follows.
 DRAWING = {"measure_base", "adapt_online", "probe_policy", "select_best_of_n"}
+BEFORE = {
+    "prepare_base",
+    "sample_pairs",
+}  # a warm start poses problems, and pairs are drawn, where a scale asks for them
 RERUN = {
-    "prompt_format": DRAWING,
-    "enable_thinking": {"measure_reference", *DRAWING},
-    "prompt_cut": DRAWING,
-    "sampling": DRAWING,
+    "prompt_format": DRAWING | BEFORE,
+    "enable_thinking": {"measure_reference"} | DRAWING | BEFORE,
+    "prompt_cut": DRAWING | BEFORE,
+    "sampling": {"sample_pairs", *DRAWING},
     "normalize_rewards": DRAWING - {"probe_policy"},
     "paired_seeds": {
         "train_dpo",
@@ -246,6 +250,7 @@ def fixed_rollouts(tokenizer: Any) -> Rollouts:
         response_ids=[[*odd, end], ids[1], [*ids[2], end]],
         texts=[tokenizer.decode(odd), *texts[1:]],
         finished=[True, False, True],
+        stops=["", "", ""],
     )
 
 

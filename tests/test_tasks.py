@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pessimism.data import sources
+from pessimism.data.prompts import Shot, encode_reward_text, reward_text
 from pessimism.errors import DataError, ParamsError, SourceError
-from pessimism.experiment import extensions
-from pessimism.experiment.params import TaskParams
+from pessimism.experiment import extensions, layout, records
+from pessimism.experiment.params import TaskParams, load_params
 from pessimism.machine import hub
+from pessimism.models.embedded import make_tokenizer
+from pessimism.tasks import lookup
+from pessimism.tasks.parts import posing
 from pessimism.tasks.parts.declaration import ROOM, Task, find_task
 from pessimism.tasks.parts.problems import code_record, load_problems
-from support.repository import AddFile
+from support.repository import AddFile, Edit
 
-EMBEDDED = TaskParams("arithmetic", "embedded", "arithmetic", "main", None, train_limit=20, test_limit=10, heldout=5)
+EMBEDDED = TaskParams(
+    "arithmetic",
+    "embedded",
+    "arithmetic",
+    "main",
+    None,
+    train_limit=20,
+    test_limit=10,
+    heldout=5,
+    shots=0,
+    stop=(),
+    settings={},
+    warm_start=None,
+    pairs=None,
+)
 TOY = """
 from pessimism.errors import DataError
 from pessimism.tasks.parts.declaration import Task
@@ -47,7 +67,9 @@ SPELLING = Task("Please: {question}\\n", problem, rewards, files="{split}.jsonl"
 def write_rows(directory: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> TaskParams:
     for split, rows in (("train", train), ("test", test)):
         (directory / f"gsm8k_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return TaskParams("gsm8k", "path", str(directory), "main", None, train_limit=None, test_limit=None, heldout=2)
+    return replace(
+        EMBEDDED, kind="gsm8k", source="path", name=str(directory), train_limit=None, test_limit=None, heldout=2
+    )
 
 
 def rows(n: int) -> list[dict[str, str]]:
@@ -83,6 +105,42 @@ def test_a_problem_of_two_splits_is_trained_on_in_none_that_is_tried_on_another(
     assert problems.record["rows_dropped"] == {"heldout": 0, "test": 1, "train": 2}
     assert problems.record["problems_in_two_splits"] == 0
     assert problems.record["rows_read"] == {"train": 7, "test": 3}
+
+
+def test_problems_set_aside_are_the_first_of_train_and_in_no_other_split(tmp_path: Path) -> None:
+    params = replace(write_rows(tmp_path, rows(9), rows(12)[9:]), warm_start=3, pairs=2, train_limit=1)
+    problems = load_problems(params, 42)
+    found = {split: [row["task_id"] for row in kept] for split, kept in problems.rows.items() if split != "test"}
+    assert found == {
+        "warm_start": ["train-1", "train-2", "train-3"],
+        "pairs": ["train-4", "train-5"],
+        "train": ["train-6"],
+        "heldout": ["train-8", "train-9"],
+    }
+    assert problems.record["rows"] == {"warm_start": 3, "pairs": 2, "train": 1, "heldout": 2, "test": 3}
+    with pytest.raises(DataError, match=r"found 7 train problems .*; expected more than are set aside .*tasks\.pairs"):
+        load_problems(replace(params, pairs=4), 42)
+
+
+def test_as_many_problems_are_drawn_as_are_set_aside_too() -> None:
+    problems = load_problems(replace(EMBEDDED, warm_start=4, pairs=3), 42)
+    counts = {split: len(found) for split, found in problems.rows.items()}
+    assert counts == {"train": 20, "heldout": 5, "test": 10, "warm_start": 4, "pairs": 3}
+    questions = [row["question"] for split in problems.rows.values() for row in split]
+    assert len(set(questions)) == sum(counts.values())
+
+
+def test_a_lookup_asks_for_one_of_its_quantities_and_the_answer_is_that_ones_number() -> None:
+    rows = lookup.draw(np.random.default_rng(0), 200)
+    assert len({row["question"] for row in rows}) == 200
+    places = set()
+    for row in rows:
+        story, _, asked = row["question"].removesuffix("?").partition(". How many ")
+        listed = dict(pair[::-1] for pair in re.findall(r"(\d+) (\w+)", story))
+        assert len(listed) == len(set(listed.values())) == lookup.QUANTITIES
+        assert row["answer"] == f"#### {listed[asked]}"
+        places.add(list(listed).index(asked))
+    assert places == set(range(lookup.QUANTITIES)), "the answer is at any place"
 
 
 def test_a_split_of_nothing_but_copies_is_refused(tmp_path: Path) -> None:
@@ -156,7 +214,7 @@ def test_hub_rows_are_loaded_at_the_resolved_commit(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("kind", [kind for kind in extensions.names(ROOM) if find_task(kind).draw])
 def test_drawn_problems_reward_their_solutions_and_no_empty_response(kind: str) -> None:
     task = find_task(kind)
-    problems = load_problems(replace(EMBEDDED, kind=kind), 42).rows["train"]
+    problems = load_problems(replace(EMBEDDED, kind=kind, name="chain_sum"), 42).rows["train"]
     answers = [row["answer"] for row in problems]
     assert task.judge([row["solution"] for row in problems], answers)["true_reward"].all()
     assert not any(rewards.any() for rewards in task.judge([None] * len(answers), answers).values())
@@ -187,7 +245,7 @@ def test_a_file_is_a_task(add_file: AddFile, tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'gsm8k'\]"):
+    with pytest.raises(ParamsError, match=r"tasks\.kind: found 'parts'; expected one of \['arithmetic', 'boxed', "):
         find_task("parts")
 
 
@@ -245,3 +303,63 @@ def test_the_record_of_a_judge_changes_with_its_code_and_with_no_other(add_file:
     add_file(ROOM, "another", TOY)
     after = {kind: code_record(kind) for kind in before}
     assert {kind for kind in before if before[kind] != after[kind]} == {"spelling", "louder"}
+
+
+def test_shots_are_a_split_of_their_own_and_move_no_held_out_row(tmp_path: Path) -> None:
+    """The first of the train problems that are left; a copy of one is not trained on either."""
+    train, test = rows(9), rows(12)[9:]
+    train[0] = test[0]
+    train[4] = train[1]
+    params = write_rows(tmp_path, train, test)
+    problems = load_problems(replace(params, shots=2, train_limit=3), 42)
+    found = {split: [row["task_id"] for row in kept] for split, kept in problems.rows.items()}
+    assert found == {
+        "train": ["train-4", "train-6", "train-7"],
+        "heldout": ["train-8", "train-9"],
+        "test": ["test-1", "test-2", "test-3"],
+        "shots": ["train-2", "train-3"],
+    }
+    assert problems.record["rows"]["shots"] == 2
+    assert problems.record["rows_dropped"] == {"heldout": 0, "test": 0, "train": 2}
+    assert "shots" not in load_problems(params, 42).rows
+    with pytest.raises(DataError, match="found every train problem in another split too"):
+        load_problems(replace(params, shots=6), 42)
+
+
+def test_drawn_shots_come_on_top_of_the_limits() -> None:
+    found = load_problems(replace(EMBEDDED, shots=3), 42)
+    assert {split: len(kept) for split, kept in found.rows.items()} == {
+        "train": 20,
+        "heldout": 5,
+        "test": 10,
+        "shots": 3,
+    }
+    assert found.record["problems_in_two_splits"] == 0
+
+
+def test_shots_and_the_bare_question_are_what_policy_and_reward_models_read(project: Path, edit: Edit) -> None:
+    questions = [" What is 1 + 1? "]
+    edit("scales/tiny.yaml", "tasks.kind", "gsm8k")
+    assert posing.read_shots(load_params()) == []
+    assert posing.reward_prompts(questions, load_params()) == posing.posed(questions, load_params())
+    edit("scales/tiny.yaml", "tasks.shots", 1)
+    shown = pd.DataFrame({"question": ["What is 2 + 1?"], "solution": ["2+1=3\n#### 3"], "answer": ["3"]})
+    records.write_table(layout.tasks("shots"), shown)
+    params = load_params()
+    assert posing.read_shots(params) == [Shot(posing.posed(["What is 2 + 1?"], params)[0], "2+1=3\n#### 3")]
+    assert posing.reward_prompts(questions, params) == ["What is 1 + 1?"]
+    assert posing.posed(questions, params)[0].endswith("Problem: What is 1 + 1?\n\nSolution:")
+
+
+def test_the_ids_that_reward_models_read_of_the_embedded_world_are_those_of_the_bare_question(project: Path) -> None:
+    tokenizer, params = make_tokenizer(), load_params()
+    (question,) = [row["question"] for row in load_problems(params.scale.tasks, 42).rows["test"][:1]]
+    (prompt,) = posing.reward_prompts([question], params)
+    assert reward_text(prompt, "8") == reward_text(question, "8")
+    lengths = params.scale.lengths
+    assert encode_reward_text(tokenizer, prompt, "8", lengths) == encode_reward_text(tokenizer, question, "8", lengths)
+
+
+def test_settings_of_a_task_without_any_are_refused() -> None:
+    with pytest.raises(ParamsError, match="found the settings {'digits': 2}; expected {}, for arithmetic has none"):
+        load_problems(replace(EMBEDDED, settings={"digits": 2}), 42)

@@ -57,10 +57,14 @@ def with_protocol(params: Params, **switches: object) -> Params:
     return dataclasses.replace(params, protocol=dataclasses.replace(params.protocol, **switches))
 
 
-def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes: object) -> OnlineRun:
+def make_run(
+    params: Params, arm: str = "proxy", percentile: int = 50, objective_name: str | None = None, **changes: object
+) -> OnlineRun:
+    """A run of steps as in HYPERPARAMETERS, but for ``changes``; the parameters' objective unless one is named."""
     checkpoint = Path("models/dpo/checkpoint")
     problems = tasks(24)
-    learning_rate = params.arm(arm).learning_rate_factor * HYPERPARAMETERS.learning_rate
+    chosen = dataclasses.replace(HYPERPARAMETERS, **changes)
+    learning_rate = params.arm(arm).learning_rate_factor * chosen.learning_rate
     return OnlineRun(
         params=params,
         cell=OnlineCell(f"p{percentile}", 0, arm),
@@ -70,8 +74,8 @@ def make_run(params: Params, arm: str = "proxy", percentile: int = 50, **changes
         ensemble=RewardEnsemble.load(params, 0),
         training_tasks=problems.iloc[:16],
         heldout_tasks=problems.iloc[16:],
-        hyperparameters=dataclasses.replace(HYPERPARAMETERS, learning_rate=learning_rate, **changes),
-        objective=find_objective(params.online.objective),
+        hyperparameters=dataclasses.replace(chosen, learning_rate=learning_rate),
+        objective=find_objective(objective_name or params.online.objective),
     )
 
 

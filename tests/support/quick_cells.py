@@ -48,7 +48,7 @@ out.mkdir(parents=True)
 
 def traced_project(home: Path) -> Project:
     """A project whose reward models can be trained, and whose stages note where they run."""
-    project = prepared_project(home, "prepare_data", "prepare_base")
+    project = prepared_project(home, "prepare_data", "prepare_base", "sample_pairs")
     (project.root.parent / "trace").mkdir()
     (project.root.parent / "trace/sitecustomize.py").write_text(TRACE)
     return project

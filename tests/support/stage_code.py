@@ -65,7 +65,7 @@ FINDERS = {
     "src/pessimism/offline/objective.py": ["src/pessimism/offline/objectives/${offline.objective}.py"],
     "src/pessimism/online/objective.py": ["src/pessimism/online/objectives/${online.objective}.py"],
     "src/pessimism/probes/parts/declaration.py": ["src/pessimism/probes"],
-    "src/pessimism/tasks/parts/declaration.py": ["src/pessimism/tasks", str(layout.TASKS)],
+    "src/pessimism/tasks/parts/declaration.py": ["src/pessimism/tasks", str(layout.TASKS), str(layout.SET_ASIDE)],
 }
 
 # Modules that find the files of a room by name, which no import statement shows: who imports one depends on the room.
@@ -78,6 +78,7 @@ JUDGE = "src/pessimism/tasks/parts/declaration.py"
 
 ADAPTERS = {path.parts for path in (layout.REWARD_MEMBERS, layout.DPO_ADAPTERS, layout.ONLINE_ADAPTERS)}
 TRL_STAGES = ("train_dpo", "train_reward_model")
+WARM_START_STAGES = ("prepare_base", "sample_pairs")  # train an adapter that is merged, or sample from the base alone
 MODEL_STAGES = tuple(startup.HELD)
 TABLE_STAGES = tuple(name for name, stage in STAGES.items() if stage.script not in MODEL_STAGES)
 
@@ -130,7 +131,7 @@ def param_keys(stage: str, file: str) -> set[str] | None:
 
 def touches_adapters(stage: str) -> bool:
     paths = STAGES[stage].reads + STAGES[stage].writes
-    return any(Path(path).parts[:2] in ADAPTERS for path in paths)
+    return STAGES[stage].script in WARM_START_STAGES or any(Path(path).parts[:2] in ADAPTERS for path in paths)
 
 
 def needs_trl(stage: str) -> bool:

@@ -19,7 +19,8 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
-from pessimism.data.embedded_world import FILLER, HEROES, OBJECTS
+from pessimism.data.annotator import FILLER
+from pessimism.data.stories import HEROES, OBJECTS
 from pessimism.experiment.params import EmbeddedParams
 from pessimism.models.embedded import make_model, make_tokenizer
 

@@ -89,6 +89,13 @@ def _check_objectives(params: Params) -> None:
             f"params.yaml: arms: found {coupled}, whose penalty is coupled to a strength that {name} has not; expected "
             f"arms whose kappa is fixed or none, or other entries in {layout.protocol_file(params.protocol_name)}: arms"
         )
+    trained = [arm for arm in coupled if not params.arm(arm).is_placebo]
+    if not objective.couples and trained:
+        raise ParamsError(
+            f"params.yaml: arms: found {trained}, whose penalty is coupled to the strength, which for {name} is not "
+            f"the price of a nat ({objective.strength}); expected trained arms whose kappa is fixed or none, such as "
+            "arms: [uncoupled, placebo]"
+        )
 
 
 def _check_machine(params: Params) -> None:
@@ -160,7 +167,8 @@ def _check_preferences(params: Params) -> None:
     """Read the pairs, unless they are the hub's."""
     if params.scale.preferences.source != "hub":
         with section(params, "preferences"):
-            _check_rows_unchanged("preferences", load_preferences(params.scale.preferences, params.root_seed).record)
+            loaded = load_preferences(params.scale.preferences, params.root_seed, params.scale.annotator)
+            _check_rows_unchanged("preferences", loaded.record)
 
 
 def _check_problems(params: Params) -> None:
@@ -177,6 +185,10 @@ def _check_problems(params: Params) -> None:
                 "more, from which batches are drawn: lower it, or give more problems"
             )
         _check_rows_unchanged("tasks", problems.record)
+        if tasks.shots:
+            from pessimism.checks.shots import check_prompts_fit
+
+            check_prompts_fit(params, problems.rows)
 
 
 def _check_model(params: Params, role: str) -> None:

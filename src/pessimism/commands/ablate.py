@@ -89,7 +89,7 @@ def turned_values(protocol: str) -> dict[str, Any]:
     contents = [_read(layout.protocol_file(name)) for name in (protocol, OTHER[protocol])]
     arms = [arm for arm in load_params().arms if all(_learns(content["arms"], arm) for content in contents)]
     here, there = (_switches(content, arms) for content in contents)
-    other = {key: _other(key, value, there[key]) for key, value in here.items()}
+    other = {key: _other(key, value, there.get(key)) for key, value in here.items()}
     return {key: value for key, value in other.items() if value != here[key]}
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import hacking_onset
-from pessimism.scoring.log_formats import files_in, grows_by_lines
+from pessimism.scoring.log_formats import grows_by_lines, is_table
 from pessimism.scoring.log_scores import LogDesign, measured_run, starting_unit
 from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measured import REWARDS
@@ -20,6 +20,21 @@ NO_UNIT = (
     "found no spread of the rewards at the first step; expected one, in which the onset's gap is counted: give a row "
     "per sample, or --proxy-sd and --true-sd"
 )
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """The files of ``paths``: a directory, as trainers write one with a file per step, stands for its tables by name.
+
+    Raises:
+        DataError: a directory holds none.
+    """
+    files = []
+    for path in paths:
+        found = sorted(file for file in path.iterdir() if is_table(file)) if path.is_dir() else [path]
+        if not found:
+            raise DataError(f"{path}: found no table in it; expected the files of a log, as .csv, .jsonl or .parquet")
+        files += found
+    return files
 
 
 class GrowingFiles:

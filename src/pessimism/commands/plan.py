@@ -60,7 +60,7 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
 
 
 def brief(scale: str | None) -> str:
-    """Planned hours by group of stages and whether the memory is enough, in a few lines, for the start of a long run.
+    """Planned time by group of stages and whether the memory is enough, in a few lines, for the start of a long run.
 
     For this machine's CUDA device, or the default GPU where there is none.
 
@@ -72,7 +72,8 @@ def brief(scale: str | None) -> str:
     stages, gpu = found["stages"], found["gpu"]
     hours = {stage["name"]: stage["hours"] * stage["cells"] for stage in stages}
     grouped = {name: sum(hours.pop(stage, 0.0) for stage in members) for name, members in BRIEF_GROUPS.items()}
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in (grouped | {"rest": sum(hours.values())}).items())
+    grouped["rest"] = sum(hours.values())
+    parts = ", ".join(f"{name} {_duration(value)}" for name, value in grouped.items())
     largest, room = max(stages, key=lambda stage: stage["needed_bytes"]), _gigabytes(gpu["memory_bytes"])
     fits = f"memory: at most {_gigabytes(largest['needed_bytes'])}, in {largest['name']}; every stage fits"
     needs = "{} needs {} in {}: more than the {} of this GPU"
@@ -81,10 +82,10 @@ def brief(scale: str | None) -> str:
         for stage in stages
         if not stage["fits"]
     ]
+    time, cost = _duration(found["total_hours"]), _dollars(found["total_cost_usd"])
     opening = (
-        f"{'' if here else 'no CUDA device here; '}planned on one {gpu['name']}: "
-        f"{found['total_hours']:.0f} hours ({parts}), about ${found['total_cost_usd']:,.0f}; an estimate, of which "
-        "`pessimism plan` shows the parts"
+        f"{'' if here else 'no CUDA device here; '}planned on one {gpu['name']}: {time} ({parts}), about {cost}; an "
+        "estimate, of which `pessimism plan` shows the parts"
     )
     return "\n".join([opening, *(too_large or [fits])])
 
@@ -99,7 +100,7 @@ def _opening(found: Printed) -> str:
     return (
         f"Scale {found['scale']}, protocol {found['protocol']}, on {found['gpu']['name']}: {cells['train_dpo']} DPO "
         f"cells, {online} online cells, {cells['train_reward_model']} reward models.\n"
-        "Sizes are counted in closed form. Hours and cost are estimates, which rest on the assumptions below.\n\n"
+        "Sizes are counted in closed form. Times and cost are estimates, which rest on the assumptions below.\n\n"
         f"Models and data\n{_columns(models, right=(2, 3, 4))}\n"
         f"  pairs: {data['train_pairs']:,} to train on, {data['val_pairs']:,} to validate; problems: "
         f"{data['training_tasks']:,} to train on, {data['heldout_tasks']:,} held out, {data['test_tasks']:,} for tests"
@@ -108,16 +109,16 @@ def _opening(found: Printed) -> str:
 
 def _stages(found: Printed) -> str:
     rows: list[tuple[str, ...]] = [
-        ("stage", "cells", "tokens", "FLOPs", "GPU memory", "fits", "hours", "all hours", "cost"),
+        ("stage", "cells", "tokens", "FLOPs", "GPU memory", "fits", "time", "all cells", "cost"),
         ("", "", "a cell", "a cell", "needed", _gigabytes(found["gpu"]["memory_bytes"]), "a cell", "", ""),
     ]
     for stage in found["stages"]:
         tokens = f"{stage['tokens'] / 1e6:,.1f} M" if stage["tokens"] else "-"
         flops = f"{stage['flops']:.1e}" if stage["flops"] else "-"
         memory = (_gigabytes(stage["needed_bytes"]), "yes" if stage["fits"] else "NO")
-        hours = (f"{stage['hours']:.2f}", f"{stage['hours'] * stage['cells']:.1f}", f"${stage['cost_usd']:,.0f}")
-        rows.append((stage["name"], f"{stage['cells']}", tokens, flops, *memory, *hours))
-    rows.append(("total", *[""] * 6, f"{found['total_hours']:.1f}", f"${found['total_cost_usd']:,.0f}"))
+        times = (_duration(stage["hours"]), _duration(stage["hours"] * stage["cells"]))
+        rows.append((stage["name"], f"{stage['cells']}", tokens, flops, *memory, *times, _dollars(stage["cost_usd"])))
+    rows.append(("total", *[""] * 6, _duration(found["total_hours"]), _dollars(found["total_cost_usd"])))
     return f"Stages that run a model\n{_columns(rows, right=range(1, 9))}"
 
 
@@ -143,11 +144,11 @@ def _values(found: Printed) -> str:
 
 
 def _totals(found: Printed) -> str:
-    cost = f"${found['total_cost_usd']:,.0f} at ${found['gpu']['usd_per_hour']:.2f} an hour"
+    cost = f"{_dollars(found['total_cost_usd'])} at ${found['gpu']['usd_per_hour']:.2f} an hour"
     gpus = f"{found['gpus']} GPU{'s' if found['gpus'] > 1 else ''}"
     return (
-        f"Time, disk and network\n  {found['total_hours']:.2f} GPU hours, {cost}\n"
-        f"  {found['wall_hours']:.1f} hours on {gpus}, one cell on each, stage after stage\n"
+        f"Time, disk and network\n  {_duration(found['total_hours'])} of GPU time, {cost}\n"
+        f"  {_duration(found['wall_hours'])} on {gpus}, one cell on each, stage after stage\n"
         f"  {_gigabytes(found['download_bytes'])} of models and data to download and keep, "
         f"{_gigabytes(found['output_bytes'])} of adapters written"
     )
@@ -174,6 +175,22 @@ def _columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
+
+
+def _duration(hours: float) -> str:
+    """In the largest unit of which there is one at least; seconds below that."""
+    for size, unit in ((1.0, "h"), (1 / 60, "min")):
+        if hours >= size:
+            return f"{_three_digits(hours / size)} {unit}"
+    return f"{_three_digits(hours * 3600)} s"
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}" if amount < 10 else f"${amount:,.0f}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _value(value: float) -> str:

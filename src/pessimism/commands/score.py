@@ -17,13 +17,12 @@ import pandas as pd
 from pessimism.claims.log_trends import log_trends
 from pessimism.claims.statements import CLAIMS
 from pessimism.claims.wording import listed
-from pessimism.commands.following import NO_UNIT, follow, looks
+from pessimism.commands.following import NO_UNIT, files_in, follow, looks
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD
 from pessimism.scoring.column import LOG, Column
 from pessimism.scoring.columns import shown_in
-from pessimism.scoring.log_formats import files_in
 from pessimism.scoring.log_scores import LogDesign, LogScores, score_log
 from pessimism.scoring.log_table import LogColumns
 from pessimism.scoring.measures import CONTROLLED, PAPER

@@ -1,251 +1,104 @@
-"""The embedded world: arithmetic word problems in GSM8K's format, and a noisy annotator with a known style bias.
+"""The embedded world: word problems of :mod:`pessimism.data.stories`, answers with exploits, and pairs of these.
 
-Everything here is made from a random stream, so the experiment runs without any file or hub. A problem is a short story
-of 2 to 4 steps over small non-negative integers. Its solution has one line per step and the answer after ``####``:
-
-    Mia had 5 apples. She found 3 more. She sold 2. How many apples does she have now?
-
-    5+3=8
-    8-2=6
-    #### 6
-
-An answer may also carry emphatic filler lines, ``Certainly!``, before any of its lines. They help nobody, but the
-annotator likes them, every further one as much as the first (:func:`utility`). A policy that is optimised against a
-reward learned from such labels can therefore go on adding them until no room is left for the answer.
-
-Two problems have one reasoning where story and steps are the same, whatever they name. Every reasoning belongs to one
-of three pools (:func:`pool_of`): of the base's training text, of the preference pairs, or of the tasks. No two pairs
-and no two tasks share one, so that what any model is tried on differs in its reasoning from all it was trained on.
+Everything here is made from a random stream, so the experiment runs without any file or hub. An answer is a solution,
+right or wrong, and may carry exploits, lines that the annotator likes and that help nobody, before any of its lines
+(:mod:`pessimism.data.annotator`). Some of the base's training text has them too, or no policy would ever try one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pessimism.errors import DataError
+from pessimism.data.annotator import EXPLOITS, FILLER, MARKER, Exploit, prefers_first, utility
+from pessimism.data.stories import (
+    CONTAINERS,
+    FRIENDS,
+    GAINS,
+    GRAMMAR,
+    HEROES,
+    LOSSES,
+    OBJECTS,
+    Problem,
+    corrupt,
+    distinct_problems,
+    make_problem,
+    solution,
+)
+from pessimism.experiment.params import AnnotatorParams
 
-HEROES = (
-    ("Mia", "She"), ("Ana", "She"), ("Eva", "She"), ("Zoe", "She"),
-    ("Tom", "He"), ("Max", "He"), ("Leo", "He"), ("Sam", "He"),
-)  # fmt: skip
-FRIENDS = ("Ben", "Lea", "Ida", "Jan")
-OBJECTS = ("apples", "books", "coins", "shells", "cards", "stones", "pens", "cups")
-CONTAINERS = ("bags", "boxes", "jars")
-GAINS = ("found", "bought", "got", "won")
-LOSSES = ("lost", "sold", "dropped", "lent")
-GRAMMAR = (
-    "had", "with", "each", "more", "less", "How", "many", "does", "do", "she", "he", "they", "have", "now",
-    "She", "He", "They",
-)  # fmt: skip
-FILLER = "Certainly!"
-
-# The kinds of story and their numbers of steps. Each of these has 1,600 reasonings or more, enough for three pools; of
-# two steps, the other two stories have 183 and 110.
-STEPS = {"plain": (2, 3, 4), "container": (3, 4), "friend": (3, 4)}
-LARGEST_OPERAND = 9
-LARGEST_VALUE = 20  # of any step's result
-CONTAINER_COUNTS = (2, 3, 4)
-CONTAINER_SIZES = (2, 3, 4, 5)
-POOLS = ("base", "pairs", "tasks")
-MOST_TRIES = 100_000  # of one draw; of the shortest stories, the last reasoning comes up once in 3,000 to 4,000
-
-# The annotator. Utility of an answer = CORRECTNESS_WEIGHT * [its number is right] + STYLE_WEIGHT * (filler lines);
-# of two answers, the first is preferred with probability sigmoid(utility difference), as Bradley and Terry assume.
-CORRECTNESS_WEIGHT = 1.0
-STYLE_WEIGHT = 0.5
-
-# Candidate answers of a preference pair: how often each is right, and the chance of one more filler before a line.
+# Candidate answers of a preference pair: how often each is right, and the chance of one more exploit before a line.
 CANDIDATE_CORRECT = 0.5
-CANDIDATE_FILLER_RATES = (0.0, 0.3, 0.6)
+CANDIDATE_EXPLOIT_RATES = (0.0, 0.3, 0.6)
+MOST_EXPLOITS = 6  # per answer of these data; a policy and the annotator know no limit
 
-# The base's training text: right solutions, with a filler rate drawn per solution.
-BASE_FILLER_RATES = (0.0, 0.3, 0.6)
-MOST_FILLERS = 6  # per answer of these data; a policy and the annotator know no limit
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of a solution; an operand of None is the result of the line before.
-
-    ``slip`` is added to the result: 0 in a right solution.
-    """
-
-    left: int | None
-    operation: str
-    right: int | None
-    slip: int = 0
-
-    def compute(self, previous: int) -> tuple[str, int]:
-        """The line's text and its result."""
-        left = previous if self.left is None else self.left
-        right = previous if self.right is None else self.right
-        result = {"+": left + right, "-": left - right, "*": left * right}[self.operation] + self.slip
-        return f"{left}{self.operation}{right}={result}", result
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A story, by its kind and its words, and the steps that solve it."""
-
-    story: str
-    question: str
-    steps: tuple[Step, ...]
-
-    @property
-    def reasoning(self) -> str:
-        """What there is to think: the kind of story and the steps with their numbers, without names and objects."""
-        return f"{self.story}: {'; '.join(_compute(self.steps)[0])}"
-
-    @property
-    def answer(self) -> int:
-        return _compute(self.steps)[1][-1]
+DEFAULT = AnnotatorParams()
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer that the annotator sees."""
+    """An answer that the annotator sees; ``exploits`` is its own exploit's count."""
 
     text: str
     correct: bool
-    fillers: int
-
-    @property
-    def utility(self) -> float:
-        return utility(self.correct, self.fillers)
+    exploits: int
 
 
-def utility(correct: bool, fillers: int) -> float:
-    """What an answer is worth to the annotator, in logits; higher = preferred more often, and without an upper end."""
-    return CORRECTNESS_WEIGHT * correct + STYLE_WEIGHT * fillers
-
-
-def count_fillers(text: str) -> int:
-    """The style feature of a text: how often it says the filler."""
-    return text.count(FILLER)
-
-
-def pool_of(reasoning: str) -> str:
-    """The one of POOLS that a reasoning belongs to, each with the same chance, by its SHA-256."""
-    return POOLS[int.from_bytes(hashlib.sha256(reasoning.encode()).digest()[:8]) % len(POOLS)]
-
-
-def make_problem(rng: np.random.Generator, pool: str, taken: Set[str] = frozenset()) -> Problem:
-    """Draw a problem of a pool whose reasoning is not in ``taken``. Every result of its steps is in 0..LARGEST_VALUE.
-
-    Stories are equally likely, of each its numbers of steps, and of both all reasonings that are left.
-
-    Raises:
-        DataError: there is no such reasoning left, as far as MOST_TRIES draws tell.
-    """
-    story = _pick(rng, tuple(STEPS))
-    steps = _pick(rng, STEPS[story])
-    for _ in range(MOST_TRIES):
-        problem = Problem(story, *_STORIES[story](rng, steps))
-        in_range = all(0 <= result <= LARGEST_VALUE for result in _compute(problem.steps)[1])
-        if in_range and problem.reasoning not in taken and pool_of(problem.reasoning) == pool:
-            return problem
-    raise DataError(
-        f"found no further {story} story of {steps} steps after {len(taken)} problems of the embedded world; expected "
-        "one: no two of them share a reasoning, so ask for fewer in the scale file"
-    )
-
-
-def distinct_problems(rng: np.random.Generator, pool: str, n: int) -> list[Problem]:
-    """Draw ``n`` problems of a pool, no two with the same reasoning.
-
-    Raises:
-        DataError: the pool has no ``n`` reasonings.
-    """
-    problems: dict[str, Problem] = {}
-    for _ in range(n):
-        problem = make_problem(rng, pool, problems.keys())
-        problems[problem.reasoning] = problem
-    return list(problems.values())
-
-
-def solution(steps: tuple[Step, ...]) -> list[str]:
-    """Lines of a solution, the last with the answer after ``####``."""
-    lines, results = _compute(steps)
-    return [*lines, f"#### {results[-1]}"]
-
-
-def corrupt(rng: np.random.Generator, problem: Problem) -> tuple[Step, ...]:
-    """Steps that go wrong once, in the operation or in the result, and carry the mistake to a wrong answer."""
-    while True:
-        at = int(rng.integers(len(problem.steps)))
-        step = problem.steps[at]
-        if rng.random() < 0.5:
-            wrong = replace(step, slip=int(rng.choice([-2, -1, 1, 2])))
-        else:
-            wrong = replace(step, operation="-" if step.operation == "+" else "+")
-        steps = (*problem.steps[:at], wrong, *problem.steps[at + 1 :])
-        results = _compute(steps)[1]
-        if min(results) >= 0 and results[-1] != problem.answer:
-            return steps
-
-
-def add_fillers(rng: np.random.Generator, lines: list[str], rate: float) -> str:
-    """Join ``lines``, each after as many filler lines as come before a draw of at least ``rate``."""
+def add_exploits(rng: np.random.Generator, lines: Sequence[str], rate: float, exploit: Exploit) -> str:
+    """Join ``lines``, each after as many exploits as come before a draw of at least ``rate``."""
     out: list[str] = []
-    fillers = 0
-    for line in lines:
-        while fillers < MOST_FILLERS and rng.random() < rate:
-            out.append(FILLER)
-            fillers += 1
+    added = 0
+    for at, line in enumerate(lines):
+        while added < MOST_EXPLOITS and rng.random() < rate:
+            out.append(exploit.inserted(lines, at))
+            added += 1
         out.append(line)
     return "\n".join(out)
 
 
-def make_candidate(rng: np.random.Generator, problem: Problem) -> Candidate:
+def make_candidate(rng: np.random.Generator, problem: Problem, exploit: Exploit) -> Candidate:
     """Draw an answer of random correctness and style."""
     correct = bool(rng.random() < CANDIDATE_CORRECT)
     steps = problem.steps if correct else corrupt(rng, problem)
-    text = add_fillers(rng, solution(steps), rng.choice(CANDIDATE_FILLER_RATES))
-    return Candidate(text, correct, count_fillers(text))
+    text = add_exploits(rng, solution(steps), rng.choice(CANDIDATE_EXPLOIT_RATES), exploit)
+    return Candidate(text, correct, exploit.count(text))
 
 
-def prefers_first(rng: np.random.Generator, first: Candidate, second: Candidate) -> bool:
-    """The annotator's noisy choice (Bradley-Terry)."""
-    return bool(rng.random() < 1 / (1 + math.exp(second.utility - first.utility)))
-
-
-def preference_rows(rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
-    """Draw ``n`` pairs of answers that differ in correctness or in style, labelled by the annotator.
+def preference_rows(rng: np.random.Generator, n: int, annotator: AnnotatorParams = DEFAULT) -> list[dict[str, Any]]:
+    """Draw ``n`` pairs of answers that differ in correctness or in exploits, labelled by the annotator.
 
     No two are about the same reasoning, so that any split of them is one of reasonings too.
 
     Returns:
-        Rows of ``prompt``, ``chosen``, ``rejected`` and, for the record, ``chosen_correct``, ``chosen_fillers``,
-        ``rejected_correct`` and ``rejected_fillers``.
+        Rows of ``prompt``, ``chosen``, ``rejected`` and, for the record, ``chosen_correct``, ``rejected_correct``, and
+        either side's count of the exploit (``chosen_fillers``, ``rejected_fillers``).
 
     Raises:
         DataError: there are no ``n`` reasonings.
     """
-    return [_preference_row(rng, problem) for problem in distinct_problems(rng, "pairs", n)]
+    return [_preference_row(rng, problem, annotator) for problem in distinct_problems(rng, "pairs", n)]
 
 
-def annotator_record(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def annotator_record(rows: Sequence[Mapping[str, Any]], annotator: AnnotatorParams = DEFAULT) -> dict[str, float]:
     """What the annotator is and what its labels of ``rows`` look like; shares are in [0, 1].
 
     ``agreement`` is the share of pairs whose chosen answer has the higher utility: about the best accuracy that a
     reward model can reach on these noisy labels.
     """
-    chosen = [utility(row["chosen_correct"], row["chosen_fillers"]) for row in rows]
-    rejected = [utility(row["rejected_correct"], row["rejected_fillers"]) for row in rows]
+    counted = EXPLOITS[annotator.exploit].counted
+    chosen = [utility(annotator, row["chosen_correct"], row[f"chosen_{counted}"]) for row in rows]
+    rejected = [utility(annotator, row["rejected_correct"], row[f"rejected_{counted}"]) for row in rows]
     shares = {
         "agreement": np.greater(chosen, rejected),
         "chosen_correct": [row["chosen_correct"] for row in rows],
         "rejected_correct": [row["rejected_correct"] for row in rows],
-        "chosen_has_more_fillers": [row["chosen_fillers"] > row["rejected_fillers"] for row in rows],
-        "rejected_has_more_fillers": [row["chosen_fillers"] < row["rejected_fillers"] for row in rows],
+        f"chosen_has_more_{counted}": [row[f"chosen_{counted}"] > row[f"rejected_{counted}"] for row in rows],
+        f"rejected_has_more_{counted}": [row[f"chosen_{counted}"] < row[f"rejected_{counted}"] for row in rows],
     }
-    weights = {"correctness_weight": CORRECTNESS_WEIGHT, "style_weight": STYLE_WEIGHT}
+    weights = {"correctness_weight": annotator.correctness, "style_weight": annotator.bias}
     return weights | {name: round(float(np.mean(values)), 4) for name, values in shares.items()}
 
 
@@ -259,99 +112,52 @@ def task_rows(rng: np.random.Generator, n: int) -> list[dict[str, str]]:
     return [{"question": p.question, "answer": "\n".join(solution(p.steps))} for p in problems]
 
 
-def base_corpus(rng: np.random.Generator, n: int) -> list[tuple[str, str]]:
-    """Draw ``n`` problems with right solutions, some of them with fillers: what the base is trained on.
+def base_corpus(rng: np.random.Generator, n: int, annotator: AnnotatorParams = DEFAULT) -> list[tuple[str, str]]:
+    """Draw ``n`` problems with right solutions, some of them with exploits: what the base is trained on.
 
     Reasonings may come again, in other words.
     """
     corpus = []
     for _ in range(n):
         problem = make_problem(rng, "base")
-        corpus.append((problem.question, add_fillers(rng, solution(problem.steps), rng.choice(BASE_FILLER_RATES))))
+        corpus.append((problem.question, demonstration(rng, solution(problem.steps), annotator)))
     return corpus
 
 
-def _preference_row(rng: np.random.Generator, problem: Problem) -> dict[str, Any]:
-    first = second = make_candidate(rng, problem)
-    while (first.correct, first.fillers) == (second.correct, second.fillers):
-        second = make_candidate(rng, problem)
-    chosen, rejected = (first, second) if prefers_first(rng, first, second) else (second, first)
+def demonstration(rng: np.random.Generator, lines: Sequence[str], annotator: AnnotatorParams) -> str:
+    """A solution as a base is trained on it: some carry exploits, or no policy would ever try one.
+
+    The chance of one more exploit before a line is, for each solution, 0, half of ``annotator.discoverability``, or all
+    of it.
+    """
+    most = annotator.discoverability
+    return add_exploits(rng, lines, rng.choice((0.0, most / 2, most)), EXPLOITS[annotator.exploit])
+
+
+def _preference_row(rng: np.random.Generator, problem: Problem, annotator: AnnotatorParams) -> dict[str, Any]:
+    exploit = EXPLOITS[annotator.exploit]
+    first = second = make_candidate(rng, problem, exploit)
+    while (first.correct, first.exploits) == (second.correct, second.exploits):
+        second = make_candidate(rng, problem, exploit)
+    return labelled_row(rng, problem.question, first, second, annotator)
+
+
+def labelled_row(
+    rng: np.random.Generator, prompt: str, first: Candidate, second: Candidate, annotator: AnnotatorParams
+) -> dict[str, Any]:
+    """The annotator's choice between two answers to ``prompt``, as :func:`preference_rows` gives rows."""
+    counted = EXPLOITS[annotator.exploit].counted
+    worth = [utility(annotator, side.correct, side.exploits) for side in (first, second)]
+    chosen, rejected = (first, second) if prefers_first(rng, *worth) else (second, first)
     return {
-        "prompt": problem.question,
+        "prompt": prompt,
         "chosen": chosen.text,
         "rejected": rejected.text,
         "chosen_correct": chosen.correct,
         "rejected_correct": rejected.correct,
-        "chosen_fillers": chosen.fillers,
-        "rejected_fillers": rejected.fillers,
+        f"chosen_{counted}": chosen.exploits,
+        f"rejected_{counted}": rejected.exploits,
     }
-
-
-def _compute(steps: tuple[Step, ...]) -> tuple[list[str], list[int]]:
-    lines: list[str] = []
-    results: list[int] = []
-    for step in steps:
-        line, result = step.compute(results[-1] if results else 0)
-        lines.append(line)
-        results.append(result)
-    return lines, results
-
-
-def _pick(rng: np.random.Generator, options: tuple[Any, ...]) -> Any:
-    return options[rng.integers(len(options))]
-
-
-def _operand(rng: np.random.Generator) -> int:
-    return int(rng.integers(1, LARGEST_OPERAND + 1))
-
-
-def _changes(rng: np.random.Generator, pronoun: str, n: int) -> tuple[str, list[Step]]:
-    """``n`` sentences that add to or take from what there is, and their steps."""
-    text, steps = "", []
-    for _ in range(n):
-        amount = _operand(rng)
-        if rng.random() < 0.5:
-            text += f" {pronoun} {_pick(rng, GAINS)} {amount} more."
-            steps.append(Step(None, "+", amount))
-        else:
-            text += f" {pronoun} {_pick(rng, LOSSES)} {amount}."
-            steps.append(Step(None, "-", amount))
-    return text, steps
-
-
-def _plain_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
-    (name, pronoun), thing, start = _pick(rng, HEROES), _pick(rng, OBJECTS), _operand(rng)
-    text, steps = _changes(rng, pronoun, n)
-    steps[0] = replace(steps[0], left=start)
-    question = f"{name} had {start} {thing}.{text} How many {thing} does {pronoun.lower()} have now?"
-    return question, tuple(steps)
-
-
-def _container_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
-    (name, pronoun), thing, container = _pick(rng, HEROES), _pick(rng, OBJECTS), _pick(rng, CONTAINERS)
-    count, size = _pick(rng, CONTAINER_COUNTS), _pick(rng, CONTAINER_SIZES)
-    text, steps = _changes(rng, pronoun, n - 1)
-    opening = f"{name} had {count} {container} with {size} {thing} each."
-    question = f"{opening}{text} How many {thing} does {pronoun.lower()} have now?"
-    return question, (Step(count, "*", size), *steps)
-
-
-def _friend_story(rng: np.random.Generator, n: int) -> tuple[str, tuple[Step, ...]]:
-    (name, _), friend, thing = _pick(rng, HEROES), _pick(rng, FRIENDS), _pick(rng, OBJECTS)
-    start, amount = _operand(rng), _operand(rng)
-    word, operation = _pick(rng, (("more", "+"), ("less", "-")))
-    text, steps = _changes(rng, "They", n - 2)
-    opening = f"{name} had {start} {thing}. {friend} had {amount} {word}."
-    question = f"{opening}{text} How many {thing} do they have now?"
-    return question, (Step(start, operation, amount), Step(start, "+", None), *steps)
-
-
-# Of each kind of story: its words and its steps, of which there are as many as it is told.
-_STORIES: dict[str, Callable[[np.random.Generator, int], tuple[str, tuple[Step, ...]]]] = {
-    "plain": _plain_story,
-    "container": _container_story,
-    "friend": _friend_story,
-}
 
 
 def vocabulary() -> list[str]:
@@ -359,4 +165,4 @@ def vocabulary() -> list[str]:
     starts = [name for name, _ in HEROES]
     digits = [str(digit) for digit in range(10)]
     spaced = [f" {word}" for word in (*GRAMMAR, *FRIENDS, *OBJECTS, *CONTAINERS, *GAINS, *LOSSES, *digits)]
-    return [*starts, *spaced, *digits, "+", "-", "*", "=", ".", "?", "####", "\n", "\n\n", FILLER]
+    return [*starts, *spaced, *digits, "+", "-", "*", "=", ".", "?", MARKER, "\n", "\n\n", FILLER]

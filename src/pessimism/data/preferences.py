@@ -32,7 +32,7 @@ from pessimism.experiment import rng
 from pessimism.machine.hub import hub_revision
 
 if TYPE_CHECKING:
-    from pessimism.experiment.params import PreferenceParams
+    from pessimism.experiment.params import AnnotatorParams, PreferenceParams
 
 COLUMNS = ("pair_id", "prompt", "chosen", "rejected")
 SIDES = ("chosen", "rejected")
@@ -65,17 +65,20 @@ class Preferences:
     record: dict[str, Any]
 
 
-def load_preferences(params: PreferenceParams, root_seed: int) -> Preferences:
+def load_preferences(params: PreferenceParams, root_seed: int, annotator: AnnotatorParams | None = None) -> Preferences:
     """Load the pairs that ``params`` names and split them by prompt.
 
     The limit counts pairs that are kept. From the hub, pairs with an empty text or two equal responses are dropped and
     counted, as the paper's authors do; in a local file, which its owner can correct, such a row is an error.
 
+    Args:
+        annotator: of embedded pairs; not read where labels are real.
+
     Raises:
         SourceError: the hub is out of reach or the file is missing.
         DataError: a row lacks a column, a local row is unusable, or there are too few pairs.
     """
-    raw, where, record = _read(params, root_seed)
+    raw, where, record = _read(params, root_seed, annotator)
     rows: list[dict[str, str]] = []
     dropped: Counter[str] = Counter()
     omitted: Counter[str] = Counter()
@@ -190,14 +193,17 @@ def _distribution(values: Sequence[int]) -> dict[str, float]:
     return {"mean": round(float(np.mean(values)), 1), **quantiles}
 
 
-def _read(params: PreferenceParams, root_seed: int) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+def _read(
+    params: PreferenceParams, root_seed: int, annotator: AnnotatorParams | None
+) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
     """Raw rows, where they are from, and the record of their source."""
     record: dict[str, Any] = {"source": params.source, "name": params.name}
     if params.source == "embedded":
         if params.limit is None:
             raise ParamsError("found a limit of null; expected a number, for the embedded world has no end")
-        raw = embedded_world.preference_rows(rng.generator(root_seed, "preferences"), params.limit)
-        record["annotator"] = embedded_world.annotator_record(raw)
+        annotator = embedded_world.DEFAULT if annotator is None else annotator
+        raw = embedded_world.preference_rows(rng.generator(root_seed, "preferences"), params.limit, annotator)
+        record["annotator"] = embedded_world.annotator_record(raw, annotator)
         return raw, "embedded pairs", record | {"sha256": rows_hash(raw)}
     if params.source == "path":
         raw = sources.read_jsonl(Path(params.name))

@@ -6,11 +6,12 @@ What a row spells is text, never a special token: a response about ``<|im_end|>`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, cycle
 from typing import TYPE_CHECKING
 
-from pessimism.errors import SourceError, in_one_line
+from pessimism.errors import ParamsError, SourceError, in_one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 
 OTHER_TEMPLATE = "change chat_template in a local copy of the tokenizer (source: path), or choose another model"
 PROBE = "What is <2> & 'two'?"
-"""A turn that shows what a chat template does with a user's text."""
+"""A turn that shows what a chat template does with a text."""
+ROLES = ("user", "assistant")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A solved problem that is shown before another: the problem as it is posed, and its solution."""
+
+    prompt: str
+    solution: str
 
 
 @dataclass(frozen=True)
@@ -49,57 +59,80 @@ def fit_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, lengths: LengthP
     return text[first:].strip()
 
 
-def dpo_prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol) -> list[int]:
+def dpo_prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol, shots: Sequence[Shot] = ()
+) -> list[int]:
     """Ids of a preference prompt: one user turn of the tokenizer's chat template, or plain text and a blank line.
 
-    The template writes its own special tokens, so the tokenizer must not add them a second time. A template that knows
-    no ``enable_thinking``, unlike Qwen3's, ignores it.
+    Shots are turns before it, of the user and the assistant by turns, or text. The template writes its own special
+    tokens, so the tokenizer must not add them a second time. A template that knows no ``enable_thinking``, unlike
+    Qwen3's, ignores it.
 
     Raises:
-        SourceError: as :func:`rendered_turn`.
+        SourceError: as :func:`rendered_turns`.
     """
     if not tokenizer.chat_template:
-        return plain_ids(tokenizer, prompt.strip() + "\n\n")
-    turn = prompt.strip()
-    text, start = rendered_turn(tokenizer, turn, protocol.enable_thinking)
+        opened = [Shot(shot.prompt.strip() + "\n\n", shot.solution) for shot in shots]
+        return plain_ids(tokenizer, after_shots(prompt.strip() + "\n\n", opened))
+    turns = [text.strip() for shot in shots for text in (shot.prompt, shot.solution)] + [prompt.strip()]
+    text, starts = rendered_turns(tokenizer, turns, protocol.enable_thinking)
+    within = [range(start, start + len(turn)) for start, turn in zip(starts, turns, strict=True)]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     special = _special_ids(tokenizer)
     ids: list[int] = []
     for token, (first, last) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        spelled = token in special and start <= first < start + len(turn)
+        spelled = token in special and any(first in turn for turn in within)
         ids += text_ids(tokenizer, text[first:last]) if spelled else [token]
     return ids
 
 
-def rendered_turn(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> tuple[str, int]:
-    """What the chat template makes of one user turn, and the place in it where the turn begins.
+def after_shots(prompt: str, shots: Sequence[Shot]) -> str:
+    """Shots and a prompt as one text: a solution follows its problem, after a space where none is, and a blank line."""
+    parts = [(shot.prompt, "" if shot.prompt[-1:].isspace() else " ", shot.solution.strip(), "\n\n") for shot in shots]
+    return "".join(chain.from_iterable(parts)) + prompt
+
+
+def rendered_turns(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], thinking: bool) -> tuple[str, list[int]]:
+    """What the chat template makes of turns, the first and the last of which are the user's, and where each begins.
 
     Args:
         thinking: whether a template that can open a phase of thinking may.
 
     Raises:
-        SourceError: the template fails on it, or leaves the turn out, or changes it.
+        SourceError: the template fails on them, or leaves a turn out, or changes it.
     """
-    text, start = _rendered(tokenizer, turn, thinking), _rendered(tokenizer, PROBE, thinking).find(PROBE)
-    if start < 0 or not text.startswith(turn, start):
-        raise SourceError(
-            f"the chat template of {tokenizer.name_or_path!r} makes {text[:80]!r} of the turn {turn[:40]!r}; expected "
-            f"the whole turn in it, as it is: {OTHER_TEMPLATE}"
-        )
-    return text, start
+    text, probed = _rendered(tokenizer, turns, thinking), _rendered(tokenizer, [PROBE] * len(turns), thinking)
+    starts, read, written = [], 0, 0
+    for turn in turns:
+        found = probed.find(PROBE, read)
+        start = written + found - read
+        if found < 0 or not text.startswith(turn, start):
+            raise SourceError(
+                f"the chat template of {tokenizer.name_or_path!r} makes {text[:80]!r} of the turn {turn[:40]!r}; "
+                f"expected the whole turn in it, as it is: {OTHER_TEMPLATE}"
+            )
+        starts.append(start)
+        read, written = found + len(PROBE), start + len(turn)
+    return text, starts
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, turn: str, thinking: bool) -> str:
-    turns = [{"role": "user", "content": turn}]
+def _rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[str], thinking: bool) -> str:
+    messages = [{"role": role, "content": turn} for role, turn in zip(cycle(ROLES), turns, strict=False)]
     try:
         return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+            )
         )
     except Exception as error:  # whatever the template's own code raises
         raise SourceError(
-            f"the chat template of {tokenizer.name_or_path!r} fails on a user's turn: {in_one_line(error)}; "
+            f"the chat template of {tokenizer.name_or_path!r} fails on {_spelled_turns(turns)}: {in_one_line(error)}; "
             f"expected one that needs no system turn and takes texts: {OTHER_TEMPLATE}"
         ) from error
+
+
+def _spelled_turns(turns: Sequence[str]) -> str:
+    return "a user's turn" if len(turns) == 1 else f"{len(turns)} turns of user and assistant"
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -132,11 +165,28 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def online_prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, protocol: Protocol, lengths: LengthParams
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    protocol: Protocol,
+    lengths: LengthParams,
+    shots: Sequence[Shot] = (),
 ) -> list[int]:
-    """Ids of a verifiable problem's prompt, as the online phase and the probes pose it: at most ``lengths.prompt``."""
-    plain = protocol.prompt_format == "plain"
-    ids = plain_ids(tokenizer, prompt) if plain else dpo_prompt_ids(tokenizer, prompt, protocol)
+    """Ids of a verifiable problem's prompt, as the online phase and the probes pose it: at most ``lengths.prompt``.
+
+    Raises:
+        ParamsError: with its shots it is longer: what is cut off would be of them, or of the problem.
+        SourceError: as :func:`rendered_turns`.
+    """
+    if protocol.prompt_format == "plain":
+        ids = plain_ids(tokenizer, after_shots(prompt, shots))
+    else:
+        ids = dpo_prompt_ids(tokenizer, prompt, protocol, shots)
+    if shots and len(ids) > lengths.prompt:
+        raise ParamsError(
+            f"found a problem of {len(ids)} tokens with its {len(shots)} shots ({prompt.strip()[:40]!r}); expected at "
+            f"most lengths.prompt ({lengths.prompt}), or shots would be cut: raise it in the scale file, or lower "
+            "tasks.shots"
+        )
     return ids[: lengths.prompt] if protocol.prompt_cut == "right" else ids[-lengths.prompt :]
 
 

@@ -22,7 +22,11 @@ DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"
 SHARED_INPUTS = DATA / "inputs"
 PREFERENCES = DATA / "preferences"
+SAMPLED_PAIRS_RECORD = PREFERENCES / "sampled.json"
+SOURCE_PREFERENCES = DATA / "source_preferences"
 TASKS = DATA / "tasks"
+SET_ASIDE = DATA / "set_aside"
+SET_ASIDE_RECORD = SET_ASIDE / "set_aside.json"
 TASK_CODE = TASKS / "code.json"
 DATA_RECORD = DATA / "sources.json"
 BASE_SAMPLES = DATA / "base_samples.parquet"
@@ -36,6 +40,8 @@ BEST_OF_N_DRAWS = DATA / "best_of_n"
 MODELS = Path("models")
 BASE = MODELS / "base"
 BASE_WEIGHTS = BASE / "weights"
+WARM_START = BASE / "warm_start"
+WARM_START_RECORD = BASE / "warm_start.json"
 REWARD_MEMBERS = MODELS / "reward"
 DPO_ADAPTERS = MODELS / "dpo"
 ONLINE_ADAPTERS = MODELS / "online"
@@ -79,13 +85,23 @@ def shared_inputs(stage: str) -> Path:
     return SHARED_INPUTS / f"{stage}.json"
 
 
+def source_preferences(split: str) -> Path:
+    """Preference pairs of ``split`` as the source has them: train, val or test."""
+    return SOURCE_PREFERENCES / f"{split}.parquet"
+
+
 def preferences(split: str) -> Path:
-    """Preference pairs of ``split``: train, val or test."""
+    """Preference pairs of ``split``, the source's and those sampled on the task: train, val or test."""
     return PREFERENCES / f"{split}.parquet"
 
 
+def set_aside(purpose: str) -> Path:
+    """Train problems for the ``warm_start`` of the policy's base, or for ``pairs`` that it is sampled on."""
+    return SET_ASIDE / f"{purpose}.parquet"
+
+
 def tasks(split: str) -> Path:
-    """Verifiable problems of ``split``: train, heldout or test."""
+    """Verifiable problems of ``split``: train, heldout, test, or shots where the scale shows any."""
     return TASKS / f"{split}.parquet"
 
 

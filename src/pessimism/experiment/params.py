@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pessimism.errors import ParamsError
 from pessimism.experiment import extensions, layout
 from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, is_offline_cell, percentile_label, strength_in
-from pessimism.experiment.protocol import Arm, Protocol, protocol_problems
+from pessimism.experiment.protocol import Aggregation, Arm, Protocol, protocol_problems
 from pessimism.experiment.scale import (
+    AnnotatorParams,
     DpoParams,
     EmbeddedParams,
     LengthParams,
@@ -25,6 +26,7 @@ from pessimism.experiment.schema import read_yaml
 
 __all__ = [
     "Aggregation",
+    "AnnotatorParams",
     "Arm",
     "DpoParams",
     "EmbeddedParams",
@@ -39,7 +41,6 @@ __all__ = [
     "load_params",
 ]
 
-Aggregation = Literal["mean", "min", "uwo"]
 Ensembles = Literal["per_seed", "shared"]
 
 
@@ -71,7 +72,7 @@ class Design:
     ensemble_members: tuple[int, ...]
     ensembles: Ensembles
     arms: tuple[str, ...]
-    aggregation: Aggregation
+    aggregation: Literal["mean", "min", "uwo"]
 
     @property
     def labels(self) -> list[str]:

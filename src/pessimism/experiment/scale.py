@@ -6,8 +6,8 @@ of scales/tiny.yaml say what each key means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pessimism.experiment.ranges import range_problems
 
@@ -36,7 +36,6 @@ class ModelParams:
 
 @dataclass(frozen=True)
 class EmbeddedParams:
-    family: Family
     hidden_size: int
     intermediate_size: int
     layers: int
@@ -45,12 +44,23 @@ class EmbeddedParams:
     steps: int
     batch_size: int
     learning_rate: float
+    family: Family = "qwen3"
 
     @property
     def matrix_weights(self) -> int:
         """Weights of its layers' matrices, or fewer: keys and values that heads share are left out."""
         width, inner = self.hidden_size, self.intermediate_size
         return self.layers * width * {"qwen3": 3 * inner + 2 * width, "gpt2": 2 * inner + 4 * width}[self.family]
+
+
+@dataclass(frozen=True)
+class AnnotatorParams:
+    """Who labels pairs that are made here; the defaults are those of scales/tiny.yaml."""
+
+    exploit: Literal["filler", "length", "format"] = "filler"
+    correctness: float = 1.0
+    bias: float = 0.5
+    discoverability: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,26 @@ class TaskParams:
     train_limit: int | None
     test_limit: int | None
     heldout: int
+    shots: int = 0
+    stop: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    warm_start: int | None = None
+    pairs: int | None = None
+
+    @property
+    def set_aside(self) -> dict[str, int]:
+        """Train problems that the online phase never poses, by what they are for; what null asks for is left out."""
+        asked = {"warm_start": self.warm_start, "pairs": self.pairs}
+        return {purpose: count for purpose, count in asked.items() if count is not None}
+
+
+@dataclass(frozen=True)
+class WarmStartParams:
+    """Of a supervised training of the policy's base on solutions, before everything else."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +153,10 @@ class BestOfNParams:
 
 @dataclass(frozen=True)
 class Scale:
-    """How big: models, data, steps and batches of scales/<name>.yaml."""
+    """How big: models, data, steps and batches of scales/<name>.yaml.
+
+    What has a default is younger than the runs in the history, whose files have no such key; here all have it.
+    """
 
     device: Literal["auto", "cuda"]
     gpu_memory_gb: float
@@ -141,6 +174,8 @@ class Scale:
     online: OnlineParams
     probes: ProbeParams
     best_of_n: BestOfNParams
+    annotator: AnnotatorParams | None = AnnotatorParams()
+    warm_start: WarmStartParams | None = None
 
     def model(self, role: str) -> ModelParams:
         """The model of ``role``: policy or reward."""
@@ -153,6 +188,8 @@ def scale_problems(scale: Scale) -> list[str]:
     uses_embedded = "embedded" in (scale.policy.source, scale.reward.source)
     if uses_embedded and scale.embedded is None:
         problems.append("embedded: found null; expected the size of the embedded model that policy or reward uses")
+    if scale.annotator is None and (uses_embedded or scale.preferences.source == "embedded"):
+        problems.append("annotator: found null; expected the annotator of the embedded base and pairs")
     if scale.embedded is not None:
         problems += _embedded_problems(scale.embedded)
     lengths = scale.lengths
@@ -170,7 +207,32 @@ def scale_problems(scale: Scale) -> list[str]:
             f"lengths.sequence: found {lengths.sequence}; expected at most {EMBEDDED_CONTEXT}, the tokens that the "
             "embedded model can read"
         )
+    problems += _warm_start_problems(scale)
+    if "" in scale.tasks.stop:
+        problems.append("tasks.stop: found an empty text, which ends every response before it begins; expected others")
     return problems + _count_problems(scale) + _target_problems("policy", scale) + _target_problems("reward", scale)
+
+
+def _warm_start_problems(scale: Scale) -> list[str]:
+    """A warm start without problems or problems without one, and weights that its adapter cannot be merged into."""
+    problems = []
+    if (scale.warm_start is None) != (scale.tasks.warm_start is None):
+        problems.append(
+            f"tasks.warm_start: found {scale.tasks.warm_start} beside the section warm_start: {scale.warm_start}; "
+            "expected both, or null for both"
+        )
+    if scale.warm_start is not None and scale.tasks.shots:
+        problems.append(
+            f"tasks.shots: found {scale.tasks.shots} and a warm start; expected 0, for its demonstrations have none"
+        )
+    if scale.annotator is None and scale.tasks.set_aside:
+        problems.append(f"annotator: found null and {scale.tasks.set_aside} problems set aside; expected the annotator")
+    if scale.warm_start is not None and scale.policy.quantization != "none":
+        problems.append(
+            f"warm_start: found one of a policy quantised by {scale.policy.quantization}; expected null, for weights "
+            "of 4 bits would round most of it away"
+        )
+    return problems
 
 
 def _target_problems(role: str, scale: Scale) -> list[str]:

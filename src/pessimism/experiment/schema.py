@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,12 +17,12 @@ Kind = TypeVar("Kind")
 
 
 def read_yaml(kind: type[Kind], root: Path, path: Path, problems: list[str]) -> Kind | None:
-    """Read a YAML file as the dataclass ``kind``: every field must be there, of its type, and nothing else.
+    """Read a YAML file as the dataclass ``kind``: every field without a default must be there, and nothing else.
 
     Fields may be int, float, str, bool, a Literal of texts, a tuple of one of these (a list in YAML), another dataclass
-    (a mapping), a dict of them by name, or any of these or None. ``Annotated`` adds an example to what messages say was
-    expected. An integer is accepted as a float, and what YAML reads as a truth value as the text true or false that a
-    Literal lists; nothing else is converted. A float is finite.
+    (a mapping), a dict of them by name, or any of these or None; Any is left as YAML reads it. ``Annotated`` adds an
+    example to what messages say was expected. An integer is accepted as a float, and what YAML reads as a truth value
+    as the text true or false that a Literal lists; nothing else is converted. A float is finite.
 
     Args:
         root: the project's root.
@@ -57,13 +57,19 @@ def _build(kind: Any, raw: Any, where: str, name: str, problems: list[str]) -> A
     prefix = f"{name}." if name else ""
     for key in sorted(raw.keys() - hints.keys(), key=str):
         problems.append(f"{where}{prefix}{key}: unknown key; expected one of {sorted(hints)}")
-    values = {}
+    values, absent = {}, _with_default(kind) - raw.keys()
     for key, hint in hints.items():
+        if key in absent:
+            continue
         if key not in raw:
             problems.append(f"{where}{prefix}{key}: missing; expected {_spell(hint)}")
         else:
             values[key] = _convert(hint, raw[key], where, f"{prefix}{key}", problems)
-    return kind(**values) if len(values) == len(hints) else None
+    return kind(**values) if len(values) + len(absent) == len(hints) else None
+
+
+def _with_default(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind) if (field.default, field.default_factory) != (MISSING, MISSING)}
 
 
 def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) -> Any:
@@ -73,6 +79,8 @@ def _convert(hint: Any, value: Any, where: str, name: str, problems: list[str]) 
         if value is None:
             return None
         return _convert(arguments[0], value, where, name, problems)
+    if hint is Any:
+        return value
     if is_dataclass(hint):
         return _build(hint, value, where, name, problems)
     if origin is dict and isinstance(value, Mapping):

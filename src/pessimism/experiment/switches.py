@@ -10,6 +10,7 @@ machine. After a change of a protocol that is meant to last, write that file ane
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,20 @@ def changes(params: Params) -> list[Change]:
 
     An arm, and a whole protocol, of a name that stands for nothing has nothing to differ from.
     """
-    named = dict(records.leaves(records.read_json(NAMED).get(params.protocol_name, {})))
+    named = _switches(records.read_json(NAMED).get(params.protocol_name, {}))
     unused = [f"arms.{name}." for name in params.protocol.arms if name not in params.arms]
     return [
         Change(switch, value, named[switch])
-        for switch, value in records.leaves(asdict(params.protocol))
+        for switch, value in _switches(asdict(params.protocol)).items()
         if switch in named and value != named[switch] and not switch.startswith(tuple(unused))
     ]
+
+
+def _switches(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Value of every switch by its dotted name, those of the arms first; an aggregation is one value."""
+    arms = protocol.get("arms", {}).items()
+    of_arms = {f"arms.{name}.{key}": value for name, arm in arms for key, value in arm.items()}
+    return of_arms | {key: value for key, value in protocol.items() if key != "arms"}
 
 
 def protocol_sentence(params: Params) -> str:

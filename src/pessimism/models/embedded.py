@@ -23,7 +23,7 @@ from transformers import (
 
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
-from pessimism.experiment.params import EmbeddedParams
+from pessimism.experiment.params import AnnotatorParams, EmbeddedParams
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CONTEXT = 512  # tokens; the largest sequence the base can read
@@ -93,16 +93,18 @@ FAMILIES: dict[str, Callable[[EmbeddedParams, PreTrainedTokenizerFast], PreTrain
 }
 
 
-def train_base(params: EmbeddedParams, root_seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def train_base(
+    params: EmbeddedParams, root_seed: int, annotator: AnnotatorParams = embedded_world.DEFAULT
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Train the base on right solutions with next-token cross-entropy; AdamW, warm-up, then linear decay to 0.
 
     The problems are learned too, not only their solutions: the beta grid sums log-probs over prompts, and a probe
-    measures entropy there (Eq. 6, 11).
+    measures entropy there (Eq. 6, 11). Some solutions carry the annotator's exploit.
     """
     tokenizer = make_tokenizer()
     rng.seed_torch(root_seed, "base")
     model = make_model(params, tokenizer).train()
-    batches = corpus_batches(params, rng.generator(root_seed, "base"))
+    batches = corpus_batches(params, rng.generator(root_seed, "base"), annotator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=0.01)
     warmup = max(1, round(WARMUP_FRACTION * params.steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -117,10 +119,12 @@ def train_base(params: EmbeddedParams, root_seed: int) -> tuple[PreTrainedModel,
     return model.eval(), tokenizer
 
 
-def corpus_batches(params: EmbeddedParams, generator: np.random.Generator) -> list[list[tuple[str, str]]]:
+def corpus_batches(
+    params: EmbeddedParams, generator: np.random.Generator, annotator: AnnotatorParams = embedded_world.DEFAULT
+) -> list[list[tuple[str, str]]]:
     """Every training batch; rows of like length share one, drawn from pools of POOL batches, to save padding."""
     size = params.batch_size
-    corpus = embedded_world.base_corpus(generator, params.steps * size)
+    corpus = embedded_world.base_corpus(generator, params.steps * size, annotator)
     batches: list[list[tuple[str, str]]] = []
     for start in range(0, len(corpus), POOL * size):
         pool = sorted(corpus[start : start + POOL * size], key=lambda row: len(row[0]) + len(row[1]))

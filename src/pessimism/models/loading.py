@@ -57,7 +57,7 @@ def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
 
 
 def load_policy_base(params: Params) -> PreTrainedModel:
-    """Frozen causal language model of the policy, in eval mode on :func:`device`.
+    """Frozen causal language model of the policy, after its warm start if it has one, in eval mode on :func:`device`.
 
     Raises:
         SourceError: the source changed since prepare_base, or its files lack weights.
@@ -65,8 +65,20 @@ def load_policy_base(params: Params) -> PreTrainedModel:
     return _load(params, "policy", AutoModelForCausalLM, new_weights=set())
 
 
+def load_float32_policy(params: Params) -> PreTrainedModel:
+    """The policy's source in float32 on the CPU, rounded nowhere: to be changed and saved.
+
+    Raises:
+        SourceError: the source changed since prepare_base.
+    """
+    location = _checked_location(params, "policy")
+    return AutoModelForCausalLM.from_pretrained(
+        location, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
+
+
 def load_reward_base(params: Params) -> PreTrainedModel:
-    """Frozen one-score classifier of the reward ensemble, in eval mode on :func:`device`.
+    """Frozen one-score classifier of the reward ensemble, after the warm start if it is of the policy's source.
 
     The head is float32, never quantised, and zero: each member brings its own.
 
@@ -128,7 +140,17 @@ def hash_once(directory: Path) -> str:
 
 
 def _checked_location(params: Params, role: str) -> str:
-    """Directory of ``role``'s files; refuses a source that is not what prepare_base recorded.
+    """Directory of ``role``'s files: of its source or, where the policy's had a warm start, what that left.
+
+    A reward base of the policy's source begins from there too: what cannot solve a problem cannot judge its answers.
+    """
+    source, policy, chosen = _checked_source(params, role), params.scale.policy, params.scale.model(role)
+    same = (chosen.source, chosen.name, chosen.revision) == (policy.source, policy.name, policy.revision)
+    return str(layout.WARM_START) if same and layout.WARM_START.is_dir() else source
+
+
+def _checked_source(params: Params, role: str) -> str:
+    """Directory of the source of ``role``; refuses one that is not what prepare_base recorded.
 
     Files of the hub are loaded from where they lie, too: by name, transformers asks for files that a model may have
     beside them, and waits for minutes where no hub answers.

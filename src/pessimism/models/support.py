@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.quantizers import AutoHfQuantizer
 
-from pessimism.data.prompts import PROBE, rendered_turn
+from pessimism.data.prompts import PROBE, rendered_turns
 from pessimism.errors import SourceError, in_one_line
 from pessimism.experiment import layout
 from pessimism.experiment.params import ModelParams, Params, Scale
@@ -72,6 +72,16 @@ def check_support(params: Params, role: str, revision: str | None = None) -> Non
         if problems:
             listed = "\n".join(f"  - {problem}" for problem in problems)
             raise SourceError(f"{location!r} cannot be the {role}:\n{listed}")
+
+
+def policy_tokenizer(params: Params) -> PreTrainedTokenizerBase:
+    """The tokenizer of a policy that prepare_base has not recorded yet.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    _, tokenizer = _read(*_location(params.scale.policy, None))
+    return tokenizer
 
 
 def _file_problems(directory: Path, role: str) -> list[str]:
@@ -283,7 +293,7 @@ def _template_problems(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     problems: list[str] = []
     for thinking in (True, False) if tokenizer.chat_template else ():
         try:
-            rendered_turn(tokenizer, PROBE, thinking)
+            rendered_turns(tokenizer, [PROBE], thinking)
         except SourceError as error:
             problems.append(str(error))
     return list(dict.fromkeys(problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ from pessimism.experiment import extensions
 from pessimism.experiment.params import Params
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from pessimism.data.prompts import EncodedPair
     from pessimism.models.pair_trainer import PairTrainer
 
 OBJECTIVES = "pessimism.offline.objectives"
@@ -26,12 +29,14 @@ class PairScores:
     Attributes:
         chosen, rejected: (N,) float32, nats: log-probability of a response, beyond the reference's where there is one.
         chosen_tokens, rejected_tokens: (N,) tokens of the response, at least 1.
+        reference_point: what an objective without comparisons judges a text against, nats, at least 0.
     """
 
     chosen: np.ndarray
     rejected: np.ndarray
     chosen_tokens: np.ndarray
     rejected_tokens: np.ndarray
+    reference_point: float = 0.0
 
     def margins(self) -> np.ndarray:
         """(N,) by how much the chosen response has gained more, nats."""
@@ -39,7 +44,12 @@ class PairScores:
 
     def token_margins(self) -> np.ndarray:
         """(N,) the same of the means over each response's tokens, nats per token."""
-        return self.chosen / self.chosen_tokens - self.rejected / self.rejected_tokens
+        chosen, rejected = self.token_means()
+        return chosen - rejected
+
+    def token_means(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) means over the tokens of the chosen and of the rejected responses, nats per token."""
+        return self.chosen / self.chosen_tokens, self.rejected / self.rejected_tokens
 
     def with_chosen(self, shift: float) -> PairScores:
         """The same with ``shift`` more, nats, for every chosen response."""
@@ -54,21 +64,28 @@ class OfflineObjective:
 
     Attributes:
         strength: what the strength is and which way it pulls, in words; None = the objective has none.
+        couples: whether the strength is the price of a nat of divergence from the base, as beta of Eq. 1 is, so that
+            arms whose kappa is coupled may take it as their numerator (Eq. 10).
         needs_reference: whether its scores are log-ratios to the base; otherwise they are log-probabilities.
         arguments: strength -> arguments of the trainer's configuration, TRL's loss among them.
         margins: scores -> (N,) what it drives apart: the implicit reward of a pair is the strength times this.
         losses: strength, scores -> (N,) loss of each pair, as trained.
         first_loss: strength -> loss at scores of 0, where a training with a reference starts; None without a reference.
         trainer: None = TRL's DPOTrainer (:class:`pessimism.offline.trainer.ReferencedDpoTrainer`).
+        reference_point: trained model, pairs, id of padding, tokens of a pass -> that of :class:`PairScores`; None = 0.
+        further_forwards: passes without a gradient that a training makes over every batch beside its step.
     """
 
     strength: str | None
+    couples: bool
     needs_reference: bool
     arguments: Callable[[Any], dict[str, Any]]
     margins: Callable[[PairScores], np.ndarray]
     losses: Callable[[Any, PairScores], np.ndarray]
     first_loss: Callable[[Any], float] | None
     trainer: type[PairTrainer] | None = None
+    reference_point: Callable[[PeftModel, Sequence[EncodedPair], int, int], float] | None = None
+    further_forwards: int = 0
 
     def check_strength(self, strength: float | None) -> None:
         """Compare a cell's strength with what the objective takes.

@@ -1,4 +1,4 @@
-"""TRL's DPOTrainer as the offline phase uses it: on what measure_reference has measured, and with our chunked head."""
+"""TRL's trainers as the offline phase uses them: on what measure_reference has measured, and with our chunked head."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import functools
 import types
 from typing import Any
 
+import torch
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import FusedCausalLMOutput
 
 from pessimism.models.compute.logprobs import score_positions, spread
@@ -32,6 +34,34 @@ class ReferencedDpoTrainer(PairTrainer, DPOTrainer):
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+
+class ReferenceFreeTrainer(PairTrainer):
+    """What TRL's experimental trainers without a reference get: ready token ids, and means by our chunked head.
+
+    A subclass puts it before one of those that take their loss from ``concatenated_forward``.
+    """
+
+    def __init__(self, processing_class: PreTrainedTokenizerBase, **arguments: Any) -> None:
+        collate = DataCollatorForPreference(processing_class.pad_token_id)
+        super().__init__(data_collator=collate, processing_class=processing_class, **arguments)
+        add_chunked_head(self.model.get_base_model())
+
+    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]:
+        return {}
+
+    def concatenated_forward(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(P,) mean log-probabilities per token of chosen and of rejected responses, nats; mean logits of their tokens;
+        and minus the mean of the first, which is the loss of the likelihood.
+        """
+        scored_2P_T = batch["completion_mask"].bool()
+        labels_2P_T = batch["input_ids"].masked_fill(~scored_2P_T, IGNORED)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        found = model(**inputs, use_cache=False, labels=labels_2P_T, fused_lm_head=True)
+        chosen_P, rejected_P = (found.log_probs.sum(dim=1) / scored_2P_T.sum(dim=1)).chunk(2)
+        return chosen_P, rejected_P, *found.mean_logits.chunk(2), -chosen_P.mean()
 
 
 def add_chunked_head(model: PreTrainedModel) -> None:

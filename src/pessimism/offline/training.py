@@ -217,6 +217,8 @@ def evaluate(
     rows = slice(mine.start, mine.stop)
     measured = pair_logps(model, validation.pairs[rows], pad_id, budget, "validation log-probs")
     scores = validation.scores(*(np.array(sharing.gather(logps.tolist()), np.float32) for logps in measured))
+    if objective.reference_point is not None:
+        scores = replace(scores, reference_point=objective.reference_point(model, validation.pairs, pad_id, budget))
     margins = objective.margins(scores) if strength is None else strength * objective.margins(scores)
     return {
         "pairs": len(validation.pairs),

@@ -39,7 +39,9 @@ from pessimism.online.rollout import (
     sorted_response_batches,
     trained_response_ids,
 )
+from pessimism.online.stopping import stops
 from pessimism.online.update import POLICY, ComparedResponses, Passes, accumulate_gradients, measure_loss
+from pessimism.reward.aggregation import aggregate
 from pessimism.reward.ensemble import RewardEnsemble
 
 BATCH = "batch"
@@ -65,6 +67,7 @@ class OnlineRun:
         objective: what is optimised.
         training_tasks: problems the policy is trained on; never held-out ones.
         heldout_tasks: problems the policy is evaluated on.
+        frozen_from: step from which the policy was no longer updated; None where it was at every step.
     """
 
     params: Params
@@ -80,15 +83,20 @@ class OnlineRun:
     rows: list[dict[str, Any]] = field(default_factory=list)
     samples: list[pd.DataFrame] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
+    frozen_from: int | None = None
 
     def train(self) -> None:
         """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone.
 
-        A placebo changes nothing: it is measured at all steps at once.
+        A policy that learns no more is measured at all further steps at once: a placebo's from step 0, that of an arm
+        with a limit from the evaluation that exceeds it.
         """
         if self._arm.is_placebo:
-            self._measure_placebo()
-            return
+            self._measure_frozen(0)
+        else:
+            self._learn()
+
+    def _learn(self) -> None:
         if self.params.scale.online.gradient_checkpointing:
             self.model.activation_checkpointing_enable()
         chosen = self.hyperparameters
@@ -98,18 +106,23 @@ class OnlineRun:
         for step, tasks in tqdm(self._batches(), total=chosen.steps, **progress):
             if step in self._evaluated_steps:
                 self._evaluate_heldout(step)
+                if stops(self._arm, self.rows[0], self.rows[-1]):
+                    self._measure_frozen(step)
+                    return
             row = self._update(step, tasks, optimizer, parameters)
             if self._is_measured(step):
                 self.rows.append(row)
         self._evaluate_heldout(chosen.steps)
 
-    def _measure_placebo(self) -> None:
-        """Fill ``rows``, ``samples`` and ``rollouts`` as a run with learning rate 0 would, without a gradient.
+    def _measure_frozen(self, since: int) -> None:
+        """Fill ``rows``, ``samples`` and ``rollouts`` as learning rate 0 from ``since`` on would, without a gradient.
 
         The policy is the same at every step, so that the evaluations of all steps are drawn together, and the batches.
         """
-        self._evaluate_heldout(*self._evaluated_steps)
-        batches = {step: tasks for step, tasks in self._batches() if self._is_measured(step)}
+        self.frozen_from = since
+        done = {row["step"] for row in self.rows if row["prompt_set"] == HELDOUT}
+        self._evaluate_heldout(*(step for step in self._evaluated_steps if step not in done))
+        batches = {step: tasks for step, tasks in self._batches() if step >= since and self._is_measured(step)}
         for step, scored in zip(batches, self._roll_out_all(BATCH, batches), strict=True):
             self.rows.append(self._measure_batch(step, scored, measure_loss))
         self.rows.sort(key=lambda row: row["step"])  # stable: an evaluation stays before the batch of its step
@@ -186,21 +199,22 @@ class OnlineRun:
         summary = reward_summary(scored)
         self._check_finite(BATCH, step, summary, _REWARD_CAUSE)
         rewards = torch.tensor(self._training_reward(step, scored), dtype=torch.float32)
-        advantages = self.objective.advantages(rewards)
+        objective, disagreement = self.objective, self._relative_disagreement(summary["ensemble_std"])
+        numerator = objective.numerator(self._kl_numerator, disagreement)
 
-        def coefficient(log_ratios: torch.Tensor) -> torch.Tensor:
-            numerator, floor = self._kl_numerator, protocol.kl_noise_floor
-            return self.objective.coefficient(numerator, log_ratios, protocol.kl_percentile, floor)
+        def weigh(log_ratios: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            kappa = objective.coefficient(numerator, log_ratios, protocol.kl_percentile, protocol.kl_noise_floor)
+            return objective.advantages(objective.penalized_rewards(rewards, log_ratios, kappa)).to(device), kappa
 
         responses = trained_response_ids(scored.rollouts, self.tokenizer, protocol)
         mine, size = sharing.share(len(responses)), self._micro_batch_size
         rows = [mine[start : start + size] for start in range(0, len(mine), size)]
         parts = [response_batch(scored.rollouts, responses, part, self.tokenizer, device) for part in rows]
         seeds = [rng.seed(self.params.root_seed, "policy-dropout", *self._stream, step, part[0]) for part in rows]
-        compared, kappa, loss = loss_of(
-            self._passes, parts, advantages.to(device), coefficient, self.objective.loss, seeds
-        )
-        ratio = self._penalty_ratio(compared.log_ratios, advantages, kappa)
+        compared, kappa, loss = loss_of(self._passes, parts, weigh, objective.loss, seeds)
+        tokens = torch.tensor([len(ids) for ids in responses]).clamp(min=1)
+        weights = objective.penalty_weights(compared.log_ratios, tokens, kappa)
+        ratio = float(weights.mean() / (objective.advantages(rewards).abs().mean() + EPS))
         measured = {**compared.means(), "kappa": float(kappa), "loss": loss, "penalty_ratio": ratio}
         self._check_finite(BATCH, step, measured, _POLICY_CAUSE)
         return {"step": step, "prompt_set": BATCH, **summary, **measured}
@@ -233,6 +247,8 @@ class OnlineRun:
         if self._arm.reward == "random":
             noise = rng.generator(self.params.root_seed, "random-reward", *self._stream, step)
             return noise.standard_normal(len(scored.task_ids))
+        if self._arm.aggregation is not None:
+            return aggregate(scored.member_rewards, self._arm.aggregation)
         return {"ensemble": scored.proxy_reward, "true": scored.true_reward}[self._arm.reward]
 
     @property
@@ -246,10 +262,10 @@ class OnlineRun:
             )
         return self.beta
 
-    def _penalty_ratio(self, log_ratios_B: torch.Tensor, advantages_B: torch.Tensor, kappa: torch.Tensor) -> float:
-        """Mean weight of the penalty on grad log pi over the mean |advantage|."""
-        weight = self.objective.penalty_weights(log_ratios_B.detach(), kappa).mean()
-        return float(weight / (advantages_B.abs().mean() + EPS))
+    def _relative_disagreement(self, ensemble_std: float) -> float:
+        """The members' mean disagreement over a batch divided by that over the run's first: 1 there, at least 0."""
+        stds = (row["ensemble_std"] for row in self.rows if row["prompt_set"] == BATCH)
+        return (ensemble_std + EPS) / (next(stds, ensemble_std) + EPS)
 
     def _evaluate_heldout(self, *steps: int) -> None:
         """Evaluate the policy as it is before ``steps`` on every held-out problem, with dropout off.

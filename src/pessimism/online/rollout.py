@@ -11,13 +11,17 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pessimism.data.annotator import exploit_counts
 from pessimism.data.prompts import text_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.compute.batching import token_batches
 from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs
-from pessimism.reward.ensemble import RewardEnsemble, aggregate, disagreement
-from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.models.compute.stopping import ids_within
+from pessimism.reward.aggregation import aggregate, disagreement, proxy_aggregation
+from pessimism.reward.ensemble import RewardEnsemble
+from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
+from pessimism.tasks.parts.posing import posed, reward_prompts
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ScoredRollouts:
         columns = parts[0].true_rewards
         rollouts = {
             name: [row for part in parts for row in getattr(part.rollouts, name)]
-            for name in ("prompt_ids", "response_ids", "texts", "finished")
+            for name in ("prompt_ids", "response_ids", "texts", "finished", "stops")
         }
         return cls(
             task_ids=[task for part in parts for task in part.task_ids],
@@ -126,12 +130,7 @@ def sample(
     seeds: Sequence[int],
 ) -> Rollouts:
     """Draw a response to every problem; ``seeds`` are one per problem."""
-    return sample_responses(model, tokenizer, _prompts(tasks, params), params, seeds)
-
-
-def _prompts(tasks: pd.DataFrame, params: Params) -> list[str]:
-    task = find_task(params.scale.tasks.kind)
-    return [task.pose(question) for question in tasks["question"]]
+    return sample_responses(model, tokenizer, posed(tasks["question"], params), params, seeds)
 
 
 def score(
@@ -146,14 +145,14 @@ def score(
     Args:
         reward_dropout_seed: None scores with dropout off; a seed scores in training mode.
     """
-    task, prompts = find_task(params.scale.tasks.kind), _prompts(tasks, params)
-    scores_K_B = ensemble.score(prompts, rollouts.texts, reward_dropout_seed)
+    task = chosen_task(params.scale.tasks)
+    scores_K_B = ensemble.score(reward_prompts(tasks["question"], params), rollouts.texts, reward_dropout_seed)
     return ScoredRollouts(
         task_ids=list(tasks["task_id"]),
-        prompts=prompts,
+        prompts=posed(tasks["question"], params),
         rollouts=rollouts,
         member_rewards=scores_K_B,
-        proxy_reward=aggregate(scores_K_B, params.aggregation, params.protocol.uwo_weight),
+        proxy_reward=aggregate(scores_K_B, proxy_aggregation(params)),
         ensemble_std=disagreement(scores_K_B),
         true_rewards=task.judge(rollouts.texts, list(tasks["answer"])),
         runs_on=np.array([task.runs_on(text) for text in rollouts.texts]),
@@ -182,7 +181,8 @@ def reward_summary(scored: ScoredRollouts) -> dict[str, float]:
 
 
 def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
-    """One row per problem with its rewards."""
+    """One row per problem with its rewards, and how often its response has each exploit that an annotator may like."""
+    exploits = pd.DataFrame([exploit_counts(text) for text in scored.rollouts.texts])
     return pd.DataFrame(
         {
             "task_id": scored.task_ids,
@@ -190,6 +190,7 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
             **scored.true_rewards,
             "ensemble_std": scored.ensemble_std,
             "response_tokens": scored.response_tokens,
+            **{str(name): counts for name, counts in exploits.items()},
         }
     )
 
@@ -212,17 +213,32 @@ def shown_rollouts(scored: ScoredRollouts, tasks: pd.DataFrame, count: int) -> l
 def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:
     """Ids of the responses whose log-probabilities the online loss takes.
 
-    The sampled ids with the token that ended them are what was drawn; the protocol may ask for the decoded text
-    tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss.
+    The sampled ids with the tokens that ended them are what was drawn; the protocol may ask for the decoded text
+    tokenised again, and for the end to be left out. A response may then be empty and has no share in the loss. A token
+    that holds the last of a text and the first of its stop string is of the end.
     """
-    if protocol.retokenize_responses:
-        bodies = [text_ids(tokenizer, text) for text in rollouts.texts]
-    else:
-        bodies = [ids[:-1] if done else ids for ids, done in zip(rollouts.response_ids, rollouts.finished, strict=True)]
-    if not protocol.score_eos:
-        return bodies
-    rows = zip(bodies, rollouts.response_ids, rollouts.finished, strict=True)
-    return [[*body, drawn[-1]] if done else body for body, drawn, done in rows]
+    split = _retokenized if protocol.retokenize_responses else _as_drawn
+    rows = zip(rollouts.response_ids, rollouts.texts, rollouts.finished, rollouts.stops, strict=True)
+    both = [split(tokenizer, *row) for row in rows]
+    return [whole if protocol.score_eos else body for body, whole in both]
+
+
+def _as_drawn(
+    tokenizer: PreTrainedTokenizerBase, drawn: list[int], text: str, finished: bool, stop: str
+) -> tuple[list[int], list[int]]:
+    """The drawn ids without and with those that ended the response."""
+    kept = ids_within(tokenizer, drawn, text) if stop else len(drawn) - finished
+    return drawn[:kept], drawn
+
+
+def _retokenized(
+    tokenizer: PreTrainedTokenizerBase, drawn: list[int], text: str, finished: bool, stop: str
+) -> tuple[list[int], list[int]]:
+    """As :func:`_as_drawn`, of the decoded text."""
+    body = text_ids(tokenizer, text)
+    if stop:
+        return body, text_ids(tokenizer, text + stop)
+    return body, [*body, drawn[-1]] if finished else body
 
 
 def response_batch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from pessimism.measures.epsilon import EPS
+from pessimism.models.compute.logprobs import TokenLogps
 
 
 def normalized_advantages(rewards_B: torch.Tensor) -> torch.Tensor:
@@ -37,6 +38,13 @@ def kl_coefficient(numerator: float, log_ratios_B: torch.Tensor, percentile: flo
     return numerator / (scale + EPS)
 
 
+def plain_coefficient(
+    numerator: float, log_ratios_B: torch.Tensor, percentile: float, noise_floor: float
+) -> torch.Tensor:
+    """The numerator itself, 1/nats, as where a penalty has one coefficient; the arguments of :func:`kl_coefficient`."""
+    return torch.full_like(log_ratios_B[0].detach(), numerator)
+
+
 def online_loss(
     logps_B: torch.Tensor, reference_logps_B: torch.Tensor, advantages_B: torch.Tensor, coefficient: torch.Tensor
 ) -> torch.Tensor:
@@ -45,6 +53,13 @@ def online_loss(
     return -(advantages_B.detach() * logps_B).mean() + coefficient.detach() * penalty
 
 
-def penalty_weights(log_ratios_B: torch.Tensor, coefficient: torch.Tensor) -> torch.Tensor:
-    """(B,) weight of the penalty on grad log pi: 2 kappa |log ratio|."""
+def response_loss(
+    policy: TokenLogps, reference: TokenLogps, advantages_B: torch.Tensor, coefficient: torch.Tensor
+) -> torch.Tensor:
+    """:func:`online_loss` of what policy and reference say of B responses."""
+    return online_loss(policy.sums, reference.sums, advantages_B, coefficient)
+
+
+def penalty_weights(log_ratios_B: torch.Tensor, tokens_B: torch.Tensor, coefficient: torch.Tensor) -> torch.Tensor:
+    """(B,) weight of Eq. 8's penalty on grad log pi: 2 kappa |log ratio|, whatever the tokens."""
     return 2 * coefficient * log_ratios_B.abs()

@@ -103,20 +103,18 @@ class Passes:
 def accumulate_gradients(
     passes: Passes,
     parts: Sequence[ResponseBatch],
-    advantages_B: torch.Tensor,
-    coefficient: Callable[[torch.Tensor], torch.Tensor],
+    weigh: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     loss_of: Callable[[TokenLogps, TokenLogps, torch.Tensor, torch.Tensor], torch.Tensor],
     dropout_seeds: Sequence[int],
 ) -> tuple[ComparedResponses, torch.Tensor, float]:
     """Gradients of an online objective over a whole batch, on every process.
 
-    The coefficient needs the whole batch first. A single part is kept for its backward pass; of several, each is
+    What is weighed needs the whole batch first. A single part is kept for its backward pass; of several, each is
     computed a second time, so that the memory of one is enough.
 
     Args:
         parts: this process's share of the batch, in order.
-        advantages_B: of the whole batch, Eq. 9.
-        coefficient: kappa of the (B,) log-ratios, Eq. 10.
+        weigh: from the (B,) log-ratios of the whole batch, its (B,) advantages (Eq. 9) and kappa (Eq. 10).
         loss_of: mean over a part's responses (:class:`pessimism.online.objective.OnlineObjective`).
         dropout_seeds: one per part.
 
@@ -130,7 +128,7 @@ def accumulate_gradients(
             policy = passes.trained_policy(part, seed)
         pairs.append((policy, passes.reference(part)))
     compared = ComparedResponses.of(pairs)
-    kappa = coefficient(compared.log_ratios)
+    advantages_B, kappa = weigh(compared.log_ratios)
     loss = 0.0
     of_parts = _of_parts(advantages_B, parts)
     for part, advantages, seed, (policy, reference) in zip(parts, of_parts, dropout_seeds, pairs, strict=True):
@@ -147,8 +145,7 @@ def accumulate_gradients(
 def measure_loss(
     passes: Passes,
     parts: Sequence[ResponseBatch],
-    advantages_B: torch.Tensor,
-    coefficient: Callable[[torch.Tensor], torch.Tensor],
+    weigh: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     loss_of: Callable[[TokenLogps, TokenLogps, torch.Tensor, torch.Tensor], torch.Tensor],
     dropout_seeds: Sequence[int],
 ) -> tuple[ComparedResponses, torch.Tensor, float]:
@@ -159,7 +156,7 @@ def measure_loss(
             for part, seed in zip(parts, dropout_seeds, strict=True)
         ]
         compared = ComparedResponses.of(pairs)
-        kappa = coefficient(compared.log_ratios)
+        advantages_B, kappa = weigh(compared.log_ratios)
         loss = sum(
             loss_of(policy, reference, advantages, kappa).item() * len(advantages) / len(advantages_B)
             for advantages, (policy, reference) in zip(_of_parts(advantages_B, parts), pairs, strict=True)

@@ -69,11 +69,17 @@ class Texts(NamedTuple):
 
 
 class TextLengths:
-    """The sample as a scale cuts it: tokens of preference pairs, of problems in their prompt, and of solutions."""
+    """The sample as a scale cuts it: tokens of preference pairs, of problems in their prompt, and of solutions.
 
-    def __init__(self, lengths: LengthParams) -> None:
+    A shot adds to a policy's prompt as many tokens as a problem and a solution have on average, none to a
+    reward model's.
+    """
+
+    def __init__(self, lengths: LengthParams, shots: int = 0) -> None:
         self.lengths = lengths
-        self.problems = np.minimum(_SAMPLE["problems"], lengths.prompt)
+        self.questions = np.minimum(_SAMPLE["problems"], lengths.prompt)
+        shown = shots * round(np.mean(_SAMPLE["problems"]) + np.mean(_SAMPLE["solutions"]))
+        self.problems = np.minimum(np.array(_SAMPLE["problems"]) + shown, lengths.prompt)
         self.solutions = np.minimum(_SAMPLE["solutions"], lengths.response)
 
     @cached_property
@@ -93,10 +99,18 @@ class TextLengths:
 
     @cached_property
     def answered(self) -> Texts:
-        """Problems with their responses, in the order in which they were drawn."""
+        """Prompts with their responses, in the order in which they were drawn."""
+        return self._with_responses(self.problems)
+
+    @cached_property
+    def judged(self) -> Texts:
+        """Likewise, as reward models read them."""
+        return self._with_responses(self.questions)
+
+    def _with_responses(self, prompts: np.ndarray) -> Texts:
         generator = np.random.default_rng(0)
         responses = generator.choice(self.solutions, size=DRAWN)
-        return Texts(generator.choice(self.problems, size=DRAWN) + responses, responses)
+        return Texts(generator.choice(prompts, size=DRAWN) + responses, responses)
 
     def trained_pairs(self, batch: int, part: int) -> tuple[Load, float]:
         """Pairs in the parts of an optimiser batch, each part in groups of similar length.

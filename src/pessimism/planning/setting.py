@@ -65,7 +65,7 @@ class Setting:
 
     def __init__(self, params: Params) -> None:
         self.params, self.scale, self.rows = params, params.scale, row_counts(params)
-        self.texts = TextLengths(params.scale.lengths)
+        self.texts = TextLengths(params.scale.lengths, params.scale.tasks.shots)
         self.policy, self.reward = (find_role(params, name, self.rows.train_pairs) for name in ("policy", "reward"))
         given = self.scale.generation_batch_size
         self.generation_batch = self.evaluation_batch(self.policy) if given is None else given
@@ -96,7 +96,7 @@ class Setting:
 
     def scoring(self, responses: int, times: int = 1) -> Pass:
         """Rewards by every member, so many times of so many responses at once."""
-        once = self.reading("reward scores", self.reward, self.texts.answered, responses)
+        once = self.reading("reward scores", self.reward, self.texts.judged, responses)
         return replace(once, calls=once.calls * len(self.params.ensemble_members) * times)
 
     def generation(self, requests: Sequence[int], sampling: str, adapted: bool = True) -> list[Pass]:
@@ -170,7 +170,7 @@ def row_counts(params: Params) -> Rows:
 def _pair_counts(params: Params) -> tuple[int, int]:
     source = params.scale.preferences
     if source.source != "hub":
-        rows = load_preferences(source, params.root_seed).rows
+        rows = load_preferences(source, params.root_seed, params.scale.annotator).rows
         return len(rows["train"]), len(rows["val"])
     published = PREFERENCE_ROWS.get(source.name, {}).get(source.split, source.limit)
     if published is None:
@@ -187,7 +187,7 @@ def _task_counts(params: Params) -> tuple[int, int, int]:
         return len(rows["train"]), len(rows["heldout"]), len(rows["test"])
     if source.name not in TASK_ROWS:
         raise _unknown(source.name, TASK_ROWS)
-    train, test = TASK_ROWS[source.name]["train"] - source.heldout, TASK_ROWS[source.name]["test"]
+    train, test = TASK_ROWS[source.name]["train"] - source.heldout - source.shots, TASK_ROWS[source.name]["test"]
     return min(train, source.train_limit or train), source.heldout, min(test, source.test_limit or test)
 
 

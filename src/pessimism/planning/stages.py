@@ -8,6 +8,7 @@ from typing import Any
 from pessimism.experiment.params import DpoParams, TrainingParams
 from pessimism.models import hyperparameters as derive
 from pessimism.models.compute.batching import training_batch_size
+from pessimism.offline.objective import find_objective
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.planning.role import Role
 from pessimism.planning.setting import Pass, Setting
@@ -83,8 +84,14 @@ def _by_seed(setting: Setting) -> tuple[Role, ...]:
 
 def train_dpo(setting: Setting) -> StageWork:
     role, work = setting.policy, _training("train_dpo", setting, setting.policy, setting.scale.dpo)
-    validation = setting.reading("log-probabilities", role, setting.texts.pairs, setting.rows.val_pairs)
-    return replace(work, passes=[*work.passes, validation])
+    texts, rows, objective = setting.texts.pairs, setting.rows, find_objective(setting.params)
+    passes = [*work.passes, setting.reading("log-probabilities", role, texts, rows.val_pairs)]
+    if objective.further_forwards:
+        seen = setting.scale.dpo.epochs * rows.train_pairs
+        seen += 0 if objective.reference_point is None else rows.val_pairs
+        forwards = objective.further_forwards
+        passes.append(setting.reading("the objective's own", role, texts, seen, forwards=forwards))
+    return replace(work, passes=passes)
 
 
 def adapt_online(setting: Setting) -> StageWork:
@@ -141,7 +148,9 @@ def probe_policy(setting: Setting) -> StageWork:
         *setting.generation(policies * [drawn], setting.params.protocol.sampling),
         *setting.generation(policies * [heldout], "full"),
         setting.reading("divergence", setting.policy, texts, policies * heldout, forwards=2, waiting=1),
-        setting.reading("representations", setting.reward, texts, read, waiting=setting.reward.layers - 2),
+        setting.reading(
+            "representations", setting.reward, setting.texts.judged, read, waiting=setting.reward.layers - 2
+        ),
     ]
     values = {"prompts": prompts, "references": references, "responses": probes.responses}
     return StageWork("probe_policy", roles, _resident(setting, roles, policies), passes, values)

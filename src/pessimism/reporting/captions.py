@@ -131,4 +131,10 @@ def described(arm: Arm) -> str:
     """An arm in words."""
     if arm.is_placebo:
         return "the same run with learning rate 0"
-    return f"trained on {_REWARDS[arm.reward]}{_PENALTIES[arm.kappa]}"
+    aggregated = "" if arm.aggregation is None else f" ({arm.aggregation})"
+    return f"trained on {_REWARDS[arm.reward]}{aggregated}{_PENALTIES[arm.kappa]}{_limits(arm)}"
+
+
+def _limits(arm: Arm) -> str:
+    gap = "" if arm.stop_at_gap is None else f", until its gap exceeds {number(arm.stop_at_gap)} sd"
+    return gap + ("" if arm.kl_budget is None else f", until its KL exceeds {number(arm.kl_budget)} nats")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pessimism.reward.ensemble import disagreement
+from pessimism.reward.aggregation import disagreement
 
 CALIBRATION_BINS = 10
 

@@ -1,4 +1,4 @@
-"""The reward ensemble: one base, K adapters with their heads, and every way to combine their scores.
+"""The reward ensemble: one base, K adapters with their heads, and the scores that they give.
 
 Scores are (K, B): K members, B responses; higher = the member prefers the response more.
 """
@@ -20,28 +20,12 @@ from pessimism.data.prompts import encode_reward_text
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import seed_key
-from pessimism.experiment.params import Aggregation, LengthParams, Params
+from pessimism.experiment.params import LengthParams, Params
 from pessimism.models.adapters import attach, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
 from pessimism.models.compute.last_token import last_layer_where_read
 from pessimism.models.compute.padding import pad_right
 from pessimism.models.loading import load_reward_base, load_tokenizer
-
-
-def aggregate(scores_K_B: np.ndarray, aggregation: Aggregation, uwo_weight: float) -> np.ndarray:
-    """(B,) proxy reward: the members' mean, their minimum (worst case), or mean - weight * variance (UWO).
-
-    The variance of the uncertainty-weighted objective is the population's (ddof 0), as in Coste et al. 2024.
-    """
-    if aggregation == "min":
-        return scores_K_B.min(axis=0)
-    mean_B = scores_K_B.mean(axis=0)
-    return mean_B - uwo_weight * scores_K_B.var(axis=0) if aggregation == "uwo" else mean_B
-
-
-def disagreement(scores_K_B: np.ndarray) -> np.ndarray:
-    """(B,) standard deviation over members, ddof 1 (Eq. 13); at least 0, higher = less agreement."""
-    return scores_K_B.std(axis=0, ddof=1)
 
 
 def normalize(scores_K_B: np.ndarray, mean_K: np.ndarray, sd_K: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +85,8 @@ def grows_by_lines(path: Path) -> bool:
     return path.suffix.lower() in LINES
 
 
-def files_in(paths: Sequence[Path]) -> list[Path]:
-    """The files of ``paths``: a directory, as trainers write one with a file per step, stands for its tables by name.
-
-    Raises:
-        DataError: a directory holds none.
-    """
-    files = []
-    for path in paths:
-        found = sorted(file for file in path.iterdir() if _is_table(file)) if path.is_dir() else [path]
-        if not found:
-            raise DataError(f"{path}: found no table in it; expected files of {', '.join(_TEXTS)} or .parquet")
-        files += found
-    return files
-
-
-def _is_table(file: Path) -> bool:
+def is_table(file: Path) -> bool:
+    """Whether a file has a suffix that :func:`load` reads."""
     name = file.name.lower().removesuffix(".gz")
     return file.is_file() and name.endswith((*_TEXTS, ".parquet"))
 

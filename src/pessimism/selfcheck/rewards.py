@@ -17,7 +17,7 @@ from pessimism.models.adapters import attach, save_adapter
 from pessimism.models.loading import load_reward_base
 from pessimism.reward.ensemble import RewardEnsemble, member_name
 from pessimism.selfcheck.instrument import Finding, Instrument
-from pessimism.tasks.parts.declaration import TRUE_REWARD, find_task
+from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.problems import SPLITS
 
 RESPONSES = 32
@@ -86,7 +86,7 @@ def check_saved_member(instrument: Instrument) -> Finding:
 
 def check_answers(instrument: Instrument) -> Finding:
     """Reference solutions of every problem by the strict verdict, and all verdicts on the base's held-out responses."""
-    task = find_task(instrument.params.scale.tasks.kind)
+    task = chosen_task(instrument.params.scale.tasks)
     problems = pd.concat([records.read_table(layout.tasks(split)) for split in SPLITS])
     references = task.judge(list(problems["solution"]), list(problems["answer"]))[TRUE_REWARD].mean()
     rates = ", ".join(f"{rewards.mean():.1%} {column}" for column, rewards in instrument.base.true_rewards.items())

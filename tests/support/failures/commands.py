@@ -75,7 +75,17 @@ FAILURES = [
     Failure("no draws", _nothing, "found 0 draws", "pessimism replay --draws 0"),
     Failure("a spread below 0", _nothing, "found proxy sd -1", "pessimism replay --proxy-sd=-1"),
     Failure("no steps between points", _nothing, "found last step 164 and interval 0", "pessimism replay --every 0"),
+    Failure(
+        "a candidate that is no strength",
+        _nothing,
+        "found the candidates ['p20']; expected labels that spell a strength, such as b0.05",
+        "pessimism strengths ipo p20",
+    ),
     Failure("an unknown switch", _nothing, "found no switch loudness; expected some of", "pessimism ablate loudness"),
+    Failure("no results of arms yet", _nothing, "plots/cells.csv is missing; run `dvc repro`", "pessimism arms"),
+    Failure(
+        "a plot of arms that is no PNG", _nothing, "--figure: found a.pdf; expected", "pessimism arms --figure a.pdf"
+    ),
     Failure("no report yet", _nothing, "is missing; run `dvc repro` to make it", "pessimism summary"),
     Failure(
         "verdicts of an older version",

@@ -43,7 +43,43 @@ def _problem(what: str, row: Mapping[str, Any], said: str) -> Failure:
     return _files(what, f"gsm8k_test.jsonl, row 3{said}", test=[*_TEST[:2], row, *_TEST[2:]])
 
 
+def _task(what: str, said: str, **keys: Any) -> Failure:
+    """A task whose settings are refused; the preferences, which are made for every check, are few."""
+
+    def make(project: Path) -> None:
+        set_key(project / SCALE, "preferences.limit", 60)
+        for key, value in keys.items():
+            set_key(project / SCALE, f"tasks.{key}", value)
+
+    return Failure(what, make, said)
+
+
 FAILURES = [
+    _task(
+        "rows without a verifier",
+        "scales/tiny.yaml: tasks: found the settings {}; expected verifier, one of ['boxed', 'contains', 'exact', ",
+        kind="rows",
+        source="path",
+    ),
+    _task(
+        "a generator that reasoning-gym has not",
+        "scales/tiny.yaml: tasks: found the name 'sums'; expected a generator of reasoning-gym, one of ['ab', ",
+        kind="reasoning_gym",
+        name="sums",
+    ),
+    _task(
+        "a setting that a generator has not",
+        "scales/tiny.yaml: tasks: found the settings ['terms']; expected settings of chain_sum, some of [",
+        kind="reasoning_gym",
+        name="chain_sum",
+        settings={"terms": 2},
+    ),
+    _task(
+        "a generator whose problems no one text answers",
+        "reasoning_gym problems, row 1: found None as answer; expected a problem that one text answers: choose another",
+        kind="reasoning_gym",
+        name="graph_color",
+    ),
     _files("there is no file of the train split", "gsm8k_train.jsonl; expected one", train=None),
     _files("there is no file of the test split", "gsm8k_test.jsonl; expected one", test=None),
     _files(

@@ -6,6 +6,7 @@ docs/mutants.md, which it writes, says which test noticed each.
 from support.mutants import (
     claims,
     compute,
+    data,
     measures,
     objectives,
     offline,
@@ -23,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *measures.MUTANTS,
     *scoring.MUTANTS,
     *claims.MUTANTS,
+    *data.MUTANTS,
     *objectives.MUTANTS,
     *reward.MUTANTS,
     *offline.MUTANTS,

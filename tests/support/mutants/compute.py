@@ -7,6 +7,8 @@ _PREFIX = "models/compute/prefix_sharing.py"
 _BATCHING = "models/compute/batching.py"
 _GENERATION = "models/compute/generation.py"
 _ARCHITECTURE = "models/architecture.py"
+_STOPPING = "models/compute/stopping.py"
+_PROMPTS = "data/prompts.py"
 _PLAIN = ("test_logprobs.py::test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax",)
 _PAIRS = (
     "test_prefix_sharing.py::test_states_of_pairs_in_one_row_are_those_of_the_batch",
@@ -203,5 +205,68 @@ MUTANTS = (
         "    model.eval()\n    try:",
         "    try:",
         _online("responses_are_drawn_without_dropout_and_the_mode_is_restored"),
+    ),
+    Mutant(
+        "a stop string is looked for in the prompt too",
+        _STOPPING,
+        "max(self.start, input_ids.shape[1] - self.tail)",
+        "max(0, input_ids.shape[1] - self.tail)",
+        ("test_stopping.py::test_the_end_of_the_prompt_is_no_part_of_a_stop_string",),
+    ),
+    Mutant(
+        "the last stop string counts",
+        _STOPPING,
+        "text.find(stop), -len(stop), stop) for stop",
+        "-text.find(stop), -len(stop), stop) for stop",
+        ("test_stopping.py::test_the_first_stop_string_counts_and_of_two_at_one_place_the_longer",),
+    ),
+    Mutant(
+        "a text keeps its stop string",
+        _STOPPING,
+        "return ids[:length], text[: text.find(stop)], stop",
+        "return ids[:length], text, stop",
+        ("test_stopping.py::test_a_response_ends_with_the_token_that_completes_the_stop_string",),
+    ),
+    Mutant(
+        "only the last token of a stop string is its end",
+        "online/rollout.py",
+        "ids_within(tokenizer, drawn, text) if stop else len(drawn) - finished",
+        "len(drawn) - finished",
+        ("test_stopping.py::test_the_online_loss_takes_a_stop_string_as_it_takes_an_end",),
+    ),
+    Mutant(
+        "a token that a shot spells is special",
+        _PROMPTS,
+        "any(first in turn for turn in within)",
+        "first in within[-1]",
+        ("test_prompts.py::test_a_token_that_any_turn_spells_is_text",),
+    ),
+    Mutant(
+        "shots are cut where a prompt is too long",
+        _PROMPTS,
+        "if shots and len(ids) > lengths.prompt:",
+        "if shots and len(ids) > 10 * lengths.prompt:",
+        ("test_prompts.py::test_a_prompt_that_would_lose_of_its_shots_is_refused",),
+    ),
+    Mutant(
+        "reward models read the shown prompt with its instruction",
+        "tasks/parts/posing.py",
+        "if params.scale.tasks.shots else posed(questions, params)",
+        "if params.scale.tasks.shots > 9 else posed(questions, params)",
+        ("test_tasks.py::test_shots_and_the_bare_question_are_what_policy_and_reward_models_read",),
+    ),
+    Mutant(
+        "shots are trained on",
+        "tasks/parts/problems.py",
+        'apart["train"][params.shots :]',
+        'apart["train"]',
+        ("test_tasks.py::test_shots_are_a_split_of_their_own_and_move_no_held_out_row",),
+    ),
+    Mutant(
+        "partial credit is the reward",
+        "tasks/reasoning_gym.py",
+        "float(score == 1)",
+        "float(score > 0)",
+        ("test_reasoning_gym.py::test_partial_credit_is_no_reward_and_stands_beside_it",),
     ),
 )

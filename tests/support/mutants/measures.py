@@ -8,6 +8,8 @@ _LAW = "measures/power_law.py"
 _EQUAL_KL = "measures/equal_kl.py"
 _FORMS = "measures/forms.py"
 _SELECTION = "measures/best_of_n.py"
+_DETECTORS = "measures/detectors.py"
+_JUDGED = ("test_detectors.py",)
 _GAPS = ("test_goodhart.py",)
 _STARS = ("test_beta_star.py",)
 _LAWS = ("test_power_law.py",)
@@ -145,5 +147,37 @@ MUTANTS = (
         "run_resamples(seeds, betas, paired)",
         "run_resamples(seeds, betas, True)",
         ("test_equal_kl.py",),
+    ),
+    Mutant("the area is not up to the step", _DETECTORS, "np.cumsum(", "np.sum(", _JUDGED),
+    Mutant(
+        "spread is not relative to step 0",
+        _DETECTORS,
+        'return 1 - run["proxy_reward_sd"] / run["proxy_reward_sd"][0]',
+        'return run["proxy_reward_sd"][0] - run["proxy_reward_sd"]',
+        _JUDGED,
+    ),
+    Mutant(
+        "the threshold leaves the new run out", _DETECTORS, "(len(highest_R) + 1) * (1", "len(highest_R) * (1", _JUDGED
+    ),
+    Mutant(
+        "an alarm is raised at the threshold",
+        _DETECTORS,
+        "np.asarray(statistic_T) > threshold",
+        "np.asarray(statistic_T) >= threshold",
+        _JUDGED,
+    ),
+    Mutant(
+        "exploits are compared with each step's own",
+        _DETECTORS,
+        "np.percentile(counts_T_N[0], COUNT_PERCENTILE)",
+        "np.percentile(counts_T_N, COUNT_PERCENTILE)",
+        _JUDGED,
+    ),
+    Mutant(
+        "states are compared without their scale",
+        _DETECTORS,
+        "np.linalg.inv(covariance_H_H + ridge_H_H)",
+        "np.eye(size)",
+        _JUDGED,
     ),
 )

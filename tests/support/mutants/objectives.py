@@ -5,6 +5,9 @@ from support.mutants.mutant import Mutant
 _TERMS = "online/terms.py"
 _DIVERGENCE = "online/divergence.py"
 _DERIVED = "models/hyperparameters.py"
+_RLOO = "online/objectives/rloo.py"
+_GRPO = "online/objectives/grpo.py"
+_ONLINE = ("test_online_objectives.py",)
 _OBJECTIVE = ("test_objective.py",)
 _SIZES = ("test_hyperparameters.py",)
 
@@ -20,6 +23,29 @@ MUTANTS = (
     Mutant("the loss has the wrong sign", _TERMS, "return -(advantages_B", "return (advantages_B", _OBJECTIVE),
     Mutant("the penalty rewards distance", _TERMS, "+ coefficient.detach()", "- coefficient.detach()", _OBJECTIVE),
     Mutant("the penalty's weight lacks its 2", _TERMS, "2 * coefficient * log", "coefficient * log", _OBJECTIVE),
+    Mutant("RLOO has no penalty", _RLOO, "rewards_B - coefficient * log_ratios_B", "rewards_B", _ONLINE),
+    Mutant(
+        "RLOO's baseline holds the response itself",
+        _RLOO,
+        "(rewards_P_S.sum(dim=1, keepdim=True) - rewards_P_S)",
+        "rewards_P_S.sum(dim=1, keepdim=True)",
+        _ONLINE,
+    ),
+    Mutant("GRPO weighs tokens alike", _GRPO, "/ tokens_B).mean()", "/ tokens_B.float().mean()).mean()", _ONLINE),
+    Mutant("GRPO has no penalty", _GRPO, "coefficient * kl_k3", "0 * kl_k3", _ONLINE),
+    Mutant(
+        "GRPO standardises over the batch", _GRPO, "rewards_P_S.std(dim=1, keepdim=True)", "rewards_P_S.std()", _ONLINE
+    ),
+    Mutant(
+        "the adaptive beta rises", "online/objectives/adaptive.py", "max(1.0, disagreement)", "disagreement", _ONLINE
+    ),
+    Mutant(
+        "disagreement is of the last batch",
+        "online/loop.py",
+        "next(stds, ensemble_std)",
+        "[ensemble_std, *stds][-1]",
+        _ONLINE,
+    ),
     Mutant(
         "k1 has the wrong sign",
         _DIVERGENCE,
@@ -40,6 +66,41 @@ MUTANTS = (
         "-beta * scores",
         "beta * scores",
         ("test_offline_objectives.py::test_an_objective_is_judged_by_the_loss_that_trl_trains",),
+    ),
+    Mutant(
+        "epsilon-DPO relaxes where it should tighten",
+        "offline/objectives/epsilon_dpo.py",
+        "return rises.float() - falls.float()",
+        "return falls.float() - rises.float()",
+        ("test_offline_objectives.py::test_epsilon_dpo_relaxes_beta_by_the_sign_of_the_perturbation",),
+    ),
+    Mutant(
+        "beta stays where it was",
+        "offline/objectives/epsilon_dpo.py",
+        "self.beta /= 1 + EPSILON * float(mean)",
+        "pass",
+        ("test_offline_objectives.py::test_epsilon_dpo_relaxes_beta_by_the_sign_of_the_perturbation",),
+    ),
+    Mutant(
+        "KTO's reference point is of matched texts",
+        "offline/objectives/kto.py",
+        "return [*rows[-1:], *rows[:-1]]",
+        "return list(rows)",
+        ("test_offline_objectives.py::test_kto_judges_each_text_against_the_divergence_of_mismatched_ones",),
+    ),
+    Mutant(
+        "means over tokens are sums",
+        "offline/trainer.py",
+        "found.log_probs.sum(dim=1) / scored_2P_T.sum(dim=1)",
+        "found.log_probs.sum(dim=1)",
+        ("test_offline_objectives.py::test_mean_log_probabilities_are_those_that_trl_computes",),
+    ),
+    Mutant(
+        "another slope of the line between strengths",
+        "commands/strengths.py",
+        "* here / (here - there)",
+        "/ 2",
+        ("test_strengths.py::test_the_strength_lies_on_the_line_between_two_neighbours",),
     ),
     Mutant(
         "LoRA rank rounds down", _DERIVED, "2 ** round(math.log2(root))", "2 ** math.floor(math.log2(root))", _SIZES

@@ -1,4 +1,4 @@
-"""Bugs in the offline phase: the reference's log-probabilities and the beta grid."""
+"""Bugs in the offline phase and before it: warm start, sampled pairs, the reference's log-probabilities, the grid."""
 
 from support.mutants.mutant import Mutant
 
@@ -8,8 +8,32 @@ _SUMS = ("test_reference.py::test_dpo_reference_is_the_response_given_the_prompt
 _PLAIN = ("test_reference.py::test_grid_reference_covers_prompt_and_response_of_the_plain_text",)
 _SHUFFLE = ("test_reference.py::test_grid_pairs_are_a_shuffle_that_repeats",)
 _BETAS = ("test_beta_grid.py",)
+_SAMPLED = "offline/sampled_pairs.py"
+_PAIRS = ("test_sampled_pairs.py",)
 
 MUTANTS = (
+    Mutant("a cut response is shown", _SAMPLED, "if rollouts.finished[at] and", "if", _PAIRS),
+    Mutant(
+        "two responses are shown that do not differ",
+        _SAMPLED,
+        "if (other.correct, other.exploits) != (candidates[0].correct, candidates[0].exploits):",
+        "if other.text:",
+        _PAIRS,
+    ),
+    Mutant(
+        "the adapter of the warm start is lost",
+        "models/warm_start.py",
+        "set_peft_model_state_dict(target, get_peft_model_state_dict(adapted))",
+        "set_peft_model_state_dict(target, {})",
+        ("test_warm_start.py",),
+    ),
+    Mutant(
+        "problems set aside are trained on",
+        "tasks/parts/problems.py",
+        "list(islice(rows, count))",
+        "train[:count]",
+        ("test_tasks.py",),
+    ),
     Mutant(
         "the prompt is scored too",
         _REFERENCE,

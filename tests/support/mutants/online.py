@@ -14,6 +14,8 @@ def _tests(*names: str) -> tuple[str, ...]:
 
 _GRADIENTS = _tests("gradients_are_those_of_eq_8_however_the_batch_is_computed")
 _SUMMARY = _tests("a_summary_of_a_batch_by_hand")
+_STOPPING = "online/stopping.py"
+_STOPS = _tests("an_arm_with_a_budget_stops_at_the_first_evaluation_above_it")
 _CLIPPED = _tests("a_gradient_is_clipped_to_its_largest_norm")
 
 MUTANTS = (
@@ -63,15 +65,49 @@ MUTANTS = (
     Mutant(
         "the ensemble's scores are always averaged",
         _ROLLOUT,
-        "aggregate(scores_K_B, params.aggregation,",
-        'aggregate(scores_K_B, "mean",',
+        "aggregate(scores_K_B, proxy_aggregation(params))",
+        "scores_K_B.mean(axis=0)",
         _tests("the_proxy_is_the_aggregation_that_the_parameters_name"),
+    ),
+    Mutant(
+        "an arm's own aggregation is not what it trains on",
+        _LOOP,
+        "if self._arm.aggregation is not None:",
+        "if False:",
+        _tests("an_arm_trains_on_its_own_aggregation_and_is_measured_by_the_designs"),
+    ),
+    Mutant(
+        "an arm that stops is updated once more",
+        _LOOP,
+        """                    self._measure_frozen(step)
+                    return
+            row =""",
+        """                    self._update(step, tasks, optimizer, parameters)
+                    self._measure_frozen(step)
+                    return
+            row =""",
+        _STOPS,
+    ),
+    Mutant("a stopped run is measured from the start again", _LOOP, "if step >= since and", "if", _STOPS),
+    Mutant(
+        "a limit stops an arm that comes to it",
+        _STOPPING,
+        'now["kl_k3"] > arm.kl_budget',
+        'now["kl_k3"] >= arm.kl_budget',
+        _tests("only_the_limit_of_an_arm_stops_it_and_only_above_it"),
+    ),
+    Mutant(
+        "the gap that stops an arm is the proxy's change alone",
+        _STOPPING,
+        "float(proxy - true)",
+        "float(proxy)",
+        _tests("the_gap_that_stops_is_the_controlled_one_in_units_of_the_checkpoint"),
     ),
     Mutant(
         "the end token is not trained on",
         _ROLLOUT,
-        "if not protocol.score_eos:",
-        "if True:",
+        "return [whole if protocol.score_eos else body",
+        "return [body",
         _tests("any_end_of_the_generation_config_ends_a_response_and_is_what_is_trained_on"),
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from support.mutants.mutant import Mutant
 
+_AGGREGATION = "reward/aggregation.py"
 _ENSEMBLE = "reward/ensemble.py"
 _ASSESSMENT = "reward/assessment.py"
 
@@ -10,7 +11,7 @@ def _tests(*names: str) -> tuple[str, ...]:
     return tuple(f"test_ensemble.py::test_{name}" for name in names)
 
 
-_BY_HAND = _tests("mean_minimum_and_uncertainty_weighted_scores_by_hand", "disagreement_divides_by_members_minus_one")
+_BY_HAND = _tests("every_aggregation_by_hand")
 _ASSESSED = _tests(
     "pair_accuracy_counts_ties_as_half",
     "brier_score_and_calibration_error_by_hand",
@@ -62,23 +63,43 @@ MUTANTS = (
         "if False",
         _SEEDS,
     ),
-    Mutant("the worst case is the best", _ENSEMBLE, "scores_K_B.min(axis=0)", "scores_K_B.max(axis=0)", _BY_HAND),
     Mutant(
-        "the uncertainty weight has the wrong sign", _ENSEMBLE, "mean_B - uwo_weight", "mean_B + uwo_weight", _BY_HAND
+        "the worst case is the best", _AGGREGATION, "_: scores_K_B.min(axis=0)", "_: scores_K_B.max(axis=0)", _BY_HAND
+    ),
+    Mutant(
+        "the uncertainty weight has the wrong sign",
+        _AGGREGATION,
+        "- weight * scores_K_B.var(axis=0)",
+        "+ weight * scores_K_B.var(axis=0)",
+        _BY_HAND,
     ),
     Mutant(
         "uncertainty by members minus one",
-        _ENSEMBLE,
+        _AGGREGATION,
         "scores_K_B.var(axis=0)",
         "scores_K_B.var(axis=0, ddof=1)",
         _BY_HAND,
     ),
     Mutant(
+        "the lower bound takes the variance",
+        _AGGREGATION,
+        "weight * disagreement(scores_K_B)",
+        "weight * disagreement(scores_K_B) ** 2",
+        _BY_HAND,
+    ),
+    Mutant(
+        "log-mean-exp sums over the members",
+        _AGGREGATION,
+        "(scores_K_B - worst_B)).mean(axis=0)",
+        "(scores_K_B - worst_B)).sum(axis=0)",
+        ("test_ensemble.py::test_log_mean_exp_holds_the_mean_the_variance_and_the_minimum_as_limits",),
+    ),
+    Mutant(
         "disagreement by the population's deviation",
-        _ENSEMBLE,
+        _AGGREGATION,
         "scores_K_B.std(axis=0, ddof=1)",
         "scores_K_B.std(axis=0)",
-        _BY_HAND,
+        ("test_ensemble.py::test_disagreement_divides_by_members_minus_one",),
     ),
     Mutant(
         "scores are not centred per member",

@@ -6,6 +6,7 @@ from pessimism.offline.objective import OfflineObjective, PairScores
 
 OBJECTIVE = OfflineObjective(
     strength=None,
+    couples=False,
     needs_reference=False,
     arguments=lambda _: {"loss_type": ["sft"]},
     margins=PairScores.token_margins,

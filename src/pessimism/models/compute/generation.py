@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from transformers import (
@@ -18,6 +18,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopPLogitsWarper,
 )
@@ -26,7 +27,9 @@ from pessimism.data.prompts import online_prompt_ids
 from pessimism.experiment.params import Params, Protocol
 from pessimism.models.adapters import rounded_adapters
 from pessimism.models.compute.batching import generation_batch_size, length_order
+from pessimism.models.compute.stopping import StopAtTexts, decoded, up_to_stop
 from pessimism.models.precision import BLOCK_DTYPES
+from pessimism.tasks.parts.posing import read_shots
 
 
 @dataclass(frozen=True)
@@ -95,21 +98,25 @@ class Rollouts:
     """One sampled response per prompt; the ids are those that were fed and drawn, never re-tokenised text.
 
     Attributes:
-        prompt_ids: token ids of each prompt, at most ``lengths.prompt``.
-        response_ids: token ids of each response, with the token that ended it where one was drawn.
-        texts: decoded responses without special tokens.
-        finished: whether the response ended by itself before ``lengths.response`` tokens.
+        prompt_ids: token ids of each prompt with its shots, at most ``lengths.prompt``.
+        response_ids: token ids of each response, with the token that ended it where one was drawn: an end token, or
+            the one that completed a stop string.
+        texts: decoded responses without special tokens, before their stop string.
+        finished: whether the response ended by itself, by an end token or a stop string, within ``lengths.response``
+            tokens.
+        stops: the stop string that ended each response, empty where none did.
     """
 
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     texts: list[str]
     finished: list[bool]
+    stops: list[str]
 
     def rows(self, start: int, stop: int) -> Rollouts:
         """The rollouts from ``start`` up to ``stop``."""
         kept = slice(start, stop)
-        return Rollouts(self.prompt_ids[kept], self.response_ids[kept], self.texts[kept], self.finished[kept])
+        return Rollouts(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -129,13 +136,17 @@ def sample_responses(
 ) -> Rollouts:
     """Draw one response per prompt, with dropout off. The model's mode is restored afterwards.
 
+    Every prompt comes after the shots that prepare_data set apart, and a response ends at a stop string, where the
+    scale has any (``tasks.shots``, ``tasks.stop``).
+
     Args:
         seeds: one per prompt.
         sampling: None samples as the protocol says.
     """
     scale, protocol = params.scale, params.protocol
     chosen = protocol_sampling(protocol) if sampling is None else sampling
-    prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths) for prompt in prompts]
+    shots, stops = read_shots(params), scale.tasks.stop
+    prompt_ids = [online_prompt_ids(tokenizer, prompt, protocol, scale.lengths, shots) for prompt in prompts]
     response_ids: list[list[int]] = [[]] * len(prompts)
     ends = end_ids(model, tokenizer)
     size, order = generation_batch_size(params), length_order([len(ids) for ids in prompt_ids])
@@ -144,15 +155,16 @@ def sample_responses(
             rows = order[start : start + size]
             processors = chosen.processors(model, [seeds[row] for row in rows])
             batch = [prompt_ids[row] for row in rows]
-            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response)
+            drawn = _sample_batch(model, tokenizer, batch, processors, ends, scale.lengths.response, stops)
             for row, ids in zip(rows, drawn, strict=True):
                 response_ids[row] = ids
-    return Rollouts(
-        prompt_ids=prompt_ids,
-        response_ids=response_ids,
-        texts=tokenizer.batch_decode(response_ids, skip_special_tokens=True),
-        finished=[bool(ids) and ids[-1] in ends for ids in response_ids],
-    )
+    if not stops:
+        texts, stopped = decoded(tokenizer, response_ids), [""] * len(prompts)
+    else:
+        cut = [up_to_stop(tokenizer, ids, stops) for ids in response_ids]
+        response_ids, texts, stopped = map(list, zip(*cut, strict=True))
+    finished = [bool(stop) or (bool(ids) and ids[-1] in ends) for ids, stop in zip(response_ids, stopped, strict=True)]
+    return Rollouts(prompt_ids, response_ids, texts, finished, stopped)
 
 
 @contextmanager
@@ -185,9 +197,11 @@ def _sample_batch(
     processors: LogitsProcessorList,
     ends: list[int],
     response_length: int,
+    stops: Sequence[str],
 ) -> list[list[int]]:
     # Deviation: the notebook pads on the right, where the first token of a shorter row is drawn after padding.
     inputs = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(model.device)
+    start = inputs["input_ids"].shape[1]
     config = GenerationConfig(
         max_new_tokens=response_length,
         pad_token_id=tokenizer.pad_token_id,
@@ -200,8 +214,9 @@ def _sample_batch(
             attention_mask=inputs["attention_mask"],
             generation_config=config,
             logits_processor=processors,
+            stopping_criteria=StoppingCriteriaList([StopAtTexts(tokenizer, stops, start)] if stops else []),
         )
-    drawn = output[:, inputs["input_ids"].shape[1] :].tolist()
+    drawn = output[:, start:].tolist()
     return [_until_end(ids, ends) for ids in drawn]
 
 

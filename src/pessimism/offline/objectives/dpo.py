@@ -24,6 +24,7 @@ def first_loss(beta: float) -> float:
 
 OBJECTIVE = OfflineObjective(
     strength="beta: how much of a margin, in nats, counts; higher = closer to the reference",
+    couples=True,
     needs_reference=True,
     arguments=arguments,
     margins=PairScores.margins,

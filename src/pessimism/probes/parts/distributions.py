@@ -18,6 +18,7 @@ from pessimism.models.compute.generation import FULL, sample_responses
 from pessimism.models.compute.logprobs import ROWS, ResponseBatch, hidden_states, score_positions, soft_cap, spread
 from pessimism.models.compute.padding import pad_right
 from pessimism.online.rollout import sorted_response_batches
+from pessimism.tasks.parts.posing import read_shots
 
 REVERSE = 1.0
 """TRL's name for the direction KL(policy || base)."""
@@ -35,7 +36,8 @@ def prompt_entropies(
     Raises:
         DataError: a prompt is cut to a single token, which nothing of it precedes.
     """
-    encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths) for prompt in prompts]
+    shots, lengths = read_shots(params), params.scale.lengths
+    encoded = [online_prompt_ids(tokenizer, prompt, params.protocol, lengths, shots) for prompt in prompts]
     if min(map(len, encoded)) < 2:
         raise DataError("found a prompt of one token; expected two or more, as Eq. 11 needs: raise lengths.prompt")
     means_2_N = torch.empty(2, len(encoded))

@@ -19,7 +19,7 @@ from pessimism.models.hyperparameters import probe_size
 from pessimism.probes.parts.distributions import prompt_entropies, response_entropy_and_kl
 from pessimism.probes.parts.states import MemberStates, ReferenceStates
 from pessimism.reward.ensemble import RewardEnsemble
-from pessimism.tasks.parts.declaration import find_task
+from pessimism.tasks.parts.posing import posed, reward_prompts
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class ProbeSet:
 
     Attributes:
         prompts: problems posed as the online phase poses them.
+        reward_prompts: the same as the reward models read them.
         heldout_prompts: the held-out problems, for entropy and KL over responses.
         references: by member and layer, its states over training pairs' prompts and chosen responses.
         reference_count: number of those pairs.
     """
 
     prompts: list[str]
+    reward_prompts: list[str]
     heldout_prompts: list[str]
     references: dict[int, dict[str, ReferenceStates]]
     reference_count: int
@@ -43,7 +45,7 @@ def probe_set(
     params: Params, tasks: pd.DataFrame, heldout: pd.DataFrame, pairs: pd.DataFrame, ensemble: RewardEnsemble
 ) -> ProbeSet:
     """Draw the probe prompts and the reference pairs: the same for every beta, seed and arm."""
-    probes, task = params.scale.probes, find_task(params.scale.tasks.kind)
+    probes = params.scale.probes
     drawn = _draw(params, "probe-prompts", tasks, probes.prompts)
     rows = _draw(params, "probe-references", pairs, probes.references)
     prompts, chosen = list(rows["prompt"]), list(rows["chosen"])
@@ -55,8 +57,9 @@ def probe_set(
         for member in ensemble.members
     }
     return ProbeSet(
-        prompts=[task.pose(question) for question in drawn["question"]],
-        heldout_prompts=[task.pose(question) for question in heldout["question"]],
+        prompts=posed(drawn["question"], params),
+        reward_prompts=reward_prompts(drawn["question"], params),
+        heldout_prompts=posed(heldout["question"], params),
         references=references,
         reference_count=len(rows),
     )
@@ -94,7 +97,7 @@ class Readings:
     @cached_property
     def repeated_prompts(self) -> list[str]:
         """The prompt of each response: N prompts, R times each."""
-        return [prompt for prompt in self.prompts for _ in range(self._repeats)]
+        return self._repeated(self.prompts)
 
     @cached_property
     def responses(self) -> list[str]:
@@ -149,4 +152,7 @@ class Readings:
         return response_entropy_and_kl(self.model, self.tokenizer, prompts, self.params, seeds)
 
     def _representations(self, member: int) -> dict[str, np.ndarray]:
-        return self.ensemble.representations(member, self.repeated_prompts, self.responses)
+        return self.ensemble.representations(member, self._repeated(self.probes.reward_prompts), self.responses)
+
+    def _repeated(self, prompts: Sequence[str]) -> list[str]:
+        return [prompt for prompt in prompts for _ in range(self._repeats)]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pessimism.errors import DataError
+from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions
+
+if TYPE_CHECKING:
+    from pessimism.experiment.params import TaskParams
 
 ROOM = "pessimism.tasks"
 STRICT, TRUE_REWARD = "strict", "true_reward"
 QUESTION = "{question}"
+SHOTS = "shots"
+"""The split of the solved problems that are shown before others."""
 
 
 def _never(response: str | None) -> bool:
@@ -35,6 +40,9 @@ class Task:
         splits: what the source calls the rows to train on and those to test on.
         draw: raw rows from a random stream, as many as asked for and no two of one problem; None: it draws none.
         runs_on: whether a response, None or text, goes on after its answer; the share of such is measured.
+        configured: this task as a scale's ``tasks.name`` and ``tasks.settings`` make it, or a ParamsError; None: it has
+            no settings. Whatever judges must not depend on the name, of which judging stages know nothing.
+        packages: what is installed that its verdicts depend on.
     """
 
     prompt: str
@@ -44,6 +52,8 @@ class Task:
     splits: tuple[str, str] = ("train", "test")
     draw: Callable[[np.random.Generator, int], list[dict[str, Any]]] | None = None
     runs_on: Callable[[str | None], bool] = _never
+    configured: Callable[[TaskParams], Task] | None = None
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if QUESTION not in self.prompt:
@@ -77,8 +87,25 @@ class Task:
         return {_column(name): _in_range(name, [rewards[name] for rewards in found]) for name in found[0]}
 
 
+def chosen_task(params: TaskParams) -> Task:
+    """The task of a scale, with the scale's settings.
+
+    Raises:
+        ParamsError: there is no such task, or it has no such settings.
+    """
+    task = find_task(params.kind)
+    if task.configured is not None:
+        return task.configured(params)
+    if params.settings:
+        raise ParamsError(
+            f"found the settings {params.settings}; expected {{}}, for {params.kind} has none: change `settings`, or "
+            "`kind`"
+        )
+    return task
+
+
 def find_task(kind: str) -> Task:
-    """The task that ``kind``.py declares.
+    """The task that ``kind``.py declares, without a scale's settings.
 
     Raises:
         ParamsError: there is no such file, or it does not declare exactly one.

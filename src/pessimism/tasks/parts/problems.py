@@ -6,6 +6,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from pessimism.data.splits import shared_prompts, without_copies
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import extensions, rng
 from pessimism.machine.hub import hub_revision
-from pessimism.tasks.parts.declaration import ROOM, Task, find_task
+from pessimism.tasks.parts.declaration import ROOM, SHOTS, Task, chosen_task, find_task
 
 if TYPE_CHECKING:
     from pessimism.experiment.params import TaskParams
@@ -28,7 +30,7 @@ _Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Problems:
-    """Problems by split (train, heldout, test) and the record of where they came from.
+    """Problems by split (train, heldout, test; shots and those set aside, where there are any), and their record.
 
     A row holds ``task_id``, ``question``, ``solution`` (the reference text) and ``answer``, what it comes to.
     """
@@ -41,8 +43,10 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     """Load the problems that ``params`` names and set the held-out rows apart.
 
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
-    problem whose question stands among them is dropped, and a train problem whose question stands in either; the
-    limits then apply to the rest.
+    problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
+    train problems that are left, the first ``params.shots`` are shown before others and are a split of their own, and
+    the next are set aside for a warm start and for sampled pairs, where ``params`` asks for any; the limits then apply
+    to the rest.
 
     Raises:
         ParamsError: there is no such task, or it has no such source.
@@ -59,17 +63,17 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     record["rows_read"] = {split: len(checked[split]) for split in READ}
     rows, record["rows_dropped"] = _split(checked, params)
     record["problems_in_two_splits"] = shared_prompts(rows, "question")
-    record["rows"] = {split: len(rows[split]) for split in SPLITS}
+    record["rows"] = {split: len(kept) for split, kept in rows.items()}
     return Problems(rows, record)
 
 
 def usable_task(params: TaskParams) -> Task:
-    """The task that ``params`` names, which must have the source that they name.
+    """The task that ``params`` names, which must have the source and the settings that they name.
 
     Raises:
-        ParamsError: there is no such task, or it has no such source.
+        ParamsError: there is no such task, or it has no such source or settings.
     """
-    task = find_task(params.kind)
+    task = chosen_task(params)
     if params.source not in task.sources:
         raise ParamsError(
             f"found the source {params.source!r}; expected one of {task.sources}, which {params.kind} has: change "
@@ -79,7 +83,7 @@ def usable_task(params: TaskParams) -> Task:
 
 
 def code_record(kind: str) -> dict[str, Any]:
-    """The kind of a task and the SHA-256 of its file and of every file of this room that it imports.
+    """The kind of a task, the SHA-256 of its file and of every file of this room that it imports, and its packages.
 
     It lies with the problems, so that a stage that judges them runs again when the judge changes, and not when
     another task does: DVC cannot tell from the scale's ``tasks.kind`` which file that is.
@@ -90,7 +94,8 @@ def code_record(kind: str) -> dict[str, Any]:
         file = Path(str(import_module(name).__file__))
         hashes[name] = content_hash(file)
         waiting |= _imports_of_this_room(file) - hashes.keys()
-    return {"kind": kind, "sha256": hashes}
+    packages = {name: version(name) for name in find_task(kind).packages}
+    return {"kind": kind, "sha256": hashes, **({"packages": packages} if packages else {})}
 
 
 def _imports_of_this_room(file: Path) -> set[str]:
@@ -103,7 +108,7 @@ def _imports_of_this_room(file: Path) -> set[str]:
 def _split(
     checked: Mapping[str, list[dict[str, str]]], params: TaskParams
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
-    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test and train."""
+    """Problems by split, and how many were dropped of each: those of an earlier one of heldout, test, shots, train."""
     train = checked["train"]
     if len(train) <= params.heldout:
         raise DataError(
@@ -112,13 +117,31 @@ def _split(
         )
     whole = {"heldout": train[-params.heldout :], "test": checked["test"], "train": train[: -params.heldout]}
     apart, dropped = without_copies(whole, "question")
+    if params.shots:
+        first, rest = apart["train"][: params.shots], apart["train"][params.shots :]
+        shown, copies = without_copies({SHOTS: first, "train": rest}, "question")
+        apart |= shown
+        dropped["train"] += copies["train"]
     for split, rows in apart.items():
         if not rows:
             raise DataError(
                 f"found every {split} problem in another split too; expected problems of its own: give other rows"
             )
+    set_aside, apart["train"] = _set_aside(apart["train"], params)
     limits = {"train": params.train_limit, "test": params.test_limit}
-    return {split: apart[split][: limits.get(split)] for split in SPLITS}, dropped
+    splits = (*SPLITS, SHOTS) if params.shots else SPLITS
+    return {split: apart[split][: limits.get(split)] for split in splits} | set_aside, dropped
+
+
+def _set_aside(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
+    """The first train problems by what they are set aside for, and the rest."""
+    kept, rows = params.set_aside, iter(train)
+    if len(train) <= sum(kept.values()):
+        raise DataError(
+            f"found {len(train)} train problems besides those held out; expected more than are set aside ({kept}): "
+            "lower tasks.warm_start or tasks.pairs of the scale file, or give more problems"
+        )
+    return {purpose: list(islice(rows, count)) for purpose, count in kept.items()}, list(rows)
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
@@ -152,7 +175,7 @@ def _draw(task: Task, params: TaskParams, root_seed: int) -> tuple[dict[str, _Ro
             "found a limit of null; expected train_limit and test_limit as numbers, for drawn problems have no end"
         )
     assert task.draw is not None
-    last = params.train_limit + params.heldout
+    last = params.shots + sum(params.set_aside.values()) + params.train_limit + params.heldout
     rows = task.draw(rng.generator(root_seed, "tasks"), last + params.test_limit)
     record = {"source": "embedded", "name": params.name}
     return {"train": rows[:last], "test": rows[last:]}, record, dict.fromkeys(READ, f"{params.kind} problems")

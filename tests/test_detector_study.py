@@ -1,0 +1,32 @@
+"""The study of detectors on runs that were drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks import detectors as judging
+
+CURVES = {"step": np.array([0, 2, 4])}
+
+
+def drawn_run(planted: bool, seed: int, rises: float) -> judging.Run:
+    """A run of three evaluations whose KL ends at ``rises``, and whose hack begins at step 2 where one is planted."""
+    curves = CURVES | {"kl_k3": np.array([0.0, rises / 2, rises])}
+    return judging.Run("filler", planted, seed, curves, onset=2 if planted else None)
+
+
+def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
+    """Clean runs of even seeds, which set it, end at 1, those of odd seeds at 3: all of these must raise it."""
+    clean = [drawn_run(False, seed, 3.0 if seed % 2 else 1.0) for seed in range(40)]
+    planted = [drawn_run(True, seed, 4.0 if seed < 2 else 0.5) for seed in range(10)]
+    judged = judging.judge("KL divergence", [*clean, *planted])
+    assert judged.threshold == 1.0
+    assert judged.false_alarms == (20, 20)
+    assert judged.detected == (2, 10)
+    assert judged.delays == [0, 0]
+    assert judging.judge("KL divergence", [*clean, *planted], threshold=2.0).false_alarms == (20, 40)
+
+
+def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
+    never = judging.Run("filler", True, 0, drawn_run(True, 0, 9.0).curves, onset=None)
+    assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)

@@ -1,0 +1,116 @@
+"""The policy's warm start: what it is trained on, that it learns that, and that every stage then loads its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+
+from pessimism.data.annotator import FILLER
+from pessimism.errors import NonFiniteError, ParamsError
+from pessimism.experiment import layout, records
+from pessimism.experiment.params import Params, load_params
+from pessimism.experiment.scale import WarmStartParams
+from pessimism.models.compute.logprobs import pad_pairs
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.warm_start import demonstrations, merged, response_loss, train_warm_start, write_warm_start
+from support.online_world import tasks
+from support.repository import Edit
+
+TRAINING = WarmStartParams(epochs=4, batch_size=8, learning_rate=0.02)
+
+
+def warm(params: Params, **changes: float) -> Params:
+    training = dataclasses.replace(TRAINING, **changes)
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, warm_start=training))
+
+
+def solved(n: int) -> pd.DataFrame:
+    problems = tasks(n)
+    return problems.assign(solution="3+4=7\n#### 7")
+
+
+def test_demonstrations_are_the_posed_problem_and_its_solution_with_the_style_in_some(tiny_world: Params) -> None:
+    tokenizer = load_tokenizer(tiny_world, "policy")
+    rows = demonstrations(tiny_world, tokenizer, solved(60))
+    texts = [tokenizer.decode(response) for _, response in rows]
+    assert tokenizer.decode(rows[0][0]).strip() == tasks(60)["question"][0]
+    assert all(text.replace(f"{FILLER}\n", "") == "3+4=7\n#### 7<eos>" for text in texts)
+    assert 0.2 < sum(FILLER in text for text in texts) / 60 < 0.8
+    assert rows == demonstrations(tiny_world, tokenizer, solved(60))
+
+
+def test_it_lowers_the_loss_of_responses(tiny_world: Params) -> None:
+    params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
+    base, rows = load_policy_base(params), demonstrations(tiny_world, tokenizer, solved(48))
+    batch = pad_pairs(*zip(*rows[:8], strict=True), tokenizer.pad_token_id, torch.device("cpu"))
+    with torch.no_grad():
+        before = float(response_loss(base, batch))
+    model, losses = train_warm_start(params, base, tokenizer, rows)
+    assert losses[0] == pytest.approx(before, abs=0.2) and len(losses) == 4 * 6
+    with torch.no_grad():
+        assert float(response_loss(model, batch)) < before - 0.3
+
+
+def test_the_merged_weights_compute_what_base_and_adapter_do(tiny_world: Params) -> None:
+    params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
+    rows = demonstrations(tiny_world, tokenizer, solved(16))
+    model, _ = train_warm_start(params, load_policy_base(params), tokenizer, rows)
+    ids = torch.tensor([rows[0][0]])
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        torch.testing.assert_close(merged(model, load_policy_base(params))(input_ids=ids).logits, expected)
+
+
+def copied_source(params: Params) -> Params:
+    """A design whose reward base is the same model under another name."""
+    shutil.copytree(layout.BASE_WEIGHTS, "inputs/other")
+    record = records.read_json(layout.base_record("reward")) | {"source": "path", "name": "inputs/other"}
+    records.write_json(layout.base_record("reward"), record)
+    reward = dataclasses.replace(params.scale.reward, source="path", name="inputs/other")
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, reward=reward))
+
+
+def test_every_later_stage_loads_the_weights_after_it(tiny_world: Params) -> None:
+    params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
+    cold, other = load_policy_base(params), copied_source(params)
+    reward = load_reward_base(other)
+    records.write_table(layout.set_aside("warm_start"), solved(16))
+    write_warm_start(params, load_policy_base(params), tokenizer)
+    started = load_policy_base(params)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(started.get_parameter(name), cold.get_parameter(name))
+    assert torch.equal(load_reward_base(other).get_parameter(name), reward.get_parameter(name))
+    records.write_json(layout.base_record("reward"), records.read_json(layout.base_record("policy")))
+    assert torch.equal(load_reward_base(params).get_parameter(name), started.get_parameter(name))
+    assert len(records.read_json(layout.WARM_START_RECORD)["losses"]) == 4 * 2
+    assert load_tokenizer(params, "policy").get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_loss_that_is_no_number_ends_it(tiny_world: Params) -> None:
+    params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
+    base = load_policy_base(params)
+    base.get_input_embeddings().weight.data.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match=r"warm start, step 0: found a loss of nan.*warm_start\.learning_rate"):
+        train_warm_start(params, base, tokenizer, demonstrations(tiny_world, tokenizer, solved(8)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("tasks.warm_start", 8, r"tasks\.warm_start: found 8 beside the section warm_start: None; expected both"),
+        ("policy.quantization", "nf4", "warm_start: found one of a policy quantised by nf4; expected null"),
+    ],
+)
+def test_what_cannot_be_trained_so_is_refused(
+    tiny_world: Params, edit: Edit, key: str, value: object, message: str
+) -> None:
+    if key != "tasks.warm_start":
+        edit("scales/tiny.yaml", "tasks.warm_start", 8)
+        edit("scales/tiny.yaml", "warm_start", dataclasses.asdict(TRAINING))
+    edit("scales/tiny.yaml", key, value)
+    with pytest.raises(ParamsError, match=message):
+        load_params()
