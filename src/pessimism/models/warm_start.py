@@ -22,6 +22,7 @@ from pessimism.errors import NonFiniteError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import DEFAULT, fuse_adapters, lora_config, trainable_parameters
+from pessimism.models.architecture import stored_transposed
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs, response_logps
 from pessimism.models.loading import device, load_float32_policy
 from pessimism.tasks.parts.posing import posed
@@ -80,7 +81,9 @@ def train_warm_start(
     assert training is not None
     rng.seed_torch(params.root_seed, "warm-start")
     hidden_size = base.config.get_text_config().hidden_size
-    model = get_peft_model(base, lora_config(params.scale.policy, hidden_size, len(rows), "CAUSAL_LM"))
+    lora = lora_config(params.scale.policy, hidden_size, len(rows), "CAUSAL_LM")
+    lora.fan_in_fan_out = stored_transposed(base, params.scale.policy.lora_targets)
+    model = get_peft_model(base, lora)
     for parameter in trainable_parameters(model):
         parameter.data = parameter.data.float()
     fuse_adapters(model)

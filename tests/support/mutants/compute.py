@@ -6,9 +6,9 @@ _LOGPS = "models/compute/logprobs.py"
 _PREFIX = "models/compute/prefix_sharing.py"
 _BATCHING = "models/compute/batching.py"
 _GENERATION = "models/compute/generation.py"
+_ARCHITECTURE = "models/architecture.py"
 _STOPPING = "models/compute/stopping.py"
 _PROMPTS = "data/prompts.py"
-_ARCHITECTURE = "models/architecture.py"
 _PLAIN = ("test_logprobs.py::test_log_probs_entropy_and_gradients_are_those_of_the_plain_softmax",)
 _PAIRS = (
     "test_prefix_sharing.py::test_states_of_pairs_in_one_row_are_those_of_the_batch",
