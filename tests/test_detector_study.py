@@ -1,10 +1,11 @@
-"""The study of detectors on runs that were drawn."""
+"""The study of detectors on runs that were drawn, and its page against its record."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from benchmarks import detectors as judging
+from pessimism.measures.detectors import MONITOR, Rule
 
 CURVES = {"step": np.array([0, 2, 4])}
 
@@ -30,3 +31,14 @@ def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
 def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
     never = judging.Run("filler", True, 0, drawn_run(True, 0, 9.0).curves, onset=None)
     assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)
+
+
+def test_the_page_shows_the_runs_of_the_record() -> None:
+    text = judging.PAGE.read_text(encoding="utf-8")
+    assert judging.page(text, judging.read_runs()) == text, "run python -m benchmarks.detectors"
+
+
+def test_the_monitors_rate_is_the_one_measured() -> None:
+    judged = judging.judge(MONITOR.detector, judging.read_runs())
+    assert MONITOR == Rule(MONITOR.detector, float(f"{judged.threshold:.3g}"), *judged.false_alarms)
+    assert MONITOR.false_alarms <= judging.RATE * MONITOR.clean_runs + 1, "more than one alarm above the stated rate"
