@@ -267,7 +267,7 @@ def test_a_whole_run_is_refused_for_too_few_problems(project: Path, edit: Edit, 
     edit(SCALE, "best_of_n.prompts", 2)
     preflight.check(load_params())
     edit("protocols/paper.yaml", "prompt_split", "train")
-    message = r"tasks: found 4 problems in split train; expected online.batch_size \(6\) or more"
+    message = r"tasks: found 4 problems in split train; expected 6 or more, the prompts of an online batch"
     with pytest.raises(ParamsError, match=message):
         preflight.check(load_params())
 

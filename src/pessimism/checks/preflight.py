@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pessimism.checks import startup
 from pessimism.data.hashing import content_hash, ways_out
 from pessimism.data.preferences import load_preferences
 from pessimism.errors import ParamsError, PessimismError, ResourceError, SourceError
-from pessimism.experiment import layout, records
+from pessimism.experiment import extensions, layout, records
 from pessimism.experiment.cells import strength_in
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
@@ -33,6 +33,13 @@ ROLES = ("policy", "reward")
 FLOAT32_BYTES = 4
 TEXT_BYTES = 200
 """Of one problem and its solution as Python holds them; real ones take more."""
+
+
+@runtime_checkable
+class _OnlineSampling(Protocol):
+    """What is asked here of an online objective, whose own class takes TRL to import."""
+
+    samples_per_prompt: int
 
 
 def check(params: Params) -> None:
@@ -225,9 +232,9 @@ def _check_batch(params: Params, counts: Mapping[str, int | None]) -> None:
     problems = counts[split]
     if batch is None or problems is None or batch <= problems:
         return
-    from pessimism.checks.launch import prompts_of_batch
-
-    prompts = prompts_of_batch(params, batch)
+    where = f"{layout.PARAMS}: online.objective"
+    objective = extensions.find("pessimism.online.objectives", params.online.objective, _OnlineSampling, where)  # type: ignore[type-abstract]
+    prompts = batch // objective.samples_per_prompt
     if prompts > problems:
         raise ParamsError(
             f"found {problems} problems in split {split}; expected {prompts} or more, the prompts of an online batch "
