@@ -89,6 +89,20 @@ MUTANTS = (
         ("test_offline_objectives.py::test_kto_judges_each_text_against_the_divergence_of_mismatched_ones",),
     ),
     Mutant(
+        "KTO's mismatched texts are longer than the pairs",
+        "offline/objectives/kto.py",
+        "ids[: longest - len(pair.prompt_ids)]",
+        "ids",
+        ("test_offline_objectives.py::test_a_mismatched_text_is_no_longer_than_the_pairs_are",),
+    ),
+    Mutant(
+        "ORPO trains on the odds of what is certain",
+        "offline/objectives/orpo.py",
+        "means_P.float().clamp(max=HIGHEST)",
+        "means_P",
+        ("test_offline_objectives.py::test_a_response_that_is_certain_has_finite_odds",),
+    ),
+    Mutant(
         "means over tokens are sums",
         "offline/trainer.py",
         "found.log_probs.sum(dim=1) / scored_2P_T.sum(dim=1)",

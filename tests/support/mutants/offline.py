@@ -30,9 +30,23 @@ MUTANTS = (
     Mutant(
         "problems set aside are trained on",
         "tasks/parts/problems.py",
-        "list(islice(rows, count))",
-        "train[:count]",
+        "taken[purpose], rest = kept",
+        "taken[purpose], _ = kept",
         ("test_tasks.py",),
+    ),
+    Mutant(
+        "copies of problems that are set aside are trained on",
+        "tasks/parts/problems.py",
+        '"train": rest[count:]}, "question")',
+        '"train": rest[count:]}, "task_id")',
+        ("test_tasks.py::test_no_copy_of_a_problem_that_is_set_aside_is_used_for_anything_else",),
+    ),
+    Mutant(
+        "every response contains an answer without words",
+        "tasks/rows.py",
+        "return bool(words) and f",
+        "return f",
+        ("test_rows.py::test_a_number_is_contained_as_a_whole",),
     ),
     Mutant(
         "the prompt is scored too",
