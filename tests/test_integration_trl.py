@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from pessimism.data.prompts import reward_text
 from pessimism.errors import DataError, ParamsError, SourceError
 from pessimism.experiment.protocol import Aggregation
 from pessimism.integrations.trl import EnsembleReward, GoodhartMonitor
@@ -123,6 +124,12 @@ def test_standardised_members_have_mean_0_and_sd_1_on_the_given_texts(members: l
     scores_K_N = EnsembleReward(members, standardized_on=pairs).score(*zip(*pairs, strict=True))
     np.testing.assert_allclose(scores_K_N.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(scores_K_N.std(axis=1), 1, atol=1e-5)
+
+
+def test_members_may_read_another_format(members: list[Path]) -> None:
+    """Those that the pipeline trains read prompt, blank line and response."""
+    read = EnsembleReward(members, read=reward_text).score(["Mia had 5 apples. "], ["5+3=8"])
+    np.testing.assert_allclose(read, EnsembleReward(members).score(["Mia had 5 apples."], ["\n\n5+3=8"]), atol=1e-6)
 
 
 def test_adapters_share_their_base(members: list[Path], tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ class EnsembleReward:
         weight: of the last three, at least 0; higher = disagreement costs more.
         standardized_on: pairs of prompt and completion. Scores then count in each member's standard deviations over
             them, around its mean there; None: raw scores, whose zeros and units differ between members.
+        read: prompt, completion -> the text that members read, for those that were trained on another format than
+            TRL's own: the conversation by the members' chat template, or prompt and completion joined.
         batch_size: texts of a forward pass.
 
     Raises:
@@ -74,6 +76,7 @@ class EnsembleReward:
         aggregation: str = "mean",
         weight: float | None = None,
         standardized_on: Sequence[tuple[Turns, Turns]] | None = None,
+        read: Callable[[Turns, Turns], str] | None = None,
         batch_size: int = 16,
     ) -> None:
         if len(members) < 2:
@@ -83,6 +86,7 @@ class EnsembleReward:
         self.tokenizer = AutoTokenizer.from_pretrained(base or members[0])
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.read = read or functools.partial(_text, self.tokenizer)
         names = list(map(str, members))
         self.members = self._adapted(names, str(base)) if base else [self._whole(name) for name in names]
         self._statistics: tuple[np.ndarray, np.ndarray] | None = None
@@ -110,8 +114,8 @@ class EnsembleReward:
         return aggregate(scores_K_B, self.aggregation).tolist()
 
     def score(self, prompts: Sequence[Turns], completions: Sequence[Turns]) -> np.ndarray:
-        """(K, B) float32, every member's score of every completion, read as TRL has its own reward models read it."""
-        texts = [_text(self.tokenizer, *pair) for pair in zip(prompts, completions, strict=True)]
+        """(K, B) float32, every member's score of every completion."""
+        texts = [self.read(*pair) for pair in zip(prompts, completions, strict=True)]
         scores_K_B = np.empty((len(self.members), len(texts)), dtype=np.float32)
         for start in range(0, len(texts), self.batch_size):
             rows = slice(start, start + self.batch_size)
