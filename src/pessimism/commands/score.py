@@ -33,6 +33,7 @@ WIDTH = 110
 WIDEST_BETA = 8
 PAUSE = 5.0
 """Seconds between two looks at a growing log."""
+LONGEST_PAUSE = 86_400
 ONSET = 3
 """Exit status where a run hacks and that was asked for; 2 is a refusal."""
 
@@ -78,14 +79,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"controlled gap that counts as hacking, in sd (default: {CONTROLLED_THRESHOLD})",
     )
     add("--json", action="store_true", help="print everything as one JSON object")
+    add("--follow", action="store_true", help="tell each step of a log that is still written; end it with Ctrl-C")
     add(
-        "--follow",
+        "--every",
         type=float,
-        nargs="?",
-        const=PAUSE,
+        default=PAUSE,
         metavar="SECONDS",
-        help=f"tell each step of a log that is still written, looking every so often (default: {PAUSE:g}); end it with "
-        "Ctrl-C",
+        help=f"time between two looks of --follow (default: {PAUSE:g})",
     )
     add(
         "--fail-on-onset",
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
         true_sd=_column_or_number(options.true_sd),
     )
     design = LogDesign(options.beta, options.seed, options.arm, options.placebo, options.threshold)
-    if options.follow is not None:
+    if options.follow:
         _follow(options, columns, design)
         return
     found = score_log(read_log(files_in(options.table), columns), design)
@@ -116,9 +116,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _follow(options: argparse.Namespace, columns: LogColumns, design: LogDesign) -> None:
-    """Tell a growing log until the user has seen enough, or until an onset that is asked for."""
+    """Tell a growing log until the user has seen enough, or until an onset that is asked for.
+
+    Raises:
+        DataError: the pause is none, or one object is asked for of a watch that prints lines.
+    """
+    if options.json:
+        raise DataError("found --json with --follow, which prints a line per step; expected one of both: leave one out")
+    if not 0 < options.every <= LONGEST_PAUSE:
+        raise DataError(
+            f"found --every {options.every:g}; expected a number of seconds above 0 and up to {LONGEST_PAUSE:,}, a "
+            f"day: leave it out for {PAUSE:g}"
+        )
     try:
-        for line in follow(looks(options.table, columns, options.follow), design, options.fail_on_onset):
+        for line in follow(looks(options.table, columns, options.every), design, options.fail_on_onset):
             print(line, flush=True)
     except KeyboardInterrupt:
         return

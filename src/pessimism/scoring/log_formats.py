@@ -39,7 +39,8 @@ def load(path: Path, growing: bool = False) -> pd.DataFrame:
     """Rows of one file, by suffix in any case; text formats may be compressed (``.csv.gz``).
 
     Args:
-        growing: whether somebody still writes at its end: a last line without its line break is left out.
+        growing: whether somebody still writes at its end: a last line without its line break is left out, and a file
+            without rows is no error. One without a line yet has no columns either.
 
     Returns:
         Columns of Python objects: text for CSV and TSV, else the values as the file types them; None = absent. The
@@ -55,14 +56,15 @@ def load(path: Path, growing: bool = False) -> pd.DataFrame:
         if suffix == ".parquet":
             table = _parquet(path)
         else:
-            text = _text(path)
-            table = _TEXTS[suffix](whole_lines(text, suffix) if growing else text)
+            text = _text(path, growing)
+            text = whole_lines(text, suffix) if growing else text
+            table = pd.DataFrame() if growing and not text.strip() else _TEXTS[suffix](text)
     except RecursionError as error:
         raise DataError(f"{path}: found values nested too deeply to read; expected a table of a run's log") from error
     except (ValueError, OSError, csv.Error) as error:
         said = " ".join(str(error).split())
         raise DataError(f"{path}: found no readable table ({said}); expected {suffix[1:]}") from error
-    if table.empty:
+    if table.empty and not growing:
         raise DataError(f"{path}: found no rows; expected at least two steps")
     return table.set_axis(range(1, len(table) + 1))
 
@@ -85,6 +87,11 @@ def grows_by_lines(path: Path) -> bool:
     return path.suffix.lower() in LINES
 
 
+def names_columns_by_row(path: Path) -> bool:
+    """Whether a later row may bring a column: in JSON every row names its own."""
+    return _suffix(path) in (".json", ".jsonl")
+
+
 def is_table(file: Path) -> bool:
     """Whether a file has a suffix that :func:`load` reads."""
     name = file.name.lower().removesuffix(".gz")
@@ -101,8 +108,10 @@ def whole_lines(text: str, suffix: str) -> str:
     return text[:end]
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, growing: bool) -> str:
     """Contents as text: UTF-8, or UTF-16 where its byte-order mark says so.
+
+    Where the file grows, a last character that lacks bytes is left out: a writer's buffer may end within it.
 
     Raises:
         ValueError: other bytes, or a damaged archive.
@@ -118,7 +127,7 @@ def _text(path: Path) -> str:
             raise ValueError(f"{kind} in place of text: unpack or convert it to UTF-8")
     encoding = "utf-16" if raw.startswith(_UTF16) else "utf-8-sig"
     try:
-        text = raw.decode(encoding)
+        text = codecs.getincrementaldecoder(encoding)().decode(raw) if growing else raw.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is not {encoding.removesuffix('-sig')}: save it as UTF-8") from error
     if "\0" in text:

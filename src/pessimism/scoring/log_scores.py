@@ -36,6 +36,9 @@ class LogDesign:
         arm: column of the arm.
         placebo: value of ``arm`` whose runs never learn.
         threshold: controlled gap that counts as hacking, in standard deviations, > 0.
+
+    Raises:
+        DataError: the threshold is no finite number above 0, or there is a placebo without arms.
     """
 
     beta: str | None = None
@@ -43,6 +46,12 @@ class LogDesign:
     arm: str | None = None
     placebo: str | None = None
     threshold: float = CONTROLLED_THRESHOLD
+
+    def __post_init__(self) -> None:
+        if not (self.threshold > 0 and math.isfinite(self.threshold)):
+            raise DataError(f"found --threshold {self.threshold:g}; expected a finite gap above 0, in base sd")
+        if self.placebo is not None and self.arm is None:
+            raise DataError(f"found --placebo {self.placebo} without --arm; expected the column that holds it")
 
     def is_placebo(self, run: LoggedRun) -> bool:
         return self.placebo is not None and run.identity[self.arm or ""] == self.placebo
@@ -97,7 +106,7 @@ def score_log(log: Log, design: LogDesign) -> LogScores:
         DataError: the placebo cannot be told, a beta is no number, a reward never varies at the start, or runs that
             are compared share no baseline.
     """
-    _check_design(log.runs, design)
+    _check_arms(log.runs, design)
     comparison = on_common_steps(log.runs, compared=design.beta is not None or design.placebo is not None)
     runs = comparison.runs
     unit, missing = starting_unit(runs)
@@ -126,13 +135,9 @@ def measured_run(run: LoggedRun, unit: Unit | None) -> MeasuredRun:
     return MeasuredRun(run.curves, run.curves, baseline, unit)
 
 
-def _check_design(runs: Sequence[LoggedRun], design: LogDesign) -> None:
-    if not (design.threshold > 0 and math.isfinite(design.threshold)):
-        raise DataError(f"found --threshold {design.threshold:g}; expected a finite gap above 0, in base sd")
-    if design.placebo is None:
+def _check_arms(runs: Sequence[LoggedRun], design: LogDesign) -> None:
+    if design.placebo is None or design.arm is None:
         return
-    if design.arm is None:
-        raise DataError(f"found --placebo {design.placebo} without --arm; expected the column that holds it")
     arms = sorted({run.identity[design.arm] for run in runs})
     if design.placebo not in arms or len(arms) < 2:
         raise DataError(f"found the arms {arms} in column {design.arm!r}; expected {design.placebo!r} and another")

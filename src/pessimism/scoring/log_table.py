@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pessimism.errors import DataError, NonFiniteError
-from pessimism.scoring.log_formats import load
+from pessimism.scoring.log_formats import load, names_columns_by_row
 from pessimism.scoring.measured import REWARDS
 
 FILE, RUN = "file", "run"
@@ -113,7 +113,8 @@ def read_rows(paths: Sequence[Path], columns: LogColumns, growing: bool = False)
     """Rows of all files that hold a reward, in their order, and what a reader should know of them.
 
     Args:
-        growing: as in :func:`pessimism.scoring.log_formats.load`.
+        growing: whether somebody still writes the files. They may then hold no row with both rewards, or the same
+            values in both, as none and one do not tell yet.
 
     Returns:
         One row per row of the files with one reward or both: ``step``, both rewards (NaN where one is absent),
@@ -129,17 +130,18 @@ def read_rows(paths: Sequence[Path], columns: LogColumns, growing: bool = False)
         raise DataError(f"found {twice[0]} twice on the command line; expected every file once")
     if columns.proxy == columns.true:
         raise DataError(f"found the column {columns.proxy!r} as --proxy and as --true; expected two rewards")
-    table = pd.concat([_read(path, columns, growing) for path in paths], ignore_index=True)
+    tables = [_read(path, columns, growing) for path in paths]
+    table = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     absent = {reward: table[reward].isna() for reward in REWARDS}
     neither = absent["proxy_reward"] & absent["true_reward"]
     rows = table[~neither]
     both = rows.dropna(subset=list(REWARDS))
-    if both.empty:
+    if both.empty and not growing:
         raise DataError(
             f"found no row with a number in both {columns.proxy!r} and {columns.true!r}; expected some: name the "
             "rewards with --proxy and --true"
         )
-    if both["proxy_reward"].equals(both["true_reward"]):
+    if both["proxy_reward"].equals(both["true_reward"]) and not growing:
         raise DataError(
             f"found the same values in {columns.proxy!r} and {columns.true!r}; expected two rewards: name them with "
             "--proxy and --true"
@@ -184,6 +186,8 @@ def _spellings(rows: pd.DataFrame, columns: LogColumns) -> list[str]:
 def _read(path: Path, columns: LogColumns, growing: bool) -> pd.DataFrame:
     """Rows of one file under this module's column names, with their place in it."""
     found = _by_run(path, load(path, growing), columns)
+    if growing:
+        found = _with_columns_to_come(path, found, columns)
     if FILE not in found:
         found = found.assign(**{FILE: _name(path)})
     places = _places(path, found, columns)
@@ -197,6 +201,19 @@ def _read(path: Path, columns: LogColumns, growing: bool) -> pd.DataFrame:
             _refuse(path, absent["row"].iloc[0], places["kl_k3"], "no value", "a number beside both rewards")
     labels = {name: _labels(path, found[some][places[name]]) for name in columns.texts}
     return rows.assign(**{name: pd.Series(found, rows.index[some], dtype=object) for name, found in labels.items()})
+
+
+def _with_columns_to_come(path: Path, table: pd.DataFrame, columns: LogColumns) -> pd.DataFrame:
+    """The table with every column that is asked for where it has none yet, and in JSON with both rewards."""
+    if not len(table.columns):
+        return pd.DataFrame(columns=list(dict.fromkeys([*columns.numbers.values(), *columns.texts.values()])))
+    if not names_columns_by_row(path):
+        return table
+    asked = {reward: columns.numbers[reward] for reward in REWARDS}
+    lacking = [
+        column for name, column in asked.items() if not any(place in table for place in _spellings_of(name, column))
+    ]
+    return table.assign(**dict.fromkeys(lacking))
 
 
 def _name(path: Path) -> str:

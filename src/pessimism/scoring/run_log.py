@@ -74,7 +74,7 @@ def read_log(paths: Sequence[Path], columns: LogColumns, growing: bool = False) 
 
     Args:
         growing: whether somebody still writes the files. Left out are then a line that has no end yet, the last step of
-            a run of samples where it has fewer than the first, and a run that has not come to its second step.
+            a run of samples where it has fewer than the first, and a run without two steps that have both rewards.
 
     Raises:
         DataError: a file, a column or a value is missing, not a number, or out of order.
@@ -99,16 +99,19 @@ def read_log(paths: Sequence[Path], columns: LogColumns, growing: bool = False) 
 
 
 def _whole_steps(table: pd.DataFrame, columns: LogColumns) -> pd.DataFrame:
-    """Rows of the steps that are written, of runs that have two of them."""
+    """Rows of the steps that are written, of runs that have two of them with both rewards.
+
+    The last step is the highest, wherever it stands: a directory's files come by name, 10 before 9.
+    """
     names = [f"group:{name}" for name in columns.groups]
     runs = table.groupby(names, sort=False) if names else [((), table)]
     whole = [rows[:0] for rows in [table]]
     for _, rows in runs:
-        steps = rows["step"].to_numpy()
-        last = steps == steps[-1]
-        if last.sum() < (steps == steps[0]).sum():
+        steps = rows["step"]
+        last = steps == steps.max()
+        if last.sum() < (steps == steps.min()).sum():
             rows = rows[~last]
-        if rows["step"].nunique() > 1:
+        if rows.dropna(subset=list(REWARDS))["step"].nunique() > 1:
             whole.append(rows)
     return pd.concat(whole)
 

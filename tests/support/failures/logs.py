@@ -188,6 +188,17 @@ FAILURES = [
     ),
     _options("a deviation without a square", "--proxy-sd 1e200 --true-sd 1", "a standard deviation of 1e+200 of the"),
     _options("a placebo without arms", "--placebo off", "found --placebo off without --arm"),
+    _options("a watch with a placebo without arms", "--follow --placebo off", "found --placebo off without --arm"),
+    _options("a watch with a threshold that is no number", "--follow --threshold nan", "found --threshold nan"),
+    _options("a watch without a pause", "--follow --every 0", "found --every 0; expected a number of seconds above 0"),
+    _options("a watch that goes back in time", "--follow --every=-1", "found --every -1; expected a number of seconds"),
+    _options("a watch with a pause that is no number", "--follow --every nan", "found --every nan; expected a number"),
+    _options(
+        "a watch with an endless pause", "--follow --every inf", "found --every inf; expected a number of seconds"
+    ),
+    _options(
+        "a watch as one JSON object", "--follow --json", "found --json with --follow, which prints a line per step"
+    ),
     _options("an unknown placebo", "--arm arm --placebo none", "found the arms ['off', 'on'] in column 'arm'", _ARMS),
     _options("a beta in words", "--beta arm", "found 'on' in column 'arm'; expected numbers in --beta", _ARMS),
     _options("a hacking threshold of 0", "--threshold 0", "found --threshold 0; expected a finite gap above 0"),
