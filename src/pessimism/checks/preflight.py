@@ -232,8 +232,8 @@ def _check_batch(params: Params, counts: Mapping[str, int | None]) -> None:
     problems = counts[split]
     if batch is None or problems is None or batch <= problems:
         return
-    where = f"{layout.PARAMS}: online.objective"
-    objective = extensions.find("pessimism.online.objectives", params.online.objective, _OnlineSampling, where)  # type: ignore[type-abstract]
+    room, name, asked_by = "pessimism.online.objectives", params.online.objective, f"{layout.PARAMS}: online.objective"
+    objective = extensions.find(room, name, _OnlineSampling, asked_by)  # type: ignore[type-abstract]
     prompts = batch // objective.samples_per_prompt
     if prompts > problems:
         raise ParamsError(
