@@ -259,7 +259,7 @@ MUTANTS = (
         "shots are trained on",
         "tasks/parts/problems.py",
         'kept[purpose], kept["train"]',
-        'kept[purpose], rest[0 if purpose == SHOTS else count :]',
+        "kept[purpose], rest[0 if purpose == SHOTS else count :]",
         ("test_tasks.py::test_shots_are_a_split_of_their_own_and_move_no_held_out_row",),
     ),
     Mutant(
