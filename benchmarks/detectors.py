@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.plant import RECORD
+from pessimism.errors import DataError
 from pessimism.measures.detectors import (
     DETECTORS,
     NEED_TRUTH,
@@ -72,7 +73,16 @@ class Judged:
 
 
 def read_runs() -> list[Run]:
-    """Every run of the record."""
+    """Every run of the record.
+
+    Raises:
+        DataError: there is no record.
+    """
+    if not RECORD.is_file():
+        raise DataError(
+            f"{RECORD} is missing; expected the record of the runs: make them with `python -m benchmarks.plant FOLDER` "
+            "and write it with `python -m benchmarks.plant FOLDER --gather`"
+        )
     runs = []
     for key, rows in pd.read_csv(RECORD).groupby(["exploit", "planted", "seed"]):
         exploit, planted, seed = cast("tuple[str, bool, int]", key)

@@ -1,6 +1,7 @@
 """The preference pairs of the experiment: the source's and, where the scale asks for them, pairs sampled on the task.
 
-Reads: data/source_preferences/, the policy base, data/set_aside/pairs.parquet if there is one.
+Reads: data/source_preferences/, the policy base, data/set_aside/pairs.parquet and data/tasks/shots.parquet if there
+are any.
 Writes: data/preferences/: the source's pairs as they are, or followed by the sampled ones of their split and with
 sampled.json, which says what the annotator is and how it chose.
 """

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from benchmarks import detectors as judging
+from pessimism.errors import DataError
 
 CURVES = {"step": np.array([0, 2, 4])}
 
@@ -30,3 +34,9 @@ def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
 def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
     never = judging.Run("filler", True, 0, drawn_run(True, 0, 9.0).curves, onset=None)
     assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)
+
+
+def test_without_a_record_it_is_said_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "RECORD", tmp_path / "detectors.csv")
+    with pytest.raises(DataError, match=r"detectors\.csv is missing; expected .*python -m benchmarks\.plant FOLDER"):
+        judging.read_runs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from pessimism.data.prompts import reward_text
@@ -43,8 +44,6 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from transformers import AutoModelForCausalLM
-
     directory = tmp_path_factory.mktemp("policy")
     torch.manual_seed(7)
     config = small_config("qwen3")
@@ -72,6 +71,10 @@ def trainer(policy: Path, rewards: list[Any], folder: Path, kind: str = "GRPO", 
         "use_cpu": True,
         "bf16": False,
         "gradient_checkpointing": False,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "eval_on_start": True,
+        "per_device_eval_batch_size": 4,
         "save_strategy": "no",
         "report_to": "none",
     }
@@ -149,7 +152,7 @@ def test_adapters_share_their_base(members: list[Path], tmp_path: Path) -> None:
     assert abs(expected[0] - expected[1]) > 1e-4
 
 
-def test_an_ensemble_has_members_of_one_score(members: list[Path], tmp_path: Path) -> None:
+def test_an_ensemble_has_members_of_one_score(members: list[Path], policy: Path, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"found 1 member"):
         EnsembleReward(members[:1])
     with pytest.raises(ParamsError, match="found the aggregation 'median'; expected one of"):
@@ -158,6 +161,10 @@ def test_an_ensemble_has_members_of_one_score(members: list[Path], tmp_path: Pat
         EnsembleReward(members, aggregation="lcb")
     with pytest.raises(DataError, match="on standardized_on"):
         EnsembleReward(members, standardized_on=[(PROMPTS[0], COMPLETIONS[0])] * 2)
+    headless = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    get_peft_model(AutoModelForCausalLM.from_pretrained(policy), headless).save_pretrained(tmp_path / "headless")
+    with pytest.raises(SourceError, match="found an adapter trained as CAUSAL_LM"):
+        EnsembleReward([tmp_path / "headless"] * 2, base=policy)
     two = save_classifier(tmp_path / "two", 0, num_labels=2)
     with pytest.raises(SourceError, match="a model of 2 scores"):
         EnsembleReward([members[0], two])
@@ -172,14 +179,16 @@ def test_a_trainer_logs_the_ensemble_and_the_gap(members: list[Path], policy: Pa
     run = trainer(policy, [ensemble, digits], tmp_path, kind)
     monitor = GoodhartMonitor(run, ensemble, digits, threshold=1e6)
     run.train()
-    logs = [row for row in run.state.log_history if "reward" in row]
-    assert monitor.steps == [1, 2, 3] and monitor.onset_step is None
-    proxy, true = (np.array([row[f"rewards/{name}/mean"] for row in logs]) for name in ("EnsembleReward", "digits"))
-    sds = [logs[0][f"rewards/{name}/std"] for name in ("EnsembleReward", "digits")]
+    logs = [row for row in run.state.log_history if "eval_reward" in row]
+    assert monitor.steps == [row["step"] for row in logs] == [0, 1, 2, 3] and monitor.onset_step is None
+    names = ("EnsembleReward", "digits")
+    proxy, true = (np.array([row[f"eval_rewards/{name}/mean"] for row in logs]) for name in names)
+    sds = [logs[0][f"eval_rewards/{name}/std"] for name in names]
     gaps = (proxy - proxy[0]) / sds[0] - (true - true[0]) / sds[1]
-    np.testing.assert_allclose([row["goodhart/gap"] for row in logs], gaps, atol=1e-6)
-    assert logs[-1]["goodhart/signed_augc"] == pytest.approx(np.trapezoid(gaps, [1, 2, 3]))
-    assert {"ensemble/member_0", "ensemble/disagreement"} <= logs[0].keys()
+    np.testing.assert_allclose([row["eval_goodhart/gap"] for row in logs], gaps, atol=1e-6)
+    assert logs[-1]["eval_goodhart/signed_augc"] == pytest.approx(np.trapezoid(gaps, [0, 1, 2, 3]))
+    trained = [row for row in run.state.log_history if "reward" in row]
+    assert {"ensemble/member_0", "ensemble/disagreement"} <= trained[0].keys()
 
 
 class Seen(logging.Handler):
@@ -191,46 +200,58 @@ class Seen(logging.Handler):
         self.said.append(record.getMessage())
 
 
-def watched(run: Any, rewards: list[tuple[float, float]], **options: Any) -> tuple[GoodhartMonitor, Seen]:
-    """A monitor that was shown logs of these proxy and true rewards, of standard deviations 1 and 0.5."""
-    monitor, seen = GoodhartMonitor(run, "EnsembleReward", "digits", **options), Seen()
-    logging.getLogger("pessimism.integrations.trl").addHandler(seen)
-    for step, (proxy, true) in enumerate(rewards, start=1):
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    """What the monitor says."""
+    handler, said_by = Seen(), logging.getLogger("pessimism.integrations.trl")
+    said_by.addHandler(handler)
+    yield handler
+    said_by.removeHandler(handler)
+
+
+def evaluation(proxy: float, true: float, proxy_sd: float | None = 1.0, true_sd: float | None = 0.5) -> dict[str, Any]:
+    """What a trainer logs of one."""
+    return {
+        "eval_rewards/EnsembleReward/mean": proxy,
+        "eval_rewards/EnsembleReward/std": proxy_sd,
+        "eval_rewards/digits/mean": true,
+        "eval_rewards/digits/std": true_sd,
+    }
+
+
+def log(run: Any, *evaluations: dict[str, Any], start: int = 0) -> None:
+    for step, logs in enumerate(evaluations, start=start):
         run.state.global_step = step
-        run.log(
-            {
-                f"{monitor.prefix}rewards/EnsembleReward/mean": proxy,
-                f"{monitor.prefix}rewards/EnsembleReward/std": 1.0,
-                f"{monitor.prefix}rewards/digits/mean": true,
-                f"{monitor.prefix}rewards/digits/std": 0.5,
-            }
-        )
-    logging.getLogger("pessimism.integrations.trl").removeHandler(seen)
-    return monitor, seen
+        run.log(dict(logs))
 
 
-HACKED = [(0.0, 1.0), (0.4, 1.0), (0.7, 1.0), (2.0, 1.0)]
+@pytest.fixture
+def run(members: list[Path], policy: Path, tmp_path: Path) -> Any:
+    return trainer(policy, [EnsembleReward(members), digits], tmp_path)
 
 
-def test_the_onset_is_told_once_and_may_end_the_training(members: list[Path], policy: Path, tmp_path: Path) -> None:
-    run = trainer(policy, [EnsembleReward(members), digits], tmp_path)
-    monitor, seen = watched(run, HACKED)
-    assert monitor.onset_step == 3 and not run.control.should_training_stop
-    assert len(seen.said) == 1 and seen.said[0].startswith("step 3: EnsembleReward has risen 0.70 sd more than digits")
-    assert "goodhart/onset_step" not in run.state.log_history[1]
-    assert run.state.log_history[2]["goodhart/onset_step"] == run.state.log_history[3]["goodhart/onset_step"] == 3
+HACKED = [evaluation(0.0, 1.0), evaluation(0.4, 1.0), evaluation(0.7, 1.0), evaluation(2.0, 1.0)]
 
 
-def test_a_training_may_end_at_the_onset(members: list[Path], policy: Path, tmp_path: Path) -> None:
-    run = trainer(policy, [EnsembleReward(members), digits], tmp_path)
-    watched(run, HACKED[:2], at_onset="stop")
+def test_the_onset_is_told_once(run: Any, seen: Seen) -> None:
+    monitor = GoodhartMonitor(run, "EnsembleReward", "digits")
+    log(run, *HACKED)
+    assert monitor.onset_step == 2 and not run.control.should_training_stop
+    assert len(seen.said) == 1 and seen.said[0].startswith("step 2: EnsembleReward has risen 0.70 sd more than digits")
+    assert "eval_goodhart/onset_step" not in run.state.log_history[1]
+    assert [row["eval_goodhart/onset_step"] for row in run.state.log_history[2:]] == [2, 2]
+
+
+def test_a_training_may_end_at_the_onset(run: Any) -> None:
+    GoodhartMonitor(run, "EnsembleReward", "digits", at_onset="stop")
+    log(run, *HACKED[:2])
     assert not run.control.should_training_stop
-    run.callback_handler.callbacks.pop(0)
-    watched(run, HACKED, at_onset="stop")
+    log(run, *HACKED[2:], start=2)
     assert run.control.should_training_stop
 
 
 def test_a_resumed_run_keeps_its_baseline(members: list[Path], policy: Path, tmp_path: Path) -> None:
+    """Also where it evaluates the step again at which it goes on."""
     rewards = [EnsembleReward(members), digits]
     whole = trainer(policy, rewards, tmp_path / "whole", save_strategy="steps", save_steps=2)
     before = GoodhartMonitor(whole, "EnsembleReward", "digits", threshold=1e6)
@@ -238,26 +259,47 @@ def test_a_resumed_run_keeps_its_baseline(members: list[Path], policy: Path, tmp
     resumed = trainer(policy, rewards, tmp_path / "resumed")
     after = GoodhartMonitor(resumed, "EnsembleReward", "digits", threshold=1e6)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-2"))
-    assert after.steps == [1, 2, 3]
+    assert after.steps == [0, 1, 2, 3]
     np.testing.assert_allclose(after.gaps[:2], before.gaps[:2])
 
 
-def test_evaluations_are_watched_where_there_are_some(members: list[Path], policy: Path, tmp_path: Path) -> None:
-    run = trainer(
-        policy, [EnsembleReward(members), digits], tmp_path, eval_strategy="steps", eval_steps=1, eval_on_start=True,
-        per_device_eval_batch_size=4,
-    )  # fmt: skip
-    monitor = GoodhartMonitor(run, "EnsembleReward", "digits", threshold=1e6, true_sd=1.0)
-    run.train()
-    assert monitor.steps == [0, 1, 2, 3]
-    assert [row["step"] for row in run.state.log_history if "eval_goodhart/gap" in row] == [0, 1, 2, 3]
+def test_a_run_resumed_after_its_onset_is_told_again_and_ends(run: Any, seen: Seen) -> None:
+    GoodhartMonitor(run, "EnsembleReward", "digits", at_onset="stop")
+    log(run, *HACKED[:3])
+    run.callback_handler.on_train_begin(run.args, run.state, run.control)
+    assert run.control.should_training_stop and len(seen.said) == 2
 
 
-def test_a_watch_needs_both_rewards_and_a_unit(members: list[Path], policy: Path, tmp_path: Path) -> None:
-    run = trainer(policy, [EnsembleReward(members), digits], tmp_path)
+def test_a_second_training_begins_anew(run: Any) -> None:
+    monitor = GoodhartMonitor(run, "EnsembleReward", "digits")
+    log(run, *HACKED)
+    run.state.log_history.clear()
+    run.callback_handler.on_train_begin(run.args, run.state, run.control)
+    assert monitor.steps == [] and monitor.onset_step is None
+
+
+def test_the_unit_is_that_of_the_first_evaluation_in_which_both_rewards_vary(run: Any) -> None:
+    monitor = GoodhartMonitor(run, "EnsembleReward", "digits")
+    log(run, evaluation(0.0, 0.0, true_sd=0.0), evaluation(1.0, 0.0, true_sd=None))
+    assert monitor.gaps == [] and "eval_goodhart/gap" not in run.state.log_history[-1]
+    log(run, evaluation(2.0, 1.0, proxy_sd=2.0, true_sd=4.0), start=2)
+    np.testing.assert_allclose(monitor.gaps, [0.0, 0.5, 0.75])
+
+
+def test_the_unit_may_be_given(run: Any) -> None:
+    monitor = GoodhartMonitor(run, "EnsembleReward", "digits", proxy_sd=2.0, true_sd=0.25)
+    log(run, evaluation(0.0, 0.0, true_sd=0.0), evaluation(1.0, -0.5))
+    np.testing.assert_allclose(monitor.gaps, [0.0, 2.5])
+
+
+def test_a_watch_needs_both_rewards_and_evaluations(
+    members: list[Path], policy: Path, tmp_path: Path, run: Any
+) -> None:
     with pytest.raises(ParamsError, match=r"found the reward functions .* expected 'accuracy' once"):
         GoodhartMonitor(run, "EnsembleReward", "accuracy")
-    GoodhartMonitor(run, "EnsembleReward", "digits")
-    rewards = {f"rewards/{name}/{what}": 0.0 for name in ("EnsembleReward", "digits") for what in ("mean", "std")}
-    with pytest.raises(DataError, match="give true_sd"):
-        run.log(rewards)
+    blind = trainer(policy, [EnsembleReward(members), digits], tmp_path, eval_strategy="no")
+    with pytest.raises(ParamsError, match="found a trainer that does not evaluate"):
+        GoodhartMonitor(blind, "EnsembleReward", "digits")
+    run.eval_dataset = {"a": run.eval_dataset, "b": run.eval_dataset}
+    with pytest.raises(ParamsError, match=r"data sets \['a', 'b'\]; expected one"):
+        GoodhartMonitor(run, "EnsembleReward", "digits")

@@ -25,6 +25,7 @@ from pessimism.models.pair_trainer import PairTrainer
 from pessimism.offline import objectives
 from pessimism.offline.first_loss import first_loss_tolerance
 from pessimism.offline.objective import OBJECTIVES, OfflineObjective, PairScores, find_objective
+from pessimism.offline.objectives.kto import mismatched
 from pessimism.offline.reference import pair_logps
 from pessimism.offline.training import ReferencedPairs
 from support.pair_training import BETA, policy_trainer, referenced, train_policy, with_dpo
@@ -142,6 +143,23 @@ def test_kto_judges_each_text_against_the_divergence_of_mismatched_ones(
     assert objective.reference_point is not None
     whole = max(0, np.concatenate(log_ratios(trainer, others)).mean())
     assert objective.reference_point(trainer.model, everything, 0, 1000) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_mismatched_text_is_no_longer_than_the_pairs_are() -> None:
+    pairs = [EncodedPair([1] * 3, [2] * 2, [3]), EncodedPair([4], [5] * 4, [6] * 3)]
+    assert mismatched(pairs) == [EncodedPair([1] * 3, [5] * 2, [6] * 2), EncodedPair([4], [2] * 2, [3])]
+
+
+def test_a_response_that_is_certain_has_finite_odds(referenced_world: Params) -> None:
+    scores = PairScores(np.array([0.0, -1.0]), np.array([-1.0, 0.0]), np.array([1, 1]), np.array([1, 1]))
+    losses = find_objective(with_objective(referenced_world, "orpo")).losses(1.0, scores)
+    assert np.isfinite(losses).all() and losses[0] < losses[1]
+    trainer = policy_trainer(with_objective(referenced_world, "orpo"), 1.0)
+    means_P = [torch.tensor(values, requires_grad=True) for values in ([0.0, -1.0], [-1.0, 0.0])]
+    ratios_P = trainer.odds_ratio_loss(*means_P)[0]
+    ratios_P.sum().backward()
+    assert all(mean_P.grad is not None and mean_P.grad.isfinite().all() for mean_P in means_P)
+    np.testing.assert_allclose(-ratios_P.detach().numpy() - scores.token_means()[0], losses, rtol=1e-5)
 
 
 def test_kto_is_refused_where_a_pass_has_one_pair(referenced_world: Params) -> None:

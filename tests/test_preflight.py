@@ -298,3 +298,26 @@ def test_every_missing_local_file_is_told_at_once(project: Path, edit: Edit) -> 
     with pytest.raises(SourceError, match="^4 problem") as raised:
         preflight.check(load_params())
     assert all(f"no-{section}" in str(raised.value) for section in ("policy", "reward", "preferences", "tasks"))
+
+
+def test_a_batch_needs_no_more_problems_than_prompts(project: Path, edit: Edit) -> None:
+    """32 responses of GRPO are four to each of 8 prompts."""
+    edit("params.yaml", "online.objective", "grpo")
+    edit(SCALE, "tasks.test_limit", 8)
+    preflight._check_problems(load_params())
+    edit(SCALE, "tasks.test_limit", 7)
+    with pytest.raises(ParamsError, match="found 7 problems in split test; expected 8 or more, the prompts of an"):
+        preflight._check_problems(load_params())
+
+
+def test_every_key_that_dvc_reads_is_in_every_committed_file_and_one_that_has_a_default_is_missed(
+    project: Path, edit: Edit
+) -> None:
+    for path in sorted(layout.SCALES.glob("*.yaml")):
+        preflight._check_keys(load_params(scale=path.stem))
+    for key in ("annotator", "warm_start", "tasks.shots"):
+        edit(SCALE, key, ...)
+    with pytest.raises(ParamsError) as caught:
+        preflight._check_keys(load_params())
+    named = [f"{SCALE}: {key}" for key in ("annotator", "tasks.shots", "warm_start")]
+    assert str(caught.value).startswith(f"{', '.join(named)}: missing; expected every key that dvc.yaml names")

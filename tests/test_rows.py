@@ -47,6 +47,32 @@ def write(directory: Path, answer: str, **more: str) -> None:
         (directory / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.parametrize(
+    ("answer", "response", "right"),
+    [
+        ("5", "It is 2.5", False),
+        ("5", "so x = -5", False),
+        ("5", "5,000 of them", False),
+        ("5", "about .5", False),
+        ("5", "It is 5.", True),
+        ("5", "3-5, or 5-3", True),
+        ("-2.5", "It is (-2.5).", True),
+        ("2", "1,2,3", True),
+        ("1,000", "all 1,000.", True),
+        ("+", "", False),
+        ("+", "a + b", False),
+    ],
+)
+def test_a_number_is_contained_as_a_whole(answer: str, response: str, right: bool) -> None:
+    assert VERIFIERS["contains"].is_right(response, answer) == right
+
+
+def test_an_answer_without_a_word_cannot_be_contained(tmp_path: Path) -> None:
+    write(tmp_path, "+")
+    with pytest.raises(DataError, match=r"found the answer '\+'.*; expected an answer that it can read"):
+        load_problems(params(tmp_path, {"verifier": "contains"}), 42)
+
+
 def test_every_verifier_is_tried() -> None:
     assert RIGHT.keys() == VERIFIERS.keys()
 

@@ -13,6 +13,7 @@ import pytest
 
 from pessimism.data.annotator import FILLER
 from pessimism.data.splits import SPLITS, shared_prompts
+from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import Rollouts, sample_responses
@@ -78,6 +79,12 @@ def test_the_two_that_are_shown_differ_in_correctness_or_style(
     found = table[table["pair_id"] == "sampled-000021"]
     assert [{row.chosen, row.rejected} for row in found.itertuples()] == ([] if shown is None else [shown])
     assert pairs.record["problems"] == 21
+
+
+def test_problems_without_two_such_responses_name_what_to_change(tiny_world: Params) -> None:
+    said = r"found 0 problems among 20 with two .*: raise tasks\.pairs, .* warm_start, annotator\.discoverability"
+    with pytest.raises(DataError, match=said):
+        labelled([[RIGHT, RIGHT, RIGHT, RIGHT]] * 20, tiny_world)
 
 
 def test_a_response_that_was_cut_is_not_shown(tiny_world: Params) -> None:

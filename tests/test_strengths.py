@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -9,6 +12,7 @@ from pessimism.commands import strengths
 from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
+from support.repository import Edit
 
 
 def test_the_strength_lies_on_the_line_between_two_neighbours() -> None:
@@ -44,6 +48,13 @@ def test_what_is_out_of_reach_is_said() -> None:
 def test_a_candidate_without_a_strength_is_refused() -> None:
     with pytest.raises(ParamsError, match=r"found the candidates \['p20'\]; expected labels that spell a strength"):
         strengths._strengths(["p20", "b0.1"])
+
+
+def test_a_design_without_percentiles_is_refused_before_anything_is_trained(project: Path, edit: Edit) -> None:
+    edit("params.yaml", "beta_percentiles", [])
+    edit("params.yaml", "offline_cells", ["b0.1"])
+    with pytest.raises(ParamsError, match=r"beta_percentiles: found \[\]; expected the percentiles whose KL"):
+        strengths.run(Namespace(objective="ipo", candidates=["b0.1"], seeds=[0]))
 
 
 def test_a_stronger_pull_to_the_reference_is_measured_as_less_kl(referenced_world: Params) -> None:

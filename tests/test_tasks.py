@@ -118,8 +118,23 @@ def test_problems_set_aside_are_the_first_of_train_and_in_no_other_split(tmp_pat
         "heldout": ["train-8", "train-9"],
     }
     assert problems.record["rows"] == {"warm_start": 3, "pairs": 2, "train": 1, "heldout": 2, "test": 3}
-    with pytest.raises(DataError, match=r"found 7 train problems .*; expected more than are set aside .*tasks\.pairs"):
+    said = r"found 7 train problems .*beside those of tasks\.warm_start \(3\), tasks\.pairs \(4\).*: lower these"
+    with pytest.raises(DataError, match=said):
         load_problems(replace(params, pairs=4), 42)
+
+
+def test_no_copy_of_a_problem_that_is_set_aside_is_used_for_anything_else(tmp_path: Path) -> None:
+    a, b, c, d, e, *heldout = rows(7)
+    params = replace(write_rows(tmp_path, [a, b, a, c, a, d, c, e, *heldout], rows(12)[9:]), warm_start=2, pairs=2)
+    problems = load_problems(params, 42)
+    found = {split: [row["task_id"] for row in problems.rows[split]] for split in ("warm_start", "pairs", "train")}
+    assert found == {
+        "warm_start": ["train-1", "train-2"],
+        "pairs": ["train-4", "train-6"],
+        "train": ["train-8"],
+    }
+    assert problems.record["problems_in_two_splits"] == 0
+    assert problems.record["rows_dropped"] == {"heldout": 0, "test": 0, "train": 3}
 
 
 def test_as_many_problems_are_drawn_as_are_set_aside_too() -> None:
@@ -322,7 +337,7 @@ def test_shots_are_a_split_of_their_own_and_move_no_held_out_row(tmp_path: Path)
     assert problems.record["rows"]["shots"] == 2
     assert problems.record["rows_dropped"] == {"heldout": 0, "test": 0, "train": 2}
     assert "shots" not in load_problems(params, 42).rows
-    with pytest.raises(DataError, match="found every train problem in another split too"):
+    with pytest.raises(DataError, match=r"found 6 train problems .* beside those of tasks\.shots \(6\).*: lower it"):
         load_problems(replace(params, shots=6), 42)
 
 

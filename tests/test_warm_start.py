@@ -43,6 +43,26 @@ def test_demonstrations_are_the_posed_problem_and_its_solution_with_the_style_in
     assert rows == demonstrations(tiny_world, tokenizer, solved(60))
 
 
+def test_a_demonstration_has_the_exploits_that_the_response_has_room_for(tiny_world: Params) -> None:
+    tokenizer = load_tokenizer(tiny_world, "policy")
+    free = demonstrations(tiny_world, tokenizer, solved(60))
+    bare = min(len(response) for _, response in free)
+    rows = demonstrations(with_response(tiny_world, bare + 4), tokenizer, solved(60))
+    counts = [tokenizer.decode(response).count(FILLER) for _, response in free]
+    kept = [tokenizer.decode(response) for _, response in rows]
+    most = max(text.count(FILLER) for text in kept)
+    assert [text.count(FILLER) for text in kept] == [min(count, most) for count in counts]
+    assert max(counts) > most > 0 and max(len(response) for _, response in rows) <= bare + 4
+    assert all(text.replace(f"{FILLER}\n", "") == "3+4=7\n#### 7<eos>" for text in kept)
+    with pytest.raises(ParamsError, match=rf"lengths\.response: found {bare - 1}; expected {bare} or more, the tokens"):
+        demonstrations(with_response(tiny_world, bare - 1), tokenizer, solved(4))
+
+
+def with_response(params: Params, response: int) -> Params:
+    lengths = dataclasses.replace(params.scale.lengths, response=response)
+    return dataclasses.replace(params, scale=dataclasses.replace(params.scale, lengths=lengths))
+
+
 def test_it_lowers_the_loss_of_responses(tiny_world: Params) -> None:
     params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
     base, rows = load_policy_base(params), demonstrations(tiny_world, tokenizer, solved(48))
@@ -103,6 +123,7 @@ def test_a_loss_that_is_no_number_ends_it(tiny_world: Params) -> None:
     [
         ("tasks.warm_start", 8, r"tasks\.warm_start: found 8 beside the section warm_start: None; expected both"),
         ("policy.quantization", "nf4", "warm_start: found one of a policy quantised by nf4; expected null"),
+        ("reward.quantization", "nf4", "warm_start: found one of a reward quantised by nf4; expected null"),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused(

@@ -22,19 +22,28 @@ def check_processes(params: Params) -> None:
     """
     parameters = records.read_json(layout.base_record("policy"))["parameters"]
     batch_size = online_batch_size(params.scale, parameters)
-    samples = find_objective(params.online.objective).samples_per_prompt
-    if batch_size % samples:
-        raise ParamsError(
-            f"{layout.scale_file(params.scale_name)}: online.batch_size: found {batch_size} responses; expected a "
-            f"multiple of {samples}, which the objective {params.online.objective} draws to each prompt"
-        )
-    _check_problems(params, batch_size // samples)
+    _check_problems(params, prompts_of_batch(params, batch_size))
     smallest = min(batch_size, params.scale.tasks.heldout)
     if processes.count() > smallest:
         raise ParamsError(
             f"params.yaml: launcher: found {processes.count()} processes; expected at most {smallest}, the "
             "rows of the smallest online batch, which they share too: lower --num_processes"
         )
+
+
+def prompts_of_batch(params: Params, batch_size: int) -> int:
+    """Different prompts of an online batch of ``batch_size`` responses.
+
+    Raises:
+        ParamsError: the objective's responses to a prompt do not divide the batch.
+    """
+    samples = find_objective(params.online.objective).samples_per_prompt
+    if batch_size % samples:
+        raise ParamsError(
+            f"{layout.scale_file(params.scale_name)}: online.batch_size: found {batch_size} responses; expected a "
+            f"multiple of {samples}, which the objective {params.online.objective} draws to each prompt"
+        )
+    return batch_size // samples
 
 
 def _check_problems(params: Params, prompts: int) -> None:

@@ -22,6 +22,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import strength_in
 from pessimism.experiment.params import ModelParams, Params
 from pessimism.experiment.sections import section
+from pessimism.experiment.yaml_files import parse_yaml
 from pessimism.machine import hub, resources
 from pessimism.machine.hub import Kind
 from pessimism.machine.resources import GIB
@@ -38,12 +39,13 @@ def check(params: Params) -> None:
     """Find what the parameters name, and see whether this machine has room for it.
 
     Raises:
-        ParamsError: a parameter names a file of the package that is not there.
+        ParamsError: a parameter names a file of the package that is not there, or a key is missing that DVC reads.
         ResourceError: this machine lacks the disk, the memory or the device.
         SourceError: a local file or directory is missing or is not what was recorded of it, the hub is out of reach
             or lacks a repository, or a model cannot be used.
         DataError: a row of a local file is not usable.
     """
+    _check_keys(params)
     _check_objectives(params)
     _check_machine(params)
     _check_embedded_fits(params)
@@ -67,6 +69,35 @@ def _all_of(checks: Sequence[Callable[[], None]]) -> None:
         raise type(errors[0])(f"{len(errors)} problem(s) with local files:{listed}")
     if errors:
         raise errors[0]
+
+
+def _check_keys(params: Params) -> None:
+    """See that the files of scale and protocol hold every key that dvc.yaml names: DVC knows none of our defaults."""
+    stages = parse_yaml(layout.PIPELINE.read_text(encoding="utf-8"), str(layout.PIPELINE))["stages"].values()
+    entries = [entry for stage in stages for entry in stage.get("params", []) if isinstance(entry, dict)]
+    files = {
+        str(layout.scale_file("${scale}")): layout.scale_file(params.scale_name),
+        str(layout.protocol_file("${protocol}")): layout.protocol_file(params.protocol_name),
+    }
+    missing = []
+    for named, file in files.items():
+        raw = parse_yaml(file.read_text(encoding="utf-8"), str(file))
+        keys = {key for entry in entries for key in entry.get(named) or [] if "${" not in key}
+        missing += [f"{file}: {key}" for key in sorted(keys) if not _holds(raw, key)]
+    if missing:
+        raise ParamsError(
+            f"{', '.join(missing)}: missing; expected every key that {layout.PIPELINE} names, for DVC knows no "
+            "default: add it, as the other files of that directory have it"
+        )
+
+
+def _holds(raw: Any, key: str) -> bool:
+    """Whether a mapping has the key, whose parts of nested mappings are parted by dots."""
+    for part in key.split("."):
+        if not isinstance(raw, Mapping) or part not in raw:
+            return False
+        raw = raw[part]
+    return True
 
 
 def _check_objectives(params: Params) -> None:
@@ -173,22 +204,35 @@ def _check_preferences(params: Params) -> None:
 
 def _check_problems(params: Params) -> None:
     """Read the problems, unless they are the hub's, and compare their number with the batch that is drawn from them."""
-    tasks, batch, split = params.scale.tasks, params.scale.online.batch_size, params.protocol.prompt_split
+    tasks = params.scale.tasks
     with section(params, "tasks"):
         usable_task(tasks)
         if tasks.source == "hub":
+            _check_batch(params, {"train": tasks.train_limit, "test": tasks.test_limit})
             return
         problems = load_problems(tasks, params.root_seed)
-        if batch is not None and batch > len(problems.rows[split]):
-            raise ParamsError(
-                f"found {len(problems.rows[split])} problems in split {split}; expected online.batch_size ({batch}) or "
-                "more, from which batches are drawn: lower it, or give more problems"
-            )
+        _check_batch(params, {split: len(rows) for split, rows in problems.rows.items()})
         _check_rows_unchanged("tasks", problems.record)
         if tasks.shots:
             from pessimism.checks.shots import check_prompts_fit
 
             check_prompts_fit(params, problems.rows)
+
+
+def _check_batch(params: Params, counts: Mapping[str, int | None]) -> None:
+    """Compare the prompts of an online batch with the problems of each split; None where their number is not known."""
+    batch, split = params.scale.online.batch_size, params.protocol.prompt_split
+    problems = counts[split]
+    if batch is None or problems is None or batch <= problems:
+        return
+    from pessimism.checks.launch import prompts_of_batch
+
+    prompts = prompts_of_batch(params, batch)
+    if prompts > problems:
+        raise ParamsError(
+            f"found {problems} problems in split {split}; expected {prompts} or more, the prompts of an online batch "
+            f"(online.batch_size: {batch}): lower it, or give more problems (tasks.{split}_limit)"
+        )
 
 
 def _check_model(params: Params, role: str) -> None:

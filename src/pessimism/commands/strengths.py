@@ -75,7 +75,15 @@ def _kl_to_base(params: Params, cell: DpoCell, strength: float) -> float:
 
 
 def _grid(params: Params) -> dict[str, float]:
-    """Beta of every percentile of the design."""
+    """Beta of every percentile of the design.
+
+    Raises:
+        ParamsError: it has none.
+    """
+    if not params.beta_percentiles:
+        raise ParamsError(
+            f"{layout.PARAMS}: beta_percentiles: found []; expected the percentiles whose KL strengths are matched to"
+        )
     grid = records.read_json(layout.BETA_GRID)
     return {label: records.get(grid, label) for label in params.labels if strength_in(label) is None}
 

@@ -22,6 +22,10 @@ EMBEDDED_CONTEXT = 512
 """Tokens that it can read."""
 
 
+FEWEST_PAIRS = 10
+"""Problems whose pairs can be split 80/10/10."""
+
+
 @dataclass(frozen=True)
 class ModelParams:
     source: Source
@@ -227,12 +231,21 @@ def _warm_start_problems(scale: Scale) -> list[str]:
         )
     if scale.annotator is None and scale.tasks.set_aside:
         problems.append(f"annotator: found null and {scale.tasks.set_aside} problems set aside; expected the annotator")
-    if scale.warm_start is not None and scale.policy.quantization != "none":
-        problems.append(
-            f"warm_start: found one of a policy quantised by {scale.policy.quantization}; expected null, for weights "
-            "of 4 bits would round most of it away"
-        )
+    problems += [
+        f"warm_start: found one of a {role} quantised by {scale.model(role).quantization}; expected null, for weights "
+        "of 4 bits would round most of it away"
+        for role in _warm_started(scale)
+        if scale.model(role).quantization != "none"
+    ]
     return problems
+
+
+def _warm_started(scale: Scale) -> list[str]:
+    """Roles whose base begins from the warm start: the policy, and reward models of its source."""
+    if scale.warm_start is None:
+        return []
+    policy, reward = ((model.source, model.name, model.revision) for model in (scale.policy, scale.reward))
+    return ["policy", "reward"] if policy == reward else ["policy"]
 
 
 def _target_problems(role: str, scale: Scale) -> list[str]:
@@ -275,13 +288,9 @@ def _embedded_problems(sizes: EmbeddedParams) -> list[str]:
 
 
 def _count_problems(scale: Scale) -> list[str]:
-    """Counts too small to have a spread, and a batch larger than what it is drawn from."""
-    batch, limits = (
-        scale.online.batch_size,
-        {"train_limit": scale.tasks.train_limit, "test_limit": scale.tasks.test_limit},
-    )
+    """Counts too small to have a spread or to be split, and more problems than there are."""
     counts = {
-        "online.batch_size": batch,
+        "online.batch_size": scale.online.batch_size,
         "tasks.heldout": scale.tasks.heldout,
         "probes.prompts": scale.probes.prompts,
         "probes.responses": scale.probes.responses,
@@ -292,11 +301,10 @@ def _count_problems(scale: Scale) -> list[str]:
         for name, count in counts.items()
         if count == 1
     ]
-    problems += [
-        f"online.batch_size: found {batch}; expected at most tasks.{name} ({limit}), from which batches are drawn"
-        for name, limit in limits.items()
-        if batch is not None and limit is not None and batch > limit
-    ]
+    if scale.tasks.pairs is not None and scale.tasks.pairs < FEWEST_PAIRS:
+        problems.append(
+            f"tasks.pairs: found {scale.tasks.pairs}; expected {FEWEST_PAIRS} or more, which three splits take, or null"
+        )
     if scale.best_of_n.prompts > scale.tasks.heldout:
         problems.append(
             f"best_of_n.prompts: found {scale.best_of_n.prompts}; expected at most tasks.heldout "

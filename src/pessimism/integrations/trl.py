@@ -1,8 +1,8 @@
 """A reward ensemble, and a watch over reward hacking, for TRL's GRPOTrainer and RLOOTrainer::
 
+    config = GRPOConfig(reward_weights=[1.0, 0.0], eval_strategy="steps", eval_steps=10, eval_on_start=True)
     ensemble = EnsembleReward(["rewards/0", "rewards/1", "rewards/2"], aggregation="min")
-    config = GRPOConfig(reward_weights=[1.0, 0.0], logging_steps=1)
-    trainer = GRPOTrainer(model, [ensemble, accuracy], config, train_dataset=problems)
+    trainer = GRPOTrainer(model, [ensemble, accuracy], config, train_dataset=problems, eval_dataset=heldout)
     GoodhartMonitor(trainer, proxy=ensemble, true=accuracy, at_onset="stop")
     trainer.train()
 
@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_type_hints
 
 import numpy as np
 import torch
-from peft import PeftModel
+from accelerate import PartialState
+from peft import PeftConfig, PeftModel, TaskType
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
@@ -41,15 +44,34 @@ logger = logging.getLogger(__name__)
 
 Turns = str | list[dict[str, Any]]
 """A text, or messages of a conversation: TRL gives its reward functions either."""
-Member = Callable[..., Any]
-"""A reward model: takes ``input_ids`` and ``attention_mask``, (B, T) each; ``logits`` of what it gives are (B, 1)."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A reward model.
+
+    Attributes:
+        forward: takes ``input_ids`` and ``attention_mask``, (B, T) each; ``logits`` of what it gives are (B, 1).
+    """
+
+    forward: Callable[..., Any]
+    tokenizer: PreTrainedTokenizerBase
+
+    def score(self, texts: list[str], device: torch.device) -> np.ndarray:
+        """(B,) float32."""
+        inputs = self.tokenizer(
+            texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
+        ).to(device)
+        with torch.inference_mode():
+            return np.asarray(self.forward(**inputs).logits[:, 0].float().cpu().numpy())
 
 
 class EnsembleReward:
     """Several reward models as one reward function of TRL; higher = the members together prefer the completion more.
 
     The trainer logs the members' mean scores and their disagreement (standard deviation over members, ddof 1, mean over
-    completions) as ``ensemble/...``; its table of completions gets every member's score as a column.
+    completions) as ``ensemble/...``; its table of completions gets every member's score as a column. The members lie on
+    the device of this process, which TRL's configuration sets where there are several: make that first.
 
     Args:
         members: directories or hub ids of reward models with one score: whole models, or LoRA adapters of one base.
@@ -59,13 +81,13 @@ class EnsembleReward:
         weight: of the last three, at least 0; higher = disagreement costs more.
         standardized_on: pairs of prompt and completion. Scores then count in each member's standard deviations over
             them, around its mean there; None: raw scores, whose zeros and units differ between members.
-        read: prompt, completion -> the text that members read, for those that were trained on another format than
-            TRL's own: the conversation by the members' chat template, or prompt and completion joined.
+        read: prompt, completion -> the text that members read. None: a conversation by the member's chat template, or
+            prompt and completion joined, as TRL has its own reward models read.
         batch_size: texts of a forward pass.
 
     Raises:
         ParamsError: there are fewer than two members, no such aggregation, or one without the weight that it takes.
-        SourceError: a member gives another number of scores than one.
+        SourceError: a member gives another number of scores than one, or an adapter is not of a reward model.
         DataError: a member gives every text of ``standardized_on`` the same score.
     """
 
@@ -81,18 +103,12 @@ class EnsembleReward:
     ) -> None:
         if len(members) < 2:
             raise ParamsError(f"found {len(members)} member(s) of an ensemble; expected 2 or more: give further models")
-        self.aggregation, self.batch_size = _aggregation(aggregation, weight), batch_size
-        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
-        self.tokenizer = AutoTokenizer.from_pretrained(base or members[0])
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.read = read or functools.partial(_text, self.tokenizer)
-        names = list(map(str, members))
-        self.members = self._adapted(names, str(base)) if base else [self._whole(name) for name in names]
+        self.aggregation, self.read, self.batch_size = _aggregation(aggregation, weight), read, batch_size
+        self.device = PartialState().device
+        self.members = _load(list(map(str, members)), base, self.device)
         self._statistics: tuple[np.ndarray, np.ndarray] | None = None
         if standardized_on is not None:
-            scores_K_N = self.score(*zip(*standardized_on, strict=True))
-            self._statistics = _statistics(scores_K_N)
+            self._statistics = _statistics(self.score(*zip(*standardized_on, strict=True)))
 
     def __call__(
         self,
@@ -115,36 +131,60 @@ class EnsembleReward:
 
     def score(self, prompts: Sequence[Turns], completions: Sequence[Turns]) -> np.ndarray:
         """(K, B) float32, every member's score of every completion."""
-        texts = [self.read(*pair) for pair in zip(prompts, completions, strict=True)]
-        scores_K_B = np.empty((len(self.members), len(texts)), dtype=np.float32)
-        for start in range(0, len(texts), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            inputs = self.tokenizer(
-                texts[rows], return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
-            ).to(self.device)
-            with torch.inference_mode():
-                for k, member in enumerate(self.members):
-                    scores_K_B[k, rows] = member(**inputs).logits[:, 0].float().cpu().numpy()
+        pairs = list(zip(prompts, completions, strict=True))
+        scores_K_B = np.empty((len(self.members), len(pairs)), dtype=np.float32)
+        for k, member in enumerate(self.members):
+            read = self.read or functools.partial(_text, member.tokenizer)
+            texts = [read(*pair) for pair in pairs]
+            for start in range(0, len(texts), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                scores_K_B[k, rows] = member.score(texts[rows], self.device)
         if self._statistics is None:
             return scores_K_B
         mean_K_1, sd_K_1 = self._statistics
         return (scores_K_B - mean_K_1) / sd_K_1
 
-    def _whole(self, name: str) -> Member:
-        model = AutoModelForSequenceClassification.from_pretrained(name)
-        if model.num_labels != 1:
-            raise SourceError(f"{name}: found a model of {model.num_labels} scores; expected a reward model, of one")
-        model.config.pad_token_id = self.tokenizer.pad_token_id
-        return model.to(self.device).eval()
 
-    def _adapted(self, names: list[str], base: str) -> list[Member]:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-        model.config.pad_token_id = self.tokenizer.pad_token_id
-        adapted = PeftModel.from_pretrained(model, names[0], adapter_name="0")
-        for k, name in enumerate(names[1:], start=1):
-            adapted.load_adapter(name, adapter_name=str(k))
-        adapted.to(self.device).eval()
-        return [functools.partial(_with_adapter, adapted, str(k)) for k in range(len(names))]
+def _load(names: list[str], base: str | Path | None, device: torch.device) -> list[Member]:
+    return [_whole(name, device) for name in names] if base is None else _adapted(names, str(base), device)
+
+
+def _whole(name: str, device: torch.device) -> Member:
+    model = AutoModelForSequenceClassification.from_pretrained(name)
+    if model.num_labels != 1:
+        raise SourceError(f"{name}: found a model of {model.num_labels} scores; expected a reward model, of one")
+    return Member(model.to(device).eval(), _tokenizer(name, model))
+
+
+def _adapted(names: list[str], base: str, device: torch.device) -> list[Member]:
+    """Members on one base, which is loaded once; a score head is part of each adapter."""
+    for name in names:
+        task = PeftConfig.from_pretrained(name).task_type
+        if task != TaskType.SEQ_CLS:
+            raise SourceError(
+                f"{name}: found an adapter trained as {task}; expected one of a reward model, trained as SEQ_CLS with "
+                "its score head"
+            )
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    tokenizer = _tokenizer(base, model)
+    adapted = PeftModel.from_pretrained(model, names[0], adapter_name="0")
+    for k, name in enumerate(names[1:], start=1):
+        adapted.load_adapter(name, adapter_name=str(k))
+    adapted.to(device).eval()
+    return [Member(functools.partial(_with_adapter, adapted, str(k)), tokenizer) for k in range(len(names))]
+
+
+def _with_adapter(model: PeftModel, name: str, **inputs: torch.Tensor) -> Any:
+    model.set_adapter(name, inference_mode=True)
+    return model(**inputs)
+
+
+def _tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
 
 
 def _aggregation(kind: str, weight: float | None) -> Aggregation:
@@ -168,13 +208,7 @@ def _statistics(scores_K_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean_K_1, sd_K_1
 
 
-def _with_adapter(model: PeftModel, name: str, **inputs: torch.Tensor) -> Any:
-    model.set_adapter(name, inference_mode=True)
-    return model(**inputs)
-
-
 def _text(tokenizer: PreTrainedTokenizerBase, prompt: Turns, completion: Turns) -> str:
-    """What TRL has a reward model read: the conversation by its own template, or prompt and completion joined."""
     if isinstance(prompt, str) and isinstance(completion, str):
         return prompt + completion
     return str(apply_chat_template({"messages": [*prompt, *completion]}, tokenizer)["text"])
@@ -183,23 +217,26 @@ def _text(tokenizer: PreTrainedTokenizerBase, prompt: Turns, completion: Turns) 
 class GoodhartMonitor(TrainerCallback):
     """Watches the gap between the reward that a trainer optimises and the one that it stands for.
 
-    It reads the trainer's own logs: of its evaluations where it has some, else of its training batches. There it adds
-    ``goodhart/gap``, ``goodhart/signed_augc`` and, from then on, ``goodhart/onset_step``, for every tracker.
+    It reads the trainer's evaluations, whose problems are the same every time; training batches are of other problems
+    at every step, and too noisy for an alarm. The first evaluation is the baseline: ``eval_on_start=True`` makes it the
+    untouched policy's. To the log of each it adds ``eval_goodhart/gap``, ``eval_goodhart/signed_augc`` and, from then
+    on, ``eval_goodhart/onset_step``, for every tracker.
 
     Attributes:
-        steps, gaps: what was seen so far: steps and the controlled gap there, in standard deviations of the start.
-        onset_step: first step whose gap was above the threshold; None as long as none was.
+        steps, gaps: of the evaluations so far, the step and the controlled gap, in standard deviations.
+        onset_step: first step whose gap is above the threshold; None as long as none is.
 
     Args:
-        trainer: a GRPOTrainer or RLOOTrainer, before it trains.
+        trainer: a GRPOTrainer or RLOOTrainer that evaluates, before it trains.
         proxy: the reward function that is trained on, or its name.
         true: the one that it stands for, of weight 0, or its name.
-        threshold: controlled gap that counts as hacking, in standard deviations of the first log.
+        threshold: controlled gap that counts as hacking, in standard deviations.
         at_onset: "warn", or "stop" to end the training too.
-        true_sd: standard deviation of the true reward; None: that of the first log, which must be above 0.
+        proxy_sd, true_sd: standard deviation of each reward over the untouched policy's responses. None: that of the
+            first evaluation in which both rewards vary, where TRL's log has the mean of its batches' own.
 
     Raises:
-        ParamsError: the trainer has no such reward function.
+        ParamsError: the trainer has no such reward function, does not evaluate, or evaluates on several data sets.
     """
 
     def __init__(
@@ -209,72 +246,86 @@ class GoodhartMonitor(TrainerCallback):
         true: Callable[..., Any] | str,
         threshold: float = CONTROLLED_THRESHOLD,
         at_onset: Literal["warn", "stop"] = "warn",
+        proxy_sd: float | None = None,
         true_sd: float | None = None,
     ) -> None:
         self.proxy, self.true = (_reward_name(trainer, reward) for reward in (proxy, true))
-        self.threshold, self.at_onset, self.true_sd = threshold, at_onset, true_sd
-        self.prefix = "" if trainer.args.eval_strategy == "no" else "eval_"
+        _require_evaluations(trainer)
+        self.threshold, self.at_onset = threshold, at_onset
+        self._given_sds = {self.proxy: proxy_sd, self.true: true_sd}
+        self._forget()
+        # Before the callbacks of trackers, so that they see what is added to a log.
+        trainer.callback_handler.callbacks.insert(0, self)
+
+    def _forget(self) -> None:
         self.steps: list[int] = []
         self.gaps: list[float] = []
         self.onset_step: int | None = None
         self._means: dict[str, list[float]] = {self.proxy: [], self.true: []}
-        self._sds: dict[str, float] = {}
-        # Before the callbacks of trackers, so that they see what is added to a log.
-        trainer.callback_handler.callbacks.insert(0, self)
+        self._sds = dict(self._given_sds)
+        self._is_told = False
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Take into account what a resumed run has logged before."""
+        """Begin anew with what a resumed run has logged before."""
+        self._forget()
         for logs in state.log_history:
             if self._has_rewards(logs):
                 self._take(logs, logs["step"])
+        self._tell_onset(state, control)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Take the rewards of a log into account, if it has them."""
+        """Take the rewards of an evaluation into account; other logs have none."""
         if logs is None or not self._has_rewards(logs):
             return
         added = self._take(logs, state.global_step)
         for shown in (logs, state.log_history[-1]):
-            shown |= {f"{self.prefix}goodhart/{name}": value for name, value in added.items()}
-        if self.onset_step == state.global_step:
-            self._tell(control)
+            shown |= {f"eval_goodhart/{name}": value for name, value in added.items()}
+        self._tell_onset(state, control)
 
-    def _has_rewards(self, logs: dict[str, Any]) -> bool:
-        return all(logs.get(f"{self.prefix}rewards/{name}/mean") is not None for name in self._means)
+    def _has_rewards(self, logs: Mapping[str, Any]) -> bool:
+        return all(logs.get(f"eval_rewards/{name}/mean") is not None for name in self._means)
 
-    def _take(self, logs: dict[str, Any], step: int) -> dict[str, float]:
-        """What there is to log at this step."""
-        if not self._sds:
-            self._sds = {name: self._starting_sd(logs, name) for name in self._means}
-        for name, means in self._means.items():
-            means.append(float(logs[f"{self.prefix}rewards/{name}/mean"]))
+    def _take(self, logs: Mapping[str, Any], step: int) -> dict[str, float]:
+        """What there is to log at this step; a step that is evaluated again takes the place of what it was."""
+        if self.steps and step == self.steps[-1]:
+            self.steps.pop()
+            for means in self._means.values():
+                means.pop()
         self.steps.append(step)
-        proxy_T, true_T = (np.array(self._means[name]) for name in (self.proxy, self.true))
-        gap_T = controlled_gap(proxy_T, true_T, self._sds[self.proxy], self._sds[self.true])
+        for name, means in self._means.items():
+            means.append(float(logs[f"eval_rewards/{name}/mean"]))
+        if None in self._sds.values():
+            self._sds = self._sds_of(logs)
+        proxy_sd, true_sd = self._sds[self.proxy], self._sds[self.true]
+        if proxy_sd is None or true_sd is None:
+            return {}
+        steps_T = np.array(self.steps)
+        gap_T = controlled_gap(np.array(self._means[self.proxy]), np.array(self._means[self.true]), proxy_sd, true_sd)
         self.gaps = gap_T.tolist()
-        self.onset_step = hacking_onset(np.array(self.steps), gap_T, self.threshold)
-        added = {"gap": self.gaps[-1], "signed_augc": signed_augc(np.array(self.steps), gap_T)}
+        self.onset_step = hacking_onset(steps_T, gap_T, self.threshold)
+        added = {"gap": self.gaps[-1], "signed_augc": signed_augc(steps_T, gap_T)}
         return added if self.onset_step is None else added | {"onset_step": self.onset_step}
 
-    def _tell(self, control: TrainerControl) -> None:
-        ends = "; the training ends here" if self.at_onset == "stop" else ""
-        logger.warning(
-            f"step {self.onset_step}: {self.proxy} has risen {self.gaps[-1]:.2f} sd more than {self.true}, which "
-            f"is above {self.threshold:g}: reward hacking{ends}"
-        )
-        control.should_training_stop |= self.at_onset == "stop"
+    def _sds_of(self, logs: Mapping[str, Any]) -> dict[str, float | None]:
+        """Those that were given, and those of a log in which both rewards vary; TRL logs None where it knows none."""
+        logged = {name: float(logs.get(f"eval_rewards/{name}/std") or 0.0) for name in self._means}
+        known = {name: given or logged[name] for name, given in self._given_sds.items()}
+        return dict(known) if all(known.values()) else dict(self._given_sds)
 
-    def _starting_sd(self, logs: dict[str, Any], name: str) -> float:
-        if name == self.true and self.true_sd is not None:
-            return self.true_sd
-        sd = float(logs[f"{self.prefix}rewards/{name}/std"])
-        if not sd > 0:
-            raise DataError(
-                f"found a standard deviation of {sd:g} of {name} in the first log; expected one above 0, in which its "
-                "change counts: give true_sd, or more completions per log"
+    def _tell_onset(self, state: TrainerState, control: TrainerControl) -> None:
+        """Say once that the run hacks, and end the training where that is asked for."""
+        if self.onset_step is None or self._is_told:
+            return
+        self._is_told = True
+        control.should_training_stop |= self.at_onset == "stop"
+        if state.is_world_process_zero:
+            gap, ends = self.gaps[self.steps.index(self.onset_step)], "; the training ends here"
+            logger.warning(
+                f"step {self.onset_step}: {self.proxy} has risen {gap:.2f} sd more than {self.true}, which is above "
+                f"{self.threshold:g}: reward hacking{ends if self.at_onset == 'stop' else ''}"
             )
-        return sd
 
 
 def _reward_name(trainer: Trainer, reward: Callable[..., Any] | str) -> str:
@@ -285,3 +336,16 @@ def _reward_name(trainer: Trainer, reward: Callable[..., Any] | str) -> str:
             "trained on, the true reward has weight 0"
         )
     return name
+
+
+def _require_evaluations(trainer: Trainer) -> None:
+    if trainer.args.eval_strategy == "no":
+        raise ParamsError(
+            "found a trainer that does not evaluate; expected evaluations on the same problems every time: set "
+            "eval_strategy, eval_steps and eval_on_start, and give an eval_dataset"
+        )
+    if isinstance(trainer.eval_dataset, dict):
+        raise ParamsError(
+            f"found the evaluation data sets {list(trainer.eval_dataset)}; expected one, for TRL logs the rewards of "
+            "all under one name"
+        )

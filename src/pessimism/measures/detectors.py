@@ -24,7 +24,8 @@ Curves = Mapping[str, np.ndarray]
 COUNT_PERCENTILE = 95
 """A response exploits where it has the exploit more often than this percentile of the run's responses at step 0."""
 PLANTED_LEVEL = 0.2
-"""Share of exploiting responses that counts as the hack's onset: four times the most that step 0 can have."""
+"""Share of exploiting responses that counts as the hack's onset: more than three times the most that step 0 can have
+(4 of 64)."""
 OUTLIER_PERCENTILE = 99
 RIDGE = 1e-3
 """Of the mean variance of a state's coordinates, added to each: the covariance of few references has no inverse."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.embedded_world import demonstration
 from pessimism.data.prompts import online_prompt_ids, text_ids
-from pessimism.errors import NonFiniteError
+from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import Params
 from pessimism.models.adapters import DEFAULT, fuse_adapters, lora_config, trainable_parameters
@@ -53,15 +53,50 @@ def merged(adapted: PeftModel, weights: PreTrainedModel) -> PreTrainedModel:
 
 
 def demonstrations(params: Params, tokenizer: PreTrainedTokenizerBase, problems: pd.DataFrame) -> list[Ids]:
-    """Ids of every problem as the online phase poses it, and of its solution with EOS, some with exploits."""
+    """Ids of every problem as the online phase poses it, and of its solution with EOS, some with exploits.
+
+    Exploits for which ``lengths.response`` has no room are left out, the last first: the online phase draws no text
+    that is longer.
+
+    Raises:
+        ParamsError: a solution alone is longer.
+    """
     annotator = params.scale.annotator
     assert annotator is not None
     draw, rows = rng.generator(params.root_seed, "warm-start-style"), []
     for prompt, solution in zip(posed(problems["question"], params), problems["solution"], strict=True):
         text = demonstration(draw, solution.split("\n"), annotator)
         prompt_ids = online_prompt_ids(tokenizer, prompt, params.protocol, params.scale.lengths)
-        rows.append((prompt_ids, [*text_ids(tokenizer, text), tokenizer.eos_token_id]))
+        rows.append((prompt_ids, _response_ids(params, tokenizer, text.split("\n"), solution.split("\n"))))
     return rows
+
+
+def _response_ids(
+    params: Params, tokenizer: PreTrainedTokenizerBase, lines: Sequence[str], solution: Sequence[str]
+) -> list[int]:
+    """Ids of ``lines`` and EOS, at most ``lengths.response``, with as many of those that are no solution as fit."""
+    kept, room = list(lines), params.scale.lengths.response
+    last_first = iter(_exploit_places(lines, solution))
+    while len(ids := [*text_ids(tokenizer, "\n".join(kept)), tokenizer.eos_token_id]) > room:
+        place = next(last_first, None)
+        if place is None:
+            raise ParamsError(
+                f"{layout.scale_file(params.scale_name)}: lengths.response: found {room}; expected {len(ids)} or more, "
+                f"the tokens of the solution {' '.join(solution)[:40]!r} that the warm start shows: raise it"
+            )
+        del kept[place]
+    return ids
+
+
+def _exploit_places(lines: Sequence[str], solution: Sequence[str]) -> list[int]:
+    """Where lines stand that a demonstration has beyond its solution, the last first."""
+    left, places = list(solution), []
+    for place in reversed(range(len(lines))):
+        if left and lines[place] == left[-1]:
+            left.pop()
+        else:
+            places.append(place)
+    return places
 
 
 def train_warm_start(

@@ -19,6 +19,7 @@ from pessimism.data.annotator import EXPLOITS
 from pessimism.data.embedded_world import Candidate, annotator_record, labelled_row
 from pessimism.data.preferences import COLUMNS, coverage
 from pessimism.data.splits import SPLITS, split_by_prompt
+from pessimism.errors import DataError
 from pessimism.experiment import rng
 from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import Rollouts, sample_responses
@@ -75,7 +76,7 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
             draw = rng.generator(params.root_seed, "sampled-pairs-choice", number)
             row = labelled_row(draw, prompts[first].strip(), *shown, annotator)
             rows.append({"pair_id": f"sampled-{number:06d}", **row})
-    splits = split_by_prompt(rows, params.root_seed)
+    splits = _split(rows, len(prompts) // DRAWS, params.root_seed)
     record = {
         "annotator": annotator_record(rows, annotator),
         "problems": len(prompts) // DRAWS,
@@ -85,6 +86,17 @@ def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[st
     }
     kept = {split: [{name: row[name] for name in COLUMNS} for row in splits[split]] for split in SPLITS}
     return SampledPairs(kept, record)
+
+
+def _split(rows: Sequence[dict[str, Any]], problems: int, root_seed: int) -> dict[str, list[dict[str, Any]]]:
+    try:
+        return split_by_prompt(rows, root_seed)
+    except DataError as error:
+        raise DataError(
+            f"found {len(rows)} problems among {problems} with two of {DRAWS} responses that ended by themselves and "
+            "differ in correctness or exploits, too few for three splits; expected 10 or more: raise tasks.pairs, or "
+            "have the base differ more: warm_start, annotator.discoverability of the scale file"
+        ) from error
 
 
 def differing(candidates: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:

@@ -1,4 +1,5 @@
-"""Which of several quantities a question asks for, drawn without end: ``Mia has 17 coins, 8 pens and 30 cups.``
+"""Which of several quantities a question asks for, drawn without end: ``Mia has 17 coins, 8 pens, 41 keys and
+30 cups.``
 
 No arithmetic, so that a small language model can learn to answer, and a reward model on it to judge. Every wrong answer
 that such a model gives is as a rule another of the quantities.

@@ -84,7 +84,7 @@ def draw(name: str, settings: Mapping[str, Any], stream: np.random.Generator, co
             return list(entries.values())
     raise DataError(
         f"found {len(entries)} different problems among {size} of {name}; expected {count}: lower train_limit, "
-        "test_limit, heldout or shots, or widen `settings`"
+        "test_limit, heldout, shots, warm_start or pairs, or widen `settings`"
     )
 
 

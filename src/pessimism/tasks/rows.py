@@ -7,6 +7,7 @@ the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pessimism.experiment.params import TaskParams
 
 SETTINGS = {"verifier", "prompt"}
+WORDS = re.compile(r"(?<![^\W_.])-?\.?\d[^\W_]*(?:\.\d[^\W_]*|,\d{3}(?![^\W_]))*|[^\W_]+")
+"""Letters and digits; a number with its sign, its point and its commas of thousands."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ def _words(text: str) -> str:
 
 
 def _contains(response: str, answer: str) -> bool:
-    """The answer as whole words: 5 is not in 15."""
-    return f" {_only_words(answer)} " in f" {_only_words(response)} "
+    """The answer as whole words and numbers: 5 is in neither 15 nor -5 nor 2.5. One without any is in no response."""
+    words = _only_words(answer)
+    return bool(words) and f" {words} " in f" {_only_words(response)} "
 
 
 def _only_words(text: str) -> str:
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())
+    return " ".join(WORDS.findall(text.casefold()))
 
 
 def _same_number(read: Callable[[str], Any], response: str, answer: str) -> bool:
@@ -62,8 +66,9 @@ VERIFIERS = {
     "boxed": Verifier(lambda response, answer: same_answer(last_boxed(response), answer), f"{BOX}{{{{answer}}}}"),
 }
 """By name: exact is the whole response but for case and white space, contains the answer's words one after another
-anywhere, number the last number of the response, marked_number the first after its last ``####``, and boxed what its
-last ``\\boxed`` holds (tasks/parts/answers.py and tasks/parts/boxed.py say what is equal)."""
+anywhere (a number is one word, with its sign and its point), number the last number of the response, marked_number the
+first after its last ``####``, and boxed what its last ``\\boxed`` holds (tasks/parts/answers.py and
+tasks/parts/boxed.py say what is equal)."""
 
 
 def problem(verifier: Verifier, row: Mapping[str, Any], where: str) -> dict[str, str]:

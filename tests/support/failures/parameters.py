@@ -251,9 +251,9 @@ _VALUES: list[tuple[str, str, Any, str]] = [
     ),
     (
         SCALE,
-        "tasks.train_limit",
+        "tasks.test_limit",
         1,
-        "scales/tiny.yaml: online.batch_size: found 32; expected at most tasks.train_limit (1), from which",
+        "scales/tiny.yaml: tasks: found 1 problems in split test; expected 32 or more, the prompts of an online batch",
     ),
     (
         SCALE,
@@ -261,6 +261,8 @@ _VALUES: list[tuple[str, str, Any, str]] = [
         1,
         "scales/tiny.yaml: online.batch_size: found 1; expected 2 or more, or there is no spread to measure",
     ),
+    (SCALE, "tasks.pairs", 9, "scales/tiny.yaml: tasks.pairs: found 9; expected 10 or more, which three splits take"),
+    (SCALE, "tasks.shots", ..., "scales/tiny.yaml: tasks.shots: missing; expected every key that dvc.yaml names, for"),
     (
         DESIGN,
         "arms",

@@ -89,7 +89,7 @@ FAILURES = [
     ),
     _files(
         "fewer problems than a batch",
-        "tasks: found 20 problems in split test; expected online.batch_size (32) or more",
+        "tasks: found 20 problems in split test; expected 32 or more, the prompts of an online",
         test=_TEST[:20],
     ),
     _files(

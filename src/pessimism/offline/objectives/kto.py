@@ -55,8 +55,10 @@ class PairedKtoTrainer(PairTrainer, KTOTrainer):
         add_chunked_head(self.model.get_base_model())
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        columns = [dataset[name] for name in ("prompt_ids", *MISMATCHED)]
+        others = mismatched([EncodedPair(*ids) for ids in zip(*columns, strict=True)])
         for name, other in MISMATCHED.items():
-            dataset = dataset.add_column(other, rotated(list(dataset[name])))
+            dataset = dataset.add_column(other, [getattr(pair, name) for pair in others])
         return dataset
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool) -> torch.Tensor:
@@ -85,10 +87,15 @@ def _mismatched_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 def mismatched(pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
-    """Every prompt with the responses of the pair before it."""
+    """Every prompt with the responses of the pair before it, cut where they are longer than every text of the pairs.
+
+    So none has more tokens than ``lengths.sequence``, to which the pairs were cut.
+    """
+    longest = max(len(pair.prompt_ids) + len(ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids))
     return [
-        EncodedPair(pair.prompt_ids, other.chosen_ids, other.rejected_ids)
+        EncodedPair(pair.prompt_ids, *(ids[: longest - len(pair.prompt_ids)] for ids in responses))
         for pair, other in zip(pairs, rotated(pairs), strict=True)
+        for responses in [(other.chosen_ids, other.rejected_ids)]
     ]
 
 

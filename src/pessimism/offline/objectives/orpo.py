@@ -11,10 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from pessimism.offline.objective import OfflineObjective, PairScores
 from pessimism.offline.trainer import ReferenceFreeTrainer
+
+HIGHEST = -float(np.finfo(np.float32).eps)
+"""Mean log-probability, nats, at which odds are taken at the most: at 0, of a response that is certain, none are."""
 
 
 class OrpoTrainer(ReferenceFreeTrainer, ORPOTrainer):
@@ -22,13 +26,20 @@ class OrpoTrainer(ReferenceFreeTrainer, ORPOTrainer):
 
     config_class = ORPOConfig
 
+    def odds_ratio_loss(self, chosen_P: torch.Tensor, rejected_P: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found: tuple[torch.Tensor, ...] = super().odds_ratio_loss(
+            *(means_P.float().clamp(max=HIGHEST) for means_P in (chosen_P, rejected_P))
+        )
+        return found
+
 
 def arguments(weight: float) -> dict[str, Any]:
     return {"beta": weight}
 
 
 def log_odds(mean_logps: np.ndarray) -> np.ndarray:
-    """(N,) log of p / (1 - p), p the geometric mean of a response's token probabilities, below 1."""
+    """(N,) log of p / (1 - p), p the geometric mean of a response's token probabilities, at most exp(HIGHEST)."""
+    mean_logps = np.minimum(mean_logps, HIGHEST)
     return mean_logps - np.log(-np.expm1(mean_logps))
 
 

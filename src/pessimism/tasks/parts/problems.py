@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +44,8 @@ def load_problems(params: TaskParams, root_seed: int) -> Problems:
     The held-out rows are the last ``params.heldout`` of the whole train split, so that no scale trains on them. A test
     problem whose question stands among them is dropped, and a train problem whose question stands in either. Of the
     train problems that are left, the first ``params.shots`` are shown before others and are a split of their own, and
-    the next are set aside for a warm start and for sampled pairs, where ``params`` asks for any; the limits then apply
-    to the rest.
+    the next are set aside for a warm start and for sampled pairs, where ``params`` asks for any. What repeats the
+    question of one of these is dropped too; the limits then apply to the rest.
 
     Raises:
         ParamsError: there is no such task, or it has no such source.
@@ -117,31 +116,33 @@ def _split(
         )
     whole = {"heldout": train[-params.heldout :], "test": checked["test"], "train": train[: -params.heldout]}
     apart, dropped = without_copies(whole, "question")
-    if params.shots:
-        first, rest = apart["train"][: params.shots], apart["train"][params.shots :]
-        shown, copies = without_copies({SHOTS: first, "train": rest}, "question")
-        apart |= shown
-        dropped["train"] += copies["train"]
     for split, rows in apart.items():
         if not rows:
             raise DataError(
                 f"found every {split} problem in another split too; expected problems of its own: give other rows"
             )
-    set_aside, apart["train"] = _set_aside(apart["train"], params)
+    train = apart["train"]
+    taken, apart["train"] = _first_taken(train, params)
+    dropped["train"] += len(train) - sum(map(len, taken.values())) - len(apart["train"])
     limits = {"train": params.train_limit, "test": params.test_limit}
-    splits = (*SPLITS, SHOTS) if params.shots else SPLITS
-    return {split: apart[split][: limits.get(split)] for split in splits} | set_aside, dropped
+    return {split: apart[split][: limits.get(split)] for split in SPLITS} | taken, dropped
 
 
-def _set_aside(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
-    """The first train problems by what they are set aside for, and the rest."""
-    kept, rows = params.set_aside, iter(train)
-    if len(train) <= sum(kept.values()):
+def _first_taken(train: _Rows, params: TaskParams) -> tuple[dict[str, _Rows], _Rows]:
+    """The first train problems by what they are for, shots before what is set aside, and the rest without copies."""
+    counts = ({SHOTS: params.shots} if params.shots else {}) | params.set_aside
+    taken, rest = {}, train
+    for purpose, count in counts.items():
+        kept, _ = without_copies({purpose: rest[:count], "train": rest[count:]}, "question")
+        taken[purpose], rest = kept[purpose], kept["train"]
+    if not rest:
+        keys = [f"tasks.{purpose} ({count})" for purpose, count in counts.items()]
         raise DataError(
-            f"found {len(train)} train problems besides those held out; expected more than are set aside ({kept}): "
-            "lower tasks.warm_start or tasks.pairs of the scale file, or give more problems"
+            f"found {len(train)} train problems that are neither held out nor in the test split; expected some to be "
+            f"left beside those of {', '.join(keys)} and their copies: lower {'it' if len(keys) == 1 else 'these'} in "
+            "the scale file, or give more problems"
         )
-    return {purpose: list(islice(rows, count)) for purpose, count in kept.items()}, list(rows)
+    return taken, rest
 
 
 def _checked(task: Task, raw: Sequence[Mapping[str, Any]], split: str, where: str) -> list[dict[str, str]]:
