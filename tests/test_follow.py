@@ -85,7 +85,7 @@ def test_a_run_that_is_started_again_is_told_from_its_start(tmp_path: Path) -> N
     path = tmp_path / "log.jsonl"
 
     def written_anew() -> Iterator[Log]:
-        for rows in (HACKING, HACKING[:1], HACKING[:2], HACKING):
+        for rows in (HACKING, HACKING, HACKING[:1], HACKING[:2], HACKING):
             path.write_text(lines(rows))
             yield read_log([path], MEANS, growing=True)
 
