@@ -62,13 +62,14 @@ def record_base(role: str, **changes: Any) -> None:
 
 
 def test_the_models_of_a_stage_are_those_whose_parameters_it_tracks() -> None:
-    """A stage that records parameters for cells holds none of their models."""
+    """Those that it loads, in a precision. A stage that records parameters for cells holds none of their models."""
     for name in (name for name, stage in STAGES.items() if stage.script != "record_inputs"):
         sections = [
             keys for entry in BODIES[name].get("params", []) if isinstance(entry, dict) for keys in entry.values()
         ]
-        tracked = {key.partition(".")[0] for keys in sections for key in keys or []}
-        assert tracked & {"policy", "reward"} == set(startup.HELD.get(STAGES[name].script, ())), name
+        tracked = {key for keys in sections for key in keys or []}
+        loaded = {role for role in ("policy", "reward") if tracked & {role, f"{role}.dtype"}}
+        assert loaded == set(startup.HELD.get(STAGES[name].script, ())), name
     assert set(startup.HELD) <= set(STAGES)
 
 

@@ -20,8 +20,8 @@ from pessimism.models.loading import load_policy_base
 from support.repository import CHECKOUT, python_files
 
 LOADS = {"from_pretrained", "from_config"}
-OTHERS = {"PeftModel", "AutoHfQuantizer"}
-"""The first reads what models.adapters.check_adapter has seen to be safetensors of our own, the second no file."""
+OTHERS = {"PeftModel", "PeftConfig", "AutoHfQuantizer"}
+"""PEFT runs no code of an adapter, and unpickles tensors at most; the last reads no file."""
 UNPICKLING = {"pickle", "joblib", "dill", "cloudpickle", "shelve"}
 
 

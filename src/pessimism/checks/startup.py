@@ -21,6 +21,7 @@ NF4_BYTES = 0.5
 # The models that each stage holds, together except in prepare_base, which loads one after the other.
 HELD: dict[str, tuple[str, ...]] = {
     "prepare_base": ("policy", "reward"),
+    "sample_pairs": ("policy",),
     "measure_reference": ("policy",),
     "train_reward_model": ("reward",),
     "assess_ensemble": ("reward",),

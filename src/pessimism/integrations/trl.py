@@ -150,7 +150,7 @@ def _load(names: list[str], base: str | Path | None, device: torch.device) -> li
 
 
 def _whole(name: str, device: torch.device) -> Member:
-    model = AutoModelForSequenceClassification.from_pretrained(name)
+    model = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
     if model.num_labels != 1:
         raise SourceError(f"{name}: found a model of {model.num_labels} scores; expected a reward model, of one")
     return Member(model.to(device).eval(), _tokenizer(name, model))
@@ -165,7 +165,9 @@ def _adapted(names: list[str], base: str, device: torch.device) -> list[Member]:
                 f"{name}: found an adapter trained as {task}; expected one of a reward model, trained as SEQ_CLS with "
                 "its score head"
             )
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=1, trust_remote_code=False, use_safetensors=True
+    )
     tokenizer = _tokenizer(base, model)
     adapted = PeftModel.from_pretrained(model, names[0], adapter_name="0")
     for k, name in enumerate(names[1:], start=1):
@@ -180,7 +182,7 @@ def _with_adapter(model: PeftModel, name: str, **inputs: torch.Tensor) -> Any:
 
 
 def _tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -48,7 +48,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 def make_model(params: EmbeddedParams, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """Untrained model of the given family and size; torch's global generator decides its weights."""
-    model = AutoModelForCausalLM.from_config(FAMILIES[params.family](params, tokenizer))
+    model = AutoModelForCausalLM.from_config(FAMILIES[params.family](params, tokenizer), trust_remote_code=False)
     model.generation_config = GenerationConfig(
         do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
