@@ -23,7 +23,8 @@ class GreatestLengths(TextLengths):
 
     def __init__(self, lengths: LengthParams) -> None:
         self.lengths = lengths
-        self.problems, self.solutions = np.array([lengths.prompt]), np.array([lengths.response])
+        self.problems = self.questions = np.array([lengths.prompt])
+        self.solutions = np.array([lengths.response])
 
     @cached_property
     def sides(self) -> Texts:
