@@ -14,29 +14,18 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_type_hints
 
 import numpy as np
-import torch
 from accelerate import PartialState
-from peft import PeftConfig, PeftModel, TaskType
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState
 from trl.data_utils import apply_chat_template
 from trl.trainer.utils import get_callable_name
 
-from pessimism.errors import DataError, ParamsError, SourceError
+from pessimism.errors import DataError, ParamsError
 from pessimism.experiment.protocol import Aggregation
+from pessimism.integrations.members import load_members
 from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, controlled_gap, hacking_onset, signed_augc
 from pessimism.reward.aggregation import aggregate, disagreement
 
@@ -44,26 +33,6 @@ logger = logging.getLogger(__name__)
 
 Turns = str | list[dict[str, Any]]
 """A text, or messages of a conversation: TRL gives its reward functions either."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """A reward model.
-
-    Attributes:
-        forward: takes ``input_ids`` and ``attention_mask``, (B, T) each; ``logits`` of what it gives are (B, 1).
-    """
-
-    forward: Callable[..., Any]
-    tokenizer: PreTrainedTokenizerBase
-
-    def score(self, texts: list[str], device: torch.device) -> np.ndarray:
-        """(B,) float32."""
-        inputs = self.tokenizer(
-            texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
-        ).to(device)
-        with torch.inference_mode():
-            return np.asarray(self.forward(**inputs).logits[:, 0].float().cpu().numpy())
 
 
 class EnsembleReward:
@@ -105,7 +74,7 @@ class EnsembleReward:
             raise ParamsError(f"found {len(members)} member(s) of an ensemble; expected 2 or more: give further models")
         self.aggregation, self.read, self.batch_size = _aggregation(aggregation, weight), read, batch_size
         self.device = PartialState().device
-        self.members = _load(list(map(str, members)), base, self.device)
+        self.members = load_members(list(map(str, members)), base, self.device)
         self._statistics: tuple[np.ndarray, np.ndarray] | None = None
         if standardized_on is not None:
             self._statistics = _statistics(self.score(*zip(*standardized_on, strict=True)))
@@ -143,50 +112,6 @@ class EnsembleReward:
             return scores_K_B
         mean_K_1, sd_K_1 = self._statistics
         return (scores_K_B - mean_K_1) / sd_K_1
-
-
-def _load(names: list[str], base: str | Path | None, device: torch.device) -> list[Member]:
-    return [_whole(name, device) for name in names] if base is None else _adapted(names, str(base), device)
-
-
-def _whole(name: str, device: torch.device) -> Member:
-    model = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False, use_safetensors=True)
-    if model.num_labels != 1:
-        raise SourceError(f"{name}: found a model of {model.num_labels} scores; expected a reward model, of one")
-    return Member(model.to(device).eval(), _tokenizer(name, model))
-
-
-def _adapted(names: list[str], base: str, device: torch.device) -> list[Member]:
-    """Members on one base, which is loaded once; a score head is part of each adapter."""
-    for name in names:
-        task = PeftConfig.from_pretrained(name).task_type
-        if task != TaskType.SEQ_CLS:
-            raise SourceError(
-                f"{name}: found an adapter trained as {task}; expected one of a reward model, trained as SEQ_CLS with "
-                "its score head"
-            )
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, trust_remote_code=False, use_safetensors=True
-    )
-    tokenizer = _tokenizer(base, model)
-    adapted = PeftModel.from_pretrained(model, names[0], adapter_name="0")
-    for k, name in enumerate(names[1:], start=1):
-        adapted.load_adapter(name, adapter_name=str(k))
-    adapted.to(device).eval()
-    return [Member(functools.partial(_with_adapter, adapted, str(k)), tokenizer) for k in range(len(names))]
-
-
-def _with_adapter(model: PeftModel, name: str, **inputs: torch.Tensor) -> Any:
-    model.set_adapter(name, inference_mode=True)
-    return model(**inputs)
-
-
-def _tokenizer(name: str, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return tokenizer
 
 
 def _aggregation(kind: str, weight: float | None) -> Aggregation:
