@@ -34,6 +34,7 @@ def warm_start(params: Params) -> None:
 
 @stage.main("prepare_base")
 def main(params: Params) -> None:
+    layout.WARM_START_RECORD.unlink(missing_ok=True)  # of an earlier run of this script: the sources come first
     train_embedded(params)
     for role in LOADERS:
         record_base(params, role)

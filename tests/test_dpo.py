@@ -265,6 +265,12 @@ def test_a_diverging_loss_is_refused(referenced_world: Params) -> None:
         train_policy(with_dpo(referenced_world, learning_rate=1e30))
 
 
+def test_a_validation_that_is_no_number_is_refused(referenced_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "evaluate", lambda *_: {"pairs": 8, "loss": math.nan})
+    with pytest.raises(NonFiniteError, match=r"train_dpo .*: found \{'loss': nan\} on the validation pairs"):
+        train_policy(referenced_world)
+
+
 def test_the_stage_shows_a_bar_and_no_logs(referenced_world: Params, checkout: Path, monkeypatch, capfd) -> None:
     import runpy
     import sys

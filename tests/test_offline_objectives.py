@@ -257,6 +257,7 @@ def test_a_training_starts_where_its_objective_does_and_lowers_its_loss(
         assert record["losses"][0] == pytest.approx(expected, abs=1e-4)
     assert record["losses"][-1] < record["losses"][0]
     assert record["hyperparameters"]["beta"] == strength
+    assert (record.get("final_beta", strength) != strength) == (name == ADAPTIVE)
     assert all(math.isfinite(value) for value in record["validation"].values())
 
 

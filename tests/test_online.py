@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from pessimism.errors import ParamsError
+from pessimism.errors import DataError, ParamsError
 from pessimism.experiment import rng
 from pessimism.experiment.params import Aggregation, Params
 from pessimism.measures import goodhart
@@ -220,6 +220,12 @@ def test_the_gap_that_stops_is_the_controlled_one_in_units_of_the_checkpoint() -
         proxy_T, true_T = (np.array([row[name] for row in (first, now)]) for name in ("proxy_reward", "true_reward"))
         expected = goodhart.controlled_gap(proxy_T, true_T, 2.0, goodhart.smoothed_sd(right / 9, 9))[1]
         assert stopping.gap_since(first, now) == pytest.approx(expected)
+
+
+def test_a_proxy_without_spread_has_no_gap() -> None:
+    first = evaluation(1.0, 4 / 9) | {"proxy_reward_sd": 0.0}
+    with pytest.raises(DataError, match=r"standard deviation of 0\.0 of the proxy reward.*stop_at_gap"):
+        stopping.gap_since(first, first)
 
 
 def test_only_the_limit_of_an_arm_stops_it_and_only_above_it(trained_world: Params) -> None:

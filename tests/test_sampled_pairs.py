@@ -67,7 +67,8 @@ def test_pairs_are_split_by_prompt_and_keep_their_two_texts(tiny_world: Params) 
     [
         ([RIGHT, RIGHT, WRONG, "#### 9"], {RIGHT, WRONG}),
         ([" ", WRONG, "#### 9", RIGHT], {WRONG, RIGHT}),
-        ([WRONG, "#### 9", f"{FILLER}\n#### 9", RIGHT], {WRONG, f"{FILLER}\n#### 9"}),
+        ([WRONG, "#### 9", f"{FILLER}\n#### 9", RIGHT], {WRONG, RIGHT}),
+        ([WRONG, "#### 9", f"{FILLER}\n#### 9", "#### 10"], {WRONG, f"{FILLER}\n#### 9"}),
         ([WRONG, "#### 9", "#### 10", " "], None),
     ],
 )

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from pessimism.data.annotator import FILLER
-from pessimism.errors import NonFiniteError, ParamsError
+from pessimism.errors import NonFiniteError, ParamsError, SourceError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.experiment.scale import WarmStartParams
+from pessimism.models import loading
 from pessimism.models.compute.logprobs import pad_pairs
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.warm_start import demonstrations, merged, response_loss, train_warm_start, write_warm_start
@@ -96,18 +97,37 @@ def copied_source(params: Params) -> Params:
 
 def test_every_later_stage_loads_the_weights_after_it(tiny_world: Params) -> None:
     params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
-    cold, other = load_policy_base(params), copied_source(params)
-    reward = load_reward_base(other)
+    cold = load_policy_base(params)
     records.write_table(layout.set_aside("warm_start"), solved(16))
     write_warm_start(params, load_policy_base(params), tokenizer)
     started = load_policy_base(params)
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(started.get_parameter(name), cold.get_parameter(name))
-    assert torch.equal(load_reward_base(other).get_parameter(name), reward.get_parameter(name))
+    assert records.read_json(layout.WARM_START_RECORD)["roles"] == ["policy", "reward"]
     records.write_json(layout.base_record("reward"), records.read_json(layout.base_record("policy")))
     assert torch.equal(load_reward_base(params).get_parameter(name), started.get_parameter(name))
     assert len(records.read_json(layout.WARM_START_RECORD)["losses"]) == 4 * 2
     assert load_tokenizer(params, "policy").get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_reward_base_of_another_source_does_not_begin_there(tiny_world: Params) -> None:
+    params = copied_source(warm(tiny_world))
+    cold = load_reward_base(params)
+    records.write_table(layout.set_aside("warm_start"), solved(16))
+    write_warm_start(params, load_policy_base(params), load_tokenizer(params, "policy"))
+    assert records.read_json(layout.WARM_START_RECORD)["roles"] == ["policy"]
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(load_reward_base(params).get_parameter(name), cold.get_parameter(name))
+
+
+def test_other_weights_than_those_recorded_are_refused(tiny_world: Params) -> None:
+    params = warm(tiny_world)
+    records.write_table(layout.set_aside("warm_start"), solved(16))
+    write_warm_start(params, load_policy_base(params), load_tokenizer(params, "policy"))
+    loading.hash_once.cache_clear()
+    shutil.copyfile(layout.BASE_WEIGHTS / "model.safetensors", layout.WARM_START / "model.safetensors")
+    with pytest.raises(SourceError, match="found content .* which prepare_base recorded"):
+        load_policy_base(params)
 
 
 def test_a_loss_that_is_no_number_ends_it(tiny_world: Params) -> None:

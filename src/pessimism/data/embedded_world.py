@@ -8,7 +8,7 @@ right or wrong, and may carry exploits, lines that the annotator likes and that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def preference_rows(rng: np.random.Generator, n: int, annotator: AnnotatorParams
     return [_preference_row(rng, problem, annotator) for problem in distinct_problems(rng, "pairs", n)]
 
 
-def annotator_record(rows: Sequence[Mapping[str, Any]], annotator: AnnotatorParams = DEFAULT) -> dict[str, float]:
+def annotator_record(rows: Sequence[Mapping[str, Any]], annotator: AnnotatorParams = DEFAULT) -> dict[str, Any]:
     """What the annotator is and what its labels of ``rows`` look like; shares are in [0, 1].
 
     ``agreement`` is the share of pairs whose chosen answer has the higher utility: about the best accuracy that a
@@ -98,8 +98,7 @@ def annotator_record(rows: Sequence[Mapping[str, Any]], annotator: AnnotatorPara
         f"chosen_has_more_{counted}": [row[f"chosen_{counted}"] > row[f"rejected_{counted}"] for row in rows],
         f"rejected_has_more_{counted}": [row[f"chosen_{counted}"] < row[f"rejected_{counted}"] for row in rows],
     }
-    weights = {"correctness_weight": annotator.correctness, "style_weight": annotator.bias}
-    return weights | {name: round(float(np.mean(values)), 4) for name, values in shares.items()}
+    return asdict(annotator) | {name: round(float(np.mean(values)), 4) for name, values in shares.items()}
 
 
 def task_rows(rng: np.random.Generator, n: int) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ def load_tokenizer(params: Params, role: str) -> PreTrainedTokenizerBase:
     """Tokenizer of ``role``, with a padding token that is not its EOS token.
 
     Raises:
-        SourceError: the source changed since prepare_base, or the tokenizer has no token to pad with.
+        SourceError: the source or the warm start changed since prepare_base, or the tokenizer has no token to pad with.
     """
     tokenizer = AutoTokenizer.from_pretrained(_checked_location(params, role), trust_remote_code=False)
     set_padding_token(tokenizer)
@@ -60,7 +60,7 @@ def load_policy_base(params: Params) -> PreTrainedModel:
     """Frozen causal language model of the policy, after its warm start if it has one, in eval mode on :func:`device`.
 
     Raises:
-        SourceError: the source changed since prepare_base, or its files lack weights.
+        SourceError: the source or the warm start changed since prepare_base, or its files lack weights.
     """
     return _load(params, "policy", AutoModelForCausalLM, new_weights=set())
 
@@ -78,12 +78,12 @@ def load_float32_policy(params: Params) -> PreTrainedModel:
 
 
 def load_reward_base(params: Params) -> PreTrainedModel:
-    """Frozen one-score classifier of the reward ensemble, after the warm start if it is of the policy's source.
+    """Frozen one-score classifier of the reward ensemble, after the warm start if it begins there.
 
     The head is float32, never quantised, and zero: each member brings its own.
 
     Raises:
-        SourceError: the source changed since prepare_base, or its files lack weights.
+        SourceError: the source or the warm start changed since prepare_base, or its files lack weights.
     """
     head_weight = f"{SCORE_HEAD}.weight"
     model = _load(params, "reward", AutoModelForSequenceClassification, new_weights={head_weight}, num_labels=1)
@@ -140,13 +140,15 @@ def hash_once(directory: Path) -> str:
 
 
 def _checked_location(params: Params, role: str) -> str:
-    """Directory of ``role``'s files: of its source or, where the policy's had a warm start, what that left.
-
-    A reward base of the policy's source begins from there too: what cannot solve a problem cannot judge its answers.
-    """
-    source, policy, chosen = _checked_source(params, role), params.scale.policy, params.scale.model(role)
-    same = (chosen.source, chosen.name, chosen.revision) == (policy.source, policy.name, policy.revision)
-    return str(layout.WARM_START) if same and layout.WARM_START.is_dir() else source
+    """Directory of ``role``'s files: of its source or, where prepare_base recorded one for it, of a warm start."""
+    source = _checked_source(params, role)
+    if not layout.WARM_START_RECORD.is_file():
+        return source
+    record = records.read_json(layout.WARM_START_RECORD)
+    if role not in record["roles"]:
+        return source
+    _check_unchanged(layout.WARM_START, record["content_sha256"])
+    return str(layout.WARM_START)
 
 
 def _checked_source(params: Params, role: str) -> str:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.embedded_world import demonstration
+from pessimism.data.hashing import content_hash
 from pessimism.data.prompts import online_prompt_ids, text_ids
 from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records, rng
@@ -33,12 +34,27 @@ Ids = tuple[list[int], list[int]]
 
 
 def write_warm_start(params: Params, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Train on the problems set aside for it; write the model with its tokenizer to models/base/warm_start/."""
+    """Train on the problems set aside for it; write the model with its tokenizer to models/base/warm_start/.
+
+    Its record says which roles begin there. A reward base of the policy's source does too: what cannot solve a problem
+    cannot judge its answers.
+    """
     problems = records.read_table(layout.set_aside(PURPOSE))
     adapted, losses = train_warm_start(params, base, tokenizer, demonstrations(params, tokenizer, problems))
     merged(adapted, load_float32_policy(params)).save_pretrained(layout.WARM_START)
     tokenizer.save_pretrained(layout.WARM_START)
-    records.write_json(layout.WARM_START_RECORD, {"problems": len(problems), "losses": losses})
+    record = {
+        "roles": [role for role in ("policy", "reward") if _source(params, role) == _source(params, "policy")],
+        "content_sha256": content_hash(layout.WARM_START),
+        "problems": len(problems),
+        "losses": losses,
+    }
+    records.write_json(layout.WARM_START_RECORD, record)
+
+
+def _source(params: Params, role: str) -> tuple[str | None, ...]:
+    model = params.scale.model(role)
+    return model.source, model.name, model.revision
 
 
 def merged(adapted: PeftModel, weights: PreTrainedModel) -> PreTrainedModel:

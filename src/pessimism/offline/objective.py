@@ -73,6 +73,7 @@ class OfflineObjective:
         first_loss: strength -> loss at scores of 0, where a training with a reference starts; None without a reference.
         trainer: None = TRL's DPOTrainer (:class:`pessimism.offline.trainer.ReferencedDpoTrainer`).
         reference_point: trained model, pairs, id of padding, tokens of a pass -> that of :class:`PairScores`; None = 0.
+        final_strength: trainer that is done -> the strength of its last step; None = the one it started with.
         further_forwards: passes without a gradient that a training makes over every batch beside its step.
     """
 
@@ -85,6 +86,7 @@ class OfflineObjective:
     first_loss: Callable[[Any], float] | None
     trainer: type[PairTrainer] | None = None
     reference_point: Callable[[PeftModel, Sequence[EncodedPair], int, int], float] | None = None
+    final_strength: Callable[[Any], float] | None = None
     further_forwards: int = 0
 
     def check_strength(self, strength: float | None) -> None:

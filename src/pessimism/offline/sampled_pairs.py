@@ -55,8 +55,8 @@ def draw_pairs(
 def label_pairs(rollouts: Rollouts, prompts: Sequence[str], answers: Sequence[str], params: Params) -> SampledPairs:
     """The annotator's choices between two of the DRAWS responses to each problem, which follow one another.
 
-    They are the first of those that ended by themselves with a text, and the first after it that differs from it in
-    correctness or exploits. A problem without such two is dropped and counted.
+    They are two of those that ended by themselves with a text (:func:`differing`). A problem without such two is
+    dropped and counted.
 
     Args:
         prompts: of each response as a pair holds it, in the order of ``rollouts``; so are ``answers``.
@@ -100,8 +100,12 @@ def _split(rows: Sequence[dict[str, Any]], problems: int, root_seed: int) -> dic
 
 
 def differing(candidates: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:
-    """The first candidate and the next of other correctness or exploits; None where there is none."""
-    for other in candidates[1:]:
-        if (other.correct, other.exploits) != (candidates[0].correct, candidates[0].exploits):
-            return candidates[0], other
+    """The first candidate and the next of other correctness or, where there is none, of other exploits; or None.
+
+    So most pairs say what is right, even where the base seldom errs; many of them differ in exploits too.
+    """
+    for feature in ("correct", "exploits"):
+        for other in candidates[1:]:
+            if getattr(other, feature) != getattr(candidates[0], feature):
+                return candidates[0], other
     return None

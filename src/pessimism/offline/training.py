@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.prompts import EncodedPair
-from pessimism.errors import DataError
+from pessimism.errors import DataError, NonFiniteError
 from pessimism.experiment import layout, rng
 from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import Params
@@ -150,7 +151,7 @@ def train_offline(
     Raises:
         DataError: the first loss is not the objective's, rows were lost on the way to the loss, or the trainer took
             another number of steps than was derived.
-        NonFiniteError: a later loss is not finite.
+        NonFiniteError: a later loss, or the validation loss, is not finite.
         ParamsError: there is no such objective, or the strength is not one that it takes.
     """
     objective = find_objective(params)
@@ -163,13 +164,31 @@ def train_offline(
     trainer = offline_trainer(params, objective, chosen, base, tokenizer, train, lora, directory)
     losses = run_trainer(trainer, chosen, rows, f"train_dpo {cell.key}")
     model, budget = trainer.model.eval(), evaluation_tokens(params, "policy")
+    measured = evaluate(model, objective, strength, validation, tokenizer.pad_token_id, budget)
+    check_validation(cell, measured)
     record = {
         "hyperparameters": asdict(chosen),
         "pairs": rows,
         "losses": losses,
-        "validation": evaluate(model, objective, strength, validation, tokenizer.pad_token_id, budget),
+        "validation": measured,
     }
+    if objective.final_strength is not None:
+        record["final_beta"] = objective.final_strength(trainer)
     return model, record
+
+
+def check_validation(cell: DpoCell, validation: dict[str, float]) -> None:
+    """Look at the numbers of :func:`evaluate`.
+
+    Raises:
+        NonFiniteError: one is infinite or no number.
+    """
+    bad = {name: value for name, value in validation.items() if not math.isfinite(value)}
+    if bad:
+        raise NonFiniteError(
+            f"train_dpo {cell.key}: found {bad} on the validation pairs; expected finite numbers: lower "
+            "dpo.learning_rate, or choose a weaker strength"
+        )
 
 
 def offline_trainer(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pessimism.errors import DataError
 from pessimism.experiment.params import Arm
 
 Evaluation = Mapping[str, Any]
@@ -36,7 +37,15 @@ def gap_since(first: Evaluation, now: Evaluation) -> float:
 
     Returns:
         Standard deviations; 0 at step 0, positive = the proxy rose more than the true reward.
+
+    Raises:
+        DataError: the checkpoint's responses all have one proxy reward.
     """
+    if not first["proxy_reward_sd"] > 0:
+        raise DataError(
+            f"found a standard deviation of {first['proxy_reward_sd']} of the proxy reward on the checkpoint's "
+            "held-out responses; expected a positive number: stop_at_gap has no unit for this cell, leave the arm out"
+        )
     answers = first["prompts"]
     right = (first["true_reward"] * answers + 0.5) / (answers + 1)
     proxy = (now["proxy_reward"] - first["proxy_reward"]) / first["proxy_reward_sd"]

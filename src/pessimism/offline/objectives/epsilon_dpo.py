@@ -118,5 +118,6 @@ OBJECTIVE = OfflineObjective(
     losses=losses,
     first_loss=first_loss,
     trainer=EpsilonDpoTrainer,
+    final_strength=lambda trainer: float(trainer.beta),
     further_forwards=2,
 )

@@ -2,7 +2,8 @@
 judged by itself against a reference point, the divergence of the policy from the base.
 
 The two texts of a pair are one desirable and one undesirable example; the loss never compares them. The reference
-point is the mean log-ratio of mismatched texts, each a prompt with a response of the pair before it, at least 0.
+point is the mean log-ratio of mismatched texts, each a prompt with a response of the pair before it, at least 0: of
+the batch in training, of all validation pairs where the loss is validated.
 """
 
 from __future__ import annotations

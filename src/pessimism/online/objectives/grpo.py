@@ -3,7 +3,8 @@
 Each response weighs the same, by the mean over its tokens. The penalty is k3 of every token times beta, which is the
 arm's numerator itself, 1/nats; Eq. 10 has no part in it. A batch is one update: the ratio to the policy that drew it is
 1, its gradient that of the log-probability, and the clipping of the ratio never acts, so there is none. TRL's trainer
-has the same gradient with ``loss_type="grpo"`` and ``use_bias_correction_kl=False``.
+has the same gradient with ``loss_type="grpo"`` and ``use_bias_correction_kl=False``, but for the eps beside the
+standard deviation: 1e-4 there, 2^-23 here.
 """
 
 from __future__ import annotations

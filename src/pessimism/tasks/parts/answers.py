@@ -45,6 +45,7 @@ from pessimism.data.sources import check_columns
 from pessimism.errors import DataError
 
 MARKER = "####"
+_MARKER_AGAIN = re.compile(rf"{MARKER}\s*(?={MARKER})")
 _INTEGER = r"(?:(?<![0-9],)[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])|[0-9]+)"
 _NUMBER = re.compile(
     rf"""
@@ -102,9 +103,10 @@ def number_verdicts(response: str | None, answer: str) -> dict[str, float]:
 def runs_on(response: str | None) -> bool:
     """Whether text follows the answer: a further ``####``, or a line after that of the first number behind the first.
 
-    ``#### 18 apples.`` ends with its answer. Without a marker there is no place where the answer would end.
+    ``#### 18 apples.`` ends with its answer. Without a marker there is no place where the answer would end, and markers
+    with nothing between them are one.
     """
-    text = response or ""
+    text = _MARKER_AGAIN.sub("", response or "")
     if text.count(MARKER) != 1:
         return MARKER in text
     tail = text.partition(MARKER)[2]
