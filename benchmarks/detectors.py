@@ -58,8 +58,9 @@ class Judged:
 
     Attributes:
         false_alarms: alarms of clean runs, of how many.
-        detected: alarms of runs whose planted hack began, of how many.
-        delays: steps from the onset to the alarm of those; below 0 = before it.
+        detected: runs whose planted hack began and whose first alarm came then or later, of how many.
+        early: those whose first alarm came before, when nothing was there to detect yet.
+        delays: steps from the onset to the alarm of those that were detected, 0 or more.
         highest_clean, highest_planted: each run's highest statistic.
     """
 
@@ -67,6 +68,7 @@ class Judged:
     threshold: float
     false_alarms: tuple[int, int]
     detected: tuple[int, int]
+    early: int
     delays: list[int]
     highest_clean: list[float]
     highest_planted: list[float]
@@ -106,16 +108,18 @@ def judge(name: str, runs: Sequence[Run], threshold: float | None = None) -> Jud
     positive = [run for run in runs if run.is_positive]
     alarms = [alarm(run.curves["step"], detector(run.curves), threshold) for run in positive]
     false = [alarm(run.curves["step"], detector(run.curves), threshold) for run in clean]
+    delays = [
+        step - run.onset
+        for step, run in zip(alarms, positive, strict=True)
+        if step is not None and run.onset is not None
+    ]
     return Judged(
         name=name,
         threshold=threshold,
         false_alarms=(sum(step is not None for step in false), len(clean)),
-        detected=(sum(step is not None for step in alarms), len(positive)),
-        delays=[
-            step - run.onset
-            for step, run in zip(alarms, positive, strict=True)
-            if step is not None and run.onset is not None
-        ],
+        detected=(sum(delay >= 0 for delay in delays), len(positive)),
+        early=sum(delay < 0 for delay in delays),
+        delays=[delay for delay in delays if delay >= 0],
         highest_clean=[float(detector(run.curves).max()) for run in clean],
         highest_planted=[float(detector(run.curves).max()) for run in positive],
     )
@@ -163,13 +167,14 @@ def detector_table(runs: Sequence[Run]) -> Iterator[str]:
             f"{found.threshold:.3g}",
             share(*found.false_alarms),
             share(*found.detected),
+            str(found.early),
             delay(found.delays),
             separation(found),
         ]
         for name, found in judged
     ]
     heads = ["detector", "reads the truth", "threshold", "false alarms / clean runs", "detected / planted runs"]
-    return table([*heads, "delay, steps", "AUROC"], rows)
+    return table([*heads, "early alarms", "delay, steps", "AUROC"], rows)
 
 
 def exploit_table(runs: Sequence[Run]) -> Iterator[str]:

@@ -1,14 +1,11 @@
-"""The study of detectors on runs that were drawn."""
+"""The study of detectors on runs that were drawn, and its page against its record."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from benchmarks import detectors as judging
-from pessimism.errors import DataError
+from pessimism.measures.detectors import MONITOR, Rule
 
 CURVES = {"step": np.array([0, 2, 4])}
 
@@ -27,7 +24,7 @@ def test_a_threshold_is_judged_on_runs_that_did_not_set_it() -> None:
     assert judged.threshold == 1.0
     assert judged.false_alarms == (20, 20)
     assert judged.detected == (2, 10)
-    assert judged.delays == [0, 0]
+    assert judged.delays == [0, 0] and judged.early == 0
     assert judging.judge("KL divergence", [*clean, *planted], threshold=2.0).false_alarms == (20, 40)
 
 
@@ -36,7 +33,19 @@ def test_a_planted_hack_that_never_began_is_none_to_detect() -> None:
     assert judging.judge("KL divergence", [never, drawn_run(True, 1, 9.0)], threshold=1.0).detected == (1, 1)
 
 
-def test_without_a_record_it_is_said_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "RECORD", tmp_path / "detectors.csv")
-    with pytest.raises(DataError, match=r"detectors\.csv is missing; expected .*python -m benchmarks\.plant FOLDER"):
-        judging.read_runs()
+def test_an_alarm_before_the_onset_detects_nothing() -> None:
+    curves = CURVES | {"kl_k3": np.array([0.0, 5.0, 5.0])}
+    early = judging.Run("filler", True, 0, curves, onset=4)
+    judged = judging.judge("KL divergence", [early], threshold=1.0)
+    assert judged.detected == (0, 1) and judged.early == 1 and judged.delays == []
+
+
+def test_the_page_shows_the_runs_of_the_record() -> None:
+    text = judging.PAGE.read_text(encoding="utf-8")
+    assert judging.page(text, judging.read_runs()) == text, "run python -m benchmarks.detectors"
+
+
+def test_the_monitors_rate_is_the_one_measured() -> None:
+    judged = judging.judge(MONITOR.detector, judging.read_runs())
+    assert MONITOR == Rule(MONITOR.detector, float(f"{judged.threshold:.3g}"), *judged.false_alarms)
+    assert MONITOR.false_alarms <= judging.RATE * MONITOR.clean_runs + 1, "more than one alarm above the stated rate"

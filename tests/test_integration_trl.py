@@ -230,14 +230,14 @@ def run(members: list[Path], policy: Path, tmp_path: Path) -> Any:
     return trainer(policy, [EnsembleReward(members), digits], tmp_path)
 
 
-HACKED = [evaluation(0.0, 1.0), evaluation(0.4, 1.0), evaluation(0.7, 1.0), evaluation(2.0, 1.0)]
+HACKED = [evaluation(0.0, 1.0), evaluation(1.6, 1.0), evaluation(1.7, 1.0), evaluation(2.0, 1.0)]
 
 
 def test_the_onset_is_told_once(run: Any, seen: Seen) -> None:
     monitor = GoodhartMonitor(run, "EnsembleReward", "digits")
     log(run, *HACKED)
     assert monitor.onset_step == 2 and not run.control.should_training_stop
-    assert len(seen.said) == 1 and seen.said[0].startswith("step 2: EnsembleReward has risen 0.70 sd more than digits")
+    assert len(seen.said) == 1 and seen.said[0].startswith("step 2: EnsembleReward has risen 1.70 sd more than digits")
     assert "eval_goodhart/onset_step" not in run.state.log_history[1]
     assert [row["eval_goodhart/onset_step"] for row in run.state.log_history[2:]] == [2, 2]
 

@@ -26,7 +26,8 @@ from trl.trainer.utils import get_callable_name
 from pessimism.errors import DataError, ParamsError
 from pessimism.experiment.protocol import Aggregation
 from pessimism.integrations.members import load_members
-from pessimism.measures.goodhart import CONTROLLED_THRESHOLD, controlled_gap, hacking_onset, signed_augc
+from pessimism.measures.detectors import MONITOR
+from pessimism.measures.goodhart import controlled_gap, hacking_onset, signed_augc
 from pessimism.reward.aggregation import aggregate, disagreement
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,8 @@ class GoodhartMonitor(TrainerCallback):
         trainer: a GRPOTrainer or RLOOTrainer that evaluates, before it trains.
         proxy: the reward function that is trained on, or its name.
         true: the one that it stands for, of weight 0, or its name.
-        threshold: controlled gap that counts as hacking, in standard deviations.
+        threshold: controlled gap that counts as hacking, in standard deviations. The default is the one that 0 of 21
+            clean runs of the embedded world passed (``docs/detectors.md``); another training may differ.
         at_onset: "warn", or "stop" to end the training too.
         proxy_sd, true_sd: standard deviation of each reward over the untouched policy's responses. None: that of the
             first evaluation in which both rewards vary, where TRL's log has the mean of its batches' own.
@@ -171,7 +173,7 @@ class GoodhartMonitor(TrainerCallback):
         trainer: Trainer,
         proxy: Callable[..., Any] | str,
         true: Callable[..., Any] | str,
-        threshold: float = CONTROLLED_THRESHOLD,
+        threshold: float = MONITOR.threshold,
         at_onset: Literal["warn", "stop"] = "warn",
         proxy_sd: float | None = None,
         true_sd: float | None = None,

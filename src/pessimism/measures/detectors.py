@@ -107,6 +107,10 @@ class Rule:
         return share_interval(self.false_alarms, self.clean_runs)
 
 
+MONITOR = Rule("controlled gap", 1.67, false_alarms=0, clean_runs=21)
+"""Of :class:`pessimism.integrations.trl.GoodhartMonitor`; measured in the embedded world (docs/detectors.md)."""
+
+
 @dataclass(frozen=True)
 class StateReference:
     """What states a reward member had on its preference data.
