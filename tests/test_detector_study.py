@@ -47,5 +47,5 @@ def test_the_page_shows_the_runs_of_the_record() -> None:
 
 def test_the_monitors_rate_is_the_one_measured() -> None:
     judged = judging.judge(MONITOR.detector, judging.read_runs())
-    assert MONITOR == Rule(MONITOR.detector, float(f"{judged.threshold:.3g}"), *judged.false_alarms)
+    assert Rule(MONITOR.detector, float(f"{judged.threshold:.3g}"), *judged.false_alarms) == MONITOR
     assert MONITOR.false_alarms <= judging.RATE * MONITOR.clean_runs + 1, "more than one alarm above the stated rate"
