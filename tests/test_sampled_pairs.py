@@ -30,9 +30,9 @@ def rollouts(texts: Sequence[str], finished: Sequence[bool] | None = None) -> Ro
     return Rollouts(ids, ids, list(texts), ended, [""] * len(texts))
 
 
-def labelled(drawn: Sequence[list[str]], params: Params, finished: Sequence[bool] | None = None) -> SampledPairs:
-    """Pairs from the DRAWS texts of each problem, whose answer is 7; ``drawn`` has four of each, which come again."""
-    texts = [text for texts in drawn for text in texts * (DRAWS // 4)]
+def labelled(drawn: Sequence[Sequence[str]], params: Params, finished: Sequence[bool] | None = None) -> SampledPairs:
+    """Pairs from the DRAWS texts of each problem, whose answer is 7."""
+    texts = [text for texts in drawn for text in texts]
     prompts = [f"Problem {number}\n\n" for number in range(len(drawn)) for _ in range(DRAWS)]
     return label_pairs(rollouts(texts, finished), prompts, ["7"] * len(texts), params)
 
@@ -90,7 +90,7 @@ def test_problems_without_two_such_responses_name_what_to_change(tiny_world: Par
 
 def test_a_response_that_was_cut_is_not_shown(tiny_world: Params) -> None:
     drawn = [[RIGHT, WRONG, f"{FILLER}\n{WRONG}", WRONG]] * 20
-    pairs = labelled(drawn, tiny_world, finished=[True, False, True, True] * (DRAWS // 4) * 20)
+    pairs = labelled(drawn, tiny_world, finished=[True, False, True, True] * 20)
     assert {text for row in pooled(pairs).itertuples() for text in (row.chosen, row.rejected)} == {
         RIGHT,
         f"{FILLER}\n{WRONG}",

@@ -26,9 +26,8 @@ from pessimism.models.compute.generation import Rollouts, sample_responses
 from pessimism.tasks.parts.declaration import TRUE_REWARD, chosen_task
 from pessimism.tasks.parts.posing import posed, reward_prompts
 
-DRAWS = 8
-"""Responses drawn to each problem, of which the annotator is shown two. With fewer, a base that is mostly right gives
-too few pairs of a right and a wrong one."""
+DRAWS = 4
+"""Responses drawn to each problem, of which the annotator is shown two."""
 
 
 @dataclass(frozen=True)
