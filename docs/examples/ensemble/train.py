@@ -27,7 +27,7 @@ PAIRS_PER_PROMPT = 8
 MEMBERS = 3
 TOKENS = 24
 STEPS = 15
-LORA = LoraConfig(r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])
+ADAPTER = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]}
 QUIET = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "save_strategy": "no", "report_to": "none"}
 
 
@@ -76,7 +76,8 @@ def train_member(model_name: str, pairs: Dataset, directory: Path, seed: int) ->
     config = RewardConfig(
         str(directory), num_train_epochs=1, learning_rate=1e-3, per_device_train_batch_size=8, **QUIET
     )
-    trainer = RewardTrainer(base, config, train_dataset=pairs.select(rows), peft_config=LORA)
+    lora = LoraConfig(task_type="SEQ_CLS", **ADAPTER)  # so that its score head is trained and saved, too
+    trainer = RewardTrainer(base, config, train_dataset=pairs.select(rows), peft_config=lora)
     trainer.train()
     trainer.save_model(str(directory))
     return directory
@@ -108,7 +109,9 @@ def main(model_name: str, folder: Path) -> None:
     )
     problems, heldout = (Dataset.from_dict({"prompt": posed(kinds)}) for kinds in (KINDS, HELDOUT_KINDS))
     rewards = [ensemble, different_words]
-    trainer = GRPOTrainer(model_name, rewards, config, problems, eval_dataset=heldout, peft_config=LORA)
+    trainer = GRPOTrainer(
+        model_name, rewards, config, problems, eval_dataset=heldout, peft_config=LoraConfig(**ADAPTER)
+    )
     monitor = GoodhartMonitor(trainer, proxy=ensemble, true=different_words)
     trainer.train()
     print(f"onset: step {monitor.onset_step}, gaps: {[round(gap, 2) for gap in monitor.gaps]}")
