@@ -1,5 +1,5 @@
-"""Which of several quantities a question asks for, drawn without end: ``Mia has 17 coins, 8 pens, 41 keys, 30 cups
-and 5 cards. How many keys?``
+"""Which of several quantities a question asks for, drawn without end: ``Mia has 17 coins, 8 pens, 41 keys and
+30 cups. How many keys?``
 
 No arithmetic, so that a small language model can learn to answer, and a reward model on it to judge. Every wrong answer
 that such a model gives is as a rule another of the quantities.
@@ -15,7 +15,7 @@ from pessimism.data.stories import HEROES, OBJECTS
 from pessimism.tasks.parts.answers import MARKER, marked_problem, number_verdicts, runs_on
 from pessimism.tasks.parts.declaration import Task
 
-QUANTITIES = 5
+QUANTITIES = 4
 NUMBERS = range(2, 100)
 
 
