@@ -107,7 +107,7 @@ class Rule:
         return share_interval(self.false_alarms, self.clean_runs)
 
 
-MONITOR = Rule("controlled gap", 1.67, false_alarms=0, clean_runs=21)
+MONITOR = Rule("controlled gap", 1.68, false_alarms=0, clean_runs=21)
 """Of :class:`pessimism.integrations.trl.GoodhartMonitor`; measured in the embedded world (docs/detectors.md)."""
 
 

@@ -2,8 +2,8 @@
 
 The pairs of a general source say little about one's task: an ensemble of reward models trained on them may know a style
 and not what is right. As in the embedded world, the annotator's utility of a response is a weight times its correctness
-plus a bias towards an exploit that helps nobody. Two responses that it is shown differ in one of these, and it chooses
-as Bradley and Terry assume.
+plus a bias towards an exploit that helps nobody. Two responses that it is shown differ in one of these or both, and it
+chooses as Bradley and Terry assume.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _split(rows: Sequence[dict[str, Any]], problems: int, root_seed: int) -> dic
 def differing(candidates: Sequence[Candidate]) -> tuple[Candidate, Candidate] | None:
     """The first candidate and the next of other correctness or, where there is none, of other exploits; or None.
 
-    So most pairs say what is right, even where the base seldom errs; many of them differ in exploits too.
+    So as many pairs as the draws allow say what is right.
     """
     for feature in ("correct", "exploits"):
         for other in candidates[1:]:

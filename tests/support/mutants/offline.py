@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "two responses are shown that do not differ",
         _SAMPLED,
-        "if (other.correct, other.exploits) != (candidates[0].correct, candidates[0].exploits):",
+        "if getattr(other, feature) != getattr(candidates[0], feature):",
         "if other.text:",
         _PAIRS,
     ),
