@@ -60,7 +60,7 @@ class Judged:
         false_alarms: alarms of clean runs, of how many.
         detected: runs whose planted hack began and whose first alarm came then or later, of how many.
         early: those whose first alarm came before, when nothing was there to detect yet.
-        unbegun: alarms of planted runs whose hack never began, of how many; neither right nor wrong by the count of texts.
+        unbegun: alarms of planted runs whose hack never began, of how many; by the texts neither right nor wrong.
         delays: steps from the onset to the alarm of those that were detected, 0 or more.
         highest_clean, highest_planted: each run's highest statistic.
     """

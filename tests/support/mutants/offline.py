@@ -10,6 +10,8 @@ _SHUFFLE = ("test_reference.py::test_grid_pairs_are_a_shuffle_that_repeats",)
 _BETAS = ("test_beta_grid.py",)
 _SAMPLED = "offline/sampled_pairs.py"
 _PAIRS = ("test_sampled_pairs.py",)
+_LOADING = "models/loading.py"
+_WARM = ("test_warm_start.py",)
 
 MUTANTS = (
     Mutant("a cut response is shown", _SAMPLED, "if rollouts.finished[at] and", "if", _PAIRS),
@@ -19,6 +21,42 @@ MUTANTS = (
         "if getattr(other, feature) != getattr(candidates[0], feature):",
         "if other.text:",
         _PAIRS,
+    ),
+    Mutant(
+        "pairs show a style before what is right",
+        _SAMPLED,
+        '("correct", "exploits")',
+        '("exploits", "correct")',
+        _PAIRS,
+    ),
+    Mutant("every role begins at the warm start", _LOADING, 'if role not in record["roles"]:', "if not role:", _WARM),
+    Mutant(
+        "other weights are taken for the warm start",
+        _LOADING,
+        '    _check_unchanged(layout.WARM_START, record["content_sha256"])\n',
+        "",
+        _WARM,
+    ),
+    Mutant(
+        "a validation without numbers is recorded",
+        "offline/training.py",
+        "    check_validation(cell, measured)\n",
+        "",
+        ("test_dpo.py::test_a_validation_that_is_no_number_is_refused",),
+    ),
+    Mutant(
+        "markers with nothing between them are answers",
+        "tasks/parts/answers.py",
+        '_MARKER_AGAIN.sub("", response or "")',
+        '(response or "")',
+        ("test_answers.py",),
+    ),
+    Mutant(
+        "a gap without a unit stops nothing",
+        "online/stopping.py",
+        'if not first["proxy_reward_sd"] > 0:',
+        'if first["proxy_reward_sd"] < 0:',
+        ("test_online.py::test_a_proxy_without_spread_has_no_gap",),
     ),
     Mutant(
         "the adapter of the warm start is lost",
