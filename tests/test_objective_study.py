@@ -105,7 +105,7 @@ def test_the_study_sets_parameters_that_a_run_takes(project: Path, monkeypatch: 
         with objectives.parameters(settings):
             params = load_params()
         preflight.check(params)
-        assert len(params.labels) == 3 and len(params.seeds) == 3
+        assert len(params.labels) == 2 and len(params.seeds) == 3
         assert params.arms == ("uncoupled", "placebo") and params.root_seed == before.root_seed
         assert params.arm("uncoupled").kappa == ("none" if online == "none" else "fixed")
         named.add(params.online.objective)
