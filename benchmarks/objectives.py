@@ -48,6 +48,10 @@ class Study:
     offline: Mapping[str, Sequence[str]]
     online: Mapping[str, Sequence[str]]
 
+    @classmethod
+    def read(cls, path: Path) -> Study:
+        return cls(**parse_yaml(path.read_text(), str(path)))
+
     def pairs(self) -> dict[tuple[str, str], list[str]]:
         """Settings of each pair; those of one offline objective follow one another and share its checkpoints."""
         return {
@@ -158,7 +162,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="a YAML file with settings, offline and online")
     parser.add_argument("--jobs", type=int, default=1, help="stages at a time (default: 1)")
     options = parser.parse_args()
-    run(Study(**parse_yaml(options.study.read_text(), str(options.study))), options.study.parent, options.jobs)
+    run(Study.read(options.study), options.study.parent, options.jobs)
     effects = read(options.study.parent / "effects.csv")
     for question in effects["question"].unique():
         print(f"\n{question}\n\n{table(effects, question)}")

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from pessimism.commands import strengths
-from pessimism.errors import ParamsError
+from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records
+from pessimism.experiment.cells import DpoCell
 from pessimism.experiment.params import Params
 from support.repository import Edit
 
@@ -64,3 +65,26 @@ def test_a_stronger_pull_to_the_reference_is_measured_as_less_kl(referenced_worl
     found = strengths.measured(referenced_world, "ipo", {"b0.1": 0.1, "b50.0": 50.0}, [0])
     assert found["b0.1"] > 2 * found["b50.0"] > 0
     assert not layout.DPO_ADAPTERS.exists()
+
+
+def test_a_candidate_that_diverges_leaves_the_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kl(params: Params, cell: DpoCell, strength: float) -> float:
+        if params.offline.objective == "ipo" and strength < 1:
+            raise NonFiniteError("train_dpo, step 3: found a loss of nan")
+        return 1 / strength
+
+    monkeypatch.setattr(strengths, "_kl_to_base", kl)
+    monkeypatch.setattr(strengths, "_grid", lambda _: {"p20": 2.0, "p80": 8.0})
+    strengths.run(Namespace(objective="ipo", candidates=["b0.5", "b1.0", "b10.0"], seeds=[0, 1]))
+    out, err = capsys.readouterr()
+    assert err == "ipo b0.5 diverges and is left out: train_dpo, step 3: found a loss of nan\n"
+    assert [line.split()[1:] for line in out.splitlines()[1:6]] == [
+        ["p20", "2", "0.5000"],
+        ["p80", "8", "0.1250"],
+        ["b0.5", "0.5", "diverges"],
+        ["b1.0", "1", "1.0000"],
+        ["b10.0", "10", "0.1000"],
+    ]
+    assert out.splitlines()[-1].endswith("'offline_cells=[b2.0,b8.0]'")

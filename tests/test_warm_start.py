@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -19,7 +21,7 @@ from pessimism.models.compute.logprobs import pad_pairs
 from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
 from pessimism.models.warm_start import demonstrations, merged, response_loss, train_warm_start, write_warm_start
 from support.online_world import tasks
-from support.repository import Edit
+from support.repository import CHECKOUT, Edit
 
 TRAINING = WarmStartParams(epochs=4, batch_size=8, learning_rate=0.02)
 
@@ -108,6 +110,32 @@ def test_every_later_stage_loads_the_weights_after_it(tiny_world: Params) -> Non
     assert torch.equal(load_reward_base(params).get_parameter(name), started.get_parameter(name))
     assert len(records.read_json(layout.WARM_START_RECORD)["losses"]) == 4 * 2
     assert load_tokenizer(params, "policy").get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_warm_start_begins_at_the_source_where_an_earlier_one_lies(tiny_world: Params) -> None:
+    params, tokenizer = warm(tiny_world), load_tokenizer(tiny_world, "policy")
+    source = loading.load_float32_policy(params).state_dict()
+    records.write_table(layout.set_aside("warm_start"), solved(16))
+    write_warm_start(params, load_policy_base(params), tokenizer)
+    again = loading.load_float32_policy(params).state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in source.items())
+
+
+def test_the_stage_forgets_an_earlier_warm_start_before_it_loads_anything(
+    tiny_world: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("prepare_base", CHECKOUT / "stages/prepare_base.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "prepare_base", script)
+    spec.loader.exec_module(script)
+    found = []
+    layout.WARM_START_RECORD.parent.mkdir(parents=True, exist_ok=True)
+    layout.WARM_START_RECORD.write_text("{}")
+    for name in ("train_embedded", "record_base", "warm_start"):
+        monkeypatch.setattr(script, name, lambda *_, name=name: found.append(layout.WARM_START_RECORD.exists()))
+    script.main()
+    assert found and not any(found)
 
 
 def test_a_reward_base_of_another_source_does_not_begin_there(tiny_world: Params) -> None:

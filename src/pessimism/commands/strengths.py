@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pessimism.commands.table import aligned
-from pessimism.errors import ParamsError
+from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, strength_in
 from pessimism.experiment.params import Params, load_params
@@ -41,17 +42,21 @@ def run(options: argparse.Namespace) -> None:
 def measured(params: Params, objective: str, strengths: Mapping[str, float], seeds: Sequence[int]) -> dict[str, float]:
     """KL to the base of every label's policies over held-out problems, as probe ``kl_to_base``, mean over seeds.
 
-    Trains them in a temporary directory, on what measure_reference and prepare_base left; nothing of a run changes.
+    Trains them in a temporary directory, on what measure_reference and prepare_base left; nothing of a run changes. A
+    label of which a training diverges is left out, with a line on stderr that says how.
 
     Raises:
         ParamsError: there is no such objective, or the strength is not one that it takes.
         DataError: an output that is needed is missing.
     """
     chosen = dataclasses.replace(params, offline=dataclasses.replace(params.offline, objective=objective))
-    return {
-        label: float(np.mean([_kl_to_base(chosen, DpoCell(label, seed), strength) for seed in seeds]))
-        for label, strength in strengths.items()
-    }
+    found = {}
+    for label, strength in strengths.items():
+        try:
+            found[label] = float(np.mean([_kl_to_base(chosen, DpoCell(label, seed), strength) for seed in seeds]))
+        except NonFiniteError as error:
+            print(f"{objective} {label} diverges and is left out: {error}", file=sys.stderr)
+    return found
 
 
 def _kl_to_base(params: Params, cell: DpoCell, strength: float) -> float:
@@ -103,7 +108,7 @@ def _strengths(labels: Sequence[str]) -> dict[str, float]:
 
 def _cells(strengths: Mapping[str, float], found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     for label, strength in strengths.items():
-        yield label, f"{strength:.4g}", f"{found[label]:.4f}"
+        yield label, f"{strength:.4g}", f"{found[label]:.4f}" if label in found else "diverges"
 
 
 def proposal(objective: str, tried: Mapping[str, float], targets: Mapping[str, float]) -> str:

@@ -66,14 +66,14 @@ def load_policy_base(params: Params) -> PreTrainedModel:
 
 
 def load_float32_policy(params: Params) -> PreTrainedModel:
-    """The policy's source in float32 on the CPU, rounded nowhere: to be changed and saved.
+    """The policy's source, before any warm start, in float32 on the CPU, rounded nowhere: to be changed and saved.
 
     Raises:
         SourceError: the source changed since prepare_base.
     """
-    location = _checked_location(params, "policy")
+    source = _checked_source(params, "policy")
     return AutoModelForCausalLM.from_pretrained(
-        location, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+        source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
 
 
