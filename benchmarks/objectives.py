@@ -53,11 +53,11 @@ class Study:
         return cls(**parse_yaml(path.read_text(), str(path)))
 
     def pairs(self) -> dict[tuple[str, str], list[str]]:
-        """Settings of each pair; those of one offline objective follow one another and share its checkpoints."""
+        """Settings of each pair; a column of the table is finished before the next begins."""
         return {
             (offline, online): [*self.settings, *self.offline[offline], *self.online[online]]
-            for offline in self.offline
             for online in self.online
+            for offline in self.offline
         }
 
 
