@@ -1,6 +1,6 @@
 """Every offline objective with every online one: does the answer to the primary claim hold outside the paper's two?
 
-    python -m benchmarks.objectives docs/objectives/study.yaml --jobs 2
+    python -m benchmarks.objectives docs/runs/objectives/study.yaml --jobs 2
 
 For each pair of the study it sets the parameters, brings the pipeline of the working directory up to date, and adds the
 run's contrasts to effects.csv and its cells to cells.csv, both beside the study. A pair that stands there is not run

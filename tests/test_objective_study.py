@@ -96,7 +96,7 @@ def test_the_table_by_hand() -> None:
 
 def test_the_study_sets_parameters_that_a_run_takes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objectives, "git", lambda *_: "")
-    study = objectives.Study.read(CHECKOUT / "docs/objectives/study.yaml")
+    study = objectives.Study.read(CHECKOUT / "docs/runs/objectives/study.yaml")
     before, named = load_params(), set()
     assert sorted(study.offline) == extensions.names(OBJECTIVES)
     for (offline, online), settings in study.pairs().items():
