@@ -26,7 +26,7 @@ HELDOUT_KINDS = ["birds", "flowers", "countries", "sports", "drinks", "clothes",
 PAIRS_PER_PROMPT = 8
 MEMBERS = 3
 TOKENS = 24
-STEPS = 15
+STEPS = 10
 ADAPTER = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]}
 QUIET = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "save_strategy": "no", "report_to": "none"}
 
@@ -93,7 +93,7 @@ def main(model_name: str, folder: Path) -> None:
     config = GRPOConfig(
         str(folder),
         max_steps=STEPS,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=8,
         num_generations=4,
         max_completion_length=TOKENS,
         learning_rate=1e-3,
