@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures mutants check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures commands docs mutants check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,11 +58,21 @@ reruns: $(READY)  ## Write docs/reruns.md: which stages a change of each file an
 measures: $(READY)  ## Write docs/measures.md: the functions of pessimism.measures, by their docstrings
 	PYTHONPATH=tests $(BIN)/python -m support.measures_page
 
+commands: $(READY)  ## Write docs/commands.md: every command with its options, from their help
+	PYTHONPATH=tests $(BIN)/python -m support.commands_page
+
 failures: $(READY)  ## Write docs/failure-modes.md: what bad inputs get
 	PYTHONPATH=tests $(BIN)/python -m support.failures
 
 mutants: $(READY)  ## Plant bugs one at a time, see that tests notice each, write docs/mutants.md; takes half an hour
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m support.mutants
+
+SITE := build/site_source
+
+docs: $(READY)  ## Build the documentation site in build/site; a broken link ends it
+	rm -rf $(SITE) build/site && mkdir -p $(SITE)
+	git ls-files '*.md' CITATION.cff LICENSE docs plots/report | tar -cf - -T - | tar -xf - -C $(SITE)
+	$(BIN)/zensical build --strict
 
 check: $(READY)  ## Lint, formatting and types
 	$(BIN)/ruff check

@@ -64,22 +64,25 @@ def _run(arguments: Sequence[str]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the terminal's encoding lacks, such as × in ASCII, is shown as its number.
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parsed(arguments)
+    options = make_parser(arguments[:1]).parse_args(arguments)
     options.run(options)
 
 
-def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of one command, whose module alone is imported: `pessimism dag` does not wait for pandas."""
+def make_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with the options of the commands ``chosen``.
+
+    Their modules alone are imported: `pessimism dag` does not wait for pandas.
+    """
     parser = argparse.ArgumentParser(prog="pessimism", description=__doc__)
     parser.add_argument(DEBUG, action="store_true", help="end on an error with the traceback of where it comes from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        if name in arguments[:1]:
+        if name in chosen:
             module = importlib.import_module(f"pessimism.commands.{name}")
             module.configure(command)
             command.set_defaults(run=module.run)
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

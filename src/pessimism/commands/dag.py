@@ -8,7 +8,7 @@ from pessimism.experiment import pipeline
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "mermaid"), default="text")
+    parser.add_argument("--format", choices=("text", "mermaid"), default="text", help="for a terminal or for a page")
 
 
 def run(options: argparse.Namespace) -> None:
