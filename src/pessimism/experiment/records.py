@@ -101,11 +101,6 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """What :func:`write_jsonl` wrote."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write ``table`` as CSV or parquet, by the suffix of ``path``; one of data/ carries the hash of its content.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pessimism.experiment import records
 
-TENSORS, ROWS, ROLLOUTS, SAMPLES = "state.safetensors", "rows.jsonl", "rollouts.jsonl", "samples.parquet"
+TENSORS, MEASURED, SAMPLES = "state.safetensors", "measured.json", "samples.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def save_state(
         for name, tensor in state.items()
     }
     save_file({name: tensor.contiguous() for name, tensor in (weights | moments).items()}, folder / TENSORS)
-    records.write_jsonl(folder / ROWS, measured.rows)
-    records.write_jsonl(folder / ROLLOUTS, measured.rollouts)
+    # In the order of their keys, which is that of the tables' columns.
+    records.write_text(folder / MEASURED, json.dumps([measured.rows, measured.rollouts]))
     records.write_table(folder / SAMPLES, pd.concat(measured.samples))
 
 
@@ -54,6 +55,7 @@ def load_state(
         for index, parameter in enumerate(parameters):
             parameter.copy_(states[index].pop("weight"))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
-    measured.rows.extend(records.read_jsonl(folder / ROWS))
-    measured.rollouts.extend(records.read_jsonl(folder / ROLLOUTS))
+    rows, rollouts = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
+    measured.rows.extend(rows)
+    measured.rollouts.extend(rollouts)
     measured.samples.append(records.read_table(folder / SAMPLES))
