@@ -76,4 +76,4 @@ def test_modules_are_found_by_name_in_few_places() -> None:
     """No import statement shows them to DVC: those of the stages are told by hand (tests/support/stage_code.py)."""
     texts = {file.name: file.read_text(encoding="utf-8") for file in python_files("src")}
     finders = {name for name, text in texts.items() if "importlib" in text.replace("importlib.metadata", "")}
-    assert finders == {"cli.py", "extensions.py", "resident.py"}
+    assert finders == {"cli.py", "extensions.py", "problems.py", "resident.py"}

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +29,7 @@ from pessimism.online.loop import OnlineRun
 from pessimism.reward import bradley_terry
 from support.online_world import make_run
 from support.pair_training import train_policy, with_dpo, with_reward_training
+from support.project_copy import Project, new_project
 from support.repository import Edit
 
 
@@ -227,3 +234,48 @@ def test_finished_work_is_forgotten(project: Path) -> None:
     Keeper(directory).keep(3, folder_with("three"))
     unfinished.remove(directory)
     assert not directory.exists()
+
+
+@pytest.mark.slow
+def test_a_stage_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    """The script of each training, ended by SIGKILL after every state that it keeps, until it ends by itself."""
+    project = new_project(tmp_path / "project")
+    project.dvc("repro", "adapt_online@20-0-proxy")
+    stages = {
+        "train_reward_model": (["--seed", "0", "--member", "1"], ["models/reward/s0/member-1"]),
+        "train_dpo": (["--label", "p20", "--seed", "0"], ["models/dpo/p20-s0"]),
+        "adapt_online": (
+            ["--label", "p20", "--seed", "0", "--arm", "proxy"],
+            ["data/online/p20-s0-proxy", "models/online/p20-s0-proxy"],
+        ),
+    }
+    for stage, (cell, outputs) in stages.items():
+        command = [sys.executable, f"stages/{stage}.py", *cell]
+        before = content(project.root, outputs)
+        for path in outputs:
+            shutil.rmtree(project.root / path)
+        kills = 0
+        while killed_when_kept(project, command):
+            kills += 1
+        assert kills >= 2, stage
+        assert content(project.root, outputs) == before, stage
+        assert not list((project.root / layout.UNFINISHED).iterdir()), stage
+
+
+def content(root: Path, outputs: list[str]) -> dict[str, bytes]:
+    files = (path for output in outputs for path in (root / output).rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def killed_when_kept(project: Project, command: list[str]) -> bool:
+    """Run ``command`` until it has kept a state that was not there, and kill it; False where it ended well before."""
+    kept = project.root / layout.UNFINISHED
+    before = {path.name for path in kept.glob("*/step-*")}
+    environment = {**os.environ, unfinished.EVERY_SECONDS: "0", "PYTHONPATH": str(project.root / "src")}
+    process = subprocess.Popen(command, cwd=project.root, env=environment)
+    while process.poll() is None:
+        if {path.name for path in kept.glob("*/step-*")} - before:
+            process.kill()
+        time.sleep(0.002)
+    assert process.returncode in (0, -signal.SIGKILL)
+    return process.returncode != 0
