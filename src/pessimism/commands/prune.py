@@ -44,7 +44,7 @@ def prune() -> list[str]:
 
 
 def left_over_files(params: Params) -> list[Path]:
-    """Outputs, run records and unfinished work of cells that ``params`` does not list. Names that are no cell's are not touched."""
+    """Outputs, run records and unfinished work of cells that ``params`` does not list; no names that are no cell's."""
     paths = _wanted_paths(params)
     parents = {path.parent for path in paths}
     found = [path for parent in sorted(parents) if parent.is_dir() for path in sorted(parent.iterdir())]

@@ -24,7 +24,7 @@ from pessimism.experiment.cells import Cell
 from pessimism.machine import processes, sharing
 
 EVERY_SECONDS = "PESSIMISM_KEEP_SECONDS"
-"""Environment variable: least seconds between two kept states. What a kill may cost, against the time of writing one."""
+"""Environment variable: least seconds between two kept states; what a kill may cost, against the time of a write."""
 DEFAULT_SECONDS = 120.0
 FINGERPRINT = "fingerprint.txt"
 STEP = "step-"

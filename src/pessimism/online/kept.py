@@ -52,8 +52,8 @@ def load_state(
         name, index = key.rsplit(".", 1)
         states.setdefault(int(index), {})[name] = tensor
     with torch.no_grad():
-        for index, parameter in enumerate(parameters):
-            parameter.copy_(states[index].pop("weight"))
+        for place, parameter in enumerate(parameters):
+            parameter.copy_(states[place].pop("weight"))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
     rows, rollouts = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
     measured.rows.extend(rows)
