@@ -12,8 +12,10 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell, parse_online_cell
 from pessimism.experiment.params import Params
 from pessimism.machine import processes
+from pessimism.models import unfinished
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.models.unfinished import Keeper
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
 from pessimism.online.objective import find_objective
@@ -57,10 +59,12 @@ def main(params: Params, cell: OnlineCell) -> None:
         heldout_tasks=records.read_table(layout.tasks("heldout")),
         hyperparameters=hyperparameters,
         objective=find_objective(params.online.objective),
+        kept=Keeper(unfinished.open_directory("adapt_online", cell)),
     )
     run.train()
     if processes.is_main():
         write(run)
+    unfinished.remove(run.kept.directory)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import DpoCell, parse_dpo_cell
 from pessimism.experiment.params import Params
 from pessimism.machine import processes
+from pessimism.models import unfinished
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline.reference import REFERENCE_COLUMNS
@@ -21,6 +22,7 @@ def main(params: Params, cell: DpoCell) -> None:
     check_processes(params)
     reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
     directory = layout.dpo_adapter(cell)
+    kept = unfinished.open_directory("train_dpo", cell)
     model, record = train_offline(
         params,
         cell,
@@ -29,11 +31,12 @@ def main(params: Params, cell: DpoCell) -> None:
         tokenizer=load_tokenizer(params, "policy"),
         train=ReferencedPairs.of(reference, "train"),
         validation=ReferencedPairs.of(reference, "val"),
-        directory=directory,
+        directory=kept,
     )
     if processes.is_main():
         save_adapter(model, DEFAULT, directory)
         records.write_json(layout.training_record(directory), record)
+    unfinished.remove(kept)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pessimism.experiment import layout, records
 from pessimism.experiment.cells import RewardCell, parse_reward_cell
 from pessimism.experiment.params import Params
 from pessimism.machine import processes
+from pessimism.models import unfinished
 from pessimism.models.adapters import DEFAULT, save_adapter
 from pessimism.models.loading import load_reward_base, load_tokenizer
 from pessimism.reward.bradley_terry import train_member
@@ -19,17 +20,19 @@ from pessimism.reward.bradley_terry import train_member
 def main(params: Params, cell: RewardCell) -> None:
     check_processes(params)
     directory = layout.reward_member(cell)
+    kept = unfinished.open_directory("train_reward_model", cell)
     model, record = train_member(
         params,
         cell,
         base=load_reward_base(params),
         tokenizer=load_tokenizer(params, "reward"),
         pairs=records.read_table(layout.preferences("train")),
-        directory=directory,
+        directory=kept,
     )
     if processes.is_main():
         save_adapter(model, DEFAULT, directory)
         records.write_json(layout.training_record(directory), record)
+    unfinished.remove(kept)
 
 
 if __name__ == "__main__":

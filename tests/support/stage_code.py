@@ -36,6 +36,8 @@ BODIES = {name: _with_recorded(body) for name, body in WRITTEN.items()}
 
 # What these import decides whether a stage runs and what it says, never what it computes.
 REFUSING = {f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
+# What these keep of unfinished work is taken up or not; the results are the same bytes (tests/test_unfinished.py).
+KEEPING = {f"src/pessimism/{name}.py" for name in ("experiment/inputs", "experiment/pipeline", "models/unfinished")}
 # Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
 # changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error
 # message. An __init__ file says what its room is for, and defines nothing.
@@ -50,6 +52,7 @@ NOT_TRACKED = {
     ),
     *(f"src/pessimism/machine/{name}.py" for name in ("hub", "processes", "resources", "running")),
     *REFUSING,
+    *KEEPING,
     *(file.relative_to(CHECKOUT).as_posix() for file in python_files("src") if file.name == "__init__.py"),
 }
 CONSTANTS = {"src/pessimism/measures/epsilon.py"}

@@ -44,7 +44,7 @@ def prune() -> list[str]:
 
 
 def left_over_files(params: Params) -> list[Path]:
-    """Outputs and run records of cells that ``params`` does not list. Names that are no cell's are not touched."""
+    """Outputs, run records and unfinished work of cells that ``params`` does not list; no names that are no cell's."""
     paths = _wanted_paths(params)
     parents = {path.parent for path in paths}
     found = [path for parent in sorted(parents) if parent.is_dir() for path in sorted(parent.iterdir())]
@@ -75,8 +75,9 @@ def _wanted_paths(params: Params) -> set[Path]:
 
 
 def _left_over_records(keys: set[str]) -> list[Path]:
-    records = sorted(layout.RUN_RECORDS.glob("*@*.json"))
-    return [record for record in records if record.stem.partition("@")[2] not in keys]
+    named = {path: path.stem for path in sorted(layout.RUN_RECORDS.glob("*@*.json"))}
+    named |= {path: path.name for path in sorted(layout.UNFINISHED.glob("*@*"))}
+    return [path for path, name in named.items() if name.partition("@")[2] not in keys]
 
 
 def _prune_lock(params: Params) -> list[str]:

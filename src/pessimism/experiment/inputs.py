@@ -7,6 +7,7 @@ depended on each of its files of code and parameters had 197; on this record ins
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
+from pessimism.experiment.cells import Cell
 from pessimism.experiment.pipeline import INPUTS
 from pessimism.experiment.yaml_files import parse_yaml
 
@@ -38,6 +40,23 @@ def shared_inputs(stage: str) -> dict[str, Any]:
         "code": {path: _hash(Path(path)) for path in code},
         "parameters": {file: _values(Path(file), keys) for file, keys in _listed(body["params"], design).items()},
     }
+
+
+def cell_inputs(stage: str, cell: Cell) -> tuple[list[str], dict[str, Any]]:
+    """The paths that dvc.yaml lists as dependencies of one cell, and the parameters as value by key, by file.
+
+    One of the paths is the record of what all cells share.
+    """
+    design, body = _read_yaml(layout.PARAMS), _read_yaml(layout.PIPELINE)["stages"][stage]
+    body = json.loads(_of_cell(json.dumps({"deps": body["deps"], "params": body.get("params", [])}), cell))
+    listed = _listed(body["params"], design)
+    return body["deps"], {file: _values(Path(file), keys) for file, keys in listed.items()}
+
+
+def _of_cell(text: str, cell: Cell) -> str:
+    """dvc.yaml's words for one cell; what it calls prefix and label together is the cell's label."""
+    text = text.replace("${prefix}${item.label}", "${item.label}")
+    return re.sub(r"\$\{item\.(\w+)\}", lambda axis: str(getattr(cell, axis.group(1))), text)
 
 
 def filled(path: str, design: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pessimism.experiment.cells import DpoCell, OnlineCell, RewardCell, seed_key
+from pessimism.experiment.cells import Cell, DpoCell, OnlineCell, RewardCell, seed_key
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -17,6 +17,7 @@ PROTOCOLS = Path("protocols")
 RUN_RECORDS = Path("run_records")
 CONTENT_HASHES = Path(".content_hashes.json")
 STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
+UNFINISHED = Path(".dvc") / "tmp" / "unfinished"
 
 DATA = Path("data")
 PARAMS_CHECKED = DATA / "params_checked.txt"
@@ -70,6 +71,11 @@ MEMBER_PROBES = PLOTS / "member_probes.csv"
 POWER_LAW_CURVE = PLOTS / "power_law.csv"
 REPORT = PLOTS / "report"
 REPORT_PAGE = REPORT / "index.html"
+
+
+def unfinished(stage: str, cell: Cell) -> Path:
+    """What a stage keeps of its work on a cell until that is done."""
+    return UNFINISHED / f"{stage}@{cell.key}"
 
 
 def scale_file(scale: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
+from pessimism.experiment import records
+from pessimism.machine import processes
 from pessimism.models.compute.length_groups import SortedBatches, group_by_length
 from pessimism.models.compute.prefix_sharing import shares_prefixes
 
@@ -48,12 +51,29 @@ class PairTrainer(Trainer):
         self.pairs_trained += _pairs(inputs)
         return super().training_step(model, inputs, *rest)
 
+    def counts(self) -> dict[str, Any]:
+        """What this process has counted beside the trainer's own state, JSON-ready; a subclass adds its own."""
+        return {"pairs_trained": self.pairs_trained}
+
+    def set_counts(self, counts: dict[str, Any]) -> None:
+        self.pairs_trained = counts["pairs_trained"]
+
+    def save_counts(self, state: Path) -> None:
+        records.write_json(state / _counts_file(), self.counts())
+
+    def restore_counts(self, state: Path) -> None:
+        self.set_counts(records.read_json(state / _counts_file()))
+
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any) -> torch.Tensor:
         """Mean over the pairs of a part, weighed so that the trainer's mean over parts is that over a step's pairs."""
         share = 1.0
         if self.pairs_of_step is not None:
             share = _pairs(inputs) * self.current_gradient_accumulation_steps / self.pairs_of_step
         return share * super().compute_loss(model, inputs, *rest, **options)
+
+
+def _counts_file() -> str:
+    return f"counts-{processes.rank()}.json"
 
 
 def _pairs(inputs: dict[str, Any]) -> int:

@@ -22,6 +22,7 @@ from transformers import (
     TrainerControl,
     TrainerState,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.experiment.params import TrainingParams
@@ -30,6 +31,7 @@ from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
 from pessimism.models.architecture import stored_transposed
 from pessimism.models.pair_trainer import PairTrainer
+from pessimism.models.unfinished import Keeper
 
 PLAIN = {f"DistributedType.{name}" for name in ("NO", "MULTI_GPU", "MULTI_CPU")}
 
@@ -124,7 +126,9 @@ def build_trainer(
 
 
 def run_trainer(trainer: PairTrainer, chosen: TrainingHyperparameters, rows: int, description: str) -> list[float]:
-    """Train to the end.
+    """Train to the end, from where an earlier run was ended, if one has left its state in the trainer's directory.
+
+    Transformers' own checkpoints, which restore weights, optimiser, schedule, order of rows and random streams.
 
     Args:
         rows: training pairs of an epoch.
@@ -139,7 +143,12 @@ def run_trainer(trainer: PairTrainer, chosen: TrainingHyperparameters, rows: int
         ParamsError: the launcher asks for another precision or for shards.
     """
     prepare(trainer, description)
-    trainer.train()
+    keeper = Keeper(Path(trainer.args.output_dir))
+    trainer.add_callback(KeptState(trainer, keeper))
+    state = keeper.latest()
+    if state is not None:
+        trainer.restore_counts(state)
+    trainer.train(resume_from_checkpoint=None if state is None else str(state))
     check_rows_trained(sharing.total(trainer.pairs_trained), rows, chosen.epochs)
     return loss_curve(trainer, chosen.steps)
 
@@ -147,10 +156,11 @@ def run_trainer(trainer: PairTrainer, chosen: TrainingHyperparameters, rows: int
 def shared_arguments(directory: Path, seed: int) -> dict[str, Any]:
     """Arguments of TRL's configurations that are the same for every training.
 
-    Nothing is saved, evaluated or sent by the trainer itself: stages do that.
+    Nothing is evaluated or sent by the trainer itself, and saved only as :class:`KeptState` asks for it: stages do
+    the rest.
 
     Args:
-        directory: the trainer insists on making it; it stays empty until the stage saves.
+        directory: of unfinished work.
         seed: of adapter initialisation, row order and dropout.
     """
     return {
@@ -219,6 +229,24 @@ def check_rows_trained(found: float, rows: int, epochs: int) -> None:
             f"trained on {found:.0f} pairs; expected {rows} in each of {epochs} epoch(s): check that the data collator "
             "keeps every row, and launch a number of processes that divides the optimiser batch and the rows"
         )
+
+
+class KeptState(TrainerCallback):
+    """Keeps the state of a training every now and then, with what the trainer counts besides."""
+
+    def __init__(self, trainer: PairTrainer, keeper: Keeper) -> None:
+        self.trainer, self.keeper = trainer, keeper
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.keeper.is_due() and state.global_step < state.max_steps:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        written = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        self.trainer.save_counts(written)
+        sharing.gather([None])  # every process has written its part
+        if processes.is_main():
+            self.keeper.take(state.global_step, written)
 
 
 class ProgressBar(TrainerCallback):

@@ -26,7 +26,9 @@ from pessimism.machine import processes, sharing
 from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens
+from pessimism.models.unfinished import Keeper, step_of
 from pessimism.online.hyperparameters import OnlineHyperparameters
+from pessimism.online.kept import Measured, load_state, save_state
 from pessimism.online.objective import OnlineObjective
 from pessimism.online.rollout import (
     ScoredRollouts,
@@ -68,6 +70,7 @@ class OnlineRun:
         training_tasks: problems the policy is trained on; never held-out ones.
         heldout_tasks: problems the policy is evaluated on.
         frozen_from: step from which the policy was no longer updated; None where it was at every step.
+        kept: where it keeps its unfinished work, and goes on from what lies there; None keeps nothing.
     """
 
     params: Params
@@ -84,6 +87,7 @@ class OnlineRun:
     samples: list[pd.DataFrame] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
     frozen_from: int | None = None
+    kept: Keeper | None = None
 
     def train(self) -> None:
         """Run every step; fills ``rows``, ``samples`` and ``rollouts`` and changes the POLICY adapter alone.
@@ -103,7 +107,10 @@ class OnlineRun:
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
         progress = {"desc": f"adapt_online {self.cell.key}", "mininterval": 2, "disable": not processes.is_main()}
+        begun = self._restore(optimizer, parameters)
         for step, tasks in tqdm(self._batches(), total=chosen.steps, **progress):
+            if step < begun:
+                continue
             if step in self._evaluated_steps:
                 self._evaluate_heldout(step)
                 if stops(self._arm, self.rows[0], self.rows[-1]):
@@ -112,7 +119,21 @@ class OnlineRun:
             row = self._update(step, tasks, optimizer, parameters)
             if self._is_measured(step):
                 self.rows.append(row)
+            if self.kept is not None and self.kept.is_due() and processes.is_main():
+                self.kept.keep(step + 1, lambda folder: save_state(folder, self._measured, parameters, optimizer))
         self._evaluate_heldout(chosen.steps)
+
+    def _restore(self, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> int:
+        """Take up the kept state of a run that was ended; the first step that is still to do."""
+        state = None if self.kept is None else self.kept.latest()
+        if state is None:
+            return 0
+        load_state(state, self._measured, parameters, optimizer)
+        return step_of(state)
+
+    @property
+    def _measured(self) -> Measured:
+        return Measured(self.rows, self.samples, self.rollouts)
 
     def _measure_frozen(self, since: int) -> None:
         """Fill ``rows``, ``samples`` and ``rollouts`` as learning rate 0 from ``since`` on would, without a gradient.

@@ -40,6 +40,14 @@ class EpsilonDpoTrainer(ReferencedDpoTrainer):
             self.signs_of_step = []
         return super().get_batch_samples(*arguments, **options)
 
+    def counts(self) -> dict[str, Any]:
+        return super().counts() | {"beta": self.beta, "signs": [signs_P.tolist() for signs_P in self.signs_of_step]}
+
+    def set_counts(self, counts: dict[str, Any]) -> None:
+        super().set_counts(counts)
+        self.beta, signs = counts["beta"], counts["signs"]
+        self.signs_of_step = [torch.tensor(signs_P, device=self.args.device) for signs_P in signs]
+
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool) -> torch.Tensor:
         signs_P = relaxations(
             self.accelerator.unwrap_model(model), inputs["input_ids"], inputs["completion_mask"].bool()

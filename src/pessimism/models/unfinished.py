@@ -1,0 +1,106 @@
+"""What a long training keeps of its unfinished work, so that its next run goes on where a kill, a full disk or a lost
+machine has ended it.
+
+It lies outside DVC's outputs, which DVC removes before a stage runs. A directory per stage and cell holds the
+fingerprint of what the training is made of, and its last state as a folder ``step-N``, which is there whole or not at
+all. A run of other code, parameters or inputs finds nothing there; one that ends well leaves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pessimism.data.hashing import content_hash
+from pessimism.experiment import inputs, layout, records
+from pessimism.experiment.cells import Cell
+from pessimism.machine import processes, sharing
+
+EVERY_SECONDS = "PESSIMISM_KEEP_SECONDS"
+"""Environment variable: least seconds between two kept states; what a kill may cost, against the time of a write."""
+DEFAULT_SECONDS = 120.0
+FINGERPRINT = "fingerprint.txt"
+STEP = "step-"
+COMPUTING = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+
+
+def open_directory(stage: str, cell: Cell) -> Path:
+    """Where ``stage`` keeps its work on ``cell``, without what was made of other code, parameters or inputs."""
+    directory = layout.unfinished(stage, cell)
+    made_of = fingerprint(stage, cell)
+    if processes.is_main() and _read(directory / FINGERPRINT) != made_of:
+        shutil.rmtree(directory, ignore_errors=True)
+        records.write_text(directory / FINGERPRINT, made_of)
+    sharing.gather([None])  # nobody looks before the main process has cleared it
+    return directory
+
+
+def remove(directory: Path) -> None:
+    """Forget the work: it is finished."""
+    if processes.is_main():
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def fingerprint(stage: str, cell: Cell) -> str:
+    """SHA-256 of all that the training is made of: what dvc.yaml lists, the libraries, how many processes share it."""
+    paths, parameters = inputs.cell_inputs(stage, cell)
+    made_of = {
+        "inputs": {path: content_hash(Path(path)) for path in paths},
+        "parameters": parameters,
+        "libraries": {name: importlib.metadata.version(name) for name in COMPUTING},
+        "processes": processes.count(),
+    }
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+@dataclass
+class Keeper:
+    """Keeps the last state of one training in ``directory``."""
+
+    directory: Path
+    kept_at: float = field(default_factory=time.monotonic)
+
+    def latest(self) -> Path | None:
+        """The kept state; None where there is none."""
+        return max(self.directory.glob(f"{STEP}*"), key=step_of, default=None)
+
+    def is_due(self) -> bool:
+        """Whether the last state is so old that the next one shall be kept."""
+        return time.monotonic() - self.kept_at >= float(os.environ.get(EVERY_SECONDS, DEFAULT_SECONDS))
+
+    def keep(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keep the state before ``step`` in place of an earlier one.
+
+        Args:
+            write: writes it into an empty folder.
+        """
+        partial = self.directory / "partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write(partial)
+        self.take(step, partial)
+
+    def take(self, step: int, written: Path) -> None:
+        """Make a folder that is written the kept state, and remove what else lies there."""
+        whole = self.directory / f"{STEP}{step}"
+        os.rename(written, whole)
+        for other in self.directory.iterdir():
+            if other.is_dir() and other != whole:
+                shutil.rmtree(other)
+        self.kept_at = time.monotonic()
+
+
+def step_of(state: Path) -> int:
+    """The step before which a kept state was taken."""
+    return int(state.name.removeprefix(STEP))
