@@ -57,6 +57,7 @@ def main(params: Params, cell: OnlineCell) -> None:
         heldout_tasks=records.read_table(layout.tasks("heldout")),
         hyperparameters=hyperparameters,
         objective=find_objective(params.online.objective),
+        live_rows=layout.live_rows(cell),
     )
     run.train()
     if processes.is_main():

@@ -75,8 +75,10 @@ def _wanted_paths(params: Params) -> set[Path]:
 
 
 def _left_over_records(keys: set[str]) -> list[Path]:
+    """Times of cells, and the rows that were watched."""
     records = sorted(layout.RUN_RECORDS.glob("*@*.json"))
-    return [record for record in records if record.stem.partition("@")[2] not in keys]
+    rows = sorted(path for path in layout.RUN_RECORDS.glob("*.jsonl") if is_cell_key(path.stem))
+    return [path for path in [*records, *rows] if path.stem.rpartition("@")[2] not in keys]
 
 
 def _prune_lock(params: Params) -> list[str]:

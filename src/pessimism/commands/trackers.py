@@ -1,0 +1,95 @@
+"""Rows of online cells sent on to a tracker of experiments on this machine, as a run per cell."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pessimism.commands.live_cells import LiveCell, Row
+from pessimism.errors import ParamsError
+from pessimism.experiment import layout
+
+TENSORBOARD = layout.RUN_RECORDS / "tensorboard"
+PROJECT = "pessimism"
+"""What Trackio calls the runs of all cells together."""
+Send = Callable[[str, Sequence[Row], bool], None]
+"""Sends rows of a cell; whether they are the first of a run, so that those of an earlier one are no more."""
+
+
+class Forwarding:
+    """Rows on their way to a tracker, each of which is sent once."""
+
+    def __init__(self, kind: str) -> None:
+        self._send = KINDS[kind]()
+        self._sent: dict[str, list[Row]] = {}
+
+    def send(self, cell: LiveCell) -> int:
+        """Send what is new of a cell, all of it where its file was begun anew; return the number of rows."""
+        before = self._sent.get(cell.key, [])
+        anew = not before or cell.rows[: len(before)] != before
+        rows = cell.rows if anew else cell.rows[len(before) :]
+        if rows:
+            self._send(cell.key, rows, anew)
+            self._sent[cell.key] = cell.rows
+        return len(rows)
+
+
+def tensorboard() -> Send:
+    """Event files, in a folder per cell."""
+    _package("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    writers: dict[str, Any] = {}
+
+    def send(cell: str, rows: Sequence[Row], anew: bool) -> None:
+        if anew:
+            # Hides what stands in the folder already, of whichever run.
+            writers[cell] = SummaryWriter(str(TENSORBOARD / cell), purge_step=0)
+        for row in rows:
+            for name, value in _values(row).items():
+                writers[cell].add_scalar(name, value, row["step"])
+        writers[cell].flush()
+
+    return send
+
+
+def trackio() -> Send:
+    """Trackio's database on this machine."""
+    package = _package("trackio")
+
+    def send(cell: str, rows: Sequence[Row], anew: bool) -> None:
+        # It holds one run open at a time. The load of this process is none of the cell's.
+        resume, load = "never" if anew else "must", {"auto_log_gpu": False, "auto_log_cpu": False}
+        run = package.init(PROJECT, cell, resume=resume, embed=False, **load)
+        for row in rows:
+            run.log(_values(row), step=row["step"])
+        run.finish()
+
+    return send
+
+
+KINDS: dict[str, Callable[[], Send]] = {"tensorboard": tensorboard, "trackio": trackio}
+
+
+def _values(row: Row) -> dict[str, float]:
+    """Numbers of a row, by the set of prompts that they were measured on."""
+    return {
+        f"{row['prompt_set']}/{name}": value
+        for name, value in row.items()
+        if isinstance(value, (int, float)) and name not in ("step", "steps")
+    }
+
+
+def _package(name: str) -> Any:
+    """A tracker's package, which is optional.
+
+    Raises:
+        ParamsError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ParamsError(
+            f"--report-to {name}: found no package {name} ({error}); expected it installed: docs/running.md says how"
+        ) from error
