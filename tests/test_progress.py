@@ -90,7 +90,7 @@ from pathlib import Path
 from pessimism.experiment.progress import Progress
 with Progress("a stage", 9, Path("rows.jsonl")) as shown:
     for step in range(5):
-        shown.measured({"step": step, "text": "x" * 100_000})
+        shown.measured({"step": step, "text": "x" * 500})
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -166,7 +166,7 @@ def test_a_cell_without_rows_is_refused_with_those_that_have_some() -> None:
 
 def test_a_damaged_file_is_named() -> None:
     write(BEGUN[:1], ending="no row\n")
-    assert failure("watch", CELL).startswith(f"run_records/{CELL}.jsonl is no JSON by lines (Expecting value")
+    assert failure("watch", CELL).startswith(f"error: run_records/{CELL}.jsonl is no JSON by lines (Expecting value")
 
 
 # what is printed
@@ -233,6 +233,11 @@ def test_a_panel_puts_points_where_they_are() -> None:
     assert lines[-1] == "          0        4"
 
 
+def test_a_panel_has_a_line_at_zero_between_its_values() -> None:
+    lines = draw(Panel("gap", [Series("o", [(0, -1.0), (1, 1.0)])], with_zero=True), 1, 20)
+    assert [line for line in lines if set(line[10:]) == {"-"}] == [f"       0 |{'-' * 10}", f"{'':8} +{'-' * 10}"]
+
+
 def test_a_panel_of_one_value_or_none_is_drawn() -> None:
     assert "o" in "".join(draw(Panel("flat", [Series("o", [(0, 2.0)])]), 4, 30))
     assert beside(draw(Panel("", []), 0, 30), draw(Panel("", []), 0, 30))
@@ -269,6 +274,7 @@ def test_trackio_is_given_each_row_once_and_a_rerun_as_another_run(trackio: Sent
     assert started == [("init", "pessimism", CELL, resume) for resume in ("never", "must", "never")]
     step, values = trackio.calls[1]
     assert step == 0 and values["heldout/proxy_reward"] == 1.0 and values["heldout/seconds"] == 10.0
+    assert values["heldout/gap"] == 0.0 and "batch/gap" not in trackio.calls[4][1]
     assert not {"heldout/step", "heldout/steps", "heldout/prompt_set"} & values.keys()
     assert [call[0] for call in trackio.calls if call[0] == "finish"] == ["finish"] * 3
 

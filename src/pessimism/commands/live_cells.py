@@ -72,6 +72,11 @@ class LiveCell:
         known = bool(rows) and rows[0]["step"] == 0 and rows[0]["proxy_reward_sd"] > 0
         return [(row["step"], gap_since(rows[0], row)) for row in rows] if known else []
 
+    def with_gap(self, row: Row) -> Row:
+        """A row of the cell; that of an evaluation with its gap, where there is one."""
+        gap = dict(self.gaps).get(row["step"]) if row["prompt_set"] == HELDOUT else None
+        return row if gap is None else {**row, "gap": gap}
+
     def state(self) -> str:
         """Whether it runs and how long it will, or how it ended, and how old the last row is."""
         if not self.rows:
@@ -131,6 +136,4 @@ def _rows(path: Path) -> list[Row]:
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not JSON, line by line ({error}); expected the rows of a cell: remove it"
-        ) from error
+        raise DataError(f"{path} is no JSON by lines ({error}); expected the rows of a cell: remove it") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from pessimism.commands.live_cells import LiveCell, Row
@@ -13,6 +14,11 @@ from pessimism.experiment import layout
 TENSORBOARD = layout.RUN_RECORDS / "tensorboard"
 PROJECT = "pessimism"
 """What Trackio calls the runs of all cells together."""
+INSTALLED = {
+    "tensorboard": "pip install -c constraints.txt 'pessimism[tensorboard]'",
+    "trackio": "pip install 'pessimism[trackio]', in an environment of its own (docs/running.md)",
+}
+"""How to get their packages."""
 Send = Callable[[str, Sequence[Row], bool], None]
 """Sends rows of a cell; whether they are the first of a run, so that those of an earlier one are no more."""
 
@@ -30,15 +36,15 @@ class Forwarding:
         anew = not before or cell.rows[: len(before)] != before
         rows = cell.rows if anew else cell.rows[len(before) :]
         if rows:
-            self._send(cell.key, rows, anew)
+            self._send(cell.key, [cell.with_gap(row) for row in rows], anew)
             self._sent[cell.key] = cell.rows
         return len(rows)
 
 
 def tensorboard() -> Send:
     """Event files, in a folder per cell."""
-    _package("tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
+    with _needed("tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
 
     writers: dict[str, Any] = {}
 
@@ -56,15 +62,17 @@ def tensorboard() -> Send:
 
 def trackio() -> Send:
     """Trackio's database on this machine."""
-    package = _package("trackio")
+    with _needed("trackio"):
+        import trackio as package
 
     def send(cell: str, rows: Sequence[Row], anew: bool) -> None:
         # It holds one run open at a time. The load of this process is none of the cell's.
         resume, load = "never" if anew else "must", {"auto_log_gpu": False, "auto_log_cpu": False}
-        run = package.init(PROJECT, cell, resume=resume, embed=False, **load)
-        for row in rows:
-            run.log(_values(row), step=row["step"])
-        run.finish()
+        with redirect_stdout(io.StringIO()):  # what it says of each run would stand in the drawing
+            run = package.init(PROJECT, cell, resume=resume, embed=False, **load)
+            for row in rows:
+                run.log(_values(row), step=row["step"])
+            run.finish()
 
     return send
 
@@ -81,15 +89,16 @@ def _values(row: Row) -> dict[str, float]:
     }
 
 
-def _package(name: str) -> Any:
-    """A tracker's package, which is optional.
+@contextmanager
+def _needed(name: str) -> Iterator[None]:
+    """Import a tracker's package, which is optional, in the body.
 
     Raises:
         ParamsError: it is not installed.
     """
     try:
-        return importlib.import_module(name)
+        yield
     except ImportError as error:
         raise ParamsError(
-            f"--report-to {name}: found no package {name} ({error}); expected it installed: docs/running.md says how"
+            f"--report-to {name}: found no package {name} ({error}); expected it installed: {INSTALLED[name]}"
         ) from error

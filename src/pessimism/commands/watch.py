@@ -75,7 +75,7 @@ def _listed(cell: LiveCell) -> tuple[str, ...]:
 
 def _values(row: Row, cell: LiveCell) -> tuple[str, str, str, str]:
     """Proxy, true reward, gap and KL of a held-out evaluation."""
-    gap = dict(cell.gaps).get(row["step"])
+    gap = cell.with_gap(row).get("gap")
     proxy, true, kl = (f"{row[name]:.3f}" for name in ("proxy_reward", "true_reward", "kl_k3"))
     return proxy, true, "" if gap is None else f"{gap:+.2f}", kl
 

@@ -25,7 +25,7 @@ class Panel:
 
     Attributes:
         series: later ones lie above earlier ones.
-        with_zero: whether 0 is in sight whatever the values are.
+        with_zero: whether 0 is in sight whatever the values are, and has a line where it lies between them.
     """
 
     title: str
@@ -48,12 +48,17 @@ def draw(panel: Panel, last_step: int, width: int) -> list[str]:
     """
     low, high = _range(panel)
     columns = width - _LABEL - 2
+    labels = {0: f"{high:.3g}", HEIGHT - 1: f"{low:.3g}"}
     canvas = [[" "] * columns for _ in range(HEIGHT)]
+
+    def line(value: float) -> int:
+        return round((high - value) / (high - low) * (HEIGHT - 1))
+
+    if panel.with_zero and line(0.0) not in labels:
+        canvas[line(0.0)], labels[line(0.0)] = ["-"] * columns, "0"
     for series in panel.series:
         for step, value in series.points:
-            column = round(step / max(last_step, 1) * (columns - 1))
-            canvas[round((high - value) / (high - low) * (HEIGHT - 1))][column] = series.mark
-    labels = {0: f"{high:.3g}", HEIGHT - 1: f"{low:.3g}"}
+            canvas[line(value)][round(step / max(last_step, 1) * (columns - 1))] = series.mark
     lines = [f"{labels.get(place, ''):>{_LABEL}} |{''.join(row)}" for place, row in enumerate(canvas)]
     axis = f"{'':{_LABEL}} +{'-' * columns}"
     steps = f"{'':{_LABEL}}  0{str(last_step):>{columns - 1}}"
