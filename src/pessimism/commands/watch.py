@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 from pessimism.commands import trackers
 from pessimism.commands.live_cells import LiveCell, Row, all_cells, looks
@@ -42,13 +43,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.report_to and options.cell is None:
-        _forward_all(options.report_to)
-    elif options.cell is None:
+    forwarding = trackers.Forwarding(options.report_to) if options.report_to else None
+    if options.cell is None and forwarding is None:
         print(listing())
-    else:
-        forwarding = trackers.Forwarding(options.report_to) if options.report_to else None
-        _follow(_sent(looks(options.cell, PAUSE), forwarding))
+        return
+    try:
+        if options.cell is not None:
+            _follow(_sent(looks(options.cell, PAUSE), forwarding))
+        elif forwarding is not None:
+            _forward_all(forwarding)
+    except KeyboardInterrupt:  # the user has seen enough
+        return
 
 
 def listing() -> str:
@@ -87,9 +92,8 @@ def _sent(cells: Iterator[LiveCell], forwarding: trackers.Forwarding | None) -> 
         yield cell
 
 
-def _forward_all(kind: str) -> None:
-    """Send on the rows of every cell, and look again, until the user has seen enough."""
-    forwarding = trackers.Forwarding(kind)
+def _forward_all(forwarding: trackers.Forwarding) -> NoReturn:
+    """Send on the rows of every cell, and look again, without end."""
     while True:
         for cell in all_cells():
             count = forwarding.send(cell)
