@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pessimism import cli
-from pessimism.commands import trackers, watch
+from pessimism.commands import fanout, trackers, watch
 from pessimism.commands.live_cells import LiveCell, ago, looks
 from pessimism.commands.prune import left_over_files
 from pessimism.experiment import layout
@@ -214,7 +214,8 @@ def test_a_terminal_is_drawn_over(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     first, second = LiveCell(CELL, BEGUN, 0.0, True), LiveCell(CELL, WHOLE, 0.0, False)
-    watch._follow(iter([first, second]))
+    monkeypatch.setattr(watch, "looks", lambda *_: iter([first, second]))
+    cli.main(["watch", CELL])
     printed = capsys.readouterr().out
     drawn = watch.drawing(first, 80).count("\n") + 1
     assert printed == f"{watch.drawing(first, 80)}\n\x1b[{drawn}A\x1b[J{watch.drawing(second, 80)}\n"
@@ -222,8 +223,17 @@ def test_a_terminal_is_drawn_over(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_a_drawing_fits_its_terminal(width: int) -> None:
-    lines = watch.drawing(LiveCell(CELL, WHOLE, 0.0), width).splitlines()
-    assert max(map(len, lines)) <= width and len(lines) <= 24
+    rows = [{**line, "steps": 1650, "seconds": 1e6} for line in BEGUN]
+    lines = watch.drawing(LiveCell("b0.41-s0-uncertainty_weighted", rows, 3e5, True), width).splitlines()
+    assert max(map(len, lines)) <= width and len(lines) < 24
+
+
+def test_on_a_narrow_terminal_lines_are_cut_and_not_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    watch._redraw(iter([LiveCell(CELL, WHOLE, 0.0)]))
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 30
 
 
 def test_a_panel_puts_points_where_they_are() -> None:
@@ -299,6 +309,7 @@ def test_all_cells_are_sent_until_the_user_has_seen_enough(
     monkeypatch.setattr(watch.time, "sleep", slept)
     cli.main(["watch", "--report-to", "trackio"])
     assert capsys.readouterr().out.splitlines() == [
+        "sending rows until Ctrl-C; to see them: trackio show --project pessimism",
         f"{CELL}: 7 row(s) sent, step 4 of 4",
         "p80-s0-proxy: 4 row(s) sent, step 2 of 4",
     ]
@@ -327,3 +338,12 @@ def test_rows_of_cells_that_are_no_longer_listed_are_left_over(project: Path) ->
     kept, gone = write(WHOLE, "p20-s0-proxy"), write(WHOLE, "p99-s0-proxy")
     found = left_over_files(load_params())
     assert gone in found and kept not in found
+
+
+def test_a_cell_that_was_fanned_out_brings_its_rows_home(tmp_path: Path) -> None:
+    records = tmp_path / "clone" / layout.RUN_RECORDS
+    records.mkdir(parents=True)
+    for name in (f"{CELL}.jsonl", f"adapt_online@{CELL}.json"):
+        (records / name).write_text("of the clone\n")
+    fanout._tidy(SimpleNamespace(clone=tmp_path / "clone"))
+    assert {path.name for path in layout.RUN_RECORDS.iterdir()} == {f"{CELL}.jsonl", f"adapt_online@{CELL}.json"}

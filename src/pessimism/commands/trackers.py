@@ -19,6 +19,8 @@ INSTALLED = {
     "trackio": "pip install 'pessimism[trackio]', in an environment of its own (docs/running.md)",
 }
 """How to get their packages."""
+SHOWN = {"tensorboard": f"tensorboard --logdir {TENSORBOARD}", "trackio": f"trackio show --project {PROJECT}"}
+"""How to see what was sent."""
 Send = Callable[[str, Sequence[Row], bool], None]
 """Sends rows of a cell; whether they are the first of a run, so that those of an earlier one are no more."""
 

@@ -49,8 +49,10 @@ def run(options: argparse.Namespace) -> None:
         return
     try:
         if options.cell is not None:
-            _follow(_sent(looks(options.cell, PAUSE), forwarding))
+            follow = _redraw if sys.stdout.isatty() else _tell
+            follow(_sent(looks(options.cell, PAUSE), forwarding))
         elif forwarding is not None:
+            print(f"sending rows until Ctrl-C; to see them: {trackers.SHOWN[options.report_to]}", flush=True)
             _forward_all(forwarding)
     except KeyboardInterrupt:  # the user has seen enough
         return
@@ -102,23 +104,28 @@ def _forward_all(forwarding: trackers.Forwarding) -> NoReturn:
         time.sleep(PAUSE)
 
 
-def _follow(cells: Iterator[LiveCell]) -> None:
-    """Draw a cell again and again over itself on a terminal, else tell its evaluations and draw it once."""
-    terminal, drawn, told, cell = sys.stdout.isatty(), 0, set[int](), None
+def _redraw(cells: Iterator[LiveCell]) -> None:
+    """Draw a cell again and again over itself; a line that the terminal broke would be counted as one."""
+    drawn = 0
     for cell in cells:
-        if terminal:
-            text = drawing(cell, shutil.get_terminal_size().columns)
-            print(_BACK_UP.format(lines=drawn) * bool(drawn) + text, flush=True)
-            drawn = text.count("\n") + 1
-        else:
-            for row in cell.of(HELDOUT):
-                if row["step"] not in told:
-                    told.add(row["step"])
-                    names = ("proxy", "true", "gap", "KL")
-                    values = ", ".join(f"{n} {v}" for n, v in zip(names, _values(row, cell), strict=True) if v)
-                    print(f"{cell.key}: step {row['step']} of {cell.steps}: {values}", flush=True)
-    if cell is not None and not terminal:
-        print(drawing(cell, _WIDEST))
+        width = shutil.get_terminal_size().columns
+        lines = [line[:width] for line in drawing(cell, width).splitlines()]
+        print(_BACK_UP.format(lines=drawn) * bool(drawn) + "\n".join(lines), flush=True)
+        drawn = len(lines)
+
+
+def _tell(cells: Iterator[LiveCell]) -> None:
+    """Tell each held-out evaluation once, and draw the cell at its end."""
+    told = set[int]()
+    for cell in cells:
+        for row in cell.of(HELDOUT):
+            if row["step"] not in told:
+                told.add(row["step"])
+                values = zip(("proxy", "true", "gap", "KL"), _values(row, cell), strict=True)
+                said = ", ".join(f"{name} {value}" for name, value in values if value)
+                print(f"{cell.key}: step {row['step']} of {cell.steps}: {said}", flush=True)
+        if not cell.is_running:
+            print(drawing(cell, _WIDEST))
 
 
 def drawing(cell: LiveCell, width: int) -> str:
@@ -130,8 +137,10 @@ def drawing(cell: LiveCell, width: int) -> str:
     half = (min(max(width, _NARROWEST), _WIDEST) - 3) // 2
     proxy, true, gap, kl = (draw(panel, cell.steps, half) for panel in _panels(cell))
     speed = [f"{cell.rows[-1]['tokens_per_second']:.0f} tokens/s"] if cell.rows else []
-    head = ", ".join([f"{cell.key}: step {cell.done} of {cell.steps or '?'}", *speed, cell.state()])
-    return "\n".join([head, *beside(proxy, true), *beside(gap, kl), "o held-out problems   . training batches"])
+    head = ", ".join([f"{cell.key}: step {cell.done} of {cell.steps or '?'}", *speed])
+    return "\n".join(
+        [head, cell.state(), *beside(proxy, true), *beside(gap, kl), "o held-out problems   . training batches"]
+    )
 
 
 def _panels(cell: LiveCell) -> list[Panel]:

@@ -17,6 +17,9 @@ from pessimism.machine import processes
 LINES = 20
 """Lines that a stage writes into a log, about: one per so many steps, and one after the first."""
 
+_BAR = "{desc}: {n_fmt}/{total_fmt}, {remaining} left{postfix} {bar}"
+"""On a narrow terminal the bar itself is what has no room."""
+
 
 class Progress:
     """Steps that are done of so many, told on the standard error by the main process.
@@ -51,7 +54,8 @@ class Progress:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w", encoding="utf-8")
         if processes.is_main() and sys.stderr.isatty():
-            self._bar = tqdm(total=self._steps, desc=self._name, unit="step", mininterval=1, dynamic_ncols=True)
+            looks = {"bar_format": _BAR, "mininterval": 1, "dynamic_ncols": True}
+            self._bar = tqdm(total=self._steps, desc=self._name, **looks)
 
     def end(self) -> None:
         """Close the file and the bar."""
