@@ -59,6 +59,7 @@ def main(params: Params, cell: OnlineCell) -> None:
         heldout_tasks=records.read_table(layout.tasks("heldout")),
         hyperparameters=hyperparameters,
         objective=find_objective(params.online.objective),
+        live_rows=layout.live_rows(cell),
         kept=Keeper(unfinished.open_directory("adapt_online", cell)),
     )
     run.train()

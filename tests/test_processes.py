@@ -199,6 +199,8 @@ def test_two_processes_adapt_the_policy_of_one(trained: Params) -> None:
     launch(2, *arguments)
     check_same_adapters(Path("alone"), layout.online_adapter(cell))
     pd.testing.assert_frame_equal(records.read_table(layout.trajectory(cell)), alone, rtol=1e-3, atol=1e-4)
+    watched = pd.read_json(layout.live_rows(cell), lines=True)  # written by one of the two, and not twice
+    pd.testing.assert_frame_equal(watched[["step", "prompt_set"]], alone[["step", "prompt_set"]])
     start = load_file(layout.dpo_adapter(cell.dpo) / WEIGHTS_FILE)
     assert all((load_file(Path("alone") / WEIGHTS_FILE)[name] != weights).any() for name, weights in start.items())
 

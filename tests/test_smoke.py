@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -54,6 +55,17 @@ def test_no_secret_of_the_environment_is_in_a_file_or_said(finished: Project) ->
     said = finished.pessimism("check") + finished.pessimism("summary")
     assert not any(secret in said for secret in SECRETS.values())
     assert [name for name in leaks(finished.root.parent) if not name.endswith("support/project_copy.py")] == []
+
+
+def test_a_run_leaves_the_rows_that_could_be_watched(finished: Project) -> None:
+    """Those of the trajectory of every online cell; one that is frozen measures its evaluations first."""
+    trajectories = sorted((finished.root / "data/online").glob("*/trajectory.csv"))
+    assert len(trajectories) == 4
+    for path in trajectories:
+        lines = (finished.root / f"run_records/{path.parent.name}.jsonl").read_text().splitlines()
+        rows = pd.DataFrame([json.loads(line) for line in lines]).sort_values("step", kind="stable", ignore_index=True)
+        measured = pd.read_csv(path)
+        pd.testing.assert_frame_equal(rows[measured.columns], measured)
 
 
 def test_report_stands_alone(finished: Project) -> None:

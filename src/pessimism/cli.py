@@ -16,6 +16,7 @@ from pessimism.errors import PessimismError, ending_on_errors
 COMMANDS = {
     "check": "validate the parameters and the local sources they name",
     "repro": "run the pipeline with several stages at a time, as `dvc repro` does one after another",
+    "watch": "proxy, true reward, gap and KL of online cells while they run, here or in TensorBoard or Trackio",
     "summary": "where the report is, the main numbers per beta, time per stage",
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",

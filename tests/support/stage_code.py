@@ -46,7 +46,7 @@ NOT_TRACKED = {
     *(
         f"src/pessimism/experiment/{name}.py"
         for name in (
-            *("cells", "digests", "extensions", "layout", "params", "protocol", "ranges"),
+            *("cells", "digests", "extensions", "layout", "params", "progress", "protocol", "ranges"),
             *("records", "scale", "schema", "sections", "yaml_files"),
         )
     ),

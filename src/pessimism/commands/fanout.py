@@ -185,8 +185,8 @@ def _job(cell: PendingCell, remote: Remote, taken: Snapshot, folder: Path) -> Ce
 
 
 def _tidy(job: CellJob) -> None:
-    """Keep what the run took and its log; the clone has served."""
-    for record in (job.clone / layout.RUN_RECORDS).glob("*.json"):
+    """Keep what the run took, its rows and its log; the clone has served."""
+    for record in (job.clone / layout.RUN_RECORDS).glob("*.json*"):
         layout.RUN_RECORDS.mkdir(exist_ok=True)
         shutil.copy(record, layout.RUN_RECORDS)
     shutil.rmtree(job.clone, ignore_errors=True)

@@ -75,9 +75,12 @@ def _wanted_paths(params: Params) -> set[Path]:
 
 
 def _left_over_records(keys: set[str]) -> list[Path]:
-    named = {path: path.stem for path in sorted(layout.RUN_RECORDS.glob("*@*.json"))}
+    """Times of cells, the rows that were watched, and unfinished work."""
+    records = sorted(layout.RUN_RECORDS.glob("*@*.json"))
+    rows = sorted(path for path in layout.RUN_RECORDS.glob("*.jsonl") if is_cell_key(path.stem))
+    named = {path: path.stem for path in (*records, *rows)}
     named |= {path: path.name for path in sorted(layout.UNFINISHED.glob("*@*"))}
-    return [path for path, name in named.items() if name.partition("@")[2] not in keys]
+    return [path for path, name in named.items() if name.rpartition("@")[2] not in keys]
 
 
 def _prune_lock(params: Params) -> list[str]:

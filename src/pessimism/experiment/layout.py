@@ -152,6 +152,11 @@ def heldout_samples(cell: OnlineCell) -> Path:
     return online_run(cell) / "heldout_samples.parquet"
 
 
+def live_rows(cell: OnlineCell) -> Path:
+    """The trajectory as it is measured, one JSON object per line, for who watches; nothing depends on it."""
+    return RUN_RECORDS / f"{cell.key}.jsonl"
+
+
 def rollouts(cell: OnlineCell) -> Path:
     """A sample of generated responses, one JSON object per line."""
     return online_run(cell) / "rollouts.jsonl"

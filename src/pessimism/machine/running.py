@@ -48,6 +48,29 @@ def check_none(locks: Path) -> None:
         raise ResourceError(_told(held))
 
 
+def began(locks: Path, stage: str) -> datetime | None:
+    """When the process that runs ``stage`` took its lock; None where none runs it, or on another machine.
+
+    The lock itself is left alone: a stage that starts at this moment would be refused.
+    """
+    path = locks / stage
+    if not path.is_file():
+        return None
+    number, _, since = path.read_text(encoding="utf-8").partition(" ")
+    if not since:
+        return None
+    import psutil
+
+    start = datetime.fromisoformat(since)
+    try:
+        process = psutil.Process(int(number))
+        # One that began later was given the number of a process that has ended.
+        alive = process.status() != psutil.STATUS_ZOMBIE and process.create_time() < start.timestamp() + 1
+    except psutil.NoSuchProcess:
+        return None
+    return start if alive else None
+
+
 def _is_free(file: int) -> bool:
     """Take the lock of an open file, which is given back when the file is closed; False where another holds it."""
     try:

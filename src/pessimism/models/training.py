@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from tqdm import tqdm
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,6 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pessimism.errors import DataError, NonFiniteError, ParamsError
 from pessimism.experiment.params import TrainingParams
+from pessimism.experiment.progress import Progress
 from pessimism.machine import processes, sharing
 from pessimism.models import hyperparameters as derive
 from pessimism.models.adapters import fuse_adapters, trainable_parameters
@@ -132,7 +132,7 @@ def run_trainer(trainer: PairTrainer, chosen: TrainingHyperparameters, rows: int
 
     Args:
         rows: training pairs of an epoch.
-        description: of the progress bar.
+        description: what is told of.
 
     Returns:
         Loss of every optimiser step, nats.
@@ -249,28 +249,26 @@ class KeptState(TrainerCallback):
             self.keeper.take(state.global_step, written)
 
 
-class ProgressBar(TrainerCallback):
-    """One bar over the optimiser steps with the current loss, where transformers' own prints every log as a dict."""
+class TrainingProgress(TrainerCallback):
+    """Tells of the optimiser steps with their loss, where transformers' own prints every log as a dict."""
 
     def __init__(self, description: str) -> None:
         self.description = description
-        self.bar: tqdm | None = None
+        self.progress: Progress | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.bar = tqdm(
-            disable=not processes.is_main(), total=state.max_steps, desc=self.description, unit="step", mininterval=1
-        )
+        self.progress = Progress(self.description, state.max_steps)
+        self.progress.begin()
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **kwargs: Any
     ) -> None:
-        if self.bar is not None and "loss" in logs:
-            self.bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
-            self.bar.update(state.global_step - self.bar.n)
+        if self.progress is not None and "loss" in logs:
+            self.progress.step(state.global_step, loss=f"{logs['loss']:.4f}")
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        if self.progress is not None:
+            self.progress.end()
 
 
 class FiniteLoss(TrainerCallback):
@@ -287,7 +285,7 @@ class FiniteLoss(TrainerCallback):
 
 
 def prepare(trainer: Trainer, description: str) -> None:
-    """Give a built trainer the bar of this project, float32 trainable weights, and adapters that compute in their
+    """Give a built trainer the progress of this project, float32 trainable weights, and adapters that compute in their
     input's dtype.
 
     Raises:
@@ -297,7 +295,7 @@ def prepare(trainer: Trainer, description: str) -> None:
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(FiniteLoss())
-    trainer.add_callback(ProgressBar(description))
+    trainer.add_callback(TrainingProgress(description))
     # Deviation: on a quantised base TRL rounds the adapter to bfloat16, where a step of AdamW at these learning rates
     # is often lost in rounding.
     for parameter in trainable_parameters(trainer.model):

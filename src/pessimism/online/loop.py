@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from peft import PeftModel
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Arm, Params
-from pessimism.machine import processes, sharing
+from pessimism.experiment.progress import Progress
+from pessimism.machine import sharing
 from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens
@@ -69,6 +71,7 @@ class OnlineRun:
         objective: what is optimised.
         training_tasks: problems the policy is trained on; never held-out ones.
         heldout_tasks: problems the policy is evaluated on.
+        live_rows: file that ``rows`` are appended to as they are measured, for who watches; None: none.
         frozen_from: step from which the policy was no longer updated; None where it was at every step.
         kept: where it keeps its unfinished work, and goes on from what lies there; None keeps nothing.
     """
@@ -86,6 +89,7 @@ class OnlineRun:
     rows: list[dict[str, Any]] = field(default_factory=list)
     samples: list[pd.DataFrame] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
+    live_rows: Path | None = None
     frozen_from: int | None = None
     kept: Keeper | None = None
 
@@ -95,10 +99,11 @@ class OnlineRun:
         A policy that learns no more is measured at all further steps at once: a placebo's from step 0, that of an arm
         with a limit from the evaluation that exceeds it.
         """
-        if self._arm.is_placebo:
-            self._measure_frozen(0)
-        else:
-            self._learn()
+        with self._progress:
+            if self._arm.is_placebo:
+                self._measure_frozen(0)
+            else:
+                self._learn()
 
     def _learn(self) -> None:
         if self.params.scale.online.gradient_checkpointing:
@@ -106,9 +111,8 @@ class OnlineRun:
         chosen = self.hyperparameters
         parameters = trainable_parameters(self.model)
         optimizer = torch.optim.AdamW(parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay)
-        progress = {"desc": f"adapt_online {self.cell.key}", "mininterval": 2, "disable": not processes.is_main()}
         begun = self._restore(optimizer, parameters)
-        for step, tasks in tqdm(self._batches(), total=chosen.steps, **progress):
+        for step, tasks in self._batches():
             if step < begun:
                 continue
             if step in self._evaluated_steps:
@@ -118,7 +122,8 @@ class OnlineRun:
                     return
             row = self._update(step, tasks, optimizer, parameters)
             if self._is_measured(step):
-                self.rows.append(row)
+                self._add(row)
+            self._tell(row)
             if self.kept is not None and self.kept.is_due() and processes.is_main():
                 self.kept.keep(step + 1, lambda folder: save_state(folder, self._measured, parameters, optimizer))
         self._evaluate_heldout(chosen.steps)
@@ -129,6 +134,8 @@ class OnlineRun:
         if state is None:
             return 0
         load_state(state, self._measured, parameters, optimizer)
+        for row in self.rows:
+            self._progress.measured(row)
         return step_of(state)
 
     @property
@@ -145,8 +152,22 @@ class OnlineRun:
         self._evaluate_heldout(*(step for step in self._evaluated_steps if step not in done))
         batches = {step: tasks for step, tasks in self._batches() if step >= since and self._is_measured(step)}
         for step, scored in zip(batches, self._roll_out_all(BATCH, batches), strict=True):
-            self.rows.append(self._measure_batch(step, scored, measure_loss))
+            self._add(self._measure_batch(step, scored, measure_loss))
+            self._tell(self.rows[-1])
         self.rows.sort(key=lambda row: row["step"])  # stable: an evaluation stays before the batch of its step
+
+    @cached_property
+    def _progress(self) -> Progress:
+        return Progress(f"adapt_online {self.cell.key}", self.hyperparameters.steps, self.live_rows)
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self._progress.measured(row)
+
+    def _tell(self, row: Mapping[str, Any]) -> None:
+        """Tell of a step by the row of its batch."""
+        proxy, true, kl = (f"{row[name]:.3g}" for name in ("proxy_reward", "true_reward", "kl_k3"))
+        self._progress.step(row["step"] + 1, proxy=proxy, true=true, KL=kl)
 
     def _batches(self) -> Iterator[tuple[int, pd.DataFrame]]:
         """Every step with the problems of its batch."""
@@ -194,7 +215,9 @@ class OnlineRun:
             batches.append(TaskBatch(posed.iloc[rows], seeds[rows], dropout_seed))
         with use_adapter(self.model, POLICY):
             scored = roll_out_batches(self.model, self.tokenizer, self.ensemble, batches, self.params)
-        return [ScoredRollouts.joined(sharing.gather([batch])) for batch in scored]
+        joined = [ScoredRollouts.joined(sharing.gather([batch])) for batch in scored]
+        self._progress.drew(sum(int(batch.response_tokens.sum()) for batch in joined))
+        return joined
 
     def _update(
         self, step: int, tasks: pd.DataFrame, optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]
@@ -302,7 +325,7 @@ class OnlineRun:
             summary, divergence = reward_summary(scored), compared.means()
             self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
             self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
-            self.rows.append({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
+            self._keep({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
             self.samples.append(sample_table(scored).assign(step=step))
             shown = shown_rollouts(scored, self.heldout_tasks, ROLLOUTS_KEPT)
             self.rollouts += [{"step": step, **rollout} for rollout in shown]

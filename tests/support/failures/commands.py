@@ -146,6 +146,18 @@ FAILURES = [
         "found no matrix stage report in dvc.yaml; expected some of",
         "pessimism fanout report",
     ),
+    Failure(
+        "a look at cells where none has run",
+        _nothing,
+        "found no rows of online cells in run_records",
+        "pessimism watch",
+    ),
+    Failure(
+        "a look at a cell that has not run",
+        _nothing,
+        "found no rows of 'p50-s0-proxy' in run_records, and nobody who runs it; expected an online cell",
+        "pessimism watch p50-s0-proxy",
+    ),
     Failure("no stage at a time", _nothing, "--jobs: found 0; expected 1 or more", "pessimism repro --jobs 0"),
     Failure("stages of no project of DVC", _nothing, "DVC: you are not inside of a DVC repository", "pessimism repro"),
     Failure(
