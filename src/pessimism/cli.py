@@ -16,6 +16,7 @@ from pessimism.errors import PessimismError, ending_on_errors
 COMMANDS = {
     "check": "validate the parameters and the local sources they name",
     "repro": "run the pipeline with several stages at a time, as `dvc repro` does one after another",
+    "run": "run an experiment of DVC, as `dvc exp run` does, if its parameters can be read",
     "summary": "where the report is, the main numbers per beta, time per stage",
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",
