@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",
     "arms": "what the arms of a finished run save in hacking and cost in true reward",
+    "experiments": "experiments of DVC beside one another: parameters that differ, verdicts, main numbers",
     "ablate": "turn one switch of the protocol at a time, each as an experiment of DVC",
     "strengths": "find strengths of an offline objective that keep policies as close to the base as DPO's betas do",
     "dag": "draw the pipeline, one node per stage",

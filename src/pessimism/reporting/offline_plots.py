@@ -1,7 +1,9 @@
 """The page around `dvc plots show`, with Vega inside it, so that it opens without a network.
 
-Run as ``python -m pessimism.reporting.offline_plots``; DVC finds the file through ``plots.html_template`` of its
-configuration. The page is made, not committed: it holds a megabyte of other people's JavaScript.
+DVC finds the page through ``plots.html_template`` of its configuration. It is committed, since whoever installs the
+package by other means than `make setup` has no moment at which it could be made. After an upgrade of vl-convert-python::
+
+    python -m pessimism.reporting.offline_plots
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ VEGA_LITE = "5.20"  # what the templates in .dvc/plots/ are written for
 _PLACEHOLDERS = ("{scripts}", "{plot_divs}", "{refresh_tag}")
 # DVC fills {plot_divs}. Without {scripts} it has no place for the links to a CDN that it would add.
 _PAGE = """<!DOCTYPE html>
+<!-- Made by python -m pessimism.reporting.offline_plots. The script is Vega, Vega-Lite and Vega-Embed and what they use:
+Copyright (c) University of Washington Interactive Data Lab and contributors, BSD-3-Clause; D3 by Mike Bostock, ISC. -->
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 {refresh_tag}
 <title>Plots</title>
 <script>(function () {BUNDLE})();</script>
 <style>
-body { margin: 0 auto; max-width: 1400px; padding: 16px 24px;
-       font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
-body > div { margin-bottom: 36px; overflow-x: auto; }
+body { margin: 0; padding: 16px; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif;
+       display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 580px), 1fr)); gap: 24px; }
+body > div { overflow-x: auto; min-width: 0; }
 </style>
 </head>
 <body>
