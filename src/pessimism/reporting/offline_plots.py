@@ -1,7 +1,8 @@
 """The page around `dvc plots show`, with Vega inside it, so that it opens without a network.
 
 DVC finds the page through ``plots.html_template`` of its configuration. It is committed, since whoever installs the
-package by other means than `make setup` has no moment at which it could be made. After an upgrade of vl-convert-python::
+package by other means than `make setup` has no moment at which it could be made. After another release of
+vl-convert-python, write it anew from the root of the repository::
 
     python -m pessimism.reporting.offline_plots
 """
@@ -16,14 +17,14 @@ from pessimism.errors import SourceError
 
 HTML_TEMPLATE = Path(".dvc") / "plots_offline.html"
 VEGA_LITE = "6.1"  # reads what .dvc/plots/ has for version 5, which is that of DVC's own page
-# Errors alone: a layer without rows, as that of a placebo where none was run, is a warning to Vega, and so is a version.
+# Errors alone: a layer without rows, as that of a placebo that was not run, is a warning to Vega, and so is a version.
 _EMBED = """window.vegaEmbed = (place, {$schema, ...plot}) =>
   vegaEmbed(place, plot, {mode: "vega-lite", logLevel: 1});"""
 _PLACEHOLDERS = ("{scripts}", "{plot_divs}", "{refresh_tag}")
 # DVC fills {plot_divs}. Without {scripts} it has no place for the links to a CDN that it would add.
 _PAGE = """<!DOCTYPE html>
-<!-- Made by python -m pessimism.reporting.offline_plots. The script is Vega, Vega-Lite and Vega-Embed, with the parts of
-D3 and others that they use. Their licences:
+<!-- Made by python -m pessimism.reporting.offline_plots. The script is Vega, Vega-Lite and Vega-Embed, with the parts
+of D3 and others that they use. Their licences:
 
 Vega: Copyright (c) 2015-2023, University of Washington Interactive Data Lab. All rights reserved.
 Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
