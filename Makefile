@@ -24,7 +24,6 @@ $(READY): pyproject.toml constraints.txt
 		exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pessimism.reporting.offline_plots
 	@touch $@
 
 reproduce: $(READY)  ## Check, run the whole pipeline, name its report, summarise; JOBS=N and RESIDENT=1: docs/running.md

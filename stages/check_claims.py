@@ -3,11 +3,12 @@
 The primary claim's trend is split by arms into what beta does through the checkpoint and through the penalty.
 
 Reads: plots/cells.csv, metrics/power_law.json, metrics/beta_star.json.
-Writes: metrics/claims.json.
+Writes: metrics/claims.json, and metrics/verdicts.json, its verdicts in short.
 """
 
 from pessimism.checks import stage
 from pessimism.claims import arm_contrasts, claims
+from pessimism.claims.verdict_metrics import verdict_metrics
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.scoring import scores
@@ -25,6 +26,7 @@ def main(params: Params) -> None:
     )
     record["contrasts"] = arm_contrasts.check_contrasts(cells, params, paired)
     records.write_json(layout.CLAIMS, record)
+    records.write_json(layout.VERDICTS, verdict_metrics(record))
 
 
 if __name__ == "__main__":

@@ -103,4 +103,4 @@ def test_the_templates_of_dvc_have_a_mark_of_its_own_for_every_arm(protocol: str
             assert set(names) == arms and len(marks) == len(set(marks)) == len(names), template.name
             assert all(f"'{name} ')" in text for name in names), "the legend lists those that ran"
             found += 1
-    assert found == 12
+    assert found == 18

@@ -79,6 +79,7 @@ def test_every_column_is_explained(scored: Path, table: Path) -> None:
         layout.POWER_LAW,
         layout.BETA_STAR,
         layout.CLAIMS,
+        layout.VERDICTS,
         layout.MECHANISM,
     ],
 )

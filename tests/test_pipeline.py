@@ -333,7 +333,7 @@ def test_outputs_are_where_the_layout_says() -> None:
         ],
         "fit_power_law": [layout.POWER_LAW, layout.BETA_STAR, layout.POWER_LAW_CURVE],
         "trace_mechanism": [layout.MECHANISM, layout.DISAGREEMENT, layout.MEMBER_PROBES],
-        "check_claims": [layout.CLAIMS],
+        "check_claims": [layout.CLAIMS, layout.VERDICTS],
         "report": [layout.REPORT],
     }
     for name, stage in STAGES.items():

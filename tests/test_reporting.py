@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import itertools
 import json
 import math
 import re
 import runpy
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -842,6 +844,17 @@ def test_dvc_page_opens_without_a_network(tmp_path: Path) -> None:
     assert text.count("{plot_divs}") == 1 and "{scripts}" not in text
     assert "window.vegaEmbed=" in text and "<script src" not in text
     assert text.count("</script") == 1, "the JavaScript closes its own element"
+    assert '<meta name="viewport" content="width=device-width' in text and "url(" not in text.partition("<style>")[2]
+
+
+def test_dvc_finds_the_page_in_a_clone(tmp_path: Path) -> None:
+    """Without `make setup`: DVC crashes where the file is missing that its configuration names."""
+    config = configparser.ConfigParser()
+    config.read_string((CHECKOUT / ".dvc/config").read_text().replace("\n    ", "\n"))
+    page = CHECKOUT / ".dvc" / config["plots"]["html_template"]
+    subprocess.run(["git", "ls-files", "--error-unmatch", page], cwd=CHECKOUT, check=True, capture_output=True)
+    offline_plots.write_html_template(tmp_path / "page.html")
+    assert page.read_bytes() == (tmp_path / "page.html").read_bytes(), "run python -m pessimism.reporting.offline_plots"
 
 
 def plot_sections() -> list[tuple[str, dict[str, Any]]]:

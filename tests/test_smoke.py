@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from pessimism.claims.statements import CLAIMS
+from pessimism.claims.wording import DOORS
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
 from pessimism.experiment.records import write_jsonl
@@ -86,6 +88,7 @@ def test_verify_agrees_with_the_commit(finished: Project) -> None:
 def test_metrics_are_few_and_readable(finished: Project) -> None:
     shown = json.loads(finished.succeed(sys.executable, "-m", "dvc", "metrics", "show", "--json"))
     files = {Path(name).name: file["data"] for name, file in shown[""]["data"].items()}
+    assert set(files.pop("verdicts.json")) == {claim.name for claim in CLAIMS} | set(DOORS)
     assert files["power_law.json"].pop("fit") == "fewer than three distinct betas"
     numbers = [value for file in files.values() for value in leaves(file)]
     assert all(isinstance(value, (int, float)) for value in numbers)

@@ -120,7 +120,9 @@ def tracked(stage: str) -> set[str]:
 
 
 def param_keys(stage: str, file: str) -> set[str] | None:
-    """Keys of a parameter file that the stage tracks; None for the whole file."""
+    """Keys of a parameter file that the stage tracks; None for the whole file, or the directory that it lies in."""
+    if str(Path(file).parent) in BODIES[stage]["deps"]:
+        return None
     keys: set[str] = set()
     for entry in BODIES[stage].get("params", []):
         if isinstance(entry, str):

@@ -7,10 +7,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pessimism.commands.effects import METRICS, Record, effect
 from pessimism.commands.table import aligned
 from pessimism.data.hashing import rows_hash
 from pessimism.errors import DataError, ParamsError
@@ -44,6 +45,7 @@ def ablate(switches: Sequence[str]) -> str:
 
     Returns:
         One row per experiment, and one of the unchanged run: AUGC by both measures at each beta, means over seeds.
+        Below it the verdicts that each switch turned, and the numbers that it moved.
 
     Raises:
         ParamsError: an unknown switch, or a protocol that has no counterpart.
@@ -54,20 +56,23 @@ def ablate(switches: Sequence[str]) -> str:
     unknown = sorted(set(switches) - values.keys())
     if unknown:
         raise ParamsError(f"found no switch {', '.join(unknown)}; expected some of {', '.join(values)}")
-    unchanged, made = records.read_json(layout.HACKING), _experiments()
-    rows = [_row(f"{name} (unchanged)", unchanged)]
+    unchanged, made = {path: records.read_json(path) for path in METRICS}, _experiments()
+    areas = unchanged[layout.HACKING]
+    rows, effects = [_row(f"{name} (unchanged)", areas)], []
     for switch in switches or values:
         experiment = experiment_name(name, switch)
         if experiment not in made:
             _run(experiment, f"{layout.protocol_file(name)}:{switch}={json.dumps(values[switch])}")
-        rows.append(_row(f"{switch}: {json.dumps(values[switch])}", _metrics(experiment)))
-    header = [f"{title} {percentile}" for key, title in SHOWN.items() for percentile in unchanged.get(key, {})]
-    return f"{aligned([('switch', *header), *rows])}\n{_LEGEND}"
+        turned, found = f"{switch}: {json.dumps(values[switch])}", _metrics(experiment)
+        rows.append(_row(turned, found[layout.HACKING]))
+        effects.append(effect(turned, unchanged, found))
+    header = [f"{title} {percentile}" for key, title in SHOWN.items() for percentile in areas.get(key, {})]
+    return "\n".join([aligned([("switch", *header), *rows]), _LEGEND, "", *effects])
 
 
 _LEGEND = (
     "AUGC: the paper's measure; controlled: above the placebo of the same checkpoint. Means over the first arm.\n"
-    "All metrics of one experiment: dvc metrics diff HEAD NAME; names: dvc exp list; all experiments: dvc exp show."
+    "All metrics of one experiment: dvc metrics diff HEAD NAME; all experiments: pessimism experiments."
 )
 
 
@@ -113,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(parse_yaml(path.read_text(encoding="utf-8"), str(path)))
 
 
-def _row(label: str, hacking: dict[str, Any]) -> tuple[str, ...]:
+def _row(label: str, hacking: Mapping[str, Any]) -> tuple[str, ...]:
     return (label, *(f"{value:.2f}" for key in SHOWN for value in hacking.get(key, {}).values()))
 
 
@@ -128,10 +133,10 @@ def _experiments() -> set[str]:
     return set(_dvc("exp", "list", "--name-only").split())
 
 
-def _metrics(experiment: str) -> dict[str, Any]:
+def _metrics(experiment: str) -> Record:
     from dvc.api import metrics_show
 
-    return dict(metrics_show(str(layout.HACKING), rev=experiment))
+    return {path: metrics_show(str(path), rev=experiment) for path in METRICS}
 
 
 _DVC = [sys.executable, "-m", "dvc"]

@@ -58,6 +58,7 @@ BETA_STAR = METRICS / "beta_star.json"
 VARIANCE = METRICS / "variance.json"
 EQUAL_KL = METRICS / "equal_kl.json"
 CLAIMS = METRICS / "claims.json"
+VERDICTS = METRICS / "verdicts.json"
 MECHANISM = METRICS / "mechanism.json"
 
 PLOTS = Path("plots")

@@ -24,7 +24,7 @@ from pessimism.experiment import layout, records, rng
 from pessimism.experiment.cells import OnlineCell
 from pessimism.experiment.params import Arm, Params
 from pessimism.experiment.progress import Progress
-from pessimism.machine import sharing
+from pessimism.machine import processes, sharing
 from pessimism.measures.epsilon import EPS
 from pessimism.models.adapters import trainable_parameters, use_adapter
 from pessimism.models.compute.batching import evaluation_tokens
@@ -325,7 +325,7 @@ class OnlineRun:
             summary, divergence = reward_summary(scored), compared.means()
             self._check_finite(HELDOUT, step, summary, _REWARD_CAUSE)
             self._check_finite(HELDOUT, step, divergence, _POLICY_CAUSE)
-            self._keep({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
+            self._add({"step": step, "prompt_set": HELDOUT, **summary, **divergence})
             self.samples.append(sample_table(scored).assign(step=step))
             shown = shown_rollouts(scored, self.heldout_tasks, ROLLOUTS_KEPT)
             self.rollouts += [{"step": step, **rollout} for rollout in shown]

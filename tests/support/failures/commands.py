@@ -46,6 +46,10 @@ def _commit(project: Path) -> None:
     subprocess.run(["git", *identity, "commit", "-q", "--allow-empty", "-m", "none"], cwd=project, check=True)
 
 
+def _experiment(what: str, change: str, said: str) -> Failure:
+    return Failure(what, _nothing, said, f"pessimism run -S '{change}'")
+
+
 FAILURES = [
     _launcher("a launcher that is empty", "", "''; expected a command on the PATH, such as python"),
     _launcher("a launcher that is not there", "./run.sh", "'./run.sh'; expected a command on the PATH, such as python"),
@@ -166,4 +170,18 @@ FAILURES = [
         "dvc.lock: found text that is not YAML, as after a merge with conflicts; expected what DVC wrote",
         "pessimism repro",
     ),
+    _experiment("an experiment with an unknown protocol", "protocol=controled", "found 'controled'; expected one of"),
+    _experiment("one with an unknown scale", "scale=tiney", "params.yaml: scale: found 'tiney'; expected one of"),
+    _experiment(
+        "one with a value for a list", "beta_percentiles=20", "found 20; expected a list, each item an integer"
+    ),
+    _experiment("one with a name for a list", "arms=proxy", "arms: found 'proxy'; expected a list, each item a text"),
+    _experiment("one with a list without brackets", "seeds=0,1", "found 2 combinations of values; expected brackets"),
+    _experiment(
+        "one with a list that does not end", "seeds=[0,1", "no viable alternative at input '[0,1'; expected KEY"
+    ),
+    _experiment("one with an unknown parameter", "sedes=[0]", "Could not override 'sedes'; expected KEY=VALUE, with a"),
+    _experiment("one without a value", "seeds", "Error parsing override 'seeds'; expected KEY=VALUE, with a key of"),
+    _experiment("one of a file that is not there", "protocols/papr.yaml:top_p=1", "found no such file of parameters"),
+    _experiment("one that sets no parameter", "dvc.yaml:plots=1", "-S dvc.yaml: found no such file of parameters"),
 ]
