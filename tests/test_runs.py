@@ -18,6 +18,7 @@ import pessimism as ps
 from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
+from support import notebook
 from support.repository import CHECKOUT, Edit
 from support.worlds import git, tag_as_experiment
 from support.yaml_edits import set_key
@@ -173,3 +174,17 @@ def test_what_is_no_finished_run(finished: Path, edit_root: Edit) -> None:
     (finished / "params.yaml").write_text("seeds: nothing")
     with pytest.raises(DataError, match=f"{finished}: (.|\n)*seeds: found 'nothing'"):
         ps.load_run(finished)
+
+
+def test_the_notebook_prints_what_it_shows(
+    pyplot: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells in order, against the committed run; `make notebook` runs it anew."""
+    monkeypatch.chdir(notebook.NOTEBOOK.parent)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)  # the page's own way of showing
+    names: dict[str, object] = {}
+    for cell in notebook.code_cells():
+        exec("".join(cell["source"]), names)
+        assert capsys.readouterr().out == notebook.printed(cell), "".join(cell["source"])
+    outputs = [output.get("data", {}) for cell in notebook.code_cells() for output in cell["outputs"]]
+    assert sum("image/png" in data for data in outputs) == 2

@@ -14,6 +14,8 @@ PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 SCALES = Path("scales")
 PROTOCOLS = Path("protocols")
+SHIPPED_DESIGN = Path(__file__).parent / "design"
+"""The committed parameters and dvc.yaml as the package brings them along, for where there is no project."""
 RUN_RECORDS = Path("run_records")
 CONTENT_HASHES = Path(".content_hashes.json")
 STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
@@ -70,6 +72,11 @@ MEMBER_PROBES = PLOTS / "member_probes.csv"
 POWER_LAW_CURVE = PLOTS / "power_law.csv"
 REPORT = PLOTS / "report"
 REPORT_PAGE = REPORT / "index.html"
+
+
+def design_root() -> Path:
+    """Where the design is: the project here, or what the package brings along where there is none."""
+    return Path() if PARAMS.is_file() else SHIPPED_DESIGN
 
 
 def scale_file(scale: str) -> Path:

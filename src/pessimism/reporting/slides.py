@@ -20,7 +20,7 @@ from pessimism.errors import DataError
 from pessimism.experiment.params import Params
 from pessimism.reporting import messages, panels
 from pessimism.reporting.curves import GREY, INK, Arms, BetaLevel, beta_levels
-from pessimism.reporting.styles import METADATA, Style
+from pessimism.reporting.styles import LINES, METADATA, Style
 
 MOST_PANELS = 3
 DETAIL = "#444444"
@@ -184,8 +184,9 @@ def on_axes(found: Drawing, axes: Sequence[Axes] | None = None) -> list[Axes]:
     if axes is None:
         from matplotlib import pyplot
 
-        figure = pyplot.figure(figsize=(3.6 * len(found.panels), 3.4), layout="constrained")
-        axes = _row(figure, found)
+        with matplotlib.rc_context(LINES):
+            figure = pyplot.figure(figsize=(3.6 * len(found.panels), 3.4), layout="constrained")
+            axes = _row(figure, found)
     if len(axes) != len(found.panels):
         raise DataError(f"found {len(axes)} axes; expected {len(found.panels)}, one per panel")
     _draw(found, axes, [panel.said for panel in found.panels])

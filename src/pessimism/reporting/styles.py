@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LINES: dict[str, Any] = {
+LINES: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
