@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures mutants check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures notebook mutants check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ reruns: $(READY)  ## Write docs/reruns.md: which stages a change of each file an
 
 measures: $(READY)  ## Write docs/measures.md: the functions of pessimism.measures, by their docstrings
 	PYTHONPATH=tests $(BIN)/python -m support.measures_page
+
+notebook: $(READY)  ## Run docs/examples/notebook anew, on the committed run; installs the extra `notebook` first
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[notebook]'
+	PYTHONPATH=tests $(BIN)/python -m support.notebook
 
 failures: $(READY)  ## Write docs/failure-modes.md: what bad inputs get
 	PYTHONPATH=tests $(BIN)/python -m support.failures

@@ -154,7 +154,7 @@ def test_where_there_is_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_no_finished_run(finished: Path, edit_root: Edit) -> None:
-    with pytest.raises(DataError, match="no revision of Git named 'nowhere'"):
+    with pytest.raises(DataError, match="no revision of Git named 'nowhere'; .*; nor is it a directory with"):
         ps.load_run("nowhere")
     git("rm", "-q", "-r", "--cached", "metrics")
     git("commit", "-q", "-m", "no results")

@@ -100,3 +100,11 @@ def test_the_design_that_the_package_brings_is_the_projects() -> None:
     assert len(files) >= len([*(CHECKOUT / "scales").iterdir(), *(CHECKOUT / "protocols").iterdir()]) + 2
     for path in files:
         assert path.read_bytes() == (CHECKOUT / path.relative_to(design)).read_bytes()
+
+
+def test_dvc_takes_the_link_to_the_pipeline_for_no_second_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path))
+    with Repo(str(CHECKOUT)) as repo:
+        assert {Path(stage.path).parent for stage in repo.index.stages} == {CHECKOUT}

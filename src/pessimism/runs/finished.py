@@ -138,7 +138,10 @@ def _project(start: Path) -> Path:
 
 
 def _of_revision(revision: str, project: Path) -> FinishedRun:
-    commit = resolve(revision, project)
+    try:
+        commit = resolve(revision, project)
+    except DataError as error:
+        raise DataError(f"{error}; nor is it a directory with {layout.PARAMS}") from error
     with tempfile.TemporaryDirectory() as folder:
         extract(commit, FILES, Path(folder), revision, project)
         return _read(Path(folder).resolve(), revision, commit, f"revision {revision}")
