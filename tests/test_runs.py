@@ -188,3 +188,9 @@ def test_the_notebook_prints_what_it_shows(
         assert capsys.readouterr().out == notebook.printed(cell), "".join(cell["source"])
     outputs = [output.get("data", {}) for cell in notebook.code_cells() for output in cell["outputs"]]
     assert sum("image/png" in data for data in outputs) == 2
+
+
+def test_the_example_of_the_page_runs(pyplot: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    (example,) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "docs/python.md").read_text(), re.DOTALL)
+    exec(example, {})
