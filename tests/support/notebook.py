@@ -1,4 +1,4 @@
-"""docs/examples/notebook/finished_run.ipynb with the outputs of the committed run; ``make notebook`` writes them."""
+"""docs/examples/notebook, a notebook and a slide of the committed run; ``make notebook`` writes their outputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pessimism.reporting import slides
+from pessimism.reporting.styles import STYLES
+from pessimism.runs.finished import load_run
 from support.repository import CHECKOUT
 
 NOTEBOOK = CHECKOUT / "docs/examples/notebook/finished_run.ipynb"
@@ -34,5 +37,11 @@ def execute() -> None:
     nbformat.write(notebook, NOTEBOOK)
 
 
+def draw_slide() -> None:
+    """The slide that docs/python.md shows."""
+    slides.save("rewards", load_run(CHECKOUT).shown(), STYLES["talk"], NOTEBOOK.with_name("rewards_talk.png"))
+
+
 if __name__ == "__main__":
     execute()
+    draw_slide()
