@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures commands docs mutants check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures commands docs notebook mutants check format test test-all bench
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ measures: $(READY)  ## Write docs/measures.md: the functions of pessimism.measur
 
 commands: $(READY)  ## Write docs/commands.md: every command with its options, from their help
 	PYTHONPATH=tests $(BIN)/python -m support.commands_page
+
+notebook: $(READY)  ## Run docs/examples/notebook anew, on the committed run; installs the extra `notebook` first
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[notebook]'
+	PYTHONPATH=tests $(BIN)/python -m support.notebook
 
 failures: $(READY)  ## Write docs/failure-modes.md: what bad inputs get
 	PYTHONPATH=tests $(BIN)/python -m support.failures

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ def test_every_module_that_can_be_run_is_a_command() -> None:
     """The table of the console script names them, so that `pessimism --help` imports none."""
     names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
     modules = {name: importlib.import_module(f"pessimism.commands.{name}") for name in names}
-    assert {name for name, module in modules.items() if hasattr(module, "run")} == set(cli.COMMANDS)
+    assert {name for name, module in modules.items() if hasattr(module, "run")} == {
+        name.replace("-", "_") for name in cli.COMMANDS
+    }
 
 
 def test_a_command_imports_its_own_module_and_no_other() -> None:
@@ -113,6 +116,12 @@ def test_a_command_imports_its_own_module_and_no_other() -> None:
     loaded = done.stdout.splitlines()[-1].split()
     assert [name for name in loaded if name.startswith("pessimism.commands.")] == ["pessimism.commands.dag"]
     assert "pandas" not in loaded
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"pessimism {metadata.version('pessimism')}\n")
 
 
 def test_no_command_needs_torch() -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import pessimism
 from pessimism.errors import PessimismError, ending_on_errors
 
 COMMANDS = {
@@ -20,6 +21,7 @@ COMMANDS = {
     "run": "run an experiment of DVC, as `dvc exp run` does, if its parameters can be read",
     "summary": "where the report is, the main numbers per beta, time per stage",
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
+    "figures": "draw the figures of a finished run for a talk or a paper, their message as title",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",
     "arms": "what the arms of a finished run save in hacking and cost in true reward",
     "experiments": "experiments of DVC beside one another: parameters that differ, verdicts, main numbers",
@@ -31,10 +33,13 @@ COMMANDS = {
     "restore": "restore parameters and results to the last commit, and prove it by their content",
     "prune": "remove files and dvc.lock entries of cells no longer listed",
     "fanout": "run the cells of matrix stages as jobs on other GPUs, and merge their results",
+    "export-run": "write a finished run's objects of DVC's cache, with its lock and hashes, to one file",
+    "import-run": "put the objects of such a file into DVC's cache, each compared with its hash",
     "replay": "the paper's numbers from its published AUGC values, and AUGC of a policy that never changes",
     "score": "the metrics of this project on the log of any run: CSV, TSV, JSON, JSON lines or parquet",
 }
-"""Each is a module of ``pessimism.commands``, which adds its options (``configure``) and does it (``run``)."""
+"""Each is a module of ``pessimism.commands``, with _ for -, which adds its options (``configure``) and does it
+(``run``)."""
 
 DEBUG = "--debug"
 
@@ -71,18 +76,27 @@ def _run(arguments: Sequence[str]) -> None:
     options.run(options)
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: no other command waits for that."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
+        print(f"{parser.prog} {pessimism.__version__}")
+        parser.exit()
+
+
 def make_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with the options of the commands ``chosen``.
 
     Their modules alone are imported: `pessimism dag` does not wait for pandas.
     """
     parser = argparse.ArgumentParser(prog="pessimism", description=__doc__)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version of the package and end")
     parser.add_argument(DEBUG, action="store_true", help="end on an error with the traceback of where it comes from")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         if name in chosen:
-            module = importlib.import_module(f"pessimism.commands.{name}")
+            module = importlib.import_module(f"pessimism.commands.{name.replace('-', '_')}")
             module.configure(command)
             command.set_defaults(run=module.run)
     return parser

@@ -10,6 +10,7 @@ from typing import Any
 
 from pessimism.commands.table import aligned
 from pessimism.errors import ParamsError
+from pessimism.experiment import layout
 from pessimism.experiment.params import load_params
 from pessimism.planning.hardware import find_gpu, gpu_here
 from pessimism.planning.plan import make_plan
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: bool) -> str:
-    """Plan the design of params.yaml at its scale or another.
+    """Plan the design of params.yaml, or where there is none the committed one, at its scale or another.
 
     Raises:
         ParamsError: the parameters, the GPU's name or a number is not usable.
@@ -52,7 +53,7 @@ def plan(scale: str | None, gpu: str, gpus: int, price: float | None, as_json: b
     for name, value in (("--gpus", gpus), ("--price", price)):
         if value is not None and value <= 0:
             raise ParamsError(f"{name}: found {value}; expected a number above 0")
-    found = make_plan(load_params(scale=scale), find_gpu(gpu), gpus, price)
+    found = make_plan(load_params(layout.design_root(), scale=scale), find_gpu(gpu), gpus, price)
     if as_json:
         return json.dumps(found, indent=2, sort_keys=True)
     parts = (_opening, _stages, _memory, _values, _totals, _assumptions)

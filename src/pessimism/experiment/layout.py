@@ -14,6 +14,8 @@ PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 SCALES = Path("scales")
 PROTOCOLS = Path("protocols")
+SHIPPED_DESIGN = Path(__file__).parent / "design"
+"""The committed parameters and dvc.yaml as the package brings them along, for where there is no project."""
 RUN_RECORDS = Path("run_records")
 CONTENT_HASHES = Path(".content_hashes.json")
 STAGE_LOCKS = Path(".dvc") / "tmp" / "stages"
@@ -77,6 +79,11 @@ REPORT_PAGE = REPORT / "index.html"
 def unfinished(stage: str, cell: Cell) -> Path:
     """What a stage keeps of its work on a cell until that is done."""
     return UNFINISHED / f"{stage}@{cell.key}"
+
+
+def design_root() -> Path:
+    """Where the design is: the project here, or what the package brings along where there is none."""
+    return Path() if PARAMS.is_file() else SHIPPED_DESIGN
 
 
 def scale_file(scale: str) -> Path:

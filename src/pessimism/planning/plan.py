@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import Any
 
-from pessimism.experiment import pipeline
+from pessimism.experiment import layout, pipeline
 from pessimism.experiment.params import Params
 from pessimism.planning.hardware import ASSUMED, ASSUMPTIONS, Gpu, seconds
 from pessimism.planning.layer import FUSED_4BIT_ROWS
@@ -60,7 +60,7 @@ def make_plan(params: Params, gpu: Gpu, gpus: int = 1, price: float | None = Non
 def _cells(params: Params) -> Counter[str]:
     """Cells by script, those of the online phase that are never trained by ``PLACEBO``."""
     cells: Counter[str] = Counter()
-    for stage in pipeline.load_stages():
+    for stage in pipeline.load_stages(layout.design_root() / layout.PIPELINE):
         cells[stage.script] += math.prod(len(getattr(params, key)) for key in stage.axes.values())
     untrained = sum(params.arm(arm).is_placebo for arm in params.arms)
     cells[PLACEBO] = cells["adapt_online"] * untrained // len(params.arms)

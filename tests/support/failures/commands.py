@@ -72,6 +72,18 @@ FAILURES = [
     ),
     Failure("a plan at a scale that there is not", _nothing, "scale: found 'huge'", "pessimism plan --scale huge"),
     Failure("a plan for no GPU", _nothing, "--gpus: found 0; expected a number above 0", "pessimism plan --gpus 0"),
+    Failure(
+        "figures of a run that is not finished",
+        _nothing,
+        "found no metrics/claims.json, plots/cells.csv, plots/heldout_rewards.csv; expected a finished run",
+        "pessimism figures",
+    ),
+    Failure(
+        "figures of a run that there is not",
+        _repository,
+        "no revision of Git named 'nowhere'; expected one commit",
+        "pessimism figures nowhere",
+    ),
     Failure("a price below 0", _nothing, "--price: found -1.0; expected a number above 0", "pessimism plan --price=-1"),
     Failure("an unknown GPU", _nothing, "--gpu: found 'abacus'; expected one of", "pessimism plan --gpu abacus"),
     Failure("an accuracy of 2", _nothing, "found accuracy 2; expected a chance", "pessimism replay --accuracy 2"),
