@@ -77,6 +77,6 @@ def test_modules_are_found_by_name_in_few_places() -> None:
 
     The package itself and its measures are attributes for a notebook (``__init__.py``), which no stage asks for.
     """
-    texts = {file.name: file.read_text(encoding="utf-8") for file in python_files("src")}
-    finders = {name for name, text in texts.items() if "importlib" in text.replace("importlib.metadata", "")}
+    texts = [(file.name, file.read_text(encoding="utf-8")) for file in python_files("src")]
+    finders = {name for name, text in texts if "importlib" in text.replace("importlib.metadata", "")}
     assert finders == {"__init__.py", "cli.py", "extensions.py", "problems.py", "resident.py"}
