@@ -174,6 +174,16 @@ def test_the_last_whole_state_stays_where_the_next_one_fails(tmp_path: Path) -> 
     assert latest is not None and (latest / "state").read_text() == "ten"
 
 
+def test_what_a_kill_left_half_written_is_cleared(project: Path) -> None:
+    made_of(project)
+    directory = unfinished.open_directory("adapt_online", CELL)
+    Keeper(directory).keep(3, folder_with("three"))
+    for name in ("partial", "checkpoint-4", "step-2"):
+        (directory / name).mkdir()
+    assert unfinished.open_directory("adapt_online", CELL) == directory
+    assert sorted(path.name for path in directory.iterdir()) == ["fingerprint.txt", "step-3"]
+
+
 def test_a_state_is_kept_again_when_it_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(unfinished.EVERY_SECONDS, "100")
     keeper = Keeper(tmp_path)

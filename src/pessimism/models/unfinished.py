@@ -35,9 +35,11 @@ def open_directory(stage: str, cell: Cell) -> Path:
     """Where ``stage`` keeps its work on ``cell``, without what was made of other code, parameters or inputs."""
     directory = layout.unfinished(stage, cell)
     made_of = fingerprint(stage, cell)
-    if processes.is_main() and _read(directory / FINGERPRINT) != made_of:
-        shutil.rmtree(directory, ignore_errors=True)
-        records.write_text(directory / FINGERPRINT, made_of)
+    if processes.is_main():
+        if _read(directory / FINGERPRINT) != made_of:
+            shutil.rmtree(directory, ignore_errors=True)
+            records.write_text(directory / FINGERPRINT, made_of)
+        _clear(directory, Keeper(directory).latest())
     sharing.gather([None])  # nobody looks before the main process has cleared it
     return directory
 
@@ -94,11 +96,27 @@ class Keeper:
     def take(self, step: int, written: Path) -> None:
         """Make a folder that is written the kept state, and remove what else lies there."""
         whole = self.directory / f"{STEP}{step}"
+        for file in written.rglob("*"):
+            _to_disk(file)  # before the name is: a machine that loses power keeps names of files without their content
         os.rename(written, whole)
-        for other in self.directory.iterdir():
-            if other.is_dir() and other != whole:
-                shutil.rmtree(other)
+        _to_disk(self.directory)
+        _clear(self.directory, whole)
         self.kept_at = time.monotonic()
+
+
+def _to_disk(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _clear(directory: Path, whole: Path | None) -> None:
+    """Remove every folder but ``whole``: earlier states, and what a kill has left half written."""
+    for other in directory.iterdir():
+        if other.is_dir() and other != whole:
+            shutil.rmtree(other)
 
 
 def step_of(state: Path) -> int:
