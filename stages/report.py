@@ -1,7 +1,7 @@
 """Write the report: claims with verdicts, both measures, the paper's figures 3 to 6 and Table 1, its Appendix F.
 
-Reads: every metrics file, every plot table, data/sources.json.
-Writes: plots/report/: one self-contained page and its figures as PNG.
+Reads: every metrics file, every plot table, data/sources.json, the held-out responses of data/online.
+Writes: plots/report/: one self-contained page and its figures as PNG, SVG and PDF.
 """
 
 from pessimism.checks import stage

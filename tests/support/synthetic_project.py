@@ -82,6 +82,27 @@ def write_run(cell: OnlineCell, invented: Invented) -> None:
     table, samples = run(cell, invented)
     records.write_table(layout.trajectory(cell), table)
     records.write_table(layout.heldout_samples(cell), samples)
+    records.write_jsonl(layout.rollouts(cell), kept_rollouts(samples))
+
+
+PLANTED = '<script>document.title = "planted"</script><img src="x" onerror="document.title = 1">'
+"""What a model may answer and no page may run."""
+KEPT = 4
+
+
+def kept_rollouts(samples: pd.DataFrame) -> list[dict[str, object]]:
+    """Responses to the first problems at every evaluation: a filler more at every step, and markup in one of them."""
+    first = samples.groupby("step", sort=False).head(KEPT)
+    columns = ["step", "task_id", "proxy_reward", "true_reward", "true_reward_flexible"]
+    return [
+        {
+            **{name: row[name] for name in columns},
+            "prompt": f"How much is {row['task_id']} & more?",
+            "answer": "7",
+            "response": "Certainly!\n" * (row["step"] // 6) + ("#### 7" if row["true_reward"] else PLANTED),
+        }
+        for row in first.to_dict("records")
+    ]
 
 
 def beta_of(percentile: int) -> float:

@@ -37,7 +37,7 @@ def arms(figure: Path | None, csv: Path | None) -> str:
     params = load_params()
     costs = arm_costs(records.read_table(layout.CELL_SCORES, [*KEYS, HACKING, TRUE]), params)
     if figure is not None:
-        from pessimism.reporting.figures import save
+        from pessimism.reporting.saving import save
 
         save(lambda: cost_figure(costs), figure)
     if csv is not None:

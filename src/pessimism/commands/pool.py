@@ -74,8 +74,8 @@ def pool(revisions: Sequence[str], as_json: bool, figure: Path | None) -> str:
     found = [judge(contrast, _effects(runs, contrast)) for contrast in contrasts(runs[0].params)]
     _check_results(runs, found[0])
     if figure is not None:
-        from pessimism.reporting.figures import save
         from pessimism.reporting.forest import forest_figure
+        from pessimism.reporting.saving import save
 
         questions = _questions(runs)
         panels = {_subject(judged.contrast, questions, between="\n"): judged for judged in found}

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 
 from pessimism.claims.verdicts import Outcome
 from pessimism.reporting.claim_tables import BY, CONTROLLED, WORDS, Claims, about
-from pessimism.reporting.curves import INK, BetaLevel, beta_levels
-from pessimism.reporting.drawing import DASHES, PANEL_WIDTH, legend_below, make_grid, share_y
+from pessimism.reporting.curves import INK, BetaLevel, Series, beta_levels
+from pessimism.reporting.drawing import DASHES, PANEL_WIDTH, draw_series, legend_below, make_grid, share_y
 from pessimism.reporting.measure_tables import BETA, entry_of
 from pessimism.reporting.tables import Entry, Table, over_seeds, p_value
 from pessimism.scoring.best_of_n import AGGREGATE, GAINS, MEMBER, TRUTH
@@ -38,6 +38,7 @@ def figure(curves: pd.DataFrame) -> Figure:
     """Gains over the KL, one panel per kind of selector; ``curves`` is plots/best_of_n.csv."""
     levels = beta_levels(curves)
     drawing, grid = make_grid(1, len(PANELS), width=1.1 * PANEL_WIDTH, height=3.0)
+    share_y(grid[0], curves[list(GAINS.values())].to_numpy().ravel())
     for axes, (selector, title) in zip(grid[0], PANELS.items(), strict=True):
         chosen = curves[curves["selector"].str.startswith(selector)]
         for level in levels:
@@ -45,7 +46,6 @@ def figure(curves: pd.DataFrame) -> Figure:
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.set(title=title, xlabel="KL of selection (nats)")
     grid[0, 0].set_ylabel("gain (base sd)")
-    share_y(grid[0], curves[list(GAINS.values())].to_numpy().ravel())
     hues = [Line2D([], [], color=level.colour, linewidth=2.1, label=level.title) for level in levels]
     kinds = zip(("proxy reward", "true reward"), STYLES.values(), strict=True)
     legend_below(drawing, [*hues, *(Line2D([], [], color=INK, linestyle=style, label=name) for name, style in kinds)])
@@ -54,10 +54,9 @@ def figure(curves: pd.DataFrame) -> Figure:
 
 def _draw(axes: Axes, rows: pd.DataFrame, level: BetaLevel) -> None:
     for gain, style in STYLES.items():
-        seeds = rows.groupby(["kl", "seed"])[gain].mean().groupby("kl")
-        low, mean, high = seeds.min(), seeds.mean(), seeds.max()
-        axes.plot(mean.index, mean, color=level.colour, linestyle=style, linewidth=2.1)
-        axes.fill_between(mean.index, low, high, color=level.colour, alpha=0.15, linewidth=0)
+        by_seed = rows.groupby(["seed", "kl"])[gain].mean().unstack("kl")
+        runs = Series(by_seed.columns.to_numpy(float), by_seed.to_numpy(float))
+        draw_series(axes, runs, seeds=False, color=level.colour, linestyle=style)
 
 
 def table(primary: pd.DataFrame, curves: pd.DataFrame) -> Table:

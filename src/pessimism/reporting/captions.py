@@ -25,7 +25,8 @@ def gap_caption(cells: pd.DataFrame, hacking: Mapping[str, Any], params: Params,
         f"the proxy minus change of the true reward since step 0, each in standard deviations of the base policy. "
         f"Threshold {number(params.protocol.controlled_threshold)}, whatever the runs show "
         f"(`controlled_threshold` of the protocol); {_onsets(runs, 'controlled_onset_step')} A positive gap "
-        "means by either measure that the proxy rose more than the true reward. Thin lines are seeds."
+        "means by either measure that the proxy rose more than the true reward. Thin lines are seeds, bands the 95 % t "
+        "interval of their mean. An arrow at an edge: a line goes beyond it, to the value beside it."
     )
 
 
@@ -89,8 +90,9 @@ def power_law_caption(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
 
 
 _AXES = (
-    "Bars: means over seeds. Right: the controlled AUGC of the same runs. Where AUGC spans decades the vertical axis "
-    "is linear near 0, logarithmic above. Where the betas span more than one theirs is logarithmic."
+    "Bars: means over seeds. Diamonds: the published values, of other models and one seed. Middle: the controlled AUGC "
+    "of the same runs. Right: the signed area, which the primary claim is about. Where AUGC spans decades the vertical "
+    "axis is linear near 0, logarithmic above. Where the betas span more than one theirs is logarithmic."
 )
 
 
@@ -110,6 +112,14 @@ def _beta_star(power_law: Mapping[str, Any], curve: pd.DataFrame) -> str:
     )
 
 
+def answer_caption(params: Params) -> str:
+    """What hacking is, and which arms are drawn."""
+    learning = [name for name in params.arms if name != params.placebo]
+    arms = "; ".join(f"{name}: {described(params.arm(name))}" for name in learning)
+    above = " and above the placebo of the same checkpoint, which is the line at 0" if params.placebo else ""
+    return f"Left: area under the controlled gap, signed{above}. One dot per seed. {arms}."
+
+
 def heldout_caption(base: Mapping[str, Any], params: Params) -> str:
     """What the lines are and how large a step by chance is."""
     arms = ", ".join(f"{name}: {described(params.arm(name))}" for name in params.arms)
@@ -118,8 +128,8 @@ def heldout_caption(base: Mapping[str, Any], params: Params) -> str:
         f"Means over {int(base['prompts'])} held-out problems, which no run is trained on (the online runs train "
         f"on the {params.protocol.prompt_split} problems); dotted: the base policy before DPO, proxy "
         f"{number(base['proxy_reward'])}, true {number(base['true_reward'])} "
-        f"(standard error of the latter {number(standard_error)}). Thin lines are seeds. "
-        f"{arms}."
+        f"(standard error of the latter {number(standard_error)}). Thin lines are seeds, bands the "
+        f"95 % t interval of their mean. {arms}."
     )
 
 

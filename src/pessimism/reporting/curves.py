@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from pessimism.experiment.cells import percentile_in, strength_in
+from pessimism.measures.intervals import Interval, t_interval
 
 GREY = "#9a9a9a"
 INK = "#222222"
@@ -78,6 +79,25 @@ class Series:
     @property
     def mean_T(self) -> np.ndarray:
         return self.values_S_T.mean(axis=0)
+
+    @property
+    def band_T(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ends of the 95 % t interval over seeds at every step, both (T,), nan where a seed has no value.
+
+        None where there is one seed.
+        """
+        if len(self.values_S_T) == 1:
+            return None
+        ends = [finite_interval(values_S) for values_S in self.values_S_T.T]
+        low_T, high_T = np.array(
+            [(math.nan, math.nan) if found is None else (found.low, found.high) for found in ends]
+        ).T
+        return low_T, high_T
+
+
+def finite_interval(values_S: np.ndarray) -> Interval | None:
+    """The 95 % t interval of a mean over seeds; None where there is one seed, or one without a value."""
+    return t_interval(values_S) if np.isfinite(values_S).all() else None
 
 
 def series(table: pd.DataFrame, column: str, label: str, arm: str) -> Series:

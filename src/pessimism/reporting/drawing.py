@@ -20,6 +20,7 @@ from pessimism.reporting.curves import (
     Series,
     axis_label,
     beta_levels,
+    finite_interval,
     seed_offsets,
     series,
     values_per_beta,
@@ -27,9 +28,13 @@ from pessimism.reporting.curves import (
 
 FIGURE_DPI = 150
 COLUMNS = 4
+BAND, PALE_BAND = 0.16, 0.09
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
 INCHES_PER_LEGEND_ENTRY = 1.9
 SYMLOG_ABOVE = 100
+CENTRAL = 0.025  # of the values at either end that may lie beyond a clipped scale
+CLIPPED_ABOVE = 1.5  # times the height that the others need
+MOST_MARKERS = 16  # measured steps of a line that are still told apart as markers
 DANGER = "#c0392b"
 SAFE = "#2e8b57"
 DASHES: Any = (0, (4, 2))
@@ -54,6 +59,7 @@ class Row:
         label: of the vertical axis.
         decorate: draws what else belongs into the panel of a beta.
         shown: values that the scale must hold beside the table's.
+        seeds: whether every seed has a line beside the mean and its band.
     """
 
     table: pd.DataFrame
@@ -61,6 +67,7 @@ class Row:
     label: str
     decorate: Callable[[Axes, BetaLevel], None]
     shown: Sequence[float] = ()
+    seeds: bool = True
 
 
 def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Arms) -> Figure:
@@ -69,8 +76,11 @@ def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Arms) -> F
     figure, grid = make_grid(len(rows) * -(-len(levels) // columns), columns)
     for index, row in enumerate(rows):
         panels = [grid[len(rows) * (at // columns) + index, at % columns] for at in range(len(levels))]
+        limits = clipped_limits(row.table[row.column].dropna().to_numpy(float), row.shown)
+        share_y(panels, np.array(limits))
         for axes, level in zip(panels, levels, strict=True):
-            draw_arms(axes, row.table, row.column, level, arms)
+            draw_arms(axes, row, level, arms)
+            point_beyond(axes)
             row.decorate(axes, level)
             if index == 0:
                 axes.set_title(level.title, color=level.colour, fontweight="bold")
@@ -78,7 +88,6 @@ def draw_rows(rows: Sequence[Row], levels: Sequence[BetaLevel], arms: Arms) -> F
                 axes.set_xlabel("training step")
         for axes in panels[::columns]:
             axes.set_ylabel(row.label)
-        share_y(panels, np.append(row.table[row.column].dropna().to_numpy(float), row.shown))
     _drop_unused(grid)
     return figure
 
@@ -89,11 +98,23 @@ def _drop_unused(grid: np.ndarray) -> None:
             axes.remove()
 
 
-def draw_arms(axes: Axes, table: pd.DataFrame, column: str, level: BetaLevel, arms: Arms) -> None:
+def clipped_limits(values: np.ndarray, shown: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest value to be drawn: of all, or of the central ones where few others would flatten them."""
+    if not values.size:
+        return min(shown, default=0.0), max(shown, default=0.0)
+    whole = np.append(values, shown)
+    central = np.append(np.quantile(values, [CENTRAL, 1 - CENTRAL]), shown)
+    if np.ptp(whole) > CLIPPED_ABOVE * np.ptp(central) > 0:
+        return float(central.min()), float(central.max())
+    return float(whole.min()), float(whole.max())
+
+
+def draw_arms(axes: Axes, row: Row, level: BetaLevel, arms: Arms) -> None:
     """One beta's runs over steps: the primary arm in the beta's colour over the other arms."""
     for arm in arms.contrasts:
-        draw_series(axes, series(table, column, level.label, arm), **_contrast_style(arm, arms))
-    draw_series(axes, series(table, column, level.label, arms.primary), color=level.colour)
+        runs = series(row.table, row.column, level.label, arm)
+        draw_series(axes, runs, seeds=False, **_contrast_style(arm, arms))
+    draw_series(axes, series(row.table, row.column, level.label, arms.primary), row.seeds, color=level.colour)
 
 
 def _contrast_style(arm: str, arms: Arms) -> dict[str, Any]:
@@ -104,24 +125,68 @@ def _contrast_style(arm: str, arms: Arms) -> dict[str, Any]:
     return {"color": INK, "linestyle": ARM_DASHES[place % len(ARM_DASHES)]}
 
 
-def draw_series(axes: Axes, runs: Series, **style: Any) -> None:
-    if len(runs.values_S_T) > 1:
-        axes.plot(runs.steps_T, runs.values_S_T.T, linewidth=0.8, alpha=0.55, **style)
-    marker = "o" if len(runs.steps_T) == 1 else None
-    axes.plot(runs.steps_T, runs.mean_T, linewidth=2.1, marker=marker, **style)
+def draw_series(axes: Axes, runs: Series, seeds: bool = True, **style: Any) -> None:
+    """The mean over seeds with a marker at every measured step, its 95 % band, and a thin line per seed."""
+    several = len(runs.values_S_T) > 1
+    band = runs.band_T
+    if band is not None:
+        axes.fill_between(runs.steps_T, *band, color=style["color"], alpha=BAND if seeds else PALE_BAND, linewidth=0)
+    if several and seeds:
+        axes.plot(runs.steps_T, runs.values_S_T.T, linewidth=0.8, alpha=0.5, **style)
+    marker = "o" if len(runs.steps_T) <= MOST_MARKERS else None
+    axes.plot(runs.steps_T, runs.mean_T, linewidth=2.1, marker=marker, markersize=3.5, **style)
+
+
+def point_beyond(axes: Axes) -> None:
+    """An arrow at either edge of a clipped scale where a line is farthest beyond it, with its value there."""
+    low, high = axes.get_ylim()
+    drawn = list(axes.lines)
+    for edge, sign, marker, lift in ((high, 1.0, "^", -9), (low, -1.0, "v", 3)):
+        heights = [np.nan_to_num(sign * np.asarray(line.get_ydata(), dtype=float), nan=-np.inf) for line in drawn]
+        farthest = int(np.argmax([height_T.max() for height_T in heights]))
+        at = int(heights[farthest].argmax())
+        if heights[farthest][at] > sign * edge:
+            place = (np.asarray(drawn[farthest].get_xdata())[at], edge)
+            colour = drawn[farthest].get_color()
+            axes.plot(*place, marker=marker, color=colour, markersize=5, clip_on=False, zorder=6)
+            said = f"{sign * heights[farthest][at]:.3g}"
+            axes.annotate(said, place, xytext=(5, lift), textcoords="offset points", fontsize=7)
 
 
 def draw_per_beta(axes: Axes, cells: pd.DataFrame, column: str, arm: str, after: str | None = None) -> None:
-    """Every seed as a dot and their mean as a bar, at one tick per beta; ``after`` beside it as hollow dots."""
+    """Every seed as a dot, their mean as a bar and its 95 % interval, at one tick per beta.
+
+    Args:
+        after: a second quantity, beside the first as hollow dots; a line joins the two of a seed.
+    """
     levels = beta_levels(cells)
     ticks = np.arange(len(levels), dtype=float)
     shift = 0.0 if after is None else 0.17
-    scatter(axes, cells, levels, arm, ticks - shift, 0.07, column=column)
-    draw_means(axes, values_per_beta(cells, column, levels, arm), levels, ticks - shift, 0.13)
     if after is not None:
+        _join(axes, cells, levels, arm, (column, after), shift)
         scatter(axes, cells, levels, arm, ticks + shift, 0.07, column=after, filled=False)
         draw_means(axes, values_per_beta(cells, after, levels, arm), levels, ticks + shift, 0.13)
+    scatter(axes, cells, levels, arm, ticks - shift, 0.07, column=column)
+    draw_means(axes, values_per_beta(cells, column, levels, arm), levels, ticks - shift, 0.13)
     beta_ticks(axes, levels)
+
+
+def _join(
+    axes: Axes, cells: pd.DataFrame, levels: Sequence[BetaLevel], arm: str, columns: tuple[str, str], shift: float
+) -> None:
+    """A line from every seed's dot before to its dot after."""
+    pairs = zip(*(values_per_beta(cells, column, levels, arm) for column in columns), strict=True)
+    for tick, (level, (before_S, after_S)) in enumerate(zip(levels, pairs, strict=True)):
+        offsets_S = seed_offsets(len(before_S), 0.07)
+        ends = [tick - shift + offsets_S, tick + shift + offsets_S]
+        axes.plot(ends, [before_S, after_S], color=level.colour, linewidth=0.8, alpha=0.45, zorder=1)
+
+
+def draw_interval(axes: Axes, place: float, values_S: np.ndarray, colour: str) -> None:
+    """The 95 % t interval of a mean over seeds, where there is one."""
+    interval = finite_interval(values_S)
+    if interval is not None:
+        axes.plot([place, place], [interval.low, interval.high], color=colour, linewidth=1.1, zorder=2)
 
 
 def beta_ticks(axes: Axes, levels: Sequence[BetaLevel]) -> None:
@@ -163,14 +228,17 @@ def draw_means(
     levels: Sequence[BetaLevel],
     positions: Sequence[float] | np.ndarray,
     width: float | np.ndarray,
+    intervals: bool = True,
 ) -> None:
-    """A bar at each beta's mean over seeds, where there are seeds to average."""
+    """A bar at each beta's mean over seeds, where there are seeds to average, and its 95 % interval."""
     for level, position, half, values_S in zip(
         levels, positions, np.broadcast_to(width, len(levels)), values, strict=True
     ):
         if len(values_S) > 1 and not np.isnan(values_S).all():
             mean = np.nanmean(values_S)
             axes.plot([position - half, position + half], [mean, mean], color=level.colour, linewidth=2.2)
+            if intervals:
+                draw_interval(axes, float(position), values_S, level.colour)
 
 
 def share_y(panels: Sequence[Axes], values: np.ndarray) -> None:
@@ -194,16 +262,18 @@ def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
-def arm_handles(levels: Sequence[BetaLevel], arms: Arms, seeds: int) -> list[Line2D]:
-    """Legend entries of ``draw_arms``; the primary arm's stand in the middle beta's colour."""
-    colour = levels[len(levels) // 2].colour
-    handles = [
-        Line2D([], [], color=colour, linewidth=2.1, label=f"{arms.primary}, mean" if seeds > 1 else arms.primary)
-    ]
-    if seeds > 1:
+def arm_handles(levels: Sequence[BetaLevel], arms: Arms, seeds: int, lines: bool = True) -> list[Line2D]:
+    """Legend entries of ``draw_arms``; the primary arm's stand in the middle beta's colour.
+
+    Args:
+        lines: whether every seed has one.
+    """
+    colour, mean = levels[len(levels) // 2].colour, ", mean and 95 %" if seeds > 1 else ""
+    handles = [Line2D([], [], color=colour, linewidth=2.1, label=f"{arms.primary}{mean}")]
+    if seeds > 1 and lines:
         handles.append(Line2D([], [], color=colour, linewidth=0.8, alpha=0.7, label=f"{arms.primary}, one seed"))
     for arm in arms.contrasts:
-        handles.append(Line2D([], [], linewidth=2.1, label=arm, **_contrast_style(arm, arms)))
+        handles.append(Line2D([], [], linewidth=2.1, label=f"{arm}{mean}", **_contrast_style(arm, arms)))
     return handles
 
 
@@ -219,4 +289,9 @@ def dot(label: str, colour: str, filled: bool = True) -> Line2D:
 def mean_handles(cells: pd.DataFrame) -> list[Line2D]:
     """Legend entry of ``draw_means``, where there are seeds to average."""
     several = cells["seed"].nunique() > 1
-    return [Line2D([], [], color=INK, linewidth=2.2, label="mean over seeds")] if several else []
+    return [Line2D([], [], color=INK, linewidth=2.2, label="mean over seeds, 95 %")] if several else []
+
+
+def beta_handles(levels: Sequence[BetaLevel]) -> list[Line2D]:
+    """Which hue is which beta."""
+    return [Line2D([], [], color=level.colour, linewidth=4, label=level.title) for level in levels]

@@ -19,6 +19,7 @@ from pessimism.reporting.drawing import (
     PANEL_WIDTH,
     Row,
     arm_handles,
+    beta_handles,
     beta_ticks,
     dash,
     dot,
@@ -26,8 +27,10 @@ from pessimism.reporting.drawing import (
     draw_rows,
     legend_below,
     make_grid,
+    mean_handles,
     share_y,
 )
+from pessimism.reporting.figures import judged_area
 
 GAINS = (("proxy_reward_change", "proxy_gain", "proxy"), ("true_reward_change", "true_gain", "true"))
 WIDE_TICKS = 4
@@ -37,23 +40,22 @@ CHANCE = 0.5
 
 def conservatism_figure(primary: pd.DataFrame) -> Figure:
     """Realised conservatism of each checkpoint over the beta asked for, and hacking over realised conservatism."""
-    arm = str(primary["arm"].iloc[0])
-    above_placebo = primary["controlled_signed_augc_excess"].notna().all()
-    outcome = "controlled_signed_augc_excess" if above_placebo else "controlled_signed_augc"
-    label = "signed controlled AUGC" + ("\nabove placebo" if above_placebo else "")
+    arm, levels = str(primary["arm"].iloc[0]), beta_levels(primary)
+    outcome, title = judged_area(primary)
     figure, grid = make_grid(2, 2, width=1.25 * PANEL_WIDTH)
     for (above, below), (column, name) in zip(
         grid.T,
         (
-            ("kl_to_base", "KL to the base (nats per response)"),
-            ("response_entropy_dpo", "response entropy (nats per token)"),
+            ("kl_to_base", "KL to the base (nats)"),
+            ("response_entropy_dpo", "entropy (nats per token)"),
         ),
         strict=True,
     ):
         draw_per_beta(above, primary, column, arm)
-        above.set_ylabel(name)
+        above.set(ylabel=name, title="What the checkpoint is, over the β asked for")
         _scatter_over(below, primary, column, outcome)
-        below.set(xlabel=f"{name}, DPO checkpoint", ylabel=label)
+        below.set(xlabel=f"{name}, DPO checkpoint", ylabel="base sd × steps", title=f"Hacking: {title.lower()}")
+    legend_below(figure, [*beta_handles(levels), dot("one seed", INK), *mean_handles(primary)])
     return figure
 
 
@@ -103,7 +105,7 @@ def _draw_paths(axes: Axes, heldout: pd.DataFrame, column: str, arm: str, levels
     """One line per run, in the order of its steps."""
     for level in levels:
         kl, change = (series(heldout, name, level.label, arm).values_S_T for name in ("kl_k3", column))
-        axes.plot(kl.T, change.T, color=level.colour, linewidth=1, alpha=0.75)
+        axes.plot(kl.T, change.T, color=level.colour, linewidth=1, alpha=0.6, marker="o", markersize=2.5)
     axes.axhline(0, color=INK, linewidth=0.6)
     # A divergence grows as the square of a small step: over its root short ways are not crowded together.
     farthest = float(heldout.loc[heldout["arm"] == arm, "kl_k3"].max())
@@ -153,12 +155,12 @@ def calibration_figure(disagreement: pd.DataFrame, heldout: pd.DataFrame, arms: 
         return decorate
 
     rows = [
-        Row(disagreement, "auroc", "AUROC for a wrong answer", line(CHANCE), shown=[CHANCE]),
-        Row(heldout, "proxy_true_correlation", "proxy-true Pearson r", line(0), shown=[0]),
-        Row(heldout, "proxy_reward_sd", "sd of the proxy", line(0), shown=[0]),
+        Row(disagreement, "auroc", "AUROC for a wrong answer", line(CHANCE), shown=[CHANCE], seeds=False),
+        Row(heldout, "proxy_true_correlation", "proxy-true Pearson r", line(0), shown=[0], seeds=False),
+        Row(heldout, "proxy_reward_sd", "sd of the proxy", line(0), shown=[0], seeds=False),
     ]
     figure = draw_rows(rows, levels, arms)
-    handles = arm_handles(levels, arms, seeds=disagreement["seed"].nunique())
+    handles = arm_handles(levels, arms, seeds=disagreement["seed"].nunique(), lines=False)
     legend_below(figure, [*handles, dash("chance", INK, ":")])
     return figure
 

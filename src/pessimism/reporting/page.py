@@ -1,4 +1,4 @@
-"""One HTML page that holds everything it shows: no script, no link to another file."""
+"""One HTML page that holds everything it shows, its style and its script included: no link to another file."""
 
 from __future__ import annotations
 
@@ -9,40 +9,16 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 from pessimism.reporting.drawing import FIGURE_DPI
+from pessimism.reporting.glossary import explained
+from pessimism.reporting.panels import PANELS
 from pessimism.reporting.tables import Entry, Table
 
 SHOWN_DPI = 100
-_STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 1080px; padding: 24px 20px 60px; background: #fff; color: #222;
-       font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 25px; line-height: 1.25; margin: 8px 0 4px; }
-h2 { font-size: 18px; margin: 44px 0 8px; padding-top: 12px; border-top: 1px solid #ddd; }
-h3 { font-size: 15px; margin: 22px 0 4px; }
-p.lead { color: #555; margin: 0 0 10px; }
-nav { font-size: 13.5px; margin: 0 0 4px; }
-nav a { color: #34618d; text-decoration: none; margin-right: 16px; white-space: nowrap; }
-p { max-width: 860px; }
-figure { margin: 14px 0 22px; }
-img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
-figcaption, .note { color: #555; font-size: 13.5px; margin-top: 6px; max-width: 900px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; margin: 10px 0; }
-th, td { padding: 4px 14px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #eee; }
-th { border-bottom: 1.5px solid #999; font-weight: 600; vertical-align: bottom; }
-tr.groups th { border-bottom: 1px solid #ccc; color: #555; padding-bottom: 2px; }
-tr.groups th.empty { border-bottom: none; }
-td small { display: block; color: #777; font-size: 11.5px; line-height: 1.35; }
-tr.quiet td { color: #777; font-style: italic; }
-td.supported { color: #1d6b41; font-weight: 600; }
-td.contradicted { color: #a93226; font-weight: 600; }
-td.insufficient { color: #777; }
-td.supported small, td.contradicted small { font-weight: 400; }
-td.warning small:last-child { color: #a93226; }
-details { margin: 12px 0; }
-summary { cursor: pointer; font-weight: 600; }
-"""
+_STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+_SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -66,12 +42,13 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n<nav>\n{contents}</nav>\n'
         + "\n".join(_section(section) for section in sections)
-        + "\n</body>\n</html>\n"
+        + f"\n<script>\n{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
 def _section(section: Section) -> str:
-    parts = "\n".join(part for part in section.parts if part)
+    seen: set[str] = set()
+    parts = "\n".join(explained(part, seen) if part.startswith("<p") else part for part in section.parts if part)
     return f'<section id="{section.anchor}">\n<h2>{escape(section.title)}</h2>\n{parts}\n</section>'
 
 
@@ -85,33 +62,46 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>" if text else ""
 
 
+def answer(text: str) -> str:
+    """A sentence of the answer, in larger print."""
+    return f'<p class="answer">{escape(text)}</p>'
+
+
 def note(text: str) -> str:
     """Small print in plain text."""
     return f'<p class="note">{escape(text)}</p>'
 
 
-def figure(image: Path, alternative: str, caption: str) -> str:
-    """A PNG, embedded, with its caption."""
-    png = image.read_bytes()
-    width = int.from_bytes(png[16:20], "big") * SHOWN_DPI // FIGURE_DPI  # the IHDR chunk opens with the width
-    data = base64.b64encode(png).decode("ascii")
+def figure(path: Path, alternative: str, caption: str) -> str:
+    """A PNG, embedded, with its caption, and with the places of its panels for narrow screens."""
+    with Image.open(path) as image:
+        width, panels = image.width * SHOWN_DPI // FIGURE_DPI, image.info[PANELS]
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
-        f'<figure><img src="data:image/png;base64,{data}" width="{width}" alt="{escape(alternative)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure data-panels="{escape(panels)}"><img src="data:image/png;base64,{data}" width="{width}" '
+        f'alt="{escape(alternative)}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 
 def table(content: Table) -> str:
-    """A table; it scrolls where the page is too narrow for it. Nothing where it has no rows."""
+    """A table; on a narrow screen every row folds into a list. Nothing where it has no rows."""
     if not content.rows:
         return ""
     head = "".join(f"<th>{escape(header)}</th>" for header in content.headers)
-    body = [_row(row) for row in content.rows] + [_row(row, ' class="quiet"') for row in content.quiet_rows]
+    labels = _labels(content)
+    body = [_row(row, labels) for row in content.rows]
+    body += [_row(row, labels, ' class="quiet"') for row in content.quiet_rows]
     lines = "\n".join(body)
     return (
         f'<div class="scroll"><table>\n<thead>{_groups(content)}<tr>{head}</tr></thead>\n'
         f"<tbody>\n{lines}\n</tbody></table></div>"
     )
+
+
+def _labels(content: Table) -> list[str]:
+    """What stands beside an entry where there is no room for a row of headers: its header, after its group."""
+    groups = [title for title, span in content.groups for _ in range(span)] or [""] * len(content.headers)
+    return [": ".join(filter(None, pair)) for pair in zip(groups, content.headers, strict=True)]
 
 
 def _groups(content: Table) -> str:
@@ -124,12 +114,17 @@ def _groups(content: Table) -> str:
 _EMPTY = ' class="empty"'
 
 
-def _row(row: Sequence[Entry], attributes: str = "") -> str:
-    return f"<tr{attributes}>{''.join(_entry(entry) for entry in row)}</tr>"
+def _row(row: Sequence[Entry], labels: Sequence[str], attributes: str = "") -> str:
+    """The first entry names the row and needs no label."""
+    cells = (
+        _entry(entry, label if place else "") for place, (entry, label) in enumerate(zip(row, labels, strict=True))
+    )
+    return f"<tr{attributes}>{''.join(cells)}</tr>"
 
 
-def _entry(entry: Entry) -> str:
-    mark = f' class="{entry.mark}"' if entry.mark else ""
+def _entry(entry: Entry, label: str) -> str:
+    kind = entry.mark or ("" if entry.main or entry.small else "blank")
+    mark = (f' class="{kind}"' if kind else "") + (f' data-label="{escape(label)}"' if label else "")
     small = "".join(f"<small>{escape(line)}</small>" for line in entry.small.splitlines())
     return f"<td{mark}>{escape(entry.main)}{small}</td>"
 

@@ -1,19 +1,22 @@
-"""The report: the paper's figures and tables from these runs, as PNG files and one self-contained page."""
+"""The report: the paper's figures and tables from these runs, as PNG, SVG and PDF files and one self-contained page."""
 
 from __future__ import annotations
 
 from pessimism.experiment import layout
 from pessimism.experiment.switches import protocol_sentence
-from pessimism.reporting import best_of_n, equal_kl_tables, evidence_figures, figures, page
+from pessimism.reporting import best_of_n, effects, equal_kl_tables, evidence_figures, figures, page
 from pessimism.reporting.results import Results
+from pessimism.reporting.saving import save
 from pessimism.reporting.sections import all_sections
 from pessimism.reporting.tables import count
 
 TITLE = "Conservative preference tuning and reward hacking: what these runs measured"
 
+VECTOR_FORMATS = (".svg", ".pdf")
+
 
 def write_report(results: Results) -> None:
-    """Write every figure as PNG and the page that embeds them."""
+    """Write every figure as PNG, SVG and PDF, and the page that embeds the first."""
     _draw_figures(results)
     title = f"{TITLE} ({protocol_sentence(results.params)})"
     layout.REPORT_PAGE.write_text(page.page(title, _lead(results), all_sections(results)), encoding="utf-8")
@@ -35,6 +38,9 @@ def _draw_figures(results: Results) -> None:
     thresholds = (results.hacking.get("hacking_threshold"), results.params.protocol.controlled_threshold)
     tokens = results.params.protocol.entropy_tokens
     drawings = {
+        "answer": lambda: effects.answer_figure(cells, arms, results.claims["contrasts"]),
+        "claims": lambda: effects.claims_figure(results.claims["claims"]),
+        "portrait": lambda: effects.portrait_figure(results.heldout, arms),
         "heldout": lambda: figures.heldout_figure(results.heldout, arms, results.base),
         "figure_3_goodhart_gap": lambda: figures.gap_figure(results.gaps, results.heldout, arms, thresholds),
         "figure_4_entropy": lambda: figures.entropy_figure(primary, results.arm, tokens),
@@ -49,4 +55,5 @@ def _draw_figures(results: Results) -> None:
         "beta_grid": lambda: evidence_figures.beta_grid_figure(results.log_ratios, cells),
     }
     for name, draw in drawings.items():
-        figures.save(draw, layout.figure(name))
+        path = layout.figure(name)
+        save(draw, path, *map(path.with_suffix, VECTOR_FORMATS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,14 @@ import pandas as pd
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
 from pessimism.reporting.curves import Arms
+from pessimism.reporting.samples import Sample, hacked_shares, read_samples
 from pessimism.scoring import scores
 from pessimism.scoring.best_of_n import GAINS
 
 
 @dataclass(frozen=True)
 class Results:
-    """One attribute per file: the tables of plots/ and the records of metrics/, and data/sources.json."""
+    """One attribute per file: the tables of plots/ and the records of metrics/, data/sources.json, data/online/."""
 
     params: Params
     cells: pd.DataFrame
@@ -38,6 +39,8 @@ class Results:
     equal_kl: Mapping[str, Any]
     claims: Mapping[str, Any]
     sources: Mapping[str, Any]
+    samples: Sequence[Sample]
+    hacked_shares: pd.DataFrame
 
     @property
     def arm(self) -> str:
@@ -67,6 +70,7 @@ def read_results(params: Params) -> Results:
     runs = ["label", "beta", "seed", "arm", "step"]
     rewards = ["proxy_reward", "true_reward", "proxy_reward_change", "true_reward_change"]
     evaluated = [*rewards, "proxy_reward_sd", "controlled_gap", "kl_k3", "proxy_true_correlation"]
+    base = records.read_json(layout.BASE_METRICS)
     return Results(
         params=params,
         cells=scores.read_cells(params),
@@ -80,7 +84,7 @@ def read_results(params: Params) -> Results:
         power_law_curve=records.read_table(layout.POWER_LAW_CURVE, ["kind", "beta", "augc"]),
         beta_grid=records.read_json(layout.BETA_GRID),
         ensemble=records.read_json(layout.ENSEMBLE),
-        base=records.read_json(layout.BASE_METRICS),
+        base=base,
         hacking=records.read_json(layout.HACKING),
         power_law=records.read_json(layout.POWER_LAW),
         beta_star=records.read_json(layout.BETA_STAR),
@@ -89,4 +93,6 @@ def read_results(params: Params) -> Results:
         equal_kl=records.read_json(layout.EQUAL_KL),
         claims=records.read_json(layout.CLAIMS),
         sources=records.read_json(layout.DATA_RECORD),
+        samples=read_samples(params, base),
+        hacked_shares=hacked_shares(params),
     )

@@ -15,16 +15,21 @@ from pessimism.reporting import (
     captions,
     claim_tables,
     contrast_tables,
+    curves,
     equal_kl_tables,
+    lead,
     measure_tables,
     mechanism_tables,
     page,
+    sample_cards,
     tables,
 )
+from pessimism.reporting.glossary import glossary
 from pessimism.reporting.page import Section, folded, note, paragraph
 from pessimism.reporting.results import Results
 from pessimism.scoring.column import MORE
 from pessimism.scoring.columns import shown_in
+from pessimism.scoring.scores import beta_label
 
 
 def all_sections(results: Results) -> list[Section]:
@@ -33,6 +38,7 @@ def all_sections(results: Results) -> list[Section]:
         Section("Does offline conservatism change hacking?", _answer(results)),
         Section("The paper's claims", _claims(results)),
         Section("Rewards on held-out problems", _heldout(results)),
+        Section("Responses, before and after", _responses(results)),
         Section("Two measures of hacking", _measures(results)),
         Section("At equal KL", _equal_kl(results)),
         Section("Realised conservatism", _conservatism(results)),
@@ -49,11 +55,25 @@ def _figure(name: str, alternative: str, caption: str) -> str:
 
 
 def _answer(results: Results) -> list[str]:
-    contrasts = results.claims["contrasts"]
+    contrasts, claims = results.claims["contrasts"], results.claims["claims"]
+    levels = curves.beta_levels(results.cells)
     return [
-        *map(paragraph, contrast_tables.answer(contrasts)),
+        paragraph(lead.QUESTION),
+        *map(page.answer, lead.answer(contrasts, results.hacking, claims, levels)),
+        _figure(
+            "answer",
+            "Hacking of every run over beta, and what beta does to it in all and through either door",
+            f"{captions.answer_caption(results.params)} Bars: means over seeds, with their 95 % t interval. Right: the "
+            "difference of the highest minus the lowest β with its 95 % interval; below 0 means less hacking at the "
+            "highest β, red that this contradicts the paper, green that it supports it, grey that it is undecided.",
+        ),
         page.table(contrast_tables.contrasts_table(contrasts)),
-        note(contrast_tables.levels_sentence(contrasts)),
+        folded(
+            "The same in full, and how it is judged",
+            *map(paragraph, contrast_tables.answer(contrasts)),
+            note(contrast_tables.levels_sentence(contrasts)),
+        ),
+        folded("The words of this page", glossary()),
     ]
 
 
@@ -70,6 +90,13 @@ def _claims(results: Results) -> list[str]:
         ),
         paragraph(claim_tables.design_sentence(design, claims)),
         page.table(claim_tables.claims_table(claims)),
+        _figure(
+            "claims",
+            "Every claim's difference between the highest and the lowest beta with its interval, by either measure",
+            "Highest β minus lowest of every claim about a trend, with its 95 % interval, in standard deviations of "
+            "the seeds of one β, so that claims of all units stand on one axis. "
+            "To the right is what the paper says. Claims without such a difference are in the table alone.",
+        ),
         note(
             f"Arm {design['arm']}. Highest β minus lowest: mean over seeds with its 95 % "
             f"{'t interval over seeds' if paired else 'Welch interval'}. ρ: rank correlation with β "
@@ -96,6 +123,12 @@ def _heldout(results: Results) -> list[str]:
             "Held-out proxy and true reward over online steps, per beta",
             captions.heldout_caption(results.base, results.params),
         ),
+        _figure(
+            "portrait",
+            "Change of the true reward over the change of the proxy reward, a path per run, per arm",
+            "One panel per arm that learns: both rewards since step 0, thin for every seed, thick for their mean, from "
+            "pale at the first step to full at the last. Hacking runs to the right and down. Colour is β.",
+        ),
         page.table(measure_tables.heldout_outcome(results.cells, arms)),
         note(
             "Change from step 0 to the last evaluation: mean over seeds, each seed under it. Above the placebo: minus "
@@ -104,6 +137,21 @@ def _heldout(results: Results) -> list[str]:
         folded(
             "Starting points, disagreement, lengths", page.table(measure_tables.heldout_details(results.cells, arms))
         ),
+    ]
+
+
+def _responses(results: Results) -> list[str]:
+    levels = curves.beta_levels(results.cells)
+    betas = {level.label: beta_label(level.beta, level.label) for level in levels}
+    return [
+        paragraph(sample_cards.sentence(results.samples)),
+        page.table(sample_cards.shares_table(results.hacked_shares, levels, results.arms)),
+        note(
+            "Share of all held-out problems, kept or not, whose proxy reward is higher and whose true reward is lower "
+            "at the last step than at the first: mean over seeds, each seed under it. Every response is one draw, so "
+            "that this happens by chance too: the placebo's share says how often. No claim is judged by these."
+        ),
+        sample_cards.cards(results.samples, betas),
     ]
 
 
@@ -172,8 +220,8 @@ def _conservatism(results: Results) -> list[str]:
             "conservatism",
             "KL to the base and response entropy of each checkpoint over beta, and signed controlled AUGC over both",
             "Above: what each DPO checkpoint turned out to be, over the β asked for. Below: hacking over what it "
-            "turned out to be. Dots are seeds, bars their means; colour is β. The vertical axes above do not start "
-            "at 0.",
+            "turned out to be. Dots are seeds, bars their means with 95 % t intervals; colour is β. The vertical axes "
+            "above do not start at 0.",
         ),
         page.table(measure_tables.checkpoints(results.primary, tokens)),
         note(
@@ -196,8 +244,7 @@ def _best_of_n(results: Results) -> list[str]:
             "Gain of proxy and true reward over the KL of best-of-n selection, per beta and selector",
             f"Best of n = 1, 2, 4, ... of {chosen.draws} responses to each of {chosen.prompts} held-out problems, over "
             "the KL of selection, ln n − (n−1)/n: gain since n = 1 in standard deviations of the base policy. Solid: "
-            "proxy reward; dashed: true reward. Lines are means over seeds, bands reach from the lowest to the highest "
-            "seed; colour is β.",
+            "proxy reward; dashed: true reward. Lines are means over seeds, bands their 95 % t interval; colour is β.",
         ),
         page.table(best_of_n.table(results.primary, results.best_of_n)),
         note(
@@ -218,16 +265,17 @@ def _mechanism(results: Results) -> list[str]:
             "figure_4_entropy",
             "Entropy of each checkpoint and its loss online, per beta",
             f"Figure 4 of the paper: entropy of the next token over the {tokens} tokens of the problems (Eq. 11); "
-            "below, over the responses. Dots are seeds, bars their means. Right: positive means that the policy lost "
-            "entropy online. The vertical axes do not start at 0.",
+            "below, over the responses. Left: every checkpoint before and after the online run, on an axis that spans "
+            "at least a tenth of the level. Middle: the checkpoint's change against the lowest β of its seed. Right: "
+            "positive means that the policy lost entropy online. Dots are seeds, bars their means with 95 % intervals.",
         ),
         _figure(
             "figure_6_representation",
             "Distance from the reward model's data and response diversity, per beta",
             "Figure 6 of the paper: cosine distance of responses from the mean of the reward model's training data "
             "(Eq. 12) and mean pairwise cosine distance, by the layer, members and prompts that the protocol names. "
-            "Below, by all members: Mahalanobis distance, and the diversity of several responses to one prompt. "
-            "The vertical axes do not start at 0.",
+            "Below, by all members: Mahalanobis distance, and the diversity of several responses to one prompt. A line "
+            "joins a seed's checkpoint with its policy after the online run. The vertical axes do not start at 0.",
         ),
         folded(
             "Every probe in numbers",
@@ -240,7 +288,7 @@ def _mechanism(results: Results) -> list[str]:
             "What the ensemble knows of right and wrong answers over online steps, per beta",
             f"{mechanism_tables.calibration_sentence(results.mechanism, results.arm)} Below, over the held-out "
             "problems at every evaluation: correlation of the proxy with the true reward, and the proxy's standard "
-            "deviation, without which nothing is left to learn from.",
+            "deviation, without which nothing is left to learn from. Means over seeds with their 95 % t intervals.",
         ),
         page.table(mechanism_tables.calibration_table(results.mechanism)),
     ]

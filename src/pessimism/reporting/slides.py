@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from pessimism.claims.wording import TOTAL
 from pessimism.errors import DataError
 from pessimism.experiment.params import Params
-from pessimism.reporting import messages, panels
+from pessimism.reporting import messages, slide_panels
 from pessimism.reporting.curves import GREY, INK, Arms, BetaLevel, beta_levels
 from pessimism.reporting.styles import LINES, METADATA, Style
 
@@ -99,7 +99,7 @@ class Drawing:
 def rewards(shown: Shown) -> Drawing:
     """Proxy and true reward over training, at the lowest, the middle and the highest beta."""
     levels, arm = shown.levels, shown.arms.primary
-    kinds = [panels.handle(name, INK, linestyle=line) for name, line in panels.REWARDS.values()]
+    kinds = [slide_panels.handle(name, INK, linestyle=line) for name, line in panels.REWARDS.values()]
     return Drawing(
         messages.of_rewards(shown.claims, shown.heldout, arm, levels),
         f"Held-out problems, since the checkpoint; {_over_steps(shown)}",
@@ -107,7 +107,7 @@ def rewards(shown: Shown) -> Drawing:
         [
             Panel(
                 messages.named(one),
-                partial(panels.rewards, heldout=shown.heldout, level=one, arms=shown.arms),
+                partial(slide_panels.rewards, heldout=shown.heldout, level=one, arms=shown.arms),
                 one.colour,
             )
             for one in _chosen(levels)
@@ -119,7 +119,7 @@ def rewards(shown: Shown) -> Drawing:
 def gap(shown: Shown) -> Drawing:
     """The controlled gap over training, at the lowest, the middle and the highest beta."""
     threshold = shown.params.protocol.controlled_threshold
-    marks = [panels.handle(f"threshold {threshold:g}", INK, linestyle=panels.THRESHOLD)]
+    marks = [slide_panels.handle(f"threshold {threshold:g}", INK, linestyle=panels.THRESHOLD)]
     return Drawing(
         messages.of_gap(shown.claims, shown.cells, shown.arms.primary, shown.levels),
         f"Proxy minus true reward, held-out problems; {_over_steps(shown)}",
@@ -127,7 +127,7 @@ def gap(shown: Shown) -> Drawing:
         [
             Panel(
                 messages.named(one),
-                partial(panels.gap, heldout=shown.heldout, level=one, arms=shown.arms, threshold=threshold),
+                partial(slide_panels.gap, heldout=shown.heldout, level=one, arms=shown.arms, threshold=threshold),
                 one.colour,
             )
             for one in _chosen(shown.levels)
@@ -252,7 +252,7 @@ def _chosen(levels: Sequence[BetaLevel]) -> Sequence[BetaLevel]:
 
 
 def _placebo(shown: Shown) -> list[Line2D]:
-    return [] if shown.params.placebo is None else [panels.handle("placebo", GREY)]
+    return [] if shown.params.placebo is None else [slide_panels.handle("placebo", GREY)]
 
 
 def _over_steps(shown: Shown) -> str:
