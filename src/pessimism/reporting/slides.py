@@ -99,7 +99,7 @@ class Drawing:
 def rewards(shown: Shown) -> Drawing:
     """Proxy and true reward over training, at the lowest, the middle and the highest beta."""
     levels, arm = shown.levels, shown.arms.primary
-    kinds = [slide_panels.handle(name, INK, linestyle=line) for name, line in panels.REWARDS.values()]
+    kinds = [slide_panels.handle(name, INK, linestyle=line) for name, line in slide_panels.REWARDS.values()]
     return Drawing(
         messages.of_rewards(shown.claims, shown.heldout, arm, levels),
         f"Held-out problems, since the checkpoint; {_over_steps(shown)}",
@@ -119,7 +119,7 @@ def rewards(shown: Shown) -> Drawing:
 def gap(shown: Shown) -> Drawing:
     """The controlled gap over training, at the lowest, the middle and the highest beta."""
     threshold = shown.params.protocol.controlled_threshold
-    marks = [slide_panels.handle(f"threshold {threshold:g}", INK, linestyle=panels.THRESHOLD)]
+    marks = [slide_panels.handle(f"threshold {threshold:g}", INK, linestyle=slide_panels.THRESHOLD)]
     return Drawing(
         messages.of_gap(shown.claims, shown.cells, shown.arms.primary, shown.levels),
         f"Proxy minus true reward, held-out problems; {_over_steps(shown)}",
@@ -149,7 +149,7 @@ def doors(shown: Shown) -> Drawing:
         [
             Panel(
                 messages.DOORS[door],
-                partial(panels.contrast, values=contrasts[door]["values"], levels=shown.levels, paired=paired),
+                partial(slide_panels.contrast, values=contrasts[door]["values"], levels=shown.levels, paired=paired),
                 result=messages.door_result(shown.claims, door),
             )
             for door in tested
