@@ -123,3 +123,16 @@ def test_the_real_models_cells_are_those_of_its_run() -> None:
         assert line.startswith(f"| {beta:.2f} | {' | '.join(shown)} |")
         areas = means["controlled_signed_augc_excess"].iloc[1:]
         assert f" | {', '.join(signed(value, 1) if round(value, 1) else '0.0' for value in areas)} | " in line
+
+
+def test_the_pairs_of_objectives_that_are_shown_are_those_that_were_run() -> None:
+    page = (DOCS / "runs/objectives/README.md").read_text(encoding="utf-8")
+    effects = pd.read_csv(DOCS / "runs/objectives/effects.csv")
+    for _, found in effects.iterrows():
+        low, high = (plain(found[end], 1) for end in ("low", "high"))
+        row = (
+            f"| `{found['offline']}` | {found['kl_lowest']:.2f}, {found['kl_highest']:.2f} | "
+            f"{signed(found['estimate'], 1)} ({low} to {high}) | {found['verdict']} |"
+        )
+        assert row in page and found["online"] == "reinforce"
+    assert len(effects) == 4 and "Four of the 45 pairs" in page
