@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pessimism import cli
+from pessimism.experiment.params import load_params
 from pessimism.runs import archive
+from pessimism.runs.objects import locked_objects
 from support.endings import refused
 from support.project_copy import Project
 from support.remote_project import prepared_project
@@ -105,6 +107,31 @@ def test_nothing_is_exported_over_a_file_nor_of_a_run_that_nobody_can_check_out(
     assert not Path(NAME).exists()
 
 
+def test_a_directory_that_is_not_there_is_named_and_nothing_half_written_stays(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused("found no directory nowhere; expected one for run.zip: make it"):
+        cli.main(["export-run", "nowhere/run.zip"])
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        archive.write(run.parent / NAME, load_params(), locked_objects())
+    assert not list(run.parent.glob(f"{NAME}*"))
+
+
+def test_a_full_disk_is_no_damaged_file(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive.shutil, "copyfileobj", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        archive.read(clone.parent / NAME, locked_objects())
+    assert stored(clone) == {}
+
+
 def of_object(content: bytes) -> Callable[[dict[str, bytes]], str]:
     return lambda members: next(name for name, found in members.items() if found == content)
 
@@ -147,6 +174,16 @@ def another_format(members: dict[str, bytes]) -> None:
     members[archive.MANIFEST] = members[archive.MANIFEST].replace(archive.FORMAT.encode(), b"something else")
 
 
+def no_lock(members: dict[str, bytes]) -> None:
+    manifest = json.loads(members[archive.MANIFEST])
+    del members["dvc.lock"], manifest["sha256"]["dvc.lock"]
+    members[archive.MANIFEST] = json.dumps(manifest).encode()
+
+
+def hashes_that_are_a_number(members: dict[str, bytes]) -> None:
+    members[archive.MANIFEST] = json.dumps(json.loads(members[archive.MANIFEST]) | {"sha256": 1}).encode()
+
+
 def no_manifest(members: dict[str, bytes]) -> None:
     del members[archive.MANIFEST]
 
@@ -161,6 +198,8 @@ def no_manifest(members: dict[str, bytes]) -> None:
         (another_lock, "found the dvc.lock of commit [0-9a-f]{12}; expected the one here, of [0-9a-f]{12}: `git check"),
         (another_format, "found 'something else'; expected 'a finished run of pessimism, 1'"),
         (no_manifest, "found no manifest.json of ours"),
+        (hashes_that_are_a_number, "found no manifest.json of ours"),
+        (no_lock, "its manifest.json lacks dvc.lock or params.yaml; expected both"),
     ],
 )
 def test_what_is_damaged_or_of_another_run_changes_nothing(clone: Path, change: Change, said: str) -> None:

@@ -53,15 +53,17 @@ def test_a_log_is_given_a_line_per_so_many_steps(steps: int, every: int, capsys:
     assert "\r" not in printed and printed.endswith("loss 0.6931, 00:00 left\n")
 
 
-def test_a_line_says_how_long_it_will_be(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_says_how_long_it_will_be_in_a_run_that_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     times = iter([0.0, 0.0, 10.0, 10.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
     with Progress("adapt_online p50-s0-proxy", 8) as shown:
         shown.drew(500)
         shown.step(2, proxy="1.5", true="0.25", KL="0.01")
     assert capsys.readouterr().err == (
-        "adapt_online p50-s0-proxy: step 2 of 8, proxy 1.5, true 0.25, KL 0.01, tokens/s 50, 00:30 left\n"
-    )
+        "adapt_online p50-s0-proxy: step 2 of 8, proxy 1.5, true 0.25, KL 0.01, tokens/s 50, 01:00 left\n"
+    ), "it has done the second step alone, in 10 s, and six are left"
 
 
 def test_a_terminal_is_given_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

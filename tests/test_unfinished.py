@@ -18,6 +18,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from pessimism.errors import ParamsError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell, RewardCell
 from pessimism.experiment.params import Params
@@ -30,7 +31,7 @@ from pessimism.reward import bradley_terry
 from support.online_world import make_run
 from support.pair_training import train_policy, with_dpo, with_reward_training
 from support.project_copy import Project, new_project
-from support.repository import Edit
+from support.repository import CHECKOUT, Edit
 
 
 class Killed(BaseException):
@@ -108,9 +109,7 @@ RUNS = [("proxy", "reinforce"), ("uncoupled", "adaptive"), ("kl_budget", "rloo")
 
 
 @pytest.mark.parametrize("killed_before", [1, 3, 4])
-@pytest.mark.parametrize(
-    ("arm", "objective"), [("proxy", "reinforce"), ("uncoupled", "adaptive"), ("kl_budget", "rloo")]
-)
+@pytest.mark.parametrize(("arm", "objective"), RUNS)
 def test_an_online_run_goes_on(
     arm: str, objective: str, killed_before: int, trained_world: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +197,9 @@ CELL = OnlineCell("p50", 0, "proxy")
 
 
 def made_of(project: Path) -> None:
-    """The inputs that dvc.yaml lists of CELL."""
+    """The code and the inputs that dvc.yaml lists of CELL."""
+    for folder in ("src", "stages"):
+        shutil.copytree(CHECKOUT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__", "design"))
     for path in ("data/inputs/adapt_online.json", "data/tasks/train.parquet", "models/base/policy.json"):
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).write_text("{}")
@@ -289,3 +290,48 @@ def killed_when_kept(project: Project, command: list[str]) -> bool:
         time.sleep(0.002)
     assert process.returncode in (0, -signal.SIGKILL)
     return process.returncode != 0
+
+
+def test_trainings_that_processes_share_are_not_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their samplers know no epoch of a state that is taken up, and their clocks differ."""
+    made_of(project)
+    directory = unfinished.open_directory("adapt_online", CELL)
+    Keeper(directory).keep(3, folder_with("three"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not Keeper(directory).is_due()
+    assert Keeper(unfinished.open_directory("adapt_online", CELL)).latest() is None
+
+
+def test_work_whose_removal_was_ended_is_nobodys(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_of(project)
+    directory = unfinished.open_directory("adapt_online", CELL)
+    Keeper(directory).keep(3, folder_with("three"))
+
+    def killed(path: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as killing, pytest.raises(Killed):
+        killing.setattr(shutil, "rmtree", killed)
+        unfinished.remove(directory)
+    assert Keeper(unfinished.open_directory("adapt_online", CELL)).latest() is None
+
+
+@pytest.mark.parametrize("asked", ["often", "-1", "nan"])
+def test_no_time_between_states_is_refused(asked: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(unfinished.EVERY_SECONDS, asked)
+    with pytest.raises(ParamsError, match=f"PESSIMISM_KEEP_SECONDS: found '{asked}'; expected seconds, 0 or more"):
+        unfinished.open_directory("adapt_online", CELL)
+
+
+def test_other_code_or_another_device_takes_up_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the record of shared inputs is older than the code."""
+    made_of(project)
+    before = unfinished.fingerprint("adapt_online", CELL)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "another")
+    assert unfinished.fingerprint("adapt_online", CELL) != before
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    assert unfinished.fingerprint("adapt_online", CELL) == before
+    (project / "src/pessimism/online/loop.py").write_text("# another\n")
+    assert unfinished.fingerprint("adapt_online", CELL) != before

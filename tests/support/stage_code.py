@@ -36,7 +36,7 @@ BODIES = {name: _with_recorded(body) for name, body in WRITTEN.items()}
 
 # What these import decides whether a stage runs and what it says, never what it computes.
 REFUSING = {f"src/pessimism/checks/{name}.py" for name in ("launch", "stage", "startup")}
-# What these keep of unfinished work is taken up or not; the results are the same bytes (tests/test_unfinished.py).
+# What these keep of unfinished work is taken up or not, and results are the same bytes (tests/test_unfinished.py).
 KEEPING = {f"src/pessimism/{name}.py" for name in ("experiment/inputs", "experiment/pipeline", "models/unfinished")}
 # Modules that name and carry values, or say what is printed, without computing any. A change in them that matters
 # changes a path, a key or a parameter, all of which DVC tracks; listing them would retrain every model for a new error

@@ -135,8 +135,15 @@ def _experiments() -> set[str]:
 
 def _metrics(experiment: str) -> Record:
     from dvc.api import metrics_show
+    from dvc.exceptions import DvcException
 
-    return {path: metrics_show(str(path), rev=experiment) for path in METRICS}
+    try:
+        return {path: metrics_show(str(path), rev=experiment) for path in METRICS}
+    except DvcException as error:
+        raise DataError(
+            f"the experiment {experiment} lacks one of {', '.join(map(str, METRICS))}; expected all, as this version "
+            f"writes them: `dvc exp remove {experiment}`, and it is run again"
+        ) from error
 
 
 _DVC = [sys.executable, "-m", "dvc"]

@@ -52,6 +52,8 @@ def tensorboard() -> Send:
 
     def send(cell: str, rows: Sequence[Row], anew: bool) -> None:
         if anew:
+            if cell in writers:
+                writers[cell].close()
             # Hides what stands in the folder already, of whichever run.
             writers[cell] = SummaryWriter(str(TENSORBOARD / cell), purge_step=0)
         for row in rows:

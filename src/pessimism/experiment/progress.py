@@ -35,7 +35,7 @@ class Progress:
 
     def __init__(self, name: str, steps: int, rows: Path | None = None) -> None:
         self._name, self._steps, self._path = name, steps, rows
-        self._done = self._tokens = 0
+        self._done = self._begun = self._tokens = 0
         self._start = time.perf_counter()
         self._file: IO[str] | None = None
         self._bar: tqdm | None = None
@@ -70,7 +70,8 @@ class Progress:
     def measured(self, row: Mapping[str, Any]) -> None:
         """Append a row to the file, in one go: a run that is killed leaves whole lines.
 
-        Added are ``steps`` of the whole run, ``seconds`` since it began, and the tokens that it sampled per second.
+        Added are ``steps`` of the whole run, ``seconds`` since it began or went on, and the tokens that it sampled per
+        second.
         """
         if self._file is not None:
             passed = {"seconds": round(self._seconds, 1), "tokens_per_second": round(self._speed, 1)}
@@ -82,7 +83,10 @@ class Progress:
         if self._tokens:
             shown["tokens/s"] = f"{self._speed:.0f}"
         before, self._done = self._done, done
+        if before == 0:
+            self._begun = done - 1  # more than 0 where a run goes on that was ended
         if self._bar is not None:
+            self._bar.initial = self._begun
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(done - before)
         elif processes.is_main() and self._is_told(before, done):
@@ -93,7 +97,8 @@ class Progress:
         return before == 0 or done // every > before // every or done == self._steps
 
     def _line(self, shown: Mapping[str, str]) -> str:
-        left = tqdm.format_interval(self._seconds / self._done * (self._steps - self._done))
+        each = self._seconds / (self._done - self._begun)
+        left = tqdm.format_interval(each * (self._steps - self._done))
         values = [f"{name} {value}" for name, value in shown.items()]
         return ", ".join([f"{self._name}: step {self._done} of {self._steps}", *values, f"{left} left"])
 

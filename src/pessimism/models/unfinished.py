@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import time
@@ -18,10 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from pessimism.data.hashing import content_hash
+from pessimism.errors import ParamsError
 from pessimism.experiment import inputs, layout, records
 from pessimism.experiment.cells import Cell
-from pessimism.machine import processes, sharing
+from pessimism.machine import processes
 
 EVERY_SECONDS = "PESSIMISM_KEEP_SECONDS"
 """Environment variable: least seconds between two kept states; what a kill may cost, against the time of a write."""
@@ -32,34 +36,57 @@ COMPUTING = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes
 
 
 def open_directory(stage: str, cell: Cell) -> Path:
-    """Where ``stage`` keeps its work on ``cell``, without what was made of other code, parameters or inputs."""
+    """Where ``stage`` keeps its work on ``cell``, without what was made of other code, parameters or inputs.
+
+    Raises:
+        ParamsError: the environment asks for a time between two states that is none.
+    """
+    _seconds()
     directory = layout.unfinished(stage, cell)
+    if not processes.is_main():
+        return directory
     made_of = fingerprint(stage, cell)
-    if processes.is_main():
-        if _read(directory / FINGERPRINT) != made_of:
-            shutil.rmtree(directory, ignore_errors=True)
-            records.write_text(directory / FINGERPRINT, made_of)
-        _clear(directory, Keeper(directory).latest())
-    sharing.gather([None])  # nobody looks before the main process has cleared it
+    if not is_kept() or _read(directory / FINGERPRINT) != made_of:
+        remove(directory)
+        records.write_text(directory / FINGERPRINT, made_of)
+    _clear(directory, Keeper(directory).latest())
     return directory
 
 
+def is_kept() -> bool:
+    """Whether unfinished work is kept: not of a training that several processes share, each with rows of its own."""
+    return processes.count() == 1
+
+
 def remove(directory: Path) -> None:
-    """Forget the work: it is finished."""
-    if processes.is_main():
-        shutil.rmtree(directory, ignore_errors=True)
+    """Forget the work. Its fingerprint goes first: what a kill leaves of the rest is nobody's."""
+    if processes.is_main() and directory.is_dir():
+        (directory / FINGERPRINT).unlink(missing_ok=True)
+        shutil.rmtree(directory)
 
 
 def fingerprint(stage: str, cell: Cell) -> str:
-    """SHA-256 of all that the training is made of: what dvc.yaml lists, the libraries, how many processes share it."""
+    """SHA-256 of all that the training is made of: code, parameters and inputs of dvc.yaml, libraries, the device."""
     paths, parameters = inputs.cell_inputs(stage, cell)
     made_of = {
+        "shared": inputs.shared_inputs(stage),  # as it is now, which the record among the inputs may not be
         "inputs": {path: content_hash(Path(path)) for path in paths},
         "parameters": parameters,
         "libraries": {name: importlib.metadata.version(name) for name in COMPUTING},
-        "processes": processes.count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+def _seconds() -> float:
+    asked = os.environ.get(EVERY_SECONDS, str(DEFAULT_SECONDS))
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ParamsError(f"{EVERY_SECONDS}: found {asked!r}; expected seconds, 0 or more: change or unset it")
+    return seconds
 
 
 def _read(path: Path) -> str | None:
@@ -79,7 +106,7 @@ class Keeper:
 
     def is_due(self) -> bool:
         """Whether the last state is so old that the next one shall be kept."""
-        return time.monotonic() - self.kept_at >= float(os.environ.get(EVERY_SECONDS, DEFAULT_SECONDS))
+        return is_kept() and time.monotonic() - self.kept_at >= _seconds()
 
     def keep(self, step: int, write: Callable[[Path], None]) -> None:
         """Keep the state before ``step`` in place of an earlier one.
@@ -96,8 +123,8 @@ class Keeper:
     def take(self, step: int, written: Path) -> None:
         """Make a folder that is written the kept state, and remove what else lies there."""
         whole = self.directory / f"{STEP}{step}"
-        for file in written.rglob("*"):
-            _to_disk(file)  # before the name is: a machine that loses power keeps names of files without their content
+        for path in (*written.rglob("*"), written):
+            _to_disk(path)  # before the name is: a machine that loses power keeps names of files without their content
         os.rename(written, whole)
         _to_disk(self.directory)
         _clear(self.directory, whole)

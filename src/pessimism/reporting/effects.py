@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pessimism.claims.verdicts import DIRECTIONS, FALLS
+from pessimism.claims.verdicts import DIRECTIONS, EITHER, FALLS
 from pessimism.claims.wording import DOORS
 from pessimism.reporting.claim_tables import BY, SYMBOLS, Claims, in_order
 from pessimism.reporting.contrast_tables import HOLDS, Contrasts
@@ -28,6 +28,7 @@ from pessimism.reporting.drawing import (
     draw_means,
     legend_below,
     make_grid,
+    mean_handles,
     scatter,
 )
 from pessimism.reporting.figures import judged_area
@@ -56,8 +57,7 @@ def answer_figure(cells: pd.DataFrame, arms: Arms, contrasts: Contrasts) -> Figu
     left.set(title=f"Hacking: {title[0].lower()}{title[1:]}", ylabel="base sd × steps")
     _draw_contrasts(right, contrasts)
     others = [dot(f"{', '.join(learning[1:])}, one seed", INK, filled=False)] if learning[1:] else []
-    mean = Line2D([], [], color=INK, linewidth=2.2, label="mean over seeds, 95 %")
-    legend_below(figure, [dot(f"{arms.primary}, one seed", INK), *others, mean])
+    legend_below(figure, [dot(f"{arms.primary}, one seed", INK), *others, *mean_handles(cells)])
     return figure
 
 
@@ -114,8 +114,13 @@ def _draw_effect(axes: Axes, row: int, claim: Mapping[str, Any], measure: str) -
 
 
 def _effect(claim: Mapping[str, Any], measure: str) -> np.ndarray | None:
-    """(3,) difference and its interval in standard deviations of the seeds; None where there is no such difference."""
+    """(3,) difference and its interval in standard deviations of the seeds; None where there is no such difference.
+
+    Nor is there a direction to draw where the paper states none.
+    """
     found = claim[measure]
+    if claim["predicted"] == DIRECTIONS[EITHER]:
+        return None
     if found["estimate"] is None or found["interval"] is None or found["quantity"] in SYMBOLS:
         return None
     spread = _spread_of_seeds(found["values"])

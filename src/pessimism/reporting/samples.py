@@ -16,6 +16,7 @@ from pessimism.errors import DataError
 from pessimism.experiment import layout, records
 from pessimism.experiment.cells import OnlineCell, seed_key
 from pessimism.experiment.params import Params
+from pessimism.measures.goodhart import smoothed_sd
 
 KEPT = ("step", "task_id", "prompt", "response", "answer", "proxy_reward", "true_reward")
 SCORED = "heldout_samples.parquet"
@@ -108,7 +109,9 @@ def _of_cell(cell: OnlineCell, base: Mapping[str, Any]) -> list[Sample]:
     for row in _read_rows(path):
         by_task.setdefault(str(row["task_id"]), []).append(row)
     scores = _disagreement(cell)
-    sds = float(base["seeds"][seed_key(cell.seed)]["proxy_reward_sd"]), float(base["true_reward_sd"])
+    # A base whose answers are all right or all wrong has no spread: as the scores have it.
+    true_sd = float(base["true_reward_sd"]) or smoothed_sd(base["true_reward"], base["prompts"])
+    sds = float(base["seeds"][seed_key(cell.seed)]["proxy_reward_sd"]), true_sd
     return [
         Sample(cell, task_id, str(rows[0]["prompt"]), str(rows[0]["answer"]), _responses(path, rows, scores), *sds)
         for task_id, rows in by_task.items()

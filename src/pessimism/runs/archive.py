@@ -52,8 +52,11 @@ def write(file: Path, params: Params, locked: LockedObjects) -> Manifest:
     """Write the objects that dvc.lock names to a new file.
 
     Raises:
-        DataError: the file is there already, or lock and parameters are not those of the last commit.
+        DataError: the file is there already, its directory is not, or lock and parameters are not those of the last
+            commit.
     """
+    if not file.parent.is_dir():
+        raise DataError(f"found no directory {file.parent}; expected one for {file.name}: make it")
     if file.exists():
         raise DataError(f"found {file}, which is there already; expected a new file: name another, or remove it")
     commit = resolve("HEAD")
@@ -70,12 +73,15 @@ def write(file: Path, params: Params, locked: LockedObjects) -> Manifest:
     }
     manifest = Manifest(FORMAT, commit, {name: _sha256(path) for name, path in members.items()})
     partial = file.with_name(f"{file.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
-        archive.writestr(_member(MANIFEST), json.dumps(asdict(manifest), indent=2))
-        for name, path in members.items():
-            with path.open("rb") as source, archive.open(_member(name), "w", force_zip64=True) as target:
-                shutil.copyfileobj(source, target)
-    partial.rename(file)
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            archive.writestr(_member(MANIFEST), json.dumps(asdict(manifest), indent=2))
+            for name, path in members.items():
+                with path.open("rb") as source, archive.open(_member(name), "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target)
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)
     return manifest
 
 
@@ -114,20 +120,28 @@ def read(file: Path, locked: LockedObjects) -> tuple[int, int]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    expected = "expected a whole file of `pessimism export-run`: fetch it again"
     try:
-        with zipfile.ZipFile(file) as archive:
-            yield archive
+        archive = zipfile.ZipFile(file)
     except FileNotFoundError as error:
         raise DataError(f"found no file {file}; expected one that `pessimism export-run` wrote") from error
-    except (zipfile.BadZipFile, zlib.error, OSError) as error:
-        raise DataError(f"{file}: {error}; expected a whole file of `pessimism export-run`: fetch it again") from error
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{file}: {error}; {expected}") from error
+    with archive:
+        try:
+            yield archive
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: encrypted, or packed anew
+            raise DataError(f"{file}: {error}; {expected}") from error
 
 
 def _manifest(file: Path, archive: zipfile.ZipFile) -> Manifest:
     try:
         found = Manifest(**json.loads(archive.read(MANIFEST)))
+        described = {str(layout.LOCK), str(layout.PARAMS)} <= set(found.sha256)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file}: found no {MANIFEST} of ours; expected a file of `pessimism export-run`") from error
+    if not described:
+        raise DataError(f"{file}: its {MANIFEST} lacks {layout.LOCK} or {layout.PARAMS}; expected both: fetch it again")
     if found.format != FORMAT:
         raise DataError(f"{file}: found {found.format!r}; expected {FORMAT!r}: export it by this version")
     return found
@@ -192,10 +206,13 @@ def _is_there(path: Path, name: str) -> bool:
 def _put(source: IO[bytes], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    partial.chmod(_READ_ONLY)
-    partial.rename(path)
+    try:
+        with partial.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        partial.chmod(_READ_ONLY)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:
