@@ -134,7 +134,7 @@ def test_figures_are_drawn_on_axes(pyplot: object) -> None:
     run = ps.load_run(CHECKOUT)
     panels = run.draw("gap")
     assert [axes.get_title(loc="left") for axes in panels] == [
-        "β\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}" + beta for beta in ("0.41", "1", "1.8")
+        "β\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}" + beta for beta in ("0.38", "1", "1.8")
     ]
     own = matplotlib.figure.Figure().subplots(1, 3)
     assert run.draw("doors", own) == list(own) and all(axes.lines for axes in own)

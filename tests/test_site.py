@@ -46,7 +46,7 @@ def test_the_site_is_built_without_a_warning_and_needs_no_other_machine(tmp_path
         shutil.copy(CHECKOUT / name, copied)
     subprocess.run([ZENSICAL, "build", "--strict"], cwd=tmp_path, check=True)
     built = list((tmp_path / CONFIGURATION["site_dir"]).rglob("*.html"))
-    assert len(built) == len(tracked("*.md")) + 1  # and the page of a missing one
+    assert len(built) == len(tracked("*.md")) + 2  # the report, and the page that stands for missing ones
     for page in built:
         loaded = re.findall(
             r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']?(?:https?:)?//[^>]*>", page.read_text()

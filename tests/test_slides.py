@@ -103,7 +103,7 @@ def with_total(**changes: Any) -> Callable[[Shown], Shown]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (with_total(), "^Hacking falls with β: from 19.5 to 0.55, p 0.0003$"),
+        (with_total(), "^Hacking falls with β: from 16.8 to 1.9, p 0.001$"),
         (with_total(verdict="rises with beta", p_rises=0.00001), "^Hacking rises with β: from .*, p < 0.0001$"),
         (with_total(verdict=UNDECIDED, p_falls=0.2, p_rises=0.8), "^Whether β changes hacking is undecided: .*p 0.2$"),
         (with_total(p_rises=None, reason="too few seeds"), "^Not tested whether β changes hacking: too few seeds$"),
@@ -117,14 +117,15 @@ def test_the_message_is_the_verdict_with_its_numbers(shown: Shown, change: Calla
 def test_the_message_about_rewards_has_the_means_of_the_last_step(shown: Shown) -> None:
     last = shown.heldout.query("arm == 'proxy' and label == 'p20' and step == 24")
     proxy, true = last["proxy_reward_change"].mean(), last["true_reward_change"].mean()
-    expected = f"proxy {proxy:+.2f} and truth {true:+.2f} at β = 0.41".replace("-", "−")
+    expected = f"proxy {proxy:+.2f} and truth {true:+.2f} at β = {shown.levels[0].beta:.2g}".replace("-", "−")
     assert expected in slides.drawing("rewards", shown).caption
 
 
 def test_the_message_about_the_gap_counts_onsets(shown: Shown) -> None:
     runs = shown.cells.query("arm == 'proxy'").groupby("label")["controlled_onset_step"].count()
     said = slides.drawing("gap", shown).caption
-    assert f"in {runs['p20']} of 5 runs at β = 0.41, in {runs['p80']} of 5 runs at β = 1.8" in said
+    low, high = (f"{shown.levels[end].beta:.2g}" for end in (0, -1))
+    assert f"in {runs['p20']} of 5 runs at β = {low}, in {runs['p80']} of 5 runs at β = {high}" in said
 
 
 def test_of_many_betas_the_ends_and_the_middle_are_shown(shown: Shown) -> None:

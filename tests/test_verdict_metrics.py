@@ -36,9 +36,9 @@ def test_every_claim_and_contrast_is_there_in_scalars(record: dict[str, Any]) ->
 def test_the_p_is_the_one_that_decides(record: dict[str, Any]) -> None:
     found, primary = verdict_metrics(record), record["claims"]["C1"]["controlled"]
     assert primary["verdict"] == "contradicted" and found["C1"]["p"] == primary["p_opposite_adjusted"] < 0.05
-    selection = record["claims"]["B1"]["controlled"]
-    assert selection["verdict"] == "supported" and found["B1"]["p"] == selection["p_adjusted"] < 0.05
-    assert found["B1"]["verdict_paper"] == "insufficient"
+    entropy = record["claims"]["C2"]["controlled"]
+    assert entropy["verdict"] == "supported" and found["C2"]["p"] == entropy["p_adjusted"] < 0.05
+    assert found["C2"]["verdict_paper"] == "insufficient"
     assert found["coupling"]["p"] == record["contrasts"]["coupling"]["p_falls"] < 0.05
 
 
