@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def copied_project(**changes: Any) -> Iterator[dict[str, str]]:
         ).stdout
         for name in filter(None, listed.split("\0")):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).write_bytes((worlds.CHECKOUT / name).read_bytes())
+            shutil.copyfile(worlds.CHECKOUT / name, name, follow_symlinks=False)
         design(**changes)
         run("git", "init", "-q", environment=environment)
         yield environment

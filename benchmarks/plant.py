@@ -199,7 +199,7 @@ def make_project(world: World) -> None:
     listed = subprocess.run(["git", "ls-files", *COPIED], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     for name in listed.stdout.split():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_bytes((CHECKOUT / name).read_bytes())
+        shutil.copyfile(CHECKOUT / name, name, follow_symlinks=False)
     rewrite(layout.PARAMS, DESIGN)
     rewrite(layout.protocol_file("controlled"), PROTOCOL)
     rewrite(layout.scale_file("tiny"), world.changes())

@@ -24,6 +24,7 @@ from pessimism.offline.first_loss import first_loss_tolerance
 from pessimism.offline.objectives.dpo import OBJECTIVE
 from pessimism.offline.trainer import ReferencedDpoTrainer
 from support.pair_training import BETA, CELL, policy_trainer, referenced, train_policy, with_dpo
+from support.stage_files import write_stage_files
 
 
 def with_dropout(params: Params, rate: float) -> Params:
@@ -271,16 +272,17 @@ def test_a_validation_that_is_no_number_is_refused(referenced_world: Params, mon
         train_policy(referenced_world)
 
 
-def test_the_stage_shows_a_bar_and_no_logs(referenced_world: Params, checkout: Path, monkeypatch, capfd) -> None:
+def test_the_stage_tells_its_steps_and_logs_nothing_else(referenced_world: Params, checkout: Path, monkeypatch, capfd) -> None:
     import runpy
     import sys
 
     records.write_json(layout.BETA_GRID, {"p50": BETA})
+    write_stage_files("train_dpo")
     monkeypatch.setattr(sys, "argv", ["train_dpo", "--label", "p50", "--seed", "0"])
     runpy.run_path(str(checkout / "stages/train_dpo.py"), run_name="__main__")
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert "train_dpo p50-s0: 100%" in captured.err
+    assert "train_dpo p50-s0: step 6 of 6, loss " in captured.err
     assert "'loss'" not in captured.err
     directory = layout.dpo_adapter(CELL)
     assert sorted(path.name for path in directory.iterdir()) == ["adapter_config.json", WEIGHTS_FILE, "training.json"]

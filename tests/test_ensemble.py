@@ -35,6 +35,7 @@ from pessimism.reward.bootstrap import bootstrap_rows
 from pessimism.reward.ensemble import LAYERS, RewardEnsemble, normalize
 from support.pair_training import reward_trainer, with_reward_training
 from support.random_models import save_random_adapter
+from support.stage_files import write_stage_files
 
 SCORES = np.array([[1.0, 4.0], [2.0, 0.0], [6.0, -1.0]])  # (K, B) = (3, 2)
 
@@ -420,6 +421,7 @@ def test_the_stages_train_and_assess(tiny_world: Params, checkout: Path, edit, m
 
     edit("params.yaml", "ensemble_members", [0, 1])
     edit("params.yaml", "seeds", [0, 3])
+    write_stage_files("train_reward_model")
     for seed, member in itertools.product("03", "01"):
         monkeypatch.setattr(sys, "argv", ["train_reward_model", "--seed", seed, "--member", member])
         runpy.run_path(str(checkout / "stages/train_reward_model.py"), run_name="__main__")

@@ -100,9 +100,9 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     train = Trainer.train
 
-    def noting(trainer: Trainer, *arguments: object) -> object:
+    def noting(trainer: Trainer, **options: object) -> object:
         found.update({name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()})
-        return train(trainer, *arguments)
+        return train(trainer, **options)
 
     monkeypatch.setattr(Trainer, "train", noting)
     return found

@@ -49,7 +49,7 @@ def world(tiny_world: Params, edit: Edit) -> Params:
     edit("params.yaml", "ensemble_members", [0, 1])
     edit("params.yaml", "protocol", "controlled")
     edit("scales/tiny.yaml", "lengths", {"prompt": 96, "response": 24, "sequence": 120})
-    edit("scales/tiny.yaml", "dpo.learning_rate", 0.006)
+    edit("scales/tiny.yaml", "dpo.learning_rate", 0.01)
     for role in ("policy", "reward"):
         edit("scales/tiny.yaml", f"{role}.lora_dropout", 0.1)
         records.write_json(

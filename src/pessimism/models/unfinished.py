@@ -43,10 +43,11 @@ def open_directory(stage: str, cell: Cell) -> Path:
     """
     _seconds()
     directory = layout.unfinished(stage, cell)
-    if not processes.is_main():
+    if not is_kept():
+        remove(directory)
         return directory
     made_of = fingerprint(stage, cell)
-    if not is_kept() or _read(directory / FINGERPRINT) != made_of:
+    if _read(directory / FINGERPRINT) != made_of:
         remove(directory)
         records.write_text(directory / FINGERPRINT, made_of)
     _clear(directory, Keeper(directory).latest())

@@ -5,7 +5,7 @@ from support.mutants.mutant import Mutant
 _POOLING = "measures/pooling.py"
 _WORLDS = "claims/worlds.py"
 _COMMAND = "commands/pool.py"
-_REVISIONS = "commands/revisions.py"
+_REVISIONS = "runs/revisions.py"
 _MEASURED = ("test_pooling.py",)
 _JUDGED = ("test_pool.py",)
 _REFUSED = ("test_failure_modes.py::test_a_bad_input_gets_one_line",)
