@@ -19,7 +19,7 @@ from benchmarks import worlds
 from benchmarks.counters import Work, counting
 from benchmarks.preferences import Pairs, world
 from benchmarks.rows import Row, counter_row
-from pessimism.experiment import layout, records
+from pessimism.experiment import inputs, layout, records
 from pessimism.experiment.params import Params, load_params
 from pessimism.reward.ensemble import RewardEnsemble
 
@@ -49,14 +49,17 @@ MICRO: dict[str, dict[str, Any]] = {
 def micro_project() -> Iterator[Params]:
     """The checkout's parameters at micro size in a temporary working directory."""
     with worlds.temporary_directory() as directory:
-        for name in ("scales", "protocols"):
-            shutil.copytree(worlds.CHECKOUT / name, directory / name)
+        for name in ("scales", "protocols", "src", "stages"):
+            shutil.copytree(worlds.CHECKOUT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(worlds.CHECKOUT / layout.PIPELINE, directory)
         design = yaml.safe_load((worlds.CHECKOUT / "params.yaml").read_text())
         Path("params.yaml").write_text(yaml.safe_dump(design | DESIGN))
         scale = yaml.safe_load(Path("scales/tiny.yaml").read_text())
         for section, values in MICRO.items():
             scale[section] |= values
         Path("scales/micro.yaml").write_text(yaml.safe_dump(scale))
+        for stage in ("train_reward_model", "train_dpo", "adapt_online"):
+            records.write_json(layout.shared_inputs(stage), inputs.shared_inputs(stage))
         yield load_params()
 
 

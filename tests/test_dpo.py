@@ -272,7 +272,7 @@ def test_a_validation_that_is_no_number_is_refused(referenced_world: Params, mon
         train_policy(referenced_world)
 
 
-def test_the_stage_tells_its_steps_and_logs_nothing_else(referenced_world: Params, checkout: Path, monkeypatch, capfd) -> None:
+def test_the_stage_tells_its_steps_and_no_logs(referenced_world: Params, checkout: Path, monkeypatch, capfd) -> None:
     import runpy
     import sys
 

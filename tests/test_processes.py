@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +27,7 @@ from support.endings import refused
 from support.online_world import random_adapter, tasks
 from support.random_models import save_model, small_config
 from support.repository import CHECKOUT, Edit
+from support.stage_files import write_stage_files
 
 CELL = DpoCell("p50", 0)
 CHECKPOINT = Path("models/dpo/checkpoint")  # of test_online's runs
@@ -129,7 +129,8 @@ def write_inputs(params: Params) -> None:
     records.write_json(layout.BETA_GRID, {"p50": 0.7})
     for split in ("train", "heldout", "test"):
         records.write_table(layout.tasks(split), tasks(9))
-    shutil.copytree(CHECKOUT / "stages", "stages")
+    records.write_json(layout.REWARD_MEMBERS_RECORD, {"s0": {"0": {}, "1": {}}})
+    write_stage_files("train_dpo", "train_reward_model", "adapt_online")
 
 
 def launch(count: int, *arguments: str) -> None:
