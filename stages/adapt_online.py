@@ -15,7 +15,6 @@ from pessimism.machine import processes
 from pessimism.models import unfinished
 from pessimism.models.adapters import attach, save_adapter, trainable_parameters
 from pessimism.models.loading import load_policy_base, load_tokenizer
-from pessimism.models.unfinished import Keeper
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun, load_training_tasks
 from pessimism.online.objective import find_objective
@@ -48,24 +47,24 @@ def main(params: Params, cell: OnlineCell) -> None:
         trainable=sum(parameter.numel() for parameter in trainable_parameters(model)),
         test_problems=len(records.read_table(layout.tasks("test"))),
     )
-    run = OnlineRun(
-        params=params,
-        cell=cell,
-        beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
-        model=model,
-        tokenizer=load_tokenizer(params, "policy"),
-        ensemble=RewardEnsemble.load(params, cell.seed),
-        training_tasks=load_training_tasks(params),
-        heldout_tasks=records.read_table(layout.tasks("heldout")),
-        hyperparameters=hyperparameters,
-        objective=find_objective(params.online.objective),
-        live_rows=layout.live_rows(cell),
-        kept=Keeper(unfinished.open_directory("adapt_online", cell)),
-    )
-    run.train()
-    if processes.is_main():
-        write(run)
-    unfinished.remove(run.kept.directory)
+    with unfinished.kept_work("adapt_online", cell) as kept:
+        run = OnlineRun(
+            params=params,
+            cell=cell,
+            beta=records.get(records.read_json(layout.BETA_GRID), cell.label),
+            model=model,
+            tokenizer=load_tokenizer(params, "policy"),
+            ensemble=RewardEnsemble.load(params, cell.seed),
+            training_tasks=load_training_tasks(params),
+            heldout_tasks=records.read_table(layout.tasks("heldout")),
+            hyperparameters=hyperparameters,
+            objective=find_objective(params.online.objective),
+            live_rows=layout.live_rows(cell),
+            kept=kept,
+        )
+        run.train()
+        if processes.is_main():
+            write(run)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main(params: Params) -> None:
 
     heldout = records.read_table(layout.tasks("heldout"))
     drawn = draw(params, heldout)
-    scored = of_each_seed(params, RewardEnsemble.load, lambda ensemble: score(drawn, ensemble, heldout, params))
+    scored = of_each_seed(params, RewardEnsemble.load, lambda _, ensemble: score(drawn, ensemble, heldout, params))
     records.write_json(layout.BASE_METRICS, base_metrics(scored))
     samples = [sample_table(rollouts).assign(seed=seed) for seed, rollouts in scored.items()]
     records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))

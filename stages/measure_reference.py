@@ -7,7 +7,9 @@ Writes: data/reference/dpo_logps.parquet (reference term of DPO), data/reference
 from pessimism.checks import stage
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import Params
+from pessimism.models import unfinished
 from pessimism.models.loading import load_policy_base, load_tokenizer
+from pessimism.models.unfinished import KeptResults
 from pessimism.offline.reference import dpo_reference, grid_reference
 
 
@@ -15,8 +17,10 @@ from pessimism.offline.reference import dpo_reference, grid_reference
 def main(params: Params) -> None:
     splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
     model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
-    records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params))
-    records.write_table(layout.GRID_LOGPS, grid_reference(model, tokenizer, splits["train"], params))
+    with unfinished.kept_work("measure_reference") as kept:
+        results = KeptResults(kept)
+        records.write_table(layout.REFERENCE_LOGPS, dpo_reference(model, tokenizer, splits, params, results))
+        records.write_table(layout.GRID_LOGPS, grid_reference(model, tokenizer, splits["train"], params, results))
 
 
 if __name__ == "__main__":

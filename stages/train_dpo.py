@@ -22,21 +22,20 @@ def main(params: Params, cell: DpoCell) -> None:
     check_processes(params)
     reference = records.read_table(layout.REFERENCE_LOGPS, REFERENCE_COLUMNS)
     directory = layout.dpo_adapter(cell)
-    kept = unfinished.open_directory("train_dpo", cell)
-    model, record = train_offline(
-        params,
-        cell,
-        strength=records.get(records.read_json(layout.BETA_GRID), cell.label),
-        base=load_policy_base(params),
-        tokenizer=load_tokenizer(params, "policy"),
-        train=ReferencedPairs.of(reference, "train"),
-        validation=ReferencedPairs.of(reference, "val"),
-        directory=kept,
-    )
-    if processes.is_main():
-        save_adapter(model, DEFAULT, directory)
-        records.write_json(layout.training_record(directory), record)
-    unfinished.remove(kept)
+    with unfinished.kept_work("train_dpo", cell) as kept:
+        model, record = train_offline(
+            params,
+            cell,
+            strength=records.get(records.read_json(layout.BETA_GRID), cell.label),
+            base=load_policy_base(params),
+            tokenizer=load_tokenizer(params, "policy"),
+            train=ReferencedPairs.of(reference, "train"),
+            validation=ReferencedPairs.of(reference, "val"),
+            directory=kept.directory,
+        )
+        if processes.is_main():
+            save_adapter(model, DEFAULT, directory)
+            records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":

@@ -20,19 +20,18 @@ from pessimism.reward.bradley_terry import train_member
 def main(params: Params, cell: RewardCell) -> None:
     check_processes(params)
     directory = layout.reward_member(cell)
-    kept = unfinished.open_directory("train_reward_model", cell)
-    model, record = train_member(
-        params,
-        cell,
-        base=load_reward_base(params),
-        tokenizer=load_tokenizer(params, "reward"),
-        pairs=records.read_table(layout.preferences("train")),
-        directory=kept,
-    )
-    if processes.is_main():
-        save_adapter(model, DEFAULT, directory)
-        records.write_json(layout.training_record(directory), record)
-    unfinished.remove(kept)
+    with unfinished.kept_work("train_reward_model", cell) as kept:
+        model, record = train_member(
+            params,
+            cell,
+            base=load_reward_base(params),
+            tokenizer=load_tokenizer(params, "reward"),
+            pairs=records.read_table(layout.preferences("train")),
+            directory=kept.directory,
+        )
+        if processes.is_main():
+            save_adapter(model, DEFAULT, directory)
+            records.write_json(layout.training_record(directory), record)
 
 
 if __name__ == "__main__":

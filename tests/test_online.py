@@ -22,7 +22,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online import loop, rollout, stopping
 from pessimism.online.hyperparameters import online_hyperparameters
 from pessimism.online.loop import OnlineRun
-from pessimism.online.rollout import ScoredRollouts, reward_summary, trained_response_ids
+from pessimism.online.rollout import ScoredRollouts, reward_summary, shown_rollouts, trained_response_ids
 from pessimism.online.terms import normalized_advantages
 from pessimism.online.update import POLICY, REFERENCE, Passes
 from pessimism.reward.ensemble import RewardEnsemble
@@ -98,7 +98,7 @@ def test_a_placebo_is_measured_as_the_loop_with_learning_rate_0_would(trained_wo
     samples, expected_samples = pd.concat(placebo.samples), pd.concat(looped.samples)
     pd.testing.assert_frame_equal(samples, expected_samples, rtol=1e-5, atol=1e-6)
     texts = [[(row["step"], row["task_id"], row["response"]) for row in run.rollouts] for run in (placebo, looped)]
-    assert texts[0] == texts[1] and len(texts[0]) == 4 * 4
+    assert texts[0] == texts[1] and len(texts[0]) == 4 * len(looped.heldout_tasks)
 
 
 def test_a_placebo_is_never_differentiated_and_drawn_twice(
@@ -195,7 +195,7 @@ def test_an_arm_with_a_budget_stops_at_the_first_evaluation_above_it(trained_wor
     exact = ["step", "prompt_set", "prompts"]
     pd.testing.assert_frame_equal(rows[exact], expected[exact])
     assert (rows.loc[~until, "kl_k3"] != expected.loc[~until, "kl_k3"]).sum() >= 4
-    steps = [row["step"] for row in stopped.rollouts[:: loop.ROLLOUTS_KEPT]]
+    steps = list(dict.fromkeys(row["step"] for row in stopped.rollouts))
     assert steps == [0, 2, 4, 5] == pd.concat(stopped.samples)["step"].unique().tolist()
     halted = stopped_run(trained_world)
     halted.hyperparameters = dataclasses.replace(halted.hyperparameters, steps=2)
@@ -238,14 +238,36 @@ def test_only_the_limit_of_an_arm_stops_it_and_only_above_it(trained_world: Para
         assert not stopping.stops(dataclasses.replace(arm, **{limit: below}), first, first)
 
 
-def test_a_summary_of_a_batch_by_hand() -> None:
+def three_responses(prompts: list[str]) -> ScoredRollouts:
     rollouts = Rollouts([[1]] * 3, [[2], [2, 3], [2, 3, 4]], ["a", "b", "c"], [True, True, False], [""] * 3)
     rewards = {"true_reward": np.array([0.0, 1.0, 1.0]), "true_reward_flexible": np.array([1.0, 1.0, 1.0])}
     members = np.array([[0.5, 1.5, 4.0], [1.5, 2.5, 8.0]])
     proxy, spread, runs_on = members.mean(axis=0), np.array([0.5, 0.5, 2.0]), np.array([True, False, False])
-    summary = reward_summary(
-        ScoredRollouts(["x", "y", "z"], ["q"] * 3, rollouts, members, proxy, spread, rewards, runs_on)
-    )
+    return ScoredRollouts(["x", "y", "z"], prompts, rollouts, members, proxy, spread, rewards, runs_on)
+
+
+def test_the_responses_that_are_shown_are_to_problems_of_every_length() -> None:
+    scored, tasks = three_responses(["longest", "short", "longer"]), pd.DataFrame({"answer": ["1", "2", "3"]})
+    shown = {count: shown_rollouts(scored, tasks, count) for count in (1, 2, 3, 16)}
+    assert {count: "".join(row["task_id"] for row in rows) for count, rows in shown.items()} == {
+        1: "y",
+        2: "yx",
+        3: "yzx",
+        16: "yzx",
+    }
+    assert shown[2][1] == {
+        "task_id": "x",
+        "prompt": "longest",
+        "response": "a",
+        "answer": "1",
+        "proxy_reward": 1.0,
+        "true_reward": 0.0,
+        "true_reward_flexible": 1.0,
+    }
+
+
+def test_a_summary_of_a_batch_by_hand() -> None:
+    summary = reward_summary(three_responses(["q"] * 3))
     assert summary == pytest.approx(
         {
             "prompts": 3,

@@ -17,7 +17,7 @@ import torch
 
 from pessimism.experiment import layout, progress
 from pessimism.experiment.params import Params
-from pessimism.experiment.progress import Progress
+from pessimism.experiment.progress import Progress, in_steps
 from pessimism.online import loop
 from support.online_world import make_run
 from support.pair_training import train_policy, write_reference
@@ -74,6 +74,13 @@ def test_a_terminal_is_given_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         shown.step(2, loss="0.5")
     last = terminal.getvalue().split("\r")[-1]
     assert last.startswith("train_dpo p50-s0: 2/2, 00:00 left, loss=0.5 ")
+
+
+def test_batches_are_told_of_when_they_are_done(capsys: pytest.CaptureFixture[str]) -> None:
+    told = [capsys.readouterr().err.count("\n") for _ in in_steps("abc", "warm start")]
+    assert told == [0, 1, 1]
+    last = capsys.readouterr().err
+    assert last.startswith("warm start: step 3 of 3, ") and last.endswith(" left\n")
 
 
 def test_rows_are_there_as_soon_as_they_are_measured_and_a_rerun_begins_anew() -> None:

@@ -17,6 +17,7 @@ from pessimism.experiment.params import Params
 from pessimism.models.hyperparameters import beta_grid_pairs
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.offline import reference
+from support.stage_files import write_stage_files
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def test_a_model_that_gives_nan_is_refused(policy) -> None:
 def test_the_stage_writes_every_pair(tiny_world: Params, checkout: Path) -> None:
     import runpy
 
+    write_stage_files()
     runpy.run_path(str(checkout / "stages/measure_reference.py"), run_name="__main__")
     table = records.read_table(layout.REFERENCE_LOGPS, reference.REFERENCE_COLUMNS)
     pairs = [records.read_table(layout.preferences(split)) for split in ("train", "val")]

@@ -24,8 +24,9 @@ from pessimism.experiment.cells import OnlineCell, RewardCell
 from pessimism.experiment.params import Params
 from pessimism.models import training, unfinished
 from pessimism.models.adapters import trainable_parameters
-from pessimism.models.loading import load_reward_base, load_tokenizer
-from pessimism.models.unfinished import Keeper
+from pessimism.models.loading import load_policy_base, load_reward_base, load_tokenizer
+from pessimism.models.unfinished import Keeper, KeptResults
+from pessimism.offline import reference
 from pessimism.online.loop import OnlineRun
 from pessimism.reward import bradley_terry
 from support.online_world import make_run
@@ -247,12 +248,62 @@ def test_finished_work_is_forgotten(project: Path) -> None:
     assert not directory.exists()
 
 
+def test_measuring_goes_on_with_the_same_values(tiny_world: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is computed once, before the kill or after it."""
+    splits = {split: records.read_table(layout.preferences(split)) for split in ("train", "val")}
+    model, tokenizer = load_policy_base(tiny_world), load_tokenizer(tiny_world, "policy")
+
+    def measure(kept: KeptResults | None) -> list[str]:
+        tables = (
+            reference.dpo_reference(model, tokenizer, splits, tiny_world, kept),
+            reference.grid_reference(model, tokenizer, splits["train"], tiny_world, kept),
+        )
+        return [table.to_json(double_precision=15) for table in tables]
+
+    computed = 0
+    batch_sums = reference._batch_sums
+
+    def counted(*batch: Any, **options: Any) -> Any:
+        nonlocal computed
+        if computed == killed_at:
+            raise Killed
+        computed += 1
+        return batch_sums(*batch, **options)
+
+    monkeypatch.setattr(reference, "_batch_sums", counted)
+    killed_at = -1
+    whole = measure(None)
+    batches, computed, killed_at = computed, 0, computed - 2
+    with pytest.raises(Killed):
+        measure(KeptResults(Keeper(Path("kept"))))
+    killed_at = -1
+    assert measure(KeptResults(Keeper(Path("kept")))) == whole
+    assert computed == batches > 4
+
+
+def test_a_stage_without_cells_takes_up_no_work_of_other_code(project: Path) -> None:
+    made_of(project)
+    for path in ("data/preferences/train.parquet", "models/base/reward.json"):
+        (project / path).parent.mkdir(parents=True, exist_ok=True)
+        (project / path).write_text("{}")
+    with pytest.raises(Killed), unfinished.kept_work("measure_reference") as kept:
+        kept.keep(3, folder_with("three"))
+        raise Killed
+    assert Keeper(unfinished.open_directory("measure_reference")).latest() is not None
+    (project / "src/pessimism/offline/reference.py").write_text("# another\n")
+    with unfinished.kept_work("measure_reference") as kept:
+        assert kept.latest() is None
+    assert not kept.directory.exists()
+
+
 @pytest.mark.slow
 def test_a_stage_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
-    """The script of each training, ended by SIGKILL after every state that it keeps, until it ends by itself."""
+    """The script of each long stage, ended by SIGKILL after every state that it keeps, until it ends by itself."""
     project = new_project(tmp_path / "project")
     project.dvc("repro", "adapt_online@20-0-proxy")
-    stages = {
+    stages: dict[str, tuple[list[str], list[str]]] = {
+        "measure_reference": ([], ["data/reference"]),
+        "assess_ensemble": ([], ["metrics/ensemble.json", "metrics/reward_members.json"]),
         "train_reward_model": (["--seed", "0", "--member", "1"], ["models/reward/s0/member-1"]),
         "train_dpo": (["--label", "p20", "--seed", "0"], ["models/dpo/p20-s0"]),
         "adapt_online": (
@@ -264,7 +315,7 @@ def test_a_stage_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path) -> N
         command = [sys.executable, f"stages/{stage}.py", *cell]
         before = content(project.root, outputs)
         for path in outputs:
-            shutil.rmtree(project.root / path)
+            remove(project.root / path)
         kills = 0
         while killed_when_kept(project, command):
             kills += 1
@@ -273,8 +324,13 @@ def test_a_stage_that_is_killed_goes_on_with_the_same_bytes(tmp_path: Path) -> N
         assert not list((project.root / layout.UNFINISHED).iterdir()), stage
 
 
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def content(root: Path, outputs: list[str]) -> dict[str, bytes]:
-    files = (path for output in outputs for path in (root / output).rglob("*") if path.is_file())
+    found = (path for output in outputs for path in (root / output, *(root / output).rglob("*")))
+    files = (path for path in found if path.is_file())
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 

@@ -42,13 +42,15 @@ def shared_inputs(stage: str) -> dict[str, Any]:
     }
 
 
-def cell_inputs(stage: str, cell: Cell) -> tuple[list[str], dict[str, Any]]:
-    """The paths that dvc.yaml lists as dependencies of one cell, and the parameters as value by key, by file.
+def listed_inputs(stage: str, cell: Cell | None) -> tuple[list[str], dict[str, Any]]:
+    """The paths that dvc.yaml lists as dependencies of a stage or of one cell, and its parameters by key, by file.
 
-    One of the paths is the record of what all cells share.
+    One of a cell's paths is the record of what all cells share.
     """
     design, body = _read_yaml(layout.PARAMS), _read_yaml(layout.PIPELINE)["stages"][stage]
-    body = json.loads(_of_cell(json.dumps({"deps": body["deps"], "params": body.get("params", [])}), cell))
+    body = {"deps": body["deps"], "params": body.get("params", [])}
+    if cell is not None:
+        body = json.loads(_of_cell(json.dumps(body), cell))
     listed = _listed(body["params"], design)
     return body["deps"], {file: _values(Path(file), keys) for file, keys in listed.items()}
 

@@ -76,9 +76,9 @@ REPORT = PLOTS / "report"
 REPORT_PAGE = REPORT / "index.html"
 
 
-def unfinished(stage: str, cell: Cell) -> Path:
-    """What a stage keeps of its work on a cell until that is done."""
-    return UNFINISHED / f"{stage}@{cell.key}"
+def unfinished(stage: str, cell: Cell | None) -> Path:
+    """What a stage keeps of its work, on a cell where it has cells, until that is done."""
+    return UNFINISHED / (stage if cell is None else f"{stage}@{cell.key}")
 
 
 def design_root() -> Path:

@@ -6,9 +6,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from tqdm import tqdm
 
@@ -17,8 +17,18 @@ from pessimism.machine import processes
 LINES = 20
 """Lines that a stage writes into a log, about: one per so many steps, and one after the first."""
 
+Batch = TypeVar("Batch")
+
 _BAR = "{desc}: {n_fmt}/{total_fmt}, {remaining} left{postfix} {bar}"
 """On a narrow terminal the bar itself is what has no room."""
+
+
+def in_steps(batches: Sequence[Batch], name: str) -> Iterator[Batch]:
+    """``batches`` one after the other, each told of as a step of ``name`` when the caller is done with it."""
+    with Progress(name, len(batches)) as progress:
+        for done, batch in enumerate(batches, start=1):
+            yield batch
+            progress.step(done)
 
 
 class Progress:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -24,6 +23,7 @@ from transformers import (
 from pessimism.data import embedded_world
 from pessimism.experiment import rng
 from pessimism.experiment.params import AnnotatorParams, EmbeddedParams
+from pessimism.experiment.progress import in_steps
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CONTEXT = 512  # tokens; the largest sequence the base can read
@@ -110,7 +110,7 @@ def train_base(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warmup, (params.steps - step) / (params.steps - warmup + 1))
     )
-    for batch in tqdm(batches, desc="training the base"):
+    for batch in in_steps(batches, "training the base"):
         token_loss(model, tokenizer, batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

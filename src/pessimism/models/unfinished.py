@@ -1,8 +1,8 @@
-"""What a long training keeps of its unfinished work, so that its next run goes on where a kill, a full disk or a lost
+"""What a long stage keeps of its unfinished work, so that its next run goes on where a kill, a full disk or a lost
 machine has ended it.
 
 It lies outside DVC's outputs, which DVC removes before a stage runs. A directory per stage and cell holds the
-fingerprint of what the training is made of, and its last state as a folder ``step-N``, which is there whole or not at
+fingerprint of what the work is made of, and its last state as a folder ``step-N``, which is there whole or not at
 all. A run of other code, parameters or inputs finds nothing there; one that ends well leaves nothing.
 """
 
@@ -15,11 +15,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 
 from pessimism.data.hashing import content_hash
 from pessimism.errors import ParamsError
@@ -32,11 +35,24 @@ EVERY_SECONDS = "PESSIMISM_KEEP_SECONDS"
 DEFAULT_SECONDS = 120.0
 FINGERPRINT = "fingerprint.txt"
 STEP = "step-"
+ARRAYS = "arrays.safetensors"
 COMPUTING = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 
 
-def open_directory(stage: str, cell: Cell) -> Path:
-    """Where ``stage`` keeps its work on ``cell``, without what was made of other code, parameters or inputs.
+@contextmanager
+def kept_work(stage: str, cell: Cell | None = None) -> Iterator[Keeper]:
+    """What keeps the work of ``stage``, on ``cell`` where it has cells; all is forgotten once the work has ended well.
+
+    Raises:
+        ParamsError: the environment asks for a time between two states that is none.
+    """
+    keeper = Keeper(open_directory(stage, cell))
+    yield keeper
+    remove(keeper.directory)
+
+
+def open_directory(stage: str, cell: Cell | None = None) -> Path:
+    """Where ``stage`` keeps its work, without what was made of other code, parameters or inputs.
 
     Raises:
         ParamsError: the environment asks for a time between two states that is none.
@@ -66,11 +82,12 @@ def remove(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def fingerprint(stage: str, cell: Cell) -> str:
-    """SHA-256 of all that the training is made of: code, parameters and inputs of dvc.yaml, libraries, the device."""
-    paths, parameters = inputs.cell_inputs(stage, cell)
+def fingerprint(stage: str, cell: Cell | None = None) -> str:
+    """SHA-256 of all that the work is made of: code, parameters and inputs of dvc.yaml, libraries, the device."""
+    paths, parameters = inputs.listed_inputs(stage, cell)
     made_of = {
-        "shared": inputs.shared_inputs(stage),  # as it is now, which the record among the inputs may not be
+        # As it is now, which the record among the inputs may not be; a stage without cells lists its code itself.
+        "shared": None if cell is None else inputs.shared_inputs(stage),
         "inputs": {path: content_hash(Path(path)) for path in paths},
         "parameters": parameters,
         "libraries": {name: importlib.metadata.version(name) for name in COMPUTING},
@@ -96,7 +113,7 @@ def _read(path: Path) -> str | None:
 
 @dataclass
 class Keeper:
-    """Keeps the last state of one training in ``directory``."""
+    """Keeps the last state of one stage's work in ``directory``."""
 
     directory: Path
     kept_at: float = field(default_factory=time.monotonic)
@@ -130,6 +147,27 @@ class Keeper:
         _to_disk(self.directory)
         _clear(self.directory, whole)
         self.kept_at = time.monotonic()
+
+
+class KeptResults:
+    """Arrays that a stage computes one after the other; those that an earlier run has kept are not computed again.
+
+    Args:
+        keeper: of the stage.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        state = keeper.latest()
+        self._keeper = keeper
+        self._arrays: dict[str, np.ndarray] = {} if state is None else load_file(state / ARRAYS)
+
+    def result(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array ``name``, which is computed where it is not kept."""
+        if name not in self._arrays:
+            self._arrays[name] = compute()
+            if self._keeper.is_due():
+                self._keeper.keep(len(self._arrays), lambda folder: save_file(self._arrays, folder / ARRAYS))
+        return self._arrays[name]
 
 
 def _to_disk(path: Path) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.embedded_world import demonstration
@@ -22,6 +21,7 @@ from pessimism.data.prompts import online_prompt_ids, text_ids
 from pessimism.errors import NonFiniteError, ParamsError
 from pessimism.experiment import layout, records, rng
 from pessimism.experiment.params import Params
+from pessimism.experiment.progress import in_steps
 from pessimism.models.adapters import DEFAULT, fuse_adapters, lora_config, trainable_parameters
 from pessimism.models.architecture import stored_transposed
 from pessimism.models.compute.logprobs import ResponseBatch, pad_pairs, response_logps
@@ -143,7 +143,7 @@ def train_warm_start(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=len(batches))
     losses: list[float] = []
     model.train()
-    for batch in tqdm(batches, desc="warm start"):
+    for batch in in_steps(batches, "warm start"):
         loss = response_loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable_parameters(model), CLIP_NORM)

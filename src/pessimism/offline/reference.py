@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pessimism.data.prompts import EncodedPair, encode_pair, encode_reward_text
 from pessimism.errors import DataError, NonFiniteError
 from pessimism.experiment import rng
 from pessimism.experiment.params import Params
+from pessimism.experiment.progress import in_steps
 from pessimism.models.compute.batching import evaluation_tokens, token_batches
 from pessimism.models.compute.length_groups import pair_states
 from pessimism.models.compute.logprobs import ROWS, capped_logits, hidden_states, score_positions, spread
 from pessimism.models.compute.padding import pad_right
 from pessimism.models.compute.prefix_sharing import shares_prefixes
 from pessimism.models.hyperparameters import beta_grid_pairs
+from pessimism.models.unfinished import KeptResults
 
 ID_COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 REFERENCE_COLUMNS = ("pair_id", "split", *ID_COLUMNS, "chosen_logps", "rejected_logps")
@@ -32,7 +34,12 @@ def encode_pairs(tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, params
 
 
 def pair_logps(
-    model: PreTrainedModel, pairs: Sequence[EncodedPair], pad_id: int, budget: int, description: str
+    model: PreTrainedModel,
+    pairs: Sequence[EncodedPair],
+    pad_id: int,
+    budget: int,
+    description: str,
+    kept: KeptResults | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N,) summed log-probabilities of the chosen and of the rejected responses given their prompts, float32 nats.
 
@@ -41,6 +48,7 @@ def pair_logps(
     Args:
         budget: padded tokens per forward pass; a single pair may take up to twice the longest text.
         description: of the progress bar.
+        kept: the batches that are done already, and those that will be.
     """
     sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
     sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
@@ -48,12 +56,16 @@ def pair_logps(
     if shares_prefixes(model):
         lengths = [len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids) for pair in pairs]
         batches = [[*rows, *(row + len(pairs) for row in rows)] for rows in token_batches(lengths, budget)]
-    logps = sequence_logps(model, sequences, contexts, pad_id, budget, description, pairs_in=batches)[:, 0]
+    logps = sequence_logps(model, sequences, contexts, pad_id, budget, description, pairs_in=batches, kept=kept)[:, 0]
     return logps[: len(pairs)], logps[len(pairs) :]
 
 
 def dpo_reference(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: dict[str, pd.DataFrame], params: Params
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: dict[str, pd.DataFrame],
+    params: Params,
+    kept: KeptResults | None = None,
 ) -> pd.DataFrame:
     """Reference term of Eq. 1 for every pair of every split; columns REFERENCE_COLUMNS.
 
@@ -63,7 +75,8 @@ def dpo_reference(
     for split, table in splits.items():
         pairs = encode_pairs(tokenizer, table, params)
         budget = evaluation_tokens(params, "policy")
-        chosen, rejected = pair_logps(model, pairs, tokenizer.pad_token_id, budget, f"reference log-probs of {split}")
+        name = f"reference log-probs of {split}"
+        chosen, rejected = pair_logps(model, pairs, tokenizer.pad_token_id, budget, name, kept)
         tables.append(
             pd.DataFrame(
                 {
@@ -79,7 +92,11 @@ def dpo_reference(
 
 
 def grid_reference(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: pd.DataFrame, params: Params
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: pd.DataFrame,
+    params: Params,
+    kept: KeptResults | None = None,
 ) -> pd.DataFrame:
     """Log-probabilities that the beta grid is made of, as published: plain text, prompt and response together.
 
@@ -101,6 +118,7 @@ def grid_reference(
             evaluation_tokens(params, "policy"),
             f"beta grid log-probs of {side}",
             dtypes=(torch.float32, torch.bfloat16),
+            kept=kept,
         )
         columns[f"{side}_float32"] = logps[:, 0]
         columns[f"{side}_bfloat16"] = logps[:, 1]
@@ -117,6 +135,7 @@ def sequence_logps(
     description: str,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
     pairs_in: list[list[int]] | None = None,
+    kept: KeptResults | None = None,
 ) -> np.ndarray:
     """Sum of log p(token | all before it) over each sequence's tokens after its context.
 
@@ -128,6 +147,7 @@ def sequence_logps(
         dtypes: of log-softmax and sum.
         pairs_in: the sequences of every batch, the first ones of all its pairs and then the second ones in the same
             order, of which each pair is one row; None = each sequence is one, in batches under the budget.
+        kept: the batches that are done already, and those that will be, named by the description and their place.
 
     Returns:
         (N, D) nats, one column per dtype.
@@ -146,9 +166,10 @@ def sequence_logps(
     sums_N_D = np.full((len(sequences), len(dtypes)), np.nan, dtype=np.float32)
     with torch.no_grad():
         batches = token_batches(lengths, budget) if pairs_in is None else pairs_in
-        for rows in tqdm(batches, desc=description, unit="batch", mininterval=1):
+        for place, rows in enumerate(in_steps(batches, description)):
             batch, given = [sequences[row] for row in rows], [contexts[row] for row in rows]
-            sums_N_D[rows] = _batch_sums(model, batch, given, pad_id, dtypes, one_row=pairs_in is not None)
+            sums = partial(_batch_sums, model, batch, given, pad_id, dtypes, one_row=pairs_in is not None)
+            sums_N_D[rows] = sums() if kept is None else kept.result(f"{description}, batch {place}", sums)
     bad = np.flatnonzero(~np.isfinite(sums_N_D).all(axis=1))
     if bad.size:
         raise NonFiniteError(

@@ -50,7 +50,7 @@ from pessimism.reward.ensemble import RewardEnsemble
 
 BATCH = "batch"
 HELDOUT = "heldout"
-ROLLOUTS_KEPT = 4
+ROLLOUTS_KEPT = 16
 _REWARD_CAUSE = (
     "a reward model gives such scores, so train it with a lower reward_training.learning_rate, or the task's rewards do"
 )

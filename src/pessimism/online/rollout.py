@@ -196,7 +196,11 @@ def sample_table(scored: ScoredRollouts) -> pd.DataFrame:
 
 
 def shown_rollouts(scored: ScoredRollouts, tasks: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """The first ``count`` responses with their rewards, to be read; ``tasks`` are the problems they answer."""
+    """The responses to ``count`` of the problems ``tasks`` with their rewards, to be read.
+
+    The shortest problem of all, the longest, and those at equal distances between them in the order of their length:
+    the same ones whoever answers.
+    """
     return [
         {
             "task_id": scored.task_ids[index],
@@ -206,8 +210,14 @@ def shown_rollouts(scored: ScoredRollouts, tasks: pd.DataFrame, count: int) -> l
             "proxy_reward": float(scored.proxy_reward[index]),
             **{column: float(rewards[index]) for column, rewards in scored.true_rewards.items()},
         }
-        for index in range(min(count, len(scored.task_ids)))
+        for index in _by_length(scored.prompts, count)
     ]
+
+
+def _by_length(prompts: Sequence[str], count: int) -> list[int]:
+    """Indices of at most ``count`` prompts, the shortest first."""
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    return [order[place] for place in np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
 
 
 def trained_response_ids(rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, protocol: Protocol) -> list[list[int]]:

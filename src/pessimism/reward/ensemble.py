@@ -54,12 +54,12 @@ def _token_mean(states_B_T_H: torch.Tensor, lengths: list[int]) -> np.ndarray:
 
 
 def of_each_seed(
-    params: Params, load: Callable[[Params, int], RewardEnsemble], use: Callable[[RewardEnsemble], Made]
+    params: Params, load: Callable[[Params, int], RewardEnsemble], use: Callable[[int, RewardEnsemble], Made]
 ) -> dict[int, Made]:
-    """What ``use`` makes of every seed's ensemble, one of which is in memory at a time."""
+    """What ``use`` makes of every seed and its ensemble, one of which is in memory at a time."""
     made = {}
     for seed in params.seeds:
-        made[seed] = use(load(params, seed))
+        made[seed] = use(seed, load(params, seed))
         gc.collect()  # layers with adapters refer to themselves, so that the base would stay
     return made
 
