@@ -1,8 +1,9 @@
-"""Measure the base policy's proxy and true reward on the held-out problems, sampled once for all cells.
+"""Measure the base policy's rewards on the held-out problems and its entropy, sampled once for all cells.
 
-Reads: the base, the reward ensembles, the held-out problems.
+Reads: the base, the reward ensembles, the held-out problems, the probes' problems.
 Writes: metrics/base.json (means and standard deviations over problems, ddof 1; of the proxy reward by seed and their
-means over seeds), data/base_samples.parquet (one row per seed, whose ensemble gave the proxy reward, and problem).
+means over seeds; entropies as a checkpoint's), data/base_samples.parquet (one row per seed, whose ensemble gave the
+proxy reward, and problem).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from pessimism.experiment.params import Params
 from pessimism.models.compute.generation import Rollouts
 from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.online.rollout import ScoredRollouts, reward_summary, sample, sample_table, score
+from pessimism.probes.parts.distributions import prompt_entropies, response_entropies
+from pessimism.probes.parts.readings import probe_problems
 from pessimism.reward.ensemble import RewardEnsemble, of_each_seed
+from pessimism.tasks.parts.posing import posed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +35,17 @@ def draw(params: Params, heldout: pd.DataFrame) -> Rollouts:
     """The base policy's response to every problem."""
     seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
     return sample(load_policy_base(params), load_tokenizer(params, "policy"), heldout, params, seeds)
+
+
+def entropies(params: Params, heldout: pd.DataFrame) -> dict[str, float]:
+    """What the entropy probe finds of a checkpoint, of the base; its responses are drawn as those of the first seed."""
+    model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+    problems = probe_problems(params, records.read_table(layout.tasks("test")))
+    own_N, with_next_N = prompt_entropies(model, tokenizer, posed(problems["question"], params), params)
+    seeds = rng.row_seeds(params.root_seed, "probe-divergence", params.seeds[0], rows=len(heldout))
+    response_P = response_entropies(model, tokenizer, posed(heldout["question"], params), params, seeds)
+    found = {"prompt_entropy": own_N, "prompt_and_next_entropy": with_next_N, "response_entropy": response_P}
+    return {name: float(entropy_N.mean()) for name, entropy_N in found.items()}
 
 
 def base_metrics(scored: Mapping[int, ScoredRollouts]) -> dict[str, Any]:
@@ -49,7 +64,7 @@ def main(params: Params) -> None:
     heldout = records.read_table(layout.tasks("heldout"))
     drawn = draw(params, heldout)
     scored = of_each_seed(params, RewardEnsemble.load, lambda _, ensemble: score(drawn, ensemble, heldout, params))
-    records.write_json(layout.BASE_METRICS, base_metrics(scored))
+    records.write_json(layout.BASE_METRICS, base_metrics(scored) | entropies(params, heldout))
     samples = [sample_table(rollouts).assign(seed=seed) for seed, rollouts in scored.items()]
     records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))
 

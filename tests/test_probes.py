@@ -20,7 +20,7 @@ from pessimism.models.loading import load_policy_base, load_tokenizer
 from pessimism.probes.ood_distance import cosine_distances, distances
 from pessimism.probes.parts.checkpoint import probe_checkpoint
 from pessimism.probes.parts.declaration import DPO, ONLINE, ROOM, all_columns, all_probes
-from pessimism.probes.parts.distributions import prompt_entropies, response_entropy_and_kl
+from pessimism.probes.parts.distributions import prompt_entropies, response_entropies, response_entropy_and_kl
 from pessimism.probes.parts.readings import ProbeSet, Readings, probe_set
 from pessimism.probes.parts.states import MemberStates, ReferenceStates, shrunk_covariance
 from pessimism.probes.response_diversity import diversities, mean_pairwise_cosine_distance
@@ -110,6 +110,19 @@ def test_divergence_from_the_base_is_none_without_an_adapter_and_positive_with_o
     assert kl_N.mean() > 0.01 and (entropy_N > 0).all() and (entropy_N < math.log(len(tokenizer))).all()
     with use_adapter(model, None):
         assert (response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)[1] == 0.0).all()
+
+
+def test_the_base_has_the_entropy_that_a_checkpoint_equal_to_it_has(tiny_world: Params, tmp_path: Path) -> None:
+    save_random_adapter(tiny_world, tmp_path / "one", seed=1)
+    tokenizer = load_tokenizer(tiny_world, "policy")
+    params, seeds = cut_to(tiny_world, 40, 2), range(len(PROMPTS))
+    model = attach(load_policy_base(tiny_world), {"one": tmp_path / "one"}, trainable=None)
+    policy_N, _ = response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)
+    with use_adapter(model, None):
+        expected_N, _ = response_entropy_and_kl(model, tokenizer, PROMPTS, params, seeds)
+    found_N = response_entropies(load_policy_base(tiny_world), tokenizer, PROMPTS, params, seeds)
+    assert torch.allclose(found_N, expected_N, rtol=0, atol=1e-5)
+    assert not torch.allclose(found_N, policy_N, rtol=0, atol=1e-3)
 
 
 def test_divergence_is_the_mean_log_ratio_of_many_samples(tiny_world: Params, tmp_path: Path) -> None:

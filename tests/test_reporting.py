@@ -668,7 +668,10 @@ def test_appendix_f_knows_what_is_enough(default: Path) -> None:
 def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
     cells = records.read_table(layout.CELL_SCORES)
     for name in ("one.png", "two.png"):
-        save(lambda: figures.entropy_figure(cells, "proxy", "prompt"), tmp_path / name)
+        save(
+            lambda: figures.entropy_figure(cells, "proxy", "prompt", {"prompt_entropy": 1.3, "response_entropy": 0.7}),
+            tmp_path / name,
+        )
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"Software" not in (tmp_path / "one.png").read_bytes()
 

@@ -249,6 +249,7 @@ def _write_metrics(invented: Invented) -> None:
     records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))
     by_seed = {f"s{seed}": {"proxy_reward": 0.4, "proxy_reward_sd": 1.1} for seed in invented.seeds}
     base = {"proxy_reward": 0.4, "proxy_reward_sd": 1.1, "true_reward": 0.62, "true_reward_sd": 0.48, "prompts": 64}
+    base |= {"prompt_entropy": 1.31, "prompt_and_next_entropy": 1.3, "response_entropy": 0.71}
     base |= {"true_reward_flexible": 0.64, "run_on_fraction": 0.02, "seeds": by_seed}
     records.write_json(layout.BASE_METRICS, base)
     quality = {"pair_accuracy": 0.71, "calibration_error": 0.06}

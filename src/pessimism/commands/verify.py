@@ -68,6 +68,7 @@ TOLERANCES = (
     Tolerance("base.json: true_reward*", 0.12, 0, _SAMPLED),
     Tolerance("base.json: run_on_fraction", 0.05, 0, _SAMPLED),
     Tolerance("base.json: response_length", 2.0, 0.10, _SAMPLED),
+    Tolerance("base.json: *entropy", 0.02, 0.10, _TRAINED),
     Tolerance("base.json: *proxy_reward_sd", 0.05, 0.25, _TRAINED),
     Tolerance("base.json: *proxy_reward", 0.75, 0, _ZERO),
     Tolerance("hacking.json: heldout_true_excess.*", 0.10, 0, _SAMPLED),

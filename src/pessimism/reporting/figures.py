@@ -111,18 +111,22 @@ def _reward_row(heldout: pd.DataFrame, column: str, label: str, base: Mapping[st
     return Row(heldout, column, label, decorate, shown=[base[column]])
 
 
-def entropy_figure(cells: pd.DataFrame, arm: str, entropy_tokens: str) -> Figure:
+def entropy_figure(cells: pd.DataFrame, arm: str, entropy_tokens: str, base: Mapping[str, Any]) -> Figure:
     """Figure 4: entropy of the DPO checkpoints and how much of it went online; below, over the responses' tokens.
 
-    The level before and after the online run has an axis on which a small change looks small; the changes have their
-    own: what of it beta makes, against the lowest beta of the same seed, and what the online run takes.
+    The level before and after the online run has an axis on which a small change looks small, and holds the base
+    policy's; the changes have their own: what of it beta makes, against the lowest beta of the same seed, and what the
+    online run takes.
     """
     kinds = [("", entropy_tokens)] + ([("response_", "response")] if entropy_tokens != "response" else [])
     figure, grid = make_grid(len(kinds), 3, width=_width_for_betas(cells))
     for (level, between, lost), (prefix, tokens) in zip(grid, kinds, strict=True):
         before, after = f"{prefix}entropy_dpo", f"{prefix}entropy_online"
         draw_per_beta(level, cells, before, arm, after=after)
-        _at_least_wide(level, cells.loc[cells["arm"] == arm, [before, after]].to_numpy(float))
+        untrained = base[f"{tokens}_entropy"]
+        level.axhline(untrained, color=INK, linewidth=1, linestyle=":")
+        shown = cells.loc[cells["arm"] == arm, [before, after]].to_numpy(float)
+        _at_least_wide(level, np.append(shown, untrained))
         level.set(title=f"Entropy, {tokens} tokens", ylabel="nats per token")
         draw_per_beta(between, against_lowest_beta(cells, before), before, arm)
         between.set(title="Checkpoint, against the lowest β", ylabel="change (nats per token)")
@@ -130,7 +134,7 @@ def entropy_figure(cells: pd.DataFrame, arm: str, entropy_tokens: str) -> Figure
         lost.set(title="Lost online", ylabel="loss (nats per token)")
         for axes in (between, lost):
             axes.axhline(0, color=INK, linewidth=0.8)
-    legend_below(figure, [*_before_and_after(), *mean_handles(cells)])
+    legend_below(figure, [*_before_and_after(), *mean_handles(cells), dash("base policy", INK, ":")])
     return figure
 
 

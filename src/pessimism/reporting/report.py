@@ -43,7 +43,7 @@ def _draw_figures(results: Results) -> None:
         "portrait": lambda: effects.portrait_figure(results.heldout, arms),
         "heldout": lambda: figures.heldout_figure(results.heldout, arms, results.base),
         "figure_3_goodhart_gap": lambda: figures.gap_figure(results.gaps, results.heldout, arms, thresholds),
-        "figure_4_entropy": lambda: figures.entropy_figure(primary, results.arm, tokens),
+        "figure_4_entropy": lambda: figures.entropy_figure(primary, results.arm, tokens, results.base),
         "figure_5_power_law": lambda: figures.power_law_figure(cells, results.power_law_curve, results.power_law, arms),
         "figure_6_representation": lambda: figures.representation_figure(primary, results.arm),
         "best_of_n": lambda: best_of_n.figure(results.best_of_n),

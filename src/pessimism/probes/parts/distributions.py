@@ -76,12 +76,39 @@ def response_entropy_and_kl(
     Returns:
         (N,) mean entropy per token, nats, and (N,) KL(policy || base), nats, of each response.
     """
-    rollouts = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
-    rows, budget = range(len(prompts)), evaluation_tokens(params, "policy")
-    batches = sorted_response_batches(rollouts, rows, tokenizer, model.device, budget)
+    batches = _own_responses(model, tokenizer, prompts, params, seeds)
     found = [batch_entropy_and_kl(model, batch) for batch in batches]
     entropy_N, kl_N = (torch.cat(column) for column in zip(*found, strict=True))
     return entropy_N, kl_N
+
+
+def _own_responses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    params: Params,
+    seeds: Sequence[int],
+) -> list[ResponseBatch]:
+    rollouts = sample_responses(model, tokenizer, prompts, params, seeds, sampling=FULL)
+    rows, budget = range(len(prompts)), evaluation_tokens(params, "policy")
+    return sorted_response_batches(rollouts, rows, tokenizer, model.device, budget)
+
+
+@torch.no_grad()
+def response_entropies(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    params: Params,
+    seeds: Sequence[int],
+) -> torch.Tensor:
+    """(N,) mean entropy per token, nats, as :func:`response_entropy_and_kl` has it, of a model without adapters."""
+    found = []
+    for batch in _own_responses(model, tokenizer, prompts, params, seeds):
+        states_N_H = hidden_states(model, batch.input_ids)[batch.scored_B_T.roll(-1, dims=1)]
+        _, entropy_N, *_ = score_positions(model, states_N_H, batch.input_ids[batch.scored_B_T])
+        found.append(spread(entropy_N, batch.scored_B_T).sum(dim=1) / batch.scored_B_T.sum(dim=1))
+    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -45,9 +45,8 @@ def probe_set(
     params: Params, tasks: pd.DataFrame, heldout: pd.DataFrame, pairs: pd.DataFrame, ensemble: RewardEnsemble
 ) -> ProbeSet:
     """Draw the probe prompts and the reference pairs: the same for every beta, seed and arm."""
-    probes = params.scale.probes
-    drawn = _draw(params, "probe-prompts", tasks, probes.prompts)
-    rows = _draw(params, "probe-references", pairs, probes.references)
+    drawn = probe_problems(params, tasks)
+    rows = _draw(params, "probe-references", pairs, params.scale.probes.references)
     prompts, chosen = list(rows["prompt"]), list(rows["chosen"])
     references = {
         member: {
@@ -63,6 +62,11 @@ def probe_set(
         references=references,
         reference_count=len(rows),
     )
+
+
+def probe_problems(params: Params, tasks: pd.DataFrame) -> pd.DataFrame:
+    """The problems on which every policy is probed, of all those of the test split."""
+    return _draw(params, "probe-prompts", tasks, params.scale.probes.prompts)
 
 
 def _draw(params: Params, stream: str, table: pd.DataFrame, size: int | None) -> pd.DataFrame:
