@@ -365,11 +365,11 @@ def test_one_seed_far_off_does_not_flatten_the_others() -> None:
 
 
 def test_a_band_is_the_t_interval_of_the_mean_over_seeds() -> None:
-    runs = curves.Series(np.array([0, 1]), np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]))
+    runs = curves.Series("proxy", [0, 1, 2], np.array([0, 1]), np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 2.0]]))
     band = runs.band_T
     assert band is not None
     assert band[0] == pytest.approx([2 - 4.302653 / 3**0.5, 2.0], rel=1e-6) and band[1][1] == 2.0
-    assert curves.Series(np.array([0]), np.array([[1.0]])).band_T is None
+    assert curves.Series("proxy", [0], np.array([0]), np.array([[1.0]])).band_T is None
 
 
 def test_the_claims_point_to_the_right_where_the_paper_is_right(default: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -37,6 +38,7 @@ from pessimism.reporting import (
     equal_kl_tables,
     evidence_figures,
     figures,
+    marks,
     measure_tables,
     mechanism_tables,
     offline_plots,
@@ -128,7 +130,9 @@ def test_the_effect_that_is_pooled_over_worlds_is_that_of_the_primary_claim(defa
 def test_the_page_needs_nothing_else(default: Path) -> None:
     html = layout.REPORT_PAGE.read_text(encoding="utf-8")
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*", html) == []
-    assert html.count("<script>") == html.count("<script") == 1, "its own, and none that a response holds"
+    scripts = re.findall(r"<script[^>]*>", html)
+    assert scripts.count("<script>") == 1, "its own, and none that a response holds"
+    assert scripts.count('<script type="application/json">') == len(scripts) - 1 == len(FIGURES)
     assert "url(" not in html and "@import" not in html and "fetch(" not in html and "XMLHttp" not in html
     for anchor in re.findall(r'href="#([^"]*)"', html):
         assert f'<section id="{anchor}">' in html
@@ -674,6 +678,34 @@ def test_equal_input_gives_equal_bytes(default: Path, tmp_path: Path) -> None:
         )
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"Software" not in (tmp_path / "one.png").read_bytes()
+
+
+def test_a_mark_is_said_where_it_is_drawn() -> None:
+    figure, grid = drawing.make_grid(1, 2)
+    axes = grid[0, 1]
+    runs = curves.Series("proxy", [0, 3], np.array([0.0, 6.0]), np.array([[1.0, 3.0], [2.0, math.nan]]))
+    drawing.draw_series(axes, runs, color="k")
+    axes.set(xlim=(0, 6), ylim=(0, 2.5))
+    figure.draw_without_rendering()
+    found = {mark["name"]: mark["points"] for mark in marks.mark_places(figure)}
+    assert {name: [text for *_, text in points] for name, points in found.items()} == {
+        "proxy, seed 0": ["step 0: 1"],  # the next is above the scale
+        "proxy, seed 3": ["step 0: 2"],
+        "proxy, mean of 2 seeds": ["step 0: 1.5"],
+    }
+    left, top, _ = found["proxy, seed 3"][0]
+    box = axes.get_position()
+    assert left == pytest.approx(box.x0, abs=1e-3)
+    assert top == pytest.approx(1 - box.y0 - 0.8 * box.height, abs=1e-3)
+
+
+def test_the_page_says_what_its_marks_are(default: Path) -> None:
+    html = layout.REPORT_PAGE.read_text(encoding="utf-8")
+    said = re.findall(r'<script type="application/json">(.*?)</script>', html, re.S)
+    assert len(said) == len(FIGURES) and not any("<" in text for text in said)
+    of_gap = next(text for text in said if "proxy, seed 1" in text and "step" in text)
+    points = [point for mark in json.loads(of_gap) for point in mark["points"]]
+    assert len(points) > 50 and all(0 < left < 1 and 0 < top < 1 for left, top, _ in points)
 
 
 def test_colour_is_beta_whatever_the_order_of_the_design() -> None:

@@ -55,7 +55,8 @@ def figure(curves: pd.DataFrame) -> Figure:
 def _draw(axes: Axes, rows: pd.DataFrame, level: BetaLevel) -> None:
     for gain, style in STYLES.items():
         by_seed = rows.groupby(["seed", "kl"])[gain].mean().unstack("kl")
-        runs = Series(by_seed.columns.to_numpy(float), by_seed.to_numpy(float))
+        name = gain.removesuffix("_gain") + " reward"
+        runs = Series(name, list(by_seed.index), by_seed.columns.to_numpy(float), by_seed.to_numpy(float), axis="KL")
         draw_series(axes, runs, seeds=False, color=level.colour, linestyle=style)
 
 

@@ -69,12 +69,18 @@ class Series:
     """One quantity of one beta and arm over training steps.
 
     Attributes:
+        name: of what is drawn, as a reader is told of it.
+        seeds: S of them, in the design's order.
         steps_T: (T,) measured steps.
-        values_S_T: (S, T) one row per seed, in the design's order of seeds.
+        values_S_T: (S, T) one row per seed.
+        axis: what stands in the place of steps.
     """
 
+    name: str
+    seeds: Sequence[int]
     steps_T: np.ndarray
     values_S_T: np.ndarray
+    axis: str = "step"
 
     @property
     def mean_T(self) -> np.ndarray:
@@ -104,7 +110,7 @@ def series(table: pd.DataFrame, column: str, label: str, arm: str) -> Series:
     """Take one quantity of one beta and arm out of a table with one row per cell and step."""
     runs = table[(table["label"] == label) & (table["arm"] == arm)]
     by_seed = runs.pivot(index="seed", columns="step", values=column).reindex(runs["seed"].unique())
-    return Series(by_seed.columns.to_numpy(), by_seed.to_numpy(dtype=float))
+    return Series(arm, list(by_seed.index), by_seed.columns.to_numpy(), by_seed.to_numpy(dtype=float))
 
 
 def values_per_beta(cells: pd.DataFrame, column: str, levels: Sequence[BetaLevel], arm: str) -> list[np.ndarray]:
@@ -112,6 +118,12 @@ def values_per_beta(cells: pd.DataFrame, column: str, levels: Sequence[BetaLevel
     runs = cells[cells["arm"] == arm]
     found = [runs.loc[runs["label"] == level.label, column] for level in levels]
     return [values.astype("Float64").to_numpy(float, na_value=np.nan) for values in found]
+
+
+def seeds_per_beta(cells: pd.DataFrame, levels: Sequence[BetaLevel], arm: str) -> list[list[int]]:
+    """The seeds of :func:`values_per_beta`."""
+    runs = cells[cells["arm"] == arm]
+    return [runs.loc[runs["label"] == level.label, "seed"].tolist() for level in levels]
 
 
 def seed_offsets(seeds: int, width: float) -> np.ndarray:

@@ -22,9 +22,11 @@ from pessimism.reporting.curves import (
     beta_levels,
     finite_interval,
     seed_offsets,
+    seeds_per_beta,
     series,
     values_per_beta,
 )
+from pessimism.reporting.marks import say
 
 FIGURE_DPI = 150
 COLUMNS = 4
@@ -133,8 +135,24 @@ def draw_series(axes: Axes, runs: Series, seeds: bool = True, **style: Any) -> N
         axes.fill_between(runs.steps_T, *band, color=style["color"], alpha=BAND if seeds else PALE_BAND, linewidth=0)
     if several and seeds:
         axes.plot(runs.steps_T, runs.values_S_T.T, linewidth=0.8, alpha=0.5, **style)
+        for seed, values_T in zip(runs.seeds, runs.values_S_T, strict=True):
+            _say_steps(axes, f"{runs.name}, seed {seed}", runs, values_T)
     marker = "o" if len(runs.steps_T) <= MOST_MARKERS else None
     axes.plot(runs.steps_T, runs.mean_T, linewidth=2.1, marker=marker, markersize=3.5, **style)
+    name = f"{runs.name}, mean of {len(runs.seeds)} seeds" if several else runs.name
+    _say_steps(axes, name, runs, runs.mean_T)
+
+
+def _say_steps(axes: Axes, name: str, runs: Series, values_T: np.ndarray) -> None:
+    texts = [f"{runs.axis} {step:.3g}: {value:.3g}" for step, value in zip(runs.steps_T, values_T, strict=True)]
+    say(axes, name, np.stack([runs.steps_T, values_T], axis=1), texts)
+
+
+def say_paths(axes: Axes, level: BetaLevel, x: Series, y: Series) -> None:
+    """Name every seed's path of one quantity over another."""
+    for seed, x_T, y_T in zip(x.seeds, x.values_S_T, y.values_S_T, strict=True):
+        texts = [f"step {step}: {a:.3g}, {b:.3g}" for step, a, b in zip(x.steps_T, x_T, y_T, strict=True)]
+        say(axes, f"{level.title}, {x.name}, seed {seed}", np.stack([x_T, y_T], axis=1), texts)
 
 
 def point_beyond(axes: Axes) -> None:
@@ -209,10 +227,12 @@ def scatter(
 ) -> None:
     """One dot per seed at each beta's position, spread over ``width`` to either side, one for all or one per beta."""
     values, widths = values_per_beta(cells, column, levels, arm), np.broadcast_to(width, len(levels))
-    for level, position, spread, values_S in zip(levels, positions, widths, values, strict=True):
+    seeds = seeds_per_beta(cells, levels, arm)
+    for level, position, spread, values_S, seeds_S in zip(levels, positions, widths, values, seeds, strict=True):
         ink = colour or level.colour
+        places_S = position + seed_offsets(len(values_S), spread)
         axes.scatter(
-            position + seed_offsets(len(values_S), spread),
+            places_S,
             values_S,
             s=26,
             facecolor=ink if filled else "white",
@@ -220,6 +240,8 @@ def scatter(
             linewidth=0.6 if filled else 1.3,
             zorder=3,
         )
+        said = [f"seed {seed}: {value:.3g}" for seed, value in zip(seeds_S, values_S, strict=True)]
+        say(axes, f"{level.title}, {arm}", np.stack([places_S, values_S], axis=1), said)
 
 
 def draw_means(

@@ -29,6 +29,7 @@ from pessimism.reporting.drawing import (
     legend_below,
     make_grid,
     mean_handles,
+    say_paths,
     scatter,
 )
 from pessimism.reporting.figures import judged_area
@@ -174,3 +175,4 @@ def _draw_portrait(axes: Axes, heldout: pd.DataFrame, arm: str, level: BetaLevel
         pieces = np.stack([path_T[:-1], path_T[1:]], axis=1)
         axes.add_collection(LineCollection(list(pieces), colors=list(colours), linewidths=width))
     axes.plot(*mean_T[-1], marker="o", markersize=7, color=level.colour, markeredgecolor="white", zorder=5)
+    say_paths(axes, level, proxy, true)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pessimism.experiment.cells import percentile_in
-from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, series, values_per_beta
+from pessimism.reporting.curves import INK, Arms, BetaLevel, beta_levels, seeds_per_beta, series, values_per_beta
 from pessimism.reporting.drawing import (
     DANGER,
     DASHES,
@@ -28,9 +28,11 @@ from pessimism.reporting.drawing import (
     legend_below,
     make_grid,
     mean_handles,
+    say_paths,
     share_y,
 )
 from pessimism.reporting.figures import judged_area
+from pessimism.reporting.marks import say
 
 GAINS = (("proxy_reward_change", "proxy_gain", "proxy"), ("true_reward_change", "true_gain", "true"))
 WIDE_TICKS = 4
@@ -62,9 +64,11 @@ def conservatism_figure(primary: pd.DataFrame) -> Figure:
 def _scatter_over(axes: Axes, primary: pd.DataFrame, x: str, y: str) -> None:
     """One dot per run, in its beta's colour."""
     levels, arm = beta_levels(primary), str(primary["arm"].iloc[0])
-    pairs = zip(values_per_beta(primary, x, levels, arm), values_per_beta(primary, y, levels, arm), strict=True)
-    for level, (x_S, y_S) in zip(levels, pairs, strict=True):
+    values = (values_per_beta(primary, column, levels, arm) for column in (x, y))
+    for level, x_S, y_S, seeds in zip(levels, *values, seeds_per_beta(primary, levels, arm), strict=True):
         axes.scatter(x_S, y_S, s=30, color=level.colour, edgecolor="white", linewidth=0.6, zorder=3)
+        texts = [f"seed {seed}: {x:.3g}, {y:.3g}" for seed, x, y in zip(seeds, x_S, y_S, strict=True)]
+        say(axes, level.title, np.stack([x_S, y_S], axis=1), texts)
     axes.axhline(0, color=INK, linewidth=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(WIDE_TICKS))
 
@@ -104,8 +108,10 @@ def equal_kl_figure(
 def _draw_paths(axes: Axes, heldout: pd.DataFrame, column: str, arm: str, levels: Sequence[BetaLevel]) -> None:
     """One line per run, in the order of its steps."""
     for level in levels:
-        kl, change = (series(heldout, name, level.label, arm).values_S_T for name in ("kl_k3", column))
-        axes.plot(kl.T, change.T, color=level.colour, linewidth=1, alpha=0.6, marker="o", markersize=2.5)
+        kl, change = (series(heldout, name, level.label, arm) for name in ("kl_k3", column))
+        paths = kl.values_S_T.T, change.values_S_T.T
+        axes.plot(*paths, color=level.colour, linewidth=1, alpha=0.6, marker="o", markersize=2.5)
+        say_paths(axes, level, kl, change)
     axes.axhline(0, color=INK, linewidth=0.6)
     # A divergence grows as the square of a small step: over its root short ways are not crowded together.
     farthest = float(heldout.loc[heldout["arm"] == arm, "kl_k3"].max())

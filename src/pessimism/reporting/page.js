@@ -1,4 +1,5 @@
-// What needs a script: filters over the samples, panels one under the other on a narrow screen, figures enlarged.
+// What needs a script: filters over the samples, panels one under the other on a narrow screen, figures enlarged, and
+// what a mark is where the pointer is over it.
 // Without it every sample and figure of the page is there as well. Nothing is fetched.
 "use strict";
 document.documentElement.classList.add("with-script");
@@ -32,6 +33,42 @@ function stackPanels(figure) {
   image.after(stack);
   figure.classList.add("stacked");
 }
+
+// What is said of the mark next to the pointer, within so many pixels.
+const NEAR = 14;
+const said = document.createElement("div"), ring = document.createElement("div");
+said.className = "said";
+ring.className = "ring";
+document.body.append(said, ring);
+said.hidden = ring.hidden = true;
+
+function nearest(marks, box, pointer) {
+  let best = null, least = NEAR;
+  for (const { name, points } of marks)
+    for (const [left, top, text] of points) {
+      const x = box.left + left * box.width, y = box.top + top * box.height;
+      const distance = Math.hypot(x - pointer.clientX, y - pointer.clientY);
+      if (distance < least) [least, best] = [distance, { x, y, text: `${name}, ${text}` }];
+    }
+  return best;
+}
+
+function sayMarks(figure) {
+  const image = figure.querySelector("img"), marks = JSON.parse(figure.querySelector("script").textContent);
+  image.addEventListener("mousemove", (event) => {
+    const found = nearest(marks, image.getBoundingClientRect(), event);
+    said.hidden = ring.hidden = !found;
+    if (!found) return;
+    said.textContent = found.text;
+    for (const part of [said, ring]) {
+      part.style.left = `${found.x + scrollX}px`;
+      part.style.top = `${found.y + scrollY}px`;
+    }
+    said.classList.toggle("to-the-left", found.x > innerWidth - 260);
+  });
+  image.addEventListener("mouseleave", () => (said.hidden = ring.hidden = true));
+}
+document.querySelectorAll("figure").forEach(sayMarks);
 
 const enlarged = document.createElement("dialog");
 document.body.append(enlarged);

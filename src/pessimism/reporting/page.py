@@ -13,10 +13,12 @@ from PIL import Image
 
 from pessimism.reporting.drawing import FIGURE_DPI
 from pessimism.reporting.glossary import explained
+from pessimism.reporting.marks import MARKS
 from pessimism.reporting.panels import PANELS
 from pessimism.reporting.tables import Entry, Table
 
 SHOWN_DPI = 100
+_LESS = "\\u003c"  # in JSON, where a script must not hold the sign itself
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
@@ -73,13 +75,14 @@ def note(text: str) -> str:
 
 
 def figure(path: Path, alternative: str, caption: str) -> str:
-    """A PNG, embedded, with its caption, and with the places of its panels for narrow screens."""
+    """A PNG, embedded, with its caption, the places of its panels for narrow screens, and what is said of its marks."""
     with Image.open(path) as image:
-        width, panels = image.width * SHOWN_DPI // FIGURE_DPI, image.info[PANELS]
+        width, panels, marks = image.width * SHOWN_DPI // FIGURE_DPI, image.info[PANELS], image.info[MARKS]
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
         f'<figure data-panels="{escape(panels)}"><img src="data:image/png;base64,{data}" width="{width}" '
-        f'alt="{escape(alternative)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        f'alt="{escape(alternative)}"><script type="application/json">{marks.replace("<", _LESS)}</script>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 

@@ -11,7 +11,9 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from pessimism.reporting.drawing import FIGURE_DPI
+from pessimism.reporting.marks import MARKS, mark_places
 from pessimism.reporting.panels import PANELS, panel_places
+from pessimism.reporting.styles import METADATA
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -29,24 +31,20 @@ STYLE: dict[Any, Any] = {
 }
 
 
-METADATA: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-}
-"""What a format would say of the time and the program, by suffix: nothing, so that equal input gives equal bytes."""
-
-
 def save(draw: Callable[[], Figure], *paths: Path) -> None:
     """Draw a figure once and write it as each of ``paths``: PNG, SVG or PDF by its suffix.
 
-    Equal input gives equal bytes on one version of matplotlib. A PNG says in its text where its panels lie.
+    Equal input gives equal bytes on one version of matplotlib. A PNG says in its text where its panels and marks lie.
     """
     with matplotlib.rc_context(STYLE):
         figure = draw()
-        places = json.dumps(panel_places(figure), ensure_ascii=False, separators=(",", ":"))
+        places = {PANELS: _text(panel_places(figure)), MARKS: _text(mark_places(figure))}
         figure.set_layout_engine(None)  # laid out, once for all formats
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
-            said = {PANELS: places} if path.suffix == ".png" else {}
-            figure.savefig(path, metadata={**METADATA.get(path.suffix, {}), **said})
+            said = places if path.suffix == ".png" else {}
+            figure.savefig(path, metadata={**METADATA[path.suffix.removeprefix(".")], **said})
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
