@@ -1,4 +1,4 @@
-"""What libraries print and send, how many threads they compute with, and what of them is not loaded.
+"""What libraries print and send, with how many threads and which instructions they compute, and what is not loaded.
 
 Imported for its effect, first of all, by what starts a process of the experiment: a stage, a command, a benchmark, a
 test. Libraries read these settings when they are imported. Their errors still show, and what the user has set of the
@@ -8,6 +8,7 @@ left as it is.
 
 import logging
 import os
+import platform
 import sys
 import warnings
 
@@ -16,6 +17,19 @@ THREADS = 1
 rounded otherwise. Cores are used by processes side by side."""
 for _library in ("OMP", "MKL", "OPENBLAS"):
     os.environ[f"{_library}_NUM_THREADS"] = str(THREADS)
+
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "DNNL_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+"""What has torch, its kernels, numpy and scipy use AVX2 on x86 CPUs. Where there is AVX-512 they would take that, which
+rounds otherwise: a training takes another course, and a run has other numbers from one CPU to the next."""
+if platform.machine() in ("x86_64", "AMD64"):
+    for _variable, _value in AVX2.items():
+        os.environ.setdefault(_variable, _value)
 
 # TRL reports every trainer it builds to the hub; nothing here may depend on a network.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
