@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pessimism.machine.libraries import AVX2
+
 import ast
 import gc
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +129,29 @@ def test_a_stage_computes_with_one_thread_whatever_the_environment_says(script: 
         check=True,
     )
     assert done.stdout.split()[-4:] == ["1", "1", "False", "False"]
+
+
+INSTRUCTIONS = """
+from pessimism.checks import stage
+import torch
+from numpy._core._multiarray_umath import __cpu_features__ as features
+print(torch.backends.cpu.get_cpu_capability(), features["X86_V4"])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other CPUs have other instructions")
+@pytest.mark.parametrize(("asked", "used"), [({}, "AVX2"), ({"ATEN_CPU_CAPABILITY": "default"}, "DEFAULT")])
+def test_a_stage_computes_with_avx2_on_every_x86_cpu(asked: dict[str, str], used: str) -> None:
+    """With AVX-512 a training takes another course. What a user asks for stays."""
+    environment = {name: value for name, value in os.environ.items() if name not in AVX2}
+    done = subprocess.run(
+        [sys.executable, "-c", INSTRUCTIONS],
+        env=environment | asked | {"PYTHONPATH": str(CHECKOUT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [used, "False"]
 
 
 @pytest.mark.parametrize("script", python_files("stages"), ids=lambda path: path.stem)

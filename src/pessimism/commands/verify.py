@@ -102,7 +102,7 @@ class Comparison:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
     parser.add_argument("--cache", action="store_true", help="read this run's objects in DVC's cache, no metrics")
-    parser.add_argument("--exact", action="store_true", help="accept no difference: for the machine of that revision")
+    parser.add_argument("--exact", action="store_true", help="accept no difference: for CPUs of one kind, as all x86 are")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -114,7 +114,7 @@ def verify(revision: str, exact: bool = False) -> str:
 
     Args:
         revision: Git revision whose metrics are the standard.
-        exact: accept no difference at all, as on the machine of the committed run.
+        exact: accept no difference at all, as on a CPU of the kind that computed the committed run.
 
     Raises:
         DataError: a metric is outside its tolerance, a file is missing, the parameters are not the committed ones, or
