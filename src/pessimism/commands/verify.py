@@ -102,7 +102,7 @@ class Comparison:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", default="HEAD", help="Git revision to compare with (default: HEAD)")
     parser.add_argument("--cache", action="store_true", help="read this run's objects in DVC's cache, no metrics")
-    parser.add_argument("--exact", action="store_true", help="accept no difference: for CPUs of one kind, as all x86 are")
+    parser.add_argument("--exact", action="store_true", help="accept no difference: for CPUs of one kind")
 
 
 def run(options: argparse.Namespace) -> None:
