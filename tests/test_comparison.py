@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from pessimism import cli
 from pessimism.experiment import layout, records
 from pessimism.experiment.params import load_params
-from pessimism.reporting import comparison_figures, comparison_tables
+from pessimism.reporting import comparison_design, comparison_figures, comparison_tables
 from pessimism.reporting.comparison import comparison_page
 from pessimism.reporting.slides import Shown
 from pessimism.runs.finished import load_run
@@ -196,7 +196,7 @@ def test_unlike_designs_are_told(shown: Shown) -> None:
     small = part(shown, (20, 80), ("uncoupled", "proxy"), (0, 1), 12)
     small = replace(small, cells=small.cells.assign(beta=small.cells["beta"].replace(shown.levels[0].beta, 0.25)))
     runs = {"whole": shown, "small": small, "again": shown}
-    assert comparison_tables.design_sentences(runs) == [
+    assert comparison_design.design_sentences(runs) == [
         "The β grids differ: p20, p50, p80 in whole and again; p20, p80 in small. What has no counterpart stands "
         "alone.",
         "A label stands for another β where pairs or base differ: p20 is 0.382 in whole and again; 0.25 in small.",
@@ -206,7 +206,7 @@ def test_unlike_designs_are_told(shown: Shown) -> None:
         "Seeds: 5 in whole and again; 2 in small. With fewer seeds a verdict is open more easily.",
         "The runs are of unlike length: 24 steps in whole and again; 12 steps in small. Areas grow with the steps.",
     ]
-    assert comparison_tables.design_sentences({"whole": shown, "again": shown}) == []
+    assert comparison_design.design_sentences({"whole": shown, "again": shown}) == []
     page = plain(comparison_page(runs))
     assert "4 parameters differ" not in page and "3 parameters differ" in page
     assert page.count("<td>β\N{NO-BREAK SPACE}=") == 3 + 2 + 3, "one row per β and run that has it"
@@ -225,19 +225,19 @@ def test_a_claim_that_one_run_does_not_judge_is_told(shown: Shown) -> None:
 def test_values_of_other_files_stand_apart_and_arms_that_nobody_runs_do_not_count(shown: Shown) -> None:
     large = replace(shown, params=replace(load_params(CHECKOUT, scale="laptop")))
     runs = {"tiny": shown, "laptop": large}
-    table, apart = comparison_tables.parameter_tables(runs)
+    table, apart = comparison_design.parameter_tables(runs)
     assert [[entry.main for entry in line] for line in table.rows] == [["scale", "tiny", "laptop"]]
     ((title, values),) = apart.items()
     assert title == f"{len(values.rows)} values of scales/tiny.yaml and scales/laptop.yaml that differ"
-    assert len(values.rows) == len(comparison_tables.differing(runs)) - 1 > 10
+    assert len(values.rows) == len(comparison_design.differing(runs)) - 1 > 10
     arms = dict(shown.params.protocol.arms)
     for idle in set(arms) - set(shown.params.arms):
         del arms[idle]
     fewer = replace(shown, params=replace(shown.params, protocol=replace(shown.params.protocol, arms=arms)))
-    assert comparison_tables.differing({"all": shown, "fewer": fewer}) == {}
+    assert comparison_design.differing({"all": shown, "fewer": fewer}) == {}
     arms["proxy"] = replace(arms["proxy"], learning_rate_factor=0.5)
     half = replace(shown, params=replace(shown.params, protocol=replace(shown.params.protocol, arms=arms)))
-    assert comparison_tables.differing({"all": shown, "half": half}) == {
+    assert comparison_design.differing({"all": shown, "half": half}) == {
         "protocol.arms.proxy.learning_rate_factor": [1.0, 0.5]
     }
 

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from pessimism.claims.wording import listed
 from pessimism.errors import DataError
 from pessimism.experiment import layout
-from pessimism.reporting import comparison_figures, comparison_tables, page
+from pessimism.reporting import comparison_design, comparison_figures, comparison_tables, page
+from pessimism.reporting.comparison_design import Runs
 from pessimism.reporting.comparison_figures import AREAS
-from pessimism.reporting.comparison_tables import QUANTITIES, Runs
+from pessimism.reporting.comparison_tables import QUANTITIES
 from pessimism.reporting.glossary import glossary
 from pessimism.reporting.page import Section, folded, note, paragraph
 from pessimism.reporting.saving import save
@@ -50,9 +51,12 @@ def comparison_page(runs: Runs) -> str:
 
 
 def _check(name: str, shown: Shown) -> None:
-    held = {layout.CELL_SCORES: (_NEEDED, shown.cells), layout.CLAIMS: ({"claims", "contrasts"}, shown.claims)}
+    held = {
+        layout.CELL_SCORES: (_NEEDED, set(shown.cells.columns)),
+        layout.CLAIMS: ({"claims", "contrasts"}, set(shown.claims)),
+    }
     for file, (needed, found) in held.items():
-        missing = sorted(needed - set(found))
+        missing = sorted(needed - found)
         if missing:
             raise DataError(
                 f"{name}: found no {', '.join(missing)} in {file}, as in a run of an older version; expected the "
@@ -61,13 +65,13 @@ def _check(name: str, shown: Shown) -> None:
 
 
 def _parameters(runs: Runs) -> list[str]:
-    table, apart = comparison_tables.parameter_tables(runs)
+    table, apart = comparison_design.parameter_tables(runs)
     return [
         _STYLE,
-        paragraph(comparison_tables.parameter_sentence(runs)),
+        paragraph(comparison_design.parameter_sentence(runs)),
         page.table(table),
         *(folded(title, page.table(content)) for title, content in apart.items()),
-        *map(paragraph, comparison_tables.design_sentences(runs)),
+        *map(paragraph, comparison_design.design_sentences(runs)),
     ]
 
 

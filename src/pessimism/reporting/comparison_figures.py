@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from pessimism.reporting.comparison_tables import Runs, common_beta, labels
+from pessimism.reporting.comparison_design import Runs, common_beta, labels
 from pessimism.reporting.curves import GREY, INK, BetaLevel, axis_label, beta_levels, series, values_per_beta
 from pessimism.reporting.drawing import (
     COLUMNS,
