@@ -20,6 +20,7 @@ COMMANDS = {
     "watch": "proxy, true reward, gap and KL of online cells while they run, here or in TensorBoard or Trackio",
     "run": "run an experiment of DVC, as `dvc exp run` does, if its parameters can be read",
     "summary": "where the report is, the main numbers per beta, time per stage",
+    "report": "where the report is, or several runs beside one another on one page",
     "verify": "compare the metrics here with the committed ones, or the content of DVC's cache with its names",
     "figures": "draw the figures of a finished run for a talk or a paper, their message as title",
     "pool": "judge the effect of beta over several worlds: runs of one design that Git or DVC holds",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pessimism.commands.prune import left_over_files
+from pessimism.commands.report import located
 from pessimism.commands.table import aligned
 from pessimism.errors import DataError
 from pessimism.experiment import layout, pipeline, records
@@ -56,10 +56,9 @@ def summary() -> str:
     params = load_params()
     verdicts = _verdicts(params)
     cells = records.read_table(layout.CELL_SCORES, _COLUMNS)
-    if not layout.REPORT_PAGE.is_file():
-        raise DataError(f"{layout.REPORT_PAGE} is missing; run `dvc repro` to make it")
+    report = located("Report", layout.REPORT_PAGE)
     measured = f"Measured: scale {params.scale_name}, {protocol_sentence(params)}"
-    parts = [verdicts, measured, _report(layout.REPORT_PAGE), _scores(cells, params.placebo), _times(params)]
+    parts = [verdicts, measured, report, _scores(cells, params.placebo), _times(params)]
     return "\n\n".join(parts)
 
 
@@ -83,10 +82,6 @@ def _verdicts(params: Params) -> str:
     answer = [sentence.replace("\N{NO-BREAK SPACE}", " ") for sentence in said]
     opening = [*answer, "", textwrap.fill(THIS_WORLD[params.ensembles], WIDTH), primary_sentence(claims)]
     return "\n".join([*opening, *(verdicts_by(claims, measure) for measure in MEASURES)])
-
-
-def _report(page: Path) -> str:
-    return f"Report: {page}\n        {page.absolute().as_uri()}"
 
 
 def _scores(cells: pd.DataFrame, placebo: str | None) -> str:
