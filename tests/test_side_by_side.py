@@ -187,6 +187,29 @@ def test_an_interrupt_leaves_no_process_and_loses_nothing(small: Path, number: s
     assert started(list(command.repro(2))) == ["cell@0", "cell@1", "last"]
 
 
+def test_a_driver_that_is_killed_leaves_no_process_and_loses_nothing(small: Path) -> None:
+    """It can end nothing itself, and its stages are in process groups of their own."""
+    for cell in (0, 1):
+        (small / f"slow-{cell}").write_text("600")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "src")},
+        start_new_session=True,
+        preexec_fn=heed_signals,
+    )
+    try:
+        until(lambda: (small / "cell-0.started").exists() and (small / "cell-1.started").exists())
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        until(lambda: below(small) == [], seconds=15)  # less than what those get that do not heed an interrupt
+    finally:
+        for process in [driver, *below(small)]:
+            process.kill()
+    for cell in (0, 1):
+        (small / f"slow-{cell}").unlink()
+    assert started(list(command.repro(2))) == ["cell@0", "cell@1", "last"]
+
+
 def test_what_does_not_end_when_interrupted_is_killed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "_GRACE_SECONDS", 0.5)
     (small / "cell.sh").write_text("trap '' INT\ntouch cell-$1.started\nsleep 600\n")

@@ -37,14 +37,14 @@ def main() -> None:
 def run(folder: Path, seed: int, with_disk: bool) -> list[Account]:
     """One undisturbed run, then one that is disturbed as planned; prints each account."""
     undisturbed = Project(folder / "undisturbed", folder / "notes-undisturbed")
-    undisturbed.make()
+    disturbed = Project(folder / "disturbed", folder / "notes-disturbed")
+    if with_disk:
+        disk.mount(disturbed.home)
+    for project in (undisturbed, disturbed):
+        project.make()
     undisturbed.succeed("pessimism", "repro", "--resident")
     names = list(dict.fromkeys(checks.lock_entries(undisturbed.root)))
     planned = plan(names, cached_of(undisturbed), seed)
-    if with_disk:
-        disk.mount(folder / "disturbed")
-    disturbed = Project(folder / "disturbed", folder / "notes-disturbed")
-    disturbed.make()
     chosen = [disturbance for disturbance in planned if with_disk or disturbance.kind != FULL_DISK]
     return disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), chosen)
 

@@ -13,7 +13,7 @@ import yaml
 from benchmarks.chaos.project import Project
 from pessimism.experiment import layout
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 3.0
 """What processes get to end by themselves after the command that started them."""
 RESULTS = (layout.METRICS, layout.PLOTS)
 DVC_LOCKS = Path(".dvc/tmp/rwlock")
@@ -22,10 +22,13 @@ _PASSING = ("lock", "rwlock", "rwlock.lock", "btime")
 
 
 def lock_entries(root: Path) -> dict[str, Any]:
-    """Entries of dvc.lock by stage; none where it is not there, or holds nothing."""
+    """Entries of dvc.lock by stage; none where it is not there, or half written: the next command has to say so."""
     path = root / layout.LOCK
-    content = yaml.load(path.read_text(), yaml.CSafeLoader) if path.is_file() else None
-    return (content or {}).get("stages", {})
+    try:
+        content = yaml.load(path.read_text(), yaml.CSafeLoader) if path.is_file() else None
+    except yaml.YAMLError:
+        return {}
+    return (content or {}).get("stages") or {}
 
 
 def differing(root: Path, undisturbed: Path) -> list[str]:

@@ -12,9 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-MIB = 2**20
-SIZE = 512 * MIB
-BALLAST = "ballast"
+SIZE = 2 * 2**30
+"""Bytes; a run is refused where less than 1 GiB is free. Only what is written takes memory."""
 _NAMESPACE = ("unshare", "--map-root-user", "--mount")
 _INSIDE = "CHAOS_NAMESPACE"
 
@@ -46,29 +45,23 @@ def mount(folder: Path) -> None:
 
 
 def fill(folder: Path) -> None:
-    """Leave no byte free on the small disk that is mounted at ``folder``.
+    """Leave no byte free on the small disk that is mounted at ``folder``: it shrinks to what is on it.
 
     Raises:
-        ValueError: it is no small disk: filling it would harm others.
+        CalledProcessError: it is none, or grows faster than it can be shrunk.
     """
-    whole = shutil.disk_usage(folder).total
-    if not folder.is_mount() or whole > SIZE:
-        raise ValueError(f"{folder}: found a disk of {whole} bytes; expected the small one of at most {SIZE}: mount it")
-    with (folder / BALLAST).open("ab", buffering=0) as ballast:
-        for block in (MIB, 4096, 1):
-            _write_until_full(ballast.fileno(), block)
-
-
-def _write_until_full(file: int, block: int) -> None:
-    content = bytes(block)
-    try:
-        while os.write(file, content) == block:
-            pass
-    except OSError as error:
-        if "No space left" not in str(error):
-            raise
+    for _ in range(100):
+        now = os.statvfs(folder)
+        tried = _resize(folder, (now.f_blocks - now.f_bfree) * now.f_frsize)
+        if tried.returncode == 0:
+            return
+    tried.check_returncode()
 
 
 def free(folder: Path) -> None:
     """Give back what :func:`fill` took."""
-    (folder / BALLAST).unlink()
+    _resize(folder, SIZE).check_returncode()
+
+
+def _resize(folder: Path, size: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], capture_output=True)

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos import checks, disk
-from benchmarks.chaos.plan import AT_WORK, BEGINS, COMPUTES, CORRUPTED, FULL_DISK, KEEPS, KILLED, Disturbance, stage_of
-from benchmarks.chaos.project import Begun, Command, Project, has_lock_since, kept_states
+from benchmarks.chaos.plan import (
+    AT_WORK,
+    BEGINS,
+    COMPUTES,
+    CORRUPTED,
+    FULL_DISK,
+    KEEPS,
+    KILLED,
+    ONE_BY_ONE,
+    Disturbance,
+    stage_of,
+)
+from benchmarks.chaos.project import Begun, Command, Project, has_lock_since, interpreted, kept_states
 from pessimism.models.unfinished import step_of
 from pessimism.runs import objects
 
@@ -34,6 +45,7 @@ class Account:
         lost: stages that had finished and ran again.
         orphans: command lines of processes that were left.
         left_over: files and locks that were left to the end.
+        stuck: what the same command said where it could not go on, and `pessimism repro` had to.
     """
 
     disturbance: Disturbance
@@ -42,10 +54,12 @@ class Account:
     lost: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     left_over: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        return not (self.missed or self.differing or self.lost or self.orphans or self.left_over)
+        costs = (self.differing, self.lost, self.orphans, self.left_over, self.stuck)
+        return not (self.missed or any(costs))
 
 
 @dataclass
@@ -80,10 +94,11 @@ class Disturbed:
         disturbance = account.disturbance
         command = self.project.start(disturbance.command)
         reached = reach(command, disturbance)
+        if not reached and command.end():
+            command = self._unstuck(command)
+            reached = reach(command, disturbance)
         if reached:
             strike(command, disturbance.kind)
-        elif command.end():
-            raise RuntimeError(f"before {disturbance}: the command failed:\n{command.printed()}")
         account.missed = not reached
         account.orphans = checks.orphans(self.project)
         if reached and disturbance.kind == FULL_DISK:
@@ -96,15 +111,28 @@ class Disturbed:
         """Run the command of the last disturbance to its end.
 
         Raises:
-            RuntimeError: it failed.
+            RuntimeError: neither it nor `pessimism repro` goes on.
         """
         account = self.accounts[-1]
         command = self.project.start(account.disturbance.command)
         if command.end():
-            raise RuntimeError(f"after {account.disturbance}: the same command failed:\n{command.printed()}")
+            command = self._unstuck(command)
+            command.end()
         account.orphans += checks.orphans(self.project)
         self._judge(command, account)
         account.differing += checks.differing_files(self.project.root, self.undisturbed.root)
+
+    def _unstuck(self, failed: Command) -> Command:
+        """Start what goes on where a command could not; it is accounted to the disturbance before.
+
+        Raises:
+            RuntimeError: nothing had been disturbed yet, or `pessimism repro` itself has failed.
+        """
+        if not self.accounts or failed.process.args == interpreted(ONE_BY_ONE):
+            raise RuntimeError(f"found a command that does not go on:\n{failed.printed()}")
+        self.accounts[-1].stuck.append(failed.printed()[-2000:])
+        self._judge(failed, self.accounts[-1])
+        return self.project.start(ONE_BY_ONE)
 
     def _judge(self, command: Command, last: Account) -> None:
         """Account what a command showed to the disturbance before it."""

@@ -16,6 +16,7 @@ COSTS: dict[str, Callable[[Account], int]] = {
     "differing": lambda account: len(account.differing),
     "lost": lambda account: len(account.lost),
     "orphans": lambda account: len(account.orphans),
+    "stuck": lambda account: len(account.stuck),
     "left over": lambda account: len(account.left_over),
 }
 
