@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.chaos import checks, disk, page
@@ -38,15 +39,13 @@ def run(folder: Path, seed: int, with_disk: bool) -> list[Account]:
     """One undisturbed run, then one that is disturbed as planned; prints each account."""
     undisturbed = Project(folder / "undisturbed", folder / "notes-undisturbed")
     disturbed = Project(folder / "disturbed", folder / "notes-disturbed")
-    if with_disk:
-        disk.mount(disturbed.home)
-    for project in (undisturbed, disturbed):
-        project.make()
-    undisturbed.succeed("pessimism", "repro", "--resident")
-    names = list(dict.fromkeys(checks.lock_entries(undisturbed.root)))
-    planned = plan(names, cached_of(undisturbed), seed)
-    chosen = [disturbance for disturbance in planned if with_disk or disturbance.kind != FULL_DISK]
-    return disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), chosen)
+    with disk.mounted(disturbed.home) if with_disk else nullcontext():
+        for project in (undisturbed, disturbed):
+            project.make()
+        undisturbed.succeed("pessimism", "repro", "--resident")
+        planned = plan(list(checks.lock_entries(undisturbed.root)), cached_of(undisturbed), seed)
+        chosen = [disturbance for disturbance in planned if with_disk or disturbance.kind != FULL_DISK]
+        return disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), chosen)
 
 
 def cached_of(project: Project) -> list[str]:

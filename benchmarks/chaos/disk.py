@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SIZE = 2 * 2**30
@@ -34,14 +36,19 @@ def enter_namespace(module: str) -> str | None:
     os.execvp(_NAMESPACE[0], [*_NAMESPACE, sys.executable, "-m", module, *sys.argv[1:]])
 
 
-def mount(folder: Path) -> None:
-    """Make ``folder`` a disk of SIZE bytes.
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """Have ``folder`` be a disk of SIZE bytes.
 
     Raises:
         CalledProcessError: this process may not mount.
     """
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path) -> None:
