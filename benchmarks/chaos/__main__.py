@@ -45,7 +45,10 @@ def run(folder: Path, seed: int, with_disk: bool) -> list[Account]:
         undisturbed.succeed("pessimism", "repro", "--resident")
         planned = plan(list(checks.lock_entries(undisturbed.root)), cached_of(undisturbed), seed)
         chosen = [disturbance for disturbance in planned if with_disk or disturbance.kind != FULL_DISK]
-        return disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), chosen)
+        try:
+            return disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), chosen)
+        finally:
+            checks.orphans(disturbed)
 
 
 def cached_of(project: Project) -> list[str]:

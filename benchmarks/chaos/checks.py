@@ -13,8 +13,8 @@ import yaml
 from benchmarks.chaos.project import Project
 from pessimism.experiment import layout
 
-GRACE_SECONDS = 3.0
-"""What processes get to end by themselves after the command that started them."""
+GRACE_SECONDS = 10.0
+"""What processes get to end after the command that started them: what it did not interrupt itself, its warden does."""
 RESULTS = (layout.METRICS, layout.PLOTS)
 DVC_LOCKS = Path(".dvc/tmp/rwlock")
 _PASSING = ("lock", "rwlock", "rwlock.lock", "btime")
@@ -24,11 +24,8 @@ _PASSING = ("lock", "rwlock", "rwlock.lock", "btime")
 def lock_entries(root: Path) -> dict[str, Any]:
     """Entries of dvc.lock by stage; none where it is not there, or half written: the next command has to say so."""
     path = root / layout.LOCK
-    try:
-        content = yaml.load(path.read_text(), yaml.CSafeLoader) if path.is_file() else None
-    except yaml.YAMLError:
-        return {}
-    return (content or {}).get("stages") or {}
+    text = path.read_text() if path.is_file() else ""
+    return yaml.load(text, yaml.CSafeLoader)["stages"] if text.endswith("\n") else {}
 
 
 def differing(root: Path, undisturbed: Path) -> list[str]:

@@ -247,8 +247,13 @@ def turn_a_bit(path: Path) -> None:
 
 
 def delete(project: Project, disturbance: Disturbance) -> set[str]:
-    """Remove an output of the stage. It is in DVC's cache, so that no stage has to run."""
+    """Remove an output of the stage.
+
+    Returns:
+        The stage where DVC's cache does not hold the output, which was to be in Git: it has to run again.
+    """
     outputs = [out["path"] for out in checks.lock_entries(project.root)[disturbance.stage]["outs"]]
-    path = project.root / outputs[int(disturbance.choice * len(outputs))]
+    name = outputs[int(disturbance.choice * len(outputs))]
+    path = project.root / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return set()
+    return set() if name.startswith(IN_CACHE) else {disturbance.stage}

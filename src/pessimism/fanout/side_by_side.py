@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from pessimism.fanout.dvc_graph import DvcGraph
-from pessimism.fanout.dvc_project import DVC
+from pessimism.fanout.dvc_project import DVC, keep_lock
 from pessimism.fanout.errors import FanoutError
 from pessimism.fanout.warden import Warden, posted
 
@@ -87,6 +87,8 @@ class _Line:
                 yield f"{name} failed after {seconds:.0f} s"
             else:
                 self.ran += 1
+                with self.graph.locked():
+                    keep_lock()
                 self.sorter.done(name)
                 yield f"{name} finished after {seconds:.0f} s"
 

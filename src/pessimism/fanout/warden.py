@@ -6,6 +6,7 @@ would end them with a driver that SIGKILL or a lack of memory has ended.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-DVC_TEMPORARY = Path(".dvc/tmp")
+DVC_LOCK = Path(".dvc/tmp/lock")
 _GRACE_SECONDS = 20.0
 """What an interrupted group gets to end by itself."""
 
@@ -67,10 +68,9 @@ def serve(lines: Iterable[bytes]) -> None:
 
 def end(groups: set[int]) -> None:
     """Interrupt process groups, and kill what has not ended after a while."""
-    from dvc.lock import make_lock
-
-    with make_lock(str(DVC_TEMPORARY / "lock"), tmp_dir=str(DVC_TEMPORARY), wait=True):
-        _signal(groups, signal.SIGINT)  # nobody is interrupted while it writes dvc.lock
+    with DVC_LOCK.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as DVC takes it: nobody is interrupted while it writes dvc.lock
+        _signal(groups, signal.SIGINT)
     deadline = time.monotonic() + _GRACE_SECONDS
     while any(map(_is_at_work, groups)) and time.monotonic() < deadline:
         time.sleep(0.1)
