@@ -22,6 +22,7 @@ from benchmarks.chaos.plan import (
     KEEPS,
     KILLED,
     ONE_BY_ONE,
+    PLAIN,
     Disturbance,
     stage_of,
 )
@@ -92,20 +93,26 @@ class Disturbed:
 
     def _at_work(self, account: Account) -> None:
         disturbance = account.disturbance
-        command = self.project.start(disturbance.command)
+        command = self.project.start(self._at_the_stage(disturbance))
         reached = reach(command, disturbance)
-        if not reached and command.end():
+        if not reached and command.process.poll():
             command = self._unstuck(command)
             reached = reach(command, disturbance)
-        if reached:
-            strike(command, disturbance.kind)
         account.missed = not reached
+        strike(command, disturbance.kind)
         account.orphans = checks.orphans(self.project)
-        if reached and disturbance.kind == FULL_DISK:
+        if disturbance.kind == FULL_DISK:
             disk.free(self.project.home)
         self._judge(command, self.accounts[-1] if self.accounts else account)
         for name in checks.left_over(self.project, self.expected):
             self.left.setdefault(name, account)
+
+    def _at_the_stage(self, disturbance: Disturbance) -> tuple[str, ...]:
+        """The command of the plan, or one that runs the stage again where it has ended beside an earlier one."""
+        if disturbance.stage not in self.finished:
+            return disturbance.command
+        self.finished.discard(disturbance.stage)
+        return (*PLAIN, "--force", "--single-item", disturbance.stage)
 
     def go_on(self) -> None:
         """Run the command of the last disturbance to its end.
@@ -164,8 +171,16 @@ class Disturbed:
 
 
 def reach(command: Command, disturbance: Disturbance) -> bool:
-    """Wait for the moment of a disturbance, at latest the end of the stage; False where the command ended before."""
-    if not command.wait(lambda: any(begun.stage == disturbance.stage for begun in command.begun())):
+    """Wait for the moment of a disturbance, at latest the end of the stage.
+
+    Returns:
+        False where the command has ended, or has passed the stage without running it.
+    """
+
+    def has_begun() -> bool:
+        return any(begun.stage == disturbance.stage for begun in command.begun())
+
+    if not command.wait(lambda: has_begun() or command.has_passed(disturbance.stage)) or not has_begun():
         return False
     begun = next(begun for begun in command.begun() if begun.stage == disturbance.stage)
     moment = _moment(command.project.root, begun, disturbance)
@@ -200,7 +215,7 @@ def strike(command: Command, kind: str) -> None:
     """Do to a command at work what a disturbance is, and wait for its end."""
     if kind == FULL_DISK:
         disk.fill(command.project.home)
-    else:
+    elif command.process.poll() is None:
         os.killpg(command.process.pid, signal.SIGKILL if kind == KILLED else signal.SIGTERM)
     command.end()
 

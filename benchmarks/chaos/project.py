@@ -169,6 +169,11 @@ class Command:
         printed = self.printed()
         return {*_FINISHED.findall(printed), *_RUNNING.findall(printed)[:-1]}
 
+    def has_passed(self, stage: str) -> bool:
+        """Whether the command says that it has done with a stage."""
+        printed = self.printed()
+        return f"{stage} finished after" in printed or f"'{stage}' is cached" in printed
+
     def wait(self, condition: Callable[[], bool]) -> bool:
         """Wait until the condition holds; False where the command ended before.
 
