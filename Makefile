@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures commands docs notebook mutants check format test test-all bench
+.PHONY: help setup reproduce summary verify dag restore prune reruns failures measures commands docs notebook mutants check format test test-all bench chaos
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,3 +97,6 @@ test-all: $(READY)  ## Every test, the slow ones included
 
 bench: $(READY)  ## Measure work, time and memory beside a naive loop and TRL's own trainers; writes docs/bench.json
 	$(BIN)/python -m benchmarks
+
+chaos: $(READY)  ## Kill, fill up and damage a small run fifty times, count what is lost, write docs/chaos.md
+	$(BIN)/python -m benchmarks.chaos

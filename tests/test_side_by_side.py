@@ -187,6 +187,65 @@ def test_an_interrupt_leaves_no_process_and_loses_nothing(small: Path, number: s
     assert started(list(command.repro(2))) == ["cell@0", "cell@1", "last"]
 
 
+def test_a_driver_that_is_killed_leaves_no_process_and_loses_nothing(small: Path) -> None:
+    """It can end nothing itself, and its stages are in process groups of their own."""
+    for cell in (0, 1):
+        (small / f"slow-{cell}").write_text("600")
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "pessimism.cli", "repro", "--jobs", "2"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "src")},
+        start_new_session=True,
+        preexec_fn=heed_signals,
+    )
+    try:
+        until(lambda: (small / "cell-0.started").exists() and (small / "cell-1.started").exists())
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        until(lambda: below(small) == [], seconds=15)  # less than what those get that do not heed an interrupt
+    finally:
+        for process in [driver, *below(small)]:
+            process.kill()
+    for cell in (0, 1):
+        (small / f"slow-{cell}").unlink()
+    assert started(list(command.repro(2))) == ["cell@0", "cell@1", "last"]
+
+
+@pytest.mark.parametrize("cut", ["in a hash", "in a name", "in the first entry", "at its start"])
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_lock_whose_writing_was_cut_off_loses_no_stage(small: Path, cut: str, copied: bool) -> None:
+    """DVC writes it in place, and a full disk ends that anywhere. Results that its cache holds need no copy of it."""
+    list(command.repro(2))
+    lock, copy = small / "dvc.lock", small / ".dvc/tmp/repro/dvc.lock"
+    whole = lock.read_text()
+    end = {
+        "in a hash": whole.rindex("md5: ") + 15,
+        "in a name": whole.rindex("    outs:") + 6,
+        "in the first entry": whole.index("md5: "),
+        "at its start": 0,
+    }
+    lock.write_text(whole[: end[cut]])
+    if not copied:
+        copy.unlink()
+    for cell in (0, 1):
+        (small / f"cell-{cell}.started").unlink()
+    lines = list(command.repro(2))
+    assert not (small / "cell-0.started").exists() and not (small / "cell-1.started").exists()
+    assert not copied or started(lines) == []
+    assert lock.read_text() == whole
+
+
+def test_a_file_of_paths_at_work_that_was_cut_off_is_in_nobodys_way(small: Path) -> None:
+    list(command.repro(2))
+    (small / "source").write_text("another\n")
+    (small / ".dvc/tmp/rwlock").write_text("")
+    assert "unable to read" in subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True
+    ).stderr.lower().replace("\n", " ")
+    lines = list(command.repro(2))
+    assert ".dvc/tmp/rwlock: removed, its text was cut off" in lines
+    assert started(lines) == ["first", "cell@0", "cell@1", "last"]
+
+
 def test_what_does_not_end_when_interrupted_is_killed(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "_GRACE_SECONDS", 0.5)
     (small / "cell.sh").write_text("trap '' INT\ntouch cell-$1.started\nsleep 600\n")

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from benchmarks.micro import GIT_USER, copy_tracked, make_small, set_params
 from support.repository import CHECKOUT
-
-DESIGN = {
-    "scale": "micro",
-    "beta_percentiles": [20, 90],  # 90: not a percentile of the paper, whose own table stands in the report
-    "seeds": [0],
-    "ensemble_members": [0, 1],
-    "arms": ["proxy", "placebo"],
-}
-
-MICRO: dict[str, dict[str, Any]] = {
-    "embedded": {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "steps": 40, "batch_size": 16},
-    "preferences": {"limit": 160},
-    "tasks": {"train_limit": 64, "test_limit": 32, "heldout": 16},
-    "lengths": {"response": 24},
-    "dpo": {"batch_size": 16},
-    "reward_training": {"batch_size": 16},
-    "online": {"batch_size": 8, "steps": 3, "heldout_every": 2},
-    "best_of_n": {"draws": 8, "prompts": 4},
-}
 
 FAN_IN = ["score_hacking", "fit_power_law", "trace_mechanism", "check_claims", "report"]
 
@@ -78,8 +57,7 @@ class Project:
         return self.succeed(sys.executable, "-m", "pessimism.cli", *arguments)
 
     def design(self, **changes: Any) -> None:
-        path = self.root / "params.yaml"
-        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+        set_params(self.root, **changes)
 
     def results(self) -> dict[str, bytes]:
         """Content of every file under metrics/ and plots/."""
@@ -93,30 +71,12 @@ def leaks(root: Path) -> list[str]:
     return [str(path) for path in files if any(secret.encode() in path.read_bytes() for secret in SECRETS.values())]
 
 
-def copy_tracked(root: Path) -> None:
-    """Copy what Git would hold of the checkout, without results and documents."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (CHECKOUT / name).is_file() and not name.startswith(("metrics/", "plots/", "docs/", "dvc.lock")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, root / name)
-
-
 def new_project(root: Path) -> Project:
     """Copy the checkout and commit it at micro size."""
     copy_tracked(root)
-    scale = yaml.safe_load((root / "scales/tiny.yaml").read_text())
-    for section, values in MICRO.items():
-        scale[section] |= values
-    (root / "scales/micro.yaml").write_text(yaml.safe_dump(scale))
-    (root.parent / "gitconfig").write_text("[user]\n\tname = test\n\temail = test@example.invalid\n")
+    make_small(root)
+    (root.parent / "gitconfig").write_text(GIT_USER)
     project = Project(root)
-    project.design(**DESIGN)
     project.succeed("git", "init", "-q")
     commit(project, "design")
     return project

@@ -61,6 +61,7 @@ def repro(jobs: int | None, logs: Path = LOGS) -> Iterator[str]:
     if jobs < 1:
         raise ParamsError(f"--jobs: found {jobs}; expected 1 or more")
     yield f"up to {jobs} stage(s) at a time; what each prints: {logs}/STAGE.log"
+    yield from dvc_project.mend_cut_off()
     recorded = dvc_project.lock_entries(layout.LOCK.read_text(encoding="utf-8") if layout.LOCK.is_file() else "")
     try:
         with dvc_graph.opened() as graph:

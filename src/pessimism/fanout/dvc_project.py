@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pessimism.experiment import records
 from pessimism.experiment.layout import LOCK
 from pessimism.fanout.errors import FanoutError
 
 DVC = (sys.executable, "-m", "dvc")
+_ENTRY = re.compile(r"^  (\S+):$", re.M)
+"""First line of an entry of dvc.lock."""
+_KEPT_LOCK = Path(".dvc/tmp/repro/dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,63 @@ def lock_entries(text: str) -> list[str]:
         ) from error
 
 
+def keep_lock() -> None:
+    """Keep a copy of dvc.lock, which nobody may be writing, for :func:`mend_cut_off`."""
+    if LOCK.is_file():
+        records.write_text(_KEPT_LOCK, LOCK.read_text(encoding="utf-8"))
+
+
+def mend_cut_off() -> list[str]:
+    """Mend files of DVC whose writing was cut off by a kill or a full disk, for it writes them in place.
+
+    Entries that dvc.lock has lost come from its kept copy. Those that are in neither are of stages whose results DVC
+    takes from its run cache, where they are in its cache. The file of paths at work, which nobody can read any more, is
+    removed.
+
+    Returns:
+        What was done, a line each.
+    """
+    return [*_complete_lock(), *_remove_unreadable_rwlock()]
+
+
+def _complete_lock() -> Iterator[str]:
+    text = LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.is_file() else "\n"
+    if text.endswith("\n"):
+        return
+    whole = _blocks(text)
+    if whole:
+        whole.popitem()  # was cut off
+    kept = _blocks(_KEPT_LOCK.read_text(encoding="utf-8")) if _KEPT_LOCK.is_file() else {}
+    entries = whole | {name: block for name, block in kept.items() if name not in whole}
+    if entries:
+        records.write_text(LOCK, "schema: '2.0'\nstages:\n" + "".join(entries.values()))
+    else:
+        LOCK.unlink()  # DVC refuses one without entries
+    yield f"{LOCK}: its text was cut off; kept {len(whole)} entries, took {len(entries) - len(whole)} from a copy"
+
+
+def _blocks(text: str) -> dict[str, str]:
+    """Entries of a dvc.lock by their names."""
+    starts = [*_ENTRY.finditer(text)]
+    ends = [*(start.start() for start in starts[1:]), len(text)]
+    return {start[1]: text[start.start() : end] for start, end in zip(starts, ends, strict=True)}
+
+
+def _remove_unreadable_rwlock() -> Iterator[str]:
+    path = Path(".dvc/tmp/rwlock")
+    if path.is_file() and not _is_json(path):
+        path.unlink()
+        yield f"{path}: removed, its text was cut off"
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
 def order_lock(kept: Sequence[str]) -> None:
     """Put the entries of dvc.lock into the order that a plain `dvc repro` would have given them.
 
@@ -165,6 +227,7 @@ def order_lock(kept: Sequence[str]) -> None:
         with modify_yaml(LOCK) as lock:
             for name in sorted(lock["stages"], key=lambda name: places.get(name, len(names))):
                 lock["stages"][name] = lock["stages"].pop(name)
+        keep_lock()
 
 
 def _fetch_run_cache(repo: Any) -> None:

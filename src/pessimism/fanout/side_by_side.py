@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from pessimism.fanout.dvc_graph import DvcGraph
-from pessimism.fanout.dvc_project import DVC
+from pessimism.fanout.dvc_project import DVC, keep_lock
 from pessimism.fanout.errors import FanoutError
+from pessimism.fanout.warden import Warden, posted
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 20.0
@@ -40,6 +41,7 @@ class _Line:
     graph: DvcGraph
     logs: Path
     sorter: TopologicalSorter[str]
+    warden: Warden
     ready: list[str] = field(default_factory=list)
     running: dict[str, _Run] = field(default_factory=dict)
     ran: int = 0
@@ -68,6 +70,7 @@ class _Line:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.warden.watch(process.pid)
         self.running[name] = _Run(process, log, time.monotonic())
 
     def ended(self) -> Iterator[str]:
@@ -77,12 +80,15 @@ class _Line:
             if status is None:
                 continue
             del self.running[name]
+            self.warden.forget(run.process.pid)
             seconds = time.monotonic() - run.started
             if status:
                 self.failed = self.failed or name
                 yield f"{name} failed after {seconds:.0f} s"
             else:
                 self.ran += 1
+                with self.graph.locked():
+                    keep_lock()
                 self.sorter.done(name)
                 yield f"{name} finished after {seconds:.0f} s"
 
@@ -98,6 +104,8 @@ class _Line:
             pass
         finally:
             self._signal(signal.SIGKILL)
+            for run in self.running.values():
+                self.warden.forget(run.process.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         for run in self.running.values():
@@ -123,22 +131,28 @@ def run_all(graph: DvcGraph, jobs: int, logs: Path) -> Iterator[str]:
     logs.mkdir(parents=True, exist_ok=True)
     sorter = TopologicalSorter(graph.upstream)
     sorter.prepare()
-    line = _Line(graph, logs, sorter)
-    try:
-        with _interrupted_by_signals():
-            while sorter.is_active() and not (line.failed and not line.running):
-                while not line.failed and len(line.running) < jobs and (name := line.next()):
-                    line.start(name)
-                    yield f"{name} started"
-                if line.running:
-                    time.sleep(_POLL_SECONDS)
-                yield from line.ended()
-    finally:
-        if line.running:
-            line.stop()
+    with posted() as warden:
+        line = _Line(graph, logs, sorter, warden)
+        try:
+            with _interrupted_by_signals():
+                yield from _worked_off(line, jobs)
+        finally:
+            if line.running:
+                line.stop()
     if line.failed:
         raise FanoutError(_failure(line.failed, logs / f"{line.failed}.log"))
     yield f"{line.ran} of {len(graph.order)} stages ran; the others were up to date"
+
+
+def _worked_off(line: _Line, jobs: int) -> Iterator[str]:
+    """Run what may start until nothing is left, or something has failed and all at work have ended."""
+    while line.sorter.is_active() and not (line.failed and not line.running):
+        while not line.failed and len(line.running) < jobs and (name := line.next()):
+            line.start(name)
+            yield f"{name} started"
+        if line.running:
+            time.sleep(_POLL_SECONDS)
+        yield from line.ended()
 
 
 @contextmanager
