@@ -20,13 +20,13 @@ for _library in ("OMP", "MKL", "OPENBLAS"):
 
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "DNNL_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
-"""What has torch, its kernels, numpy and scipy use AVX2 on x86 CPUs. Where there is AVX-512 they would take that, which
-rounds otherwise: a training takes another course, and a run has other numbers from one CPU to the next."""
+"""What has torch, MKL, numpy and scipy use AVX2 on x86 CPUs. Where there is AVX-512 they would take that, which rounds
+otherwise: a training takes another course, and a run has other numbers from one CPU to the next. oneDNN, whose products
+are those of bfloat16, may use what there is: without AVX-512 BF16 they take ten times as long."""
 if platform.machine() in ("x86_64", "AMD64"):
     for _variable, _value in AVX2.items():
         os.environ.setdefault(_variable, _value)

@@ -22,9 +22,6 @@ from pessimism.reporting.slides import Shown
 
 TITLE = "Runs beside one another"
 _NEEDED = {*QUANTITIES, *AREAS}
-# On a narrow screen keys of unlike height would be stretched to one, and their part of the image moved out of sight.
-# Not in page.css, where a change makes the report of every finished run out of date.
-_STYLE = "<style>.panels .keys { align-items: flex-start; }</style>"
 
 
 def comparison_page(runs: Runs) -> str:
@@ -67,7 +64,6 @@ def _check(name: str, shown: Shown) -> None:
 def _parameters(runs: Runs) -> list[str]:
     table, apart = comparison_design.parameter_tables(runs)
     return [
-        _STYLE,
         paragraph(comparison_design.parameter_sentence(runs)),
         page.table(table),
         *(folded(title, page.table(content)) for title, content in apart.items()),
