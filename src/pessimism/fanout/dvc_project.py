@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +193,9 @@ def _complete_lock() -> Iterator[str]:
 
 def _blocks(text: str) -> dict[str, str]:
     """Entries of a dvc.lock by their names."""
-    starts = [*_ENTRY.finditer(text)]
-    ends = [*(start.start() for start in starts[1:]), len(text)]
-    return {start[1]: text[start.start() : end] for start, end in zip(starts, ends, strict=True)}
+    entries = [*_ENTRY.finditer(text)]
+    bounds = [*(entry.start() for entry in entries), len(text)]
+    return {entry[1]: text[start:end] for entry, (start, end) in zip(entries, pairwise(bounds), strict=True)}
 
 
 def _remove_unreadable_rwlock() -> Iterator[str]:

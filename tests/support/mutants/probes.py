@@ -107,8 +107,8 @@ MUTANTS = (
     Mutant(
         "a response's entropy is a sum",
         _DISTRIBUTIONS,
-        "spread(entropy_N, batch.scored_B_T).sum(dim=1) / batch.scored_B_T.sum(dim=1)",
-        "spread(entropy_N, batch.scored_B_T).sum(dim=1)",
+        "entropy_B = spread(entropy_N, batch.scored_B_T).sum(dim=1) / batch.scored_B_T.sum(dim=1)",
+        "entropy_B = spread(entropy_N, batch.scored_B_T).sum(dim=1)",
         _WHOLE,
     ),
     Mutant(
