@@ -26,20 +26,23 @@ from pessimism.tasks.parts.posing import posed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BY_ENSEMBLE = ("proxy_reward", "proxy_reward_sd")
 SHARED = ("prompts", "true_reward_sd", "response_length", "run_on_fraction")
 
 
-def draw(params: Params, heldout: pd.DataFrame) -> Rollouts:
-    """The base policy's response to every problem."""
-    seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
-    return sample(load_policy_base(params), load_tokenizer(params, "policy"), heldout, params, seeds)
-
-
-def entropies(params: Params, heldout: pd.DataFrame) -> dict[str, float]:
-    """What the entropy probe finds of a checkpoint, of the base; its responses are drawn as those of the first seed."""
+def draw(params: Params, heldout: pd.DataFrame) -> tuple[Rollouts, dict[str, float]]:
+    """The base policy's response to every problem, and its entropies; it is gone when the reward models come."""
     model, tokenizer = load_policy_base(params), load_tokenizer(params, "policy")
+    seeds = rng.row_seeds(params.root_seed, "measure-base", rows=len(heldout))
+    return sample(model, tokenizer, heldout, params, seeds), entropies(model, tokenizer, params, heldout)
+
+
+def entropies(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, params: Params, heldout: pd.DataFrame
+) -> dict[str, float]:
+    """What the entropy probe finds of a checkpoint, of the base; its responses are drawn as those of the first seed."""
     problems = probe_problems(params, records.read_table(layout.tasks("test")))
     own_N, with_next_N = prompt_entropies(model, tokenizer, posed(problems["question"], params), params)
     seeds = rng.row_seeds(params.root_seed, "probe-divergence", params.seeds[0], rows=len(heldout))
@@ -62,9 +65,9 @@ def main(params: Params) -> None:
     import pandas as pd
 
     heldout = records.read_table(layout.tasks("heldout"))
-    drawn = draw(params, heldout)
+    drawn, entropy = draw(params, heldout)
     scored = of_each_seed(params, RewardEnsemble.load, lambda _, ensemble: score(drawn, ensemble, heldout, params))
-    records.write_json(layout.BASE_METRICS, base_metrics(scored) | entropies(params, heldout))
+    records.write_json(layout.BASE_METRICS, base_metrics(scored) | entropy)
     samples = [sample_table(rollouts).assign(seed=seed) for seed, rollouts in scored.items()]
     records.write_table(layout.BASE_SAMPLES, pd.concat(samples, ignore_index=True))
 

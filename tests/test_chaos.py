@@ -246,7 +246,7 @@ def test_three_disturbances_of_the_first_stages(tmp_path: Path) -> None:
     assert cached_of(undisturbed) == list(kept)
     planned = [
         Disturbance("prepare_data", KILLED, COMPUTES, 0.0, ONE_BY_ONE),
-        Disturbance("prepare_base", TERMINATED, COMPUTES, 0.2, PLAIN),
+        Disturbance("prepare_base", TERMINATED, COMPUTES, 0.2, ONE_BY_ONE),
         Disturbance("prepare_data", DELETED, "ended", 0.0, PLAIN),
     ]
     accounts = disturb(Disturbed(disturbed, undisturbed, checks.files(undisturbed)), planned)
